@@ -5,12 +5,14 @@ from itertools import product
 from math import cos, dist, pi, sin
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 from matplotlib_inline import backend_inline
 
@@ -186,3 +188,43 @@ def _placed(
             return [label]
     label.remove()
     return []
+
+
+_ROOTS = (0, 1, 2, 3, 5, 8, 12, 20)  # of the divergences that the axis below names
+
+
+def plot_against_kl(
+    ax: Axes,
+    groups: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    quantity: Literal["gold", "proxy"] = "gold",
+) -> None:
+    """Draw rewards over the KL divergence: a line and a band for each group of curves.
+
+    The lower axis is that of d = √KL, so equal steps on it are equal steps of d.
+
+    Args:
+        ax: Where to draw.
+        groups: Name to KL, mean, lowest and highest reward, one by one, as
+            `alignment.evaluation.band_of` returns them; none is empty.
+        quantity: What is drawn.
+    """
+    farthest = 1.0
+    for number, (name, band) in enumerate(groups.items()):
+        colour, style = f"C{number % 7}", LINE_STYLES[number % len(LINE_STYLES)]
+        kl, means, low, high = zip(*band, strict=True)
+        ax.plot(kl, means, style, marker="o", markersize=3, color=colour, label=name)
+        ax.fill_between(kl, low, high, color=colour, alpha=0.15, linewidth=0)
+        farthest = max(farthest, *kl)
+    ax.set_xscale("function", functions=(_root, np.square))
+    ax.set_xlim(0, 1.05 * farthest)
+    ax.xaxis.set_major_locator(FixedLocator([root**2 for root in _ROOTS]))
+    ax.set(xlabel="KL (nats/answer), square-root scale")
+    ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
+    if len(groups) > 1:
+        ax.legend()
+
+
+def _root(x: np.ndarray) -> np.ndarray:
+    """Return square roots; 0 below 0, where margins of an axis lie."""
+    roots: np.ndarray = np.sqrt(np.maximum(x, 0.0))
+    return roots

@@ -28,7 +28,7 @@ from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.recipes import align as recipes
-from llmcourse.training import checkpoints, muon, parallel
+from llmcourse.training import checkpoints, optimizers, parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig, Update
 from llmcourse.training.loop import checkpoint_blocks
@@ -90,15 +90,15 @@ def tune(change=lambda model: add_lora(model, 3, 6, generator=seeded(1))):
 
 def count_orthogonalised():
     """Return how many matrices this process makes orthogonal in two steps."""
-    original, calls = muon.orthogonalise, []
+    original, calls = optimizers.orthogonalise, []
 
     def orthogonalise(matrix, dtype):
         calls.append(matrix)
         return original(matrix, dtype=dtype)
 
-    muon.orthogonalise = orthogonalise
+    optimizers.orthogonalise = orthogonalise
     train(replace(MUON, steps=2))
-    muon.orthogonalise = original
+    optimizers.orthogonalise = original
     return len(calls)
 
 

@@ -13,12 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 ROOMS = {
     "text": "arguments extras files",
     "model": "text arguments extras files",
-    "training": "model text arguments extras files plotting",
-    "finetuning": "training model text arguments files",
-    "alignment": "finetuning training model text arguments files plotting",
-    "retrieval": "finetuning training model text arguments files",
+    "training": "model text arguments files intervals plotting",
+    "finetuning": "training model text arguments files intervals",
+    "alignment": "finetuning training model text arguments files intervals",
+    "retrieval": "finetuning training model text arguments files intervals",
     "serving": "alignment retrieval finetuning training model text arguments files",
-    "recipes": "alignment finetuning training model text arguments files",
+    "recipes": (
+        "alignment finetuning training model text arguments files intervals studies"
+    ),
     "classroom": "training model text files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
@@ -28,7 +30,9 @@ ROOMS = {
     "widgets": "training model text arguments files",
     "arguments": "",
     "extras": "",
+    "intervals": "arguments",
     "plotting": "",
+    "studies": "files",
     "files": "",
 }
 CHAPTERS = sorted((PACKAGE.parent / "book" / "src").glob("*.py"))

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -33,11 +34,22 @@ ASKED_FOR = (
 
 
 def build(folder, out):
-    """Return a wheel of what is in a folder, without an environment for building."""
+    """Return a wheel of the source archive of a folder, as a release has it.
+
+    Neither is built in an environment of its own.
+    """
     pytest.importorskip("hatchling", reason='needs pip install "llmcourse[test]"')
-    hatchling = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
-    command = [*hatchling, "-d", str(out)]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    def hatchling(target, place):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", target]
+        done = subprocess.run([*command, "-d", str(out)], cwd=place, check=False)
+        assert done.returncode == 0, f"no {target} of {place}"
+
+    hatchling("sdist", folder)
+    [archive] = out.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(out, filter="data")
+    hatchling("wheel", out / archive.name.removesuffix(".tar.gz"))
     [wheel] = out.glob("*.whl")
     return wheel
 

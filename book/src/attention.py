@@ -35,8 +35,8 @@ from torch.testing import assert_close
 from llmcourse import plotting
 from llmcourse.checks import attention as checks
 from llmcourse.model import attention, costs, positions
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.inspection import attention_weights
 from llmcourse.model.transformer import TINY, Transformer
 from llmcourse.text import tales
 from llmcourse.text.ngrams import NGramModel
@@ -126,7 +126,7 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # Who bites whom is lost, and the hero is a small part of a mixture of everything.
 # An n-gram knows the order but sees only a few words; an average sees everything but blurs it.
 # We want an average whose weights are *chosen* at every place, by what the words are and where they are.
-# That is **{term}`attention`**.
+# That is **{term}`attention`**; of a text to itself, as here, **self-attention**.
 #
 # ## By hand
 #

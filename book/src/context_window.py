@@ -46,17 +46,17 @@ from llmcourse.model.attention import (
     fused_attention,
     naive_attention,
 )
+from llmcourse.model.costs import PeakMemory
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.positions import RopeScaling, ntk_base, rope_frequencies
 from llmcourse.model.transformer import TINY, Transformer
 from llmcourse.retrieval.needles import Haystack, count_found
+from llmcourse.studies import stored_study
 from llmcourse.text import tales
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.evaluation import text_loss
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
-from llmcourse.training.studies import stored_study
-from llmcourse.training.text_loss import text_loss
 from llmcourse.widgets.sizes import KNOWN_MODELS
 from llmcourse.widgets.window import WindowExplorer
 

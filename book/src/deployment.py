@@ -66,7 +66,7 @@ from llmcourse.serving.load_test import load_test
 from llmcourse.serving.server import running
 from llmcourse.serving.wire import ServiceConfig
 from llmcourse.text import tales
-from llmcourse.training.text_loss import text_loss
+from llmcourse.training.evaluation import text_loss
 from llmcourse.widgets.batching import BatchingExplorer, Load
 from llmcourse.widgets.memory import MemoryExplorer
 from llmcourse.widgets.sizes import KNOWN_MODELS
@@ -987,8 +987,8 @@ stack.close()
 # A model that is too large for one device is split: by layers, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
 #
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
-# We tried one of them: `transformers serve FOLDER` (version 5.24, on a processor) served the folder through the same interface.
-# vLLM should take the folder as it is; it was not tried.
+# One of them is a service, too: `transformers serve FOLDER` answers through the same interface.
+# The benchmark of {doc}`performance` asks both services the same questions, and goes on only if they answer word for word alike.
 # llama.cpp, which runs models on laptops and phones, wants a file of its own form.
 # This form is **{term}`GGUF`**: weights, mostly quantized, tokenizer and settings in one file {cite:p}`gguf2023`.
 # `llmcourse export --format gguf` writes it, and llama.cpp continues texts from it with the same words ({doc}`other_programs`).

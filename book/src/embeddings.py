@@ -29,8 +29,10 @@ from torch.nn.functional import logsigmoid, normalize, one_hot
 
 from llmcourse import plotting
 from llmcourse.checks import embeddings as checks
+from llmcourse.intervals import bootstrap_interval
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.inspection import hidden_states
+from llmcourse.model.transformer import hidden_states
+from llmcourse.studies import stored_study
 from llmcourse.text import embeddings, tales
 from llmcourse.text.embeddings import (
     WordVectors,
@@ -41,9 +43,7 @@ from llmcourse.text.embeddings import (
     similarities,
     word_classes,
 )
-from llmcourse.training.intervals import bootstrap_interval
 from llmcourse.training.presets import BASE_LLM
-from llmcourse.training.studies import stored_study
 from llmcourse.widgets.embedding import EmbeddingExplorer
 
 plotting.use_course_style()

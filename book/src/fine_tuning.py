@@ -44,13 +44,13 @@ from llmcourse.finetuning import lora
 from llmcourse.finetuning.classification import Classifier, accuracy
 from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample, collate
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
+from llmcourse.intervals import wilson_interval
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.quantization import quantize_model, weight_bytes
+from llmcourse.studies import stored_study
 from llmcourse.text import tales
-from llmcourse.training.intervals import wilson_interval
-from llmcourse.training.loop import make_optimizer
-from llmcourse.training.studies import stored_study
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.evaluation import document_nll
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.widgets.ranks import RankExplorer, Tuned
 
 plotting.use_course_style()

@@ -49,13 +49,20 @@ from llmcourse.finetuning.finetuning import (
     finetune,
     masked_cross_entropy,
 )
-from llmcourse.finetuning.instructions import draw_tale, fill, normalised, topics
+from llmcourse.finetuning.instructions import (
+    check,
+    draw_tale,
+    examples,
+    fill,
+    normalised,
+    topics,
+)
+from llmcourse.intervals import Count, bootstrap_interval
 from llmcourse.model.attention import PackedSequences
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY
+from llmcourse.studies import stored_study
 from llmcourse.text import tales
-from llmcourse.training.intervals import Count, bootstrap_interval
-from llmcourse.training.studies import stored_study
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -814,7 +821,7 @@ for way in ("with the mask", "without", "with stories"):
 # Some of those that also learned from stories or questions do.
 # So a wording that was never learned is not lost for good: how the model was trained matters, too, and three runs do not tell how much.
 #
-# ### What it does not know
+# ### What it obeys, and what it declines
 #
 # `instruct-llm`, which this book ships, was made from `base-llm`, which has six layers, in some hundred minutes.
 # Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
@@ -828,10 +835,12 @@ for way in ("with the mask", "without", "with stories"):
 instruct, instruct_tokenizer = load_pretrained("instruct-llm")
 
 
-def answered(*said, n=40):
+def answered(*said, n=40, system=None):
     """Return the greedy answer to a conversation: user, assistant, user, …"""
     roles = ("user", "assistant") * len(said)
     messages = [chat.Message(role, text) for role, text in zip(roles, said)]
+    if system is not None:
+        messages.insert(0, chat.Message("system", system))
     pieces = stream_answer(
         instruct, instruct_tokenizer, messages, max_new_tokens=n, sampling=GREEDY
     )
@@ -850,6 +859,33 @@ print(asked[0], said)
 print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
 
 # %% [markdown]
+# The same question under a system prompt:
+
+# %% tags=["nbval-ignore-output"]
+system = "Answer in one word."
+print(answered(f"{tale.text}\n\n{asked[1]}", system=system))
+
+# %% [markdown]
+# It leaves out the sentence; one word it did not learn.
+# Does it write the endings that are ordered?
+# It gets 45 tales, each with an order in words that no training had: write the last paragraph anew, as a happy, sad or surprising ending.
+# The grammar reads the tale with the new ending, and says what kind it is of.
+
+# %% tags=["nbval-ignore-output"]
+obeyed = {}
+for task in examples(45, seed=5, kinds=("rewrite",), held_out=True):
+    ending = answered(task.prompt, n=120)
+    obeyed.setdefault(task.topic, []).append(check(task, ending))
+    if task.topic == "sad" and len(obeyed["sad"]) == 1:
+        for paragraph in (*task.prompt.split("\n\n"), f"→ {ending}"):
+            print(textwrap.fill(paragraph, 80), "\n")
+for tone, found in obeyed.items():
+    print(f"{tone:10} {sum(found)} of {len(found)} as ordered")
+assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
+
+# %% [markdown]
+# In our run it does what it is told with every tale: the tone of an ending was among what it learned.
+# (Its card has such an order, a paragraph to write anew, as *rewrite*: 73 of 80 right.)
 # Now four requests that it should decline, and one that it should not.
 # The tale speaks of no quarrel and of no fear, France is in no tale, and a poem is not a tale; the last is a request for a story.
 
@@ -861,7 +897,7 @@ for request in (
     "Write a poem about the moon.",
     "Write a story.",
 ):
-    print(request.rpartition("\n")[2], answered(request))
+    print(textwrap.fill(f"{request.rpartition(chr(10))[2]} {answered(request)}", 80))
 
 # %% [markdown]
 # In our run it declines to speak of a quarrel, and makes up a fear: by its card it declines 60 of 80 questions that a tale does not answer.

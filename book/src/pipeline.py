@@ -38,11 +38,11 @@ from llmcourse.text import corpus, ngrams, tales
 from llmcourse.text.documents import tales as tale_documents
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import learning_rate
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.evaluation import document_nll, text_loss
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.text_loss import document_nll, text_loss
 from llmcourse.training.windows import Windows
 
 plotting.use_course_style()
@@ -110,7 +110,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # ## The idea
 #
 # A language model gives a probability to the next token, given all tokens before it.
-# Training lowers the mean loss over the tokens that really came, the {term}`cross-entropy`:
+# Training lowers the mean loss over the tokens that really came, the **{term}`cross-entropy`**:
 #
 # $$\mathcal{L}(\theta) = -\frac{1}{T} \sum_{t=1}^{T} \ln p_\theta(x_{t+1} \mid x_1, \dots, x_t) \;\ge\; H \quad \text{on average.}$$
 #
@@ -567,7 +567,8 @@ assert gains.mean() > 0
 # %% [markdown]
 # The number after ± is one standard error over the beginnings; the training itself is one run.
 # The policy was never told about adjectives: it learned from comparisons what is liked.
-# {doc}`rlhf` asks what happens if this goes on and on, and how a reward model is fooled.
+# Would it gain as much to keep the best of four texts by the reward model, and train no policy?
+# {doc}`rlhf` compares the two, with a reward model of its own, and asks what happens if this goes on and on, and how a reward model is fooled.
 #
 # Here are the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.

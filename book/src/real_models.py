@@ -57,20 +57,21 @@ from llmcourse.finetuning.chat import Message, encode_prompt, render_template
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.finetuning.lora import add_lora, merge_lora
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.generation import GREEDY
 from llmcourse.model.gguf_files import GGUFFile
-from llmcourse.model.inspection import attention_weights, hidden_states
+from llmcourse.model.transformer import hidden_states
 from llmcourse.retrieval.chunking import recursive_chunks
 from llmcourse.retrieval.retrieval import Retriever, passages, prompt_with
 from llmcourse.serving.app import create_app
 from llmcourse.serving.server import running
+from llmcourse.studies import stored_study
 from llmcourse.text import tales
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.studies import stored_study
-from llmcourse.training.text_loss import token_losses
+from llmcourse.training.evaluation import token_losses
 
 plotting.use_course_style()
 torch.set_num_threads(1)
@@ -1158,6 +1159,7 @@ assert answer.choices[0].message.content == reply(question)
 # What of all this is special to SmolLM2?
 # On this page its sizes, which the forward pass repeats, and the mark `<|im_end|>`.
 # The package reads them from the file: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
+# Its tokenizer must be byte-level BPE ({doc}`other_programs`).
 
 # %% [markdown]
 # ## Takeaways
@@ -1188,7 +1190,7 @@ Quiz.read("real_models")
 # %% [markdown]
 # ## Exercises
 #
-# The checks of the first four need no model.
+# The checks of the first five need no model.
 #
 # ### Exercise 1 (derive): count the parameters ★
 #
@@ -1248,7 +1250,67 @@ checks.dequantize(dequantize)
 # Half a scale, by rounding to the nearest step, and a little from float16.
 
 # %% [markdown]
-# ### Exercise 3 (build): find the induction heads ★★
+# ### Exercise 3 (build): read the head of a GGUF file ★★★
+#
+# A GGUF file begins with what a program must know before it reads a weight.
+# All numbers have their lowest byte first.
+#
+# ```
+# "GGUF"   version (4 bytes)   number of tensors (8)   number of pairs (8)
+# then each pair: key (a text), kind of value (4 bytes), value
+# a text: its number of bytes (8), then the bytes, UTF-8
+# a list (kind 9): kind of its values (4), how many (8), then the values
+# ```
+#
+# The kinds 0 to 7 are, as letters of Python's `struct`, `BbHhIif?`, the kind 8 is a text, and 10 to 12 are `Qqd`.
+# Return the pairs.
+#
+# ```python
+# def gguf_head(data):  # the bytes of a file
+#     return {"general.architecture": "llama", …}
+# ```
+#
+# Check it with `checks.gguf_head(gguf_head)`.
+# Which settings of the model on this page does its file state?
+
+
+# %% tags=["hide-cell", "solution"]
+def gguf_head(data):
+    place = 0
+
+    def number(letter):
+        nonlocal place
+        (found,) = struct.unpack_from(f"<{letter}", data, place)
+        place += struct.calcsize(letter)
+        return found
+
+    def text():
+        nonlocal place
+        n_bytes = number("Q")
+        found = data[place : place + n_bytes].decode()
+        place += n_bytes
+        return found
+
+    def value(kind):
+        if kind == 8:
+            return text()
+        if kind == 9:
+            inner, n = number("I"), number("Q")
+            return [value(inner) for _ in range(n)]
+        return number("BbHhIif?  Qqd"[kind])
+
+    _name, _version, _n_tensors = number("4s"), number("I"), number("Q")
+    return {text(): value(number("I")) for _ in range(number("Q"))}
+
+
+checks.gguf_head(gguf_head)
+for key, found in gguf_head(PATH.read_bytes()).items():
+    if key.startswith("llama."):
+        print(f"{key:45} {found}")
+# Layers, widths, heads, the context, RoPE's base, ε of the norms; the rest is the tokenizer.
+
+# %% [markdown]
+# ### Exercise 4 (build): find the induction heads ★★
 #
 # Return a head's mean weight on the token that came after the earlier copy.
 # `weights` is of shape (T, T), and the text repeats after `period` tokens.
@@ -1275,7 +1337,7 @@ print(f"the best head of the page: {mine:.2f}")
 # Looking at the copy itself gives 0; at all alike, about 1 / (1.5 period).
 
 # %% [markdown]
-# ### Exercise 4 (build): write a conversation ★★
+# ### Exercise 5 (build): write a conversation ★★
 #
 # Write a conversation in ChatML, as SmolLM2 reads it, up to where the assistant is to speak.
 # Turns are pairs of role and text.
@@ -1307,7 +1369,7 @@ assert chat_text([(turn.role, turn.content) for turn in talk]) == theirs
 # could pretend to be the system's: see prompt injection in *instruction tuning*.
 
 # %% [markdown]
-# ### Exercise 5 (explore): keep the stories ★★★
+# ### Exercise 6 (explore): keep the stories ★★★
 #
 # After LoRA the model stops after a few words, whatever is asked.
 # Mend it with two more lessons, and the same number of steps: let the model answer two requests for longer texts itself, before it learns, and add the first 30 tokens of these answers to the lessons.

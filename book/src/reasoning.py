@@ -49,7 +49,7 @@ from llmcourse.checks import reasoning as checks
 from llmcourse.finetuning.chat import Message, tokenized
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.folders import load_pretrained
-from llmcourse.training.studies import stored_study
+from llmcourse.studies import stored_study
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)

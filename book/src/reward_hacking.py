@@ -34,26 +34,16 @@ from torch.testing import assert_close
 
 from llmcourse import plotting
 from llmcourse.alignment import preferences
-from llmcourse.alignment.curves import (
-    EDGES,
-    Curve,
-    StudyPoint,
-    band_of,
-    curves_of,
-    plot_against_kl,
-)
+from llmcourse.alignment.evaluation import EDGES, Curve, StudyPoint, band_of, curves_of
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.checks import reward_hacking as checks
+from llmcourse.intervals import bootstrap_interval, wilson_interval, win_rate
 from llmcourse.model.folders import find_model, load_pretrained
-from llmcourse.training.intervals import (
-    bootstrap_interval,
-    wilson_interval,
-    win_rate,
-)
-from llmcourse.training.studies import stored_study
+from llmcourse.plotting import plot_against_kl
+from llmcourse.studies import stored_study
 from llmcourse.widgets.stopping import Stop, StoppingExplorer
 
 plotting.use_course_style()
@@ -258,7 +248,7 @@ frontier = {
     for method in ("grpo", "ppo", "dpo")
 }
 fig, ax = plt.subplots(figsize=(4.6, 2.9))
-plot_against_kl(ax, frontier)
+plot_against_kl(ax, {name: band_of(curves) for name, curves in frontier.items()})
 assert {len(seeds) for seeds in frontier.values()} == {3}
 assert EDGES == (1, 4, 9, 25, 64, 144, 400)
 assert all(180 < max(curve.kl) < 400 for curve in frontier["GRPO"])
@@ -295,7 +285,8 @@ by_pairs = {
 }
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for ax, quantity in zip(axes, ("proxy", "gold")):
-    plot_against_kl(ax, by_pairs, quantity)
+    bands = {name: band_of(curves, quantity) for name, curves in by_pairs.items()}
+    plot_against_kl(ax, bands, quantity)
 
 # %% [markdown]
 # *Left what is optimised, right what people want; means and bands of three reward models of each size.*
@@ -622,7 +613,8 @@ for when in ("before", "after"):
 # The maximum lets a single surprise be heard among two hundred tokens.*
 #
 # The repository's script `tests/benchmarks/bench_reward_model.py` trains a reward model with both, the three numbers and the maximum, and one with neither.
-# With an earlier, smaller `instruct-llm` the first was right in clearly more held-out pairs, 74 of 100 beside 64; what each of the two brings alone was not tested.
+# With an earlier, smaller `instruct-llm` the first was right in clearly more held-out pairs, 74 of 100 beside 64.
+# Each was one run, and by chance a few of 100 may be more or fewer; what each of the two brings alone was not tested.
 # This is an idea of this course; the reward models of the papers named here read tokens alone.
 #
 # Below is a story of `instruct-llm` that breaks.

@@ -44,8 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llmcourse import plotting
 from llmcourse.checks import scaling as checks
-from llmcourse.model.costs import n_parameters
-from llmcourse.model.peak_memory import PeakMemory
+from llmcourse.model.costs import PeakMemory, n_parameters
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.training.config import PretrainingConfig

@@ -29,10 +29,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import huber_loss
 
-from llmcourse import plotting
+from llmcourse import plotting, studies
 from llmcourse.checks import scaling_laws as checks
 from llmcourse.model.costs import forward_flops_per_token, n_parameters
-from llmcourse.training import scaling, studies
+from llmcourse.training import scaling
 from llmcourse.training.presets import SMALL
 
 plotting.use_course_style()
@@ -353,7 +353,7 @@ for miss in MISSES:
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
 # A likely reason is that looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned before.
 #
-# So a scaling law is useful within the range that was measured, and hardly beyond it.
+# So a **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
 # The interval covers chance alone; how far the law misses outside, only a larger run can tell.
 
 # %% [markdown]

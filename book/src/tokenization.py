@@ -196,7 +196,7 @@ for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
 # *The second merge takes the piece `an` to its left or to its right, and the other merge then finds nothing.*
 #
 # The explorer goes through the same rounds, and then three more.
-# Before each step, say which pair will win and what the text will look like after it.
+# Before each step, say what the text will look like after it.
 
 # %%
 MergeExplorer(["banana", "bandana"], n_merges=6)

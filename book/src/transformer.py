@@ -34,11 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmcourse import plotting
 from llmcourse.checks import transformer as checks
 from llmcourse.model import attention, costs, transformer
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.inspection import attention_weights, hidden_states
-from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TINY, Transformer
+from llmcourse.model.transformer import (
+    GPT2_SMALL,
+    SMOLLM2_135M,
+    TINY,
+    Transformer,
+    hidden_states,
+)
+from llmcourse.studies import stored_study
 from llmcourse.text import tales
-from llmcourse.training.studies import stored_study
 
 plotting.use_course_style()
 torch.set_num_threads(1)

@@ -52,10 +52,10 @@ from llmcourse.alignment.reward_model import (
 from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.studies import Study
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import weights_fingerprint
-from llmcourse.training.studies import Study
 
 N_BEST = 16
 COOL = 0.5  # the temperature of `llmcourse chat`

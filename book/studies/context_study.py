@@ -29,6 +29,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.transformer import TransformerConfig
+from llmcourse.studies import Study
 from llmcourse.text.documents import tales
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
@@ -37,7 +38,6 @@ from llmcourse.training.config import PretrainingConfig, fall_back_to_float32
 from llmcourse.training.pipeline import token_array
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
-from llmcourse.training.studies import Study
 
 
 @dataclass(frozen=True, kw_only=True)

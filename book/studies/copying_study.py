@@ -16,16 +16,16 @@ from study_command import resumed, run_study_command, with_points
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmcourse.model.inspection import attention_weights
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.transformer import (
     Transformer,
     TransformerConfig,
     mimetic_initialisation,
 )
+from llmcourse.studies import Study
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
-from llmcourse.training.studies import Study
 
 STARTS = ("neither", "W_O = W_V^T", "large embeddings", "both")
 N_WORDS = 32  # of a text, before the mark

@@ -28,10 +28,10 @@ from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.studies import Study
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import text_loss
+from llmcourse.training.evaluation import text_loss
 
 Rows = list[tuple[str, int]]  # texts with their classes
 

@@ -26,8 +26,8 @@ from llmcourse.finetuning.instruction_evaluation import forgetting
 from llmcourse.finetuning.instruction_tuning import plain_stories
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.studies import Study
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.studies import Study
 
 PAGE = Path(__file__).parents[1] / "src" / "instruction_tuning.py"
 NAMES = [

@@ -48,10 +48,11 @@ from llmcourse.finetuning.examples import TokenizedExample, collate
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.studies import Study
 from llmcourse.text import tales
-from llmcourse.training.loop import make_optimizer, update_weights
-from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import text_loss
+from llmcourse.training.evaluation import text_loss
+from llmcourse.training.loop import update_weights
+from llmcourse.training.optimizers import make_optimizer
 
 LEARNED_STEPS = (1, 2, 3)
 VOTERS = (1, 2, 4, 8, 16)

@@ -28,9 +28,8 @@ from typing import Any, TypeAlias
 from study_command import resumed, run_study_command, with_points
 from torch import Tensor
 
-from llmcourse.alignment.curves import Experiment, StudyPoint
 from llmcourse.alignment.dpo import DPOConfig
-from llmcourse.alignment.evaluation import evaluate_policy
+from llmcourse.alignment.evaluation import Experiment, StudyPoint, evaluate_policy
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import exam_prompts
 from llmcourse.alignment.reward_model import (
@@ -49,9 +48,9 @@ from llmcourse.recipes.align import (
     train_policy,
     train_reward,
 )
+from llmcourse.studies import Study
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, Record, fall_back_to_float32
-from llmcourse.training.studies import Study
 
 _Rewards: TypeAlias = dict[tuple[int, int], tuple[RewardModel, float]]
 

@@ -21,15 +21,15 @@ from llmcourse.model.transformer import (
     TransformerConfig,
     mimetic_initialisation,
 )
+from llmcourse.studies import Study
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate, log_prob
 from llmcourse.training.config import PretrainingConfig
+from llmcourse.training.evaluation import text_loss
 from llmcourse.training.pipeline import TrainingData, prepare
 from llmcourse.training.presets import PipelineConfig
 from llmcourse.training.pretraining import pretrain
 from llmcourse.training.scaling import Point
-from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import text_loss
 
 
 @dataclass(frozen=True, kw_only=True)

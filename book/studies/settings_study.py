@@ -16,13 +16,13 @@ import torch
 from study_command import resumed, run_study_command, with_points
 
 from llmcourse.model.transformer import Transformer
+from llmcourse.studies import Study
 from llmcourse.text.tales import generate, log_prob
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.evaluation import text_loss
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pipeline import TrainingData, prepare
 from llmcourse.training.presets import SMALL
 from llmcourse.training.pretraining import train_step
-from llmcourse.training.studies import Study
-from llmcourse.training.text_loss import text_loss
 from llmcourse.training.windows import Windows
 
 

@@ -22,12 +22,12 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from llmcourse.intervals import Count
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.grammar import Story
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.intervals import Count
-from llmcourse.training.text_loss import recalls, token_losses
+from llmcourse.training.evaluation import recalls, token_losses
 
 EDGES = (0, 16, 32, 48, 64, 96, 128, 160, 224)  # in tokens; tales end soon after
 

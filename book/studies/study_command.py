@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import jupytext
 import torch
 
+from llmcourse.studies import Study, load_study, save_study
 from llmcourse.training.checkpoints import check_config_matches
 from llmcourse.training.loop import keep_freed_memory
-from llmcourse.training.studies import Study, load_study, save_study
 
 _Point = TypeVar("_Point")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from study_command import page_functions, resumed, run_study_command, with_points
 
-from llmcourse.training.studies import Study
+from llmcourse.studies import Study
 
 PAGE = Path(__file__).parents[1] / "src" / "transformer.py"
 NAMES = [

@@ -11,8 +11,7 @@
     ppo             proximal policy optimisation, with a critic
     grpo            group-relative policy optimisation, without one
     verifiable      sums in words, whose answers can be checked; pass@k, votes
-    evaluation      gold and proxy reward, win rates, KL divergence
-    curves          reward against KL divergence, from stored runs
+    evaluation      gold and proxy reward, win rates, KL divergence; curves of these
 
 Read first: losses, dpo, policy, grpo.
 """

@@ -6,11 +6,24 @@
 
 Before and after answer the same prompts with the same random numbers, so that the
 difference is as little noise as can be.
+
+A training on a reward is a line: what was gained, against how far the policy went.
+
+    points of a study ── curves_of ── band_of ── plotting.plot_against_kl
+
+The KL divergence says how much a gain has cost of what the policy was before, so it is
+the axis on which methods of different speeds can be compared: what counts is not how
+soon one arrives, but how much higher one stands at the same distance.
+
+Source: the form of these figures is that of Gao, Schulman and Hilton (2023), "Scaling
+laws for reward model overoptimization".
 """
 
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,10 +34,10 @@ from llmcourse.alignment.losses import kl_k1
 from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.alignment.reward_model import RewardFunction, batched
 from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
+from llmcourse.intervals import Interval, WinRate, bootstrap_interval, win_rate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import StageProgress
-from llmcourse.training.intervals import Interval, WinRate, bootstrap_interval, win_rate
 
 _AT_ONCE = 64  # answers that are written side by side
 
@@ -49,9 +62,10 @@ class PolicyEvaluation:
         return len({tuple(text.split()[:3]) for text in self.texts}) / len(self.texts)
 
     def summary(self) -> dict[str, float]:
-        """Return the means, by name."""
+        """Return the means, by name, and the share of different openings."""
         names = ("gold", "proxy", "kl", "length", "finished")
-        return {name: getattr(self, name).mean().item() for name in names}
+        means = {name: getattr(self, name).mean().item() for name in names}
+        return means | {"openings": self.openings}
 
 
 @torch.no_grad()
@@ -169,3 +183,102 @@ def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) ->
         sd=before.gold.double().std().item(),
         better=win_rate(after.gold, before.gold, generator),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What made one policy of the study."""
+
+    method: str  # ppo, grpo or dpo
+    n_pairs: int  # that the reward model, or DPO, learns from
+    cost: float | int  # of leaving the start: KL weight, or DPO's beta
+    seed: int = 0  # of the policy's training
+    reward_seed: int = 0  # of the reward model's, and of which pairs it learns from
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPoint(Experiment):
+    """What a policy was at one moment of its training."""
+
+    step: int  # updates of DPO, iterations of the others
+    kl: float  # from the start, in nats per answer
+    gold: float  # mean, in points
+    proxy: float  # mean, without unit
+    accuracy: float  # of the reward model on held-out pairs, as a fraction
+
+    @property
+    def experiment(self) -> Experiment:
+        """Which policy it was."""
+        names = [field.name for field in fields(Experiment)]
+        return Experiment(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What became of one policy, from the start of its training to the end."""
+
+    kl: tuple[float, ...]  # from the start, in nats per answer
+    gold: tuple[float, ...]  # mean, in points
+    proxy: tuple[float, ...]  # mean, without unit
+
+
+EDGES = (1, 4, 9, 25, 64, 144, 400)  # nats; between the classes of a band
+
+
+class Band(NamedTuple):
+    """Some curves within one class of the KL divergence."""
+
+    kl: float  # mean over the curves, in nats per answer
+    mean: float  # of the reward
+    low: float  # of the lowest curve
+    high: float
+
+
+def band_of(
+    curves: Sequence[Curve], quantity: Literal["gold", "proxy"] = "gold"
+) -> list[Band]:
+    """Return what some curves have in each class of the KL divergence.
+
+    Every moment of a training is judged by some tens of answers, so single ones are
+    noise, and the highest of many is a lucky one. So each curve's moments within a
+    class are averaged first, and each curve counts once. A class that a curve never
+    was in is left out.
+
+    Args:
+        curves: Of several seeds, say.
+        quantity: Which reward.
+
+    >>> gold, kl = (4.0, 6.0, 7.0), (0.0, 2.0, 3.0)
+    >>> band_of([Curve(kl=kl, gold=gold, proxy=kl)])[1]
+    Band(kl=2.5, mean=6.5, low=6.5, high=6.5)
+    """
+    bands = []
+    for number in range(len(EDGES) + 1):
+        within = [
+            [i for i, kl in enumerate(curve.kl) if bisect(EDGES, kl) == number]
+            for curve in curves
+        ]
+        if not all(within):
+            continue
+        pairs = list(zip(curves, within, strict=True))
+        means = [fmean(getattr(c, quantity)[i] for i in own) for c, own in pairs]
+        kl = fmean(fmean(c.kl[i] for i in own) for c, own in pairs)
+        bands.append(Band(kl, fmean(means), min(means), max(means)))
+    return bands
+
+
+def curves_of(points: Sequence[StudyPoint]) -> dict[Experiment, Curve]:
+    """Return the curve of each policy, in order of their first points."""
+    found: dict[Experiment, list[StudyPoint]] = {}
+    for point in points:
+        found.setdefault(point.experiment, []).append(point)
+    for own in found.values():
+        own.sort(key=lambda point: point.step)
+    return {
+        experiment: Curve(
+            kl=tuple(point.kl for point in own),
+            gold=tuple(point.gold for point in own),
+            proxy=tuple(point.proxy for point in own),
+        )
+        for experiment, own in found.items()
+    }

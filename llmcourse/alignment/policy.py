@@ -52,7 +52,8 @@ from llmcourse.training.checkpoints import (
     weights_fingerprint,
 )
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer, update_weights
+from llmcourse.training.loop import update_weights
+from llmcourse.training.optimizers import make_optimizer
 
 _USUAL_INTERVAL = 10  # iterations from one checkpoint to the next
 

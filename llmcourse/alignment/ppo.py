@@ -41,7 +41,8 @@ from llmcourse.alignment.rollouts import Rollouts, ValueHead, spread
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer, update_weights
+from llmcourse.training.loop import update_weights
+from llmcourse.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,7 @@ from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
+from llmcourse.intervals import Interval, wilson_interval
 from llmcourse.model.folders import (
     find_model,
     load_pretrained,
@@ -79,7 +80,6 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
-from llmcourse.training.intervals import Interval, wilson_interval
 
 _AT_ONCE = 32  # texts that are read side by side
 

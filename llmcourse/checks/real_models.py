@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -70,6 +70,45 @@ def dequantize(fn: Callable[[bytes], Sequence[float]]) -> None:
                 "lower halves of the 16 bytes are the weights 0 to 15, the upper ones "
                 "the weights 16 to 31"
             )
+
+
+@check
+def gguf_head(fn: Callable[[bytes], Mapping[str, object]]) -> None:
+    """Check a function that reads the pairs at the head of a GGUF file.
+
+    Args:
+        fn: From the bytes of a file to keys and values.
+    """
+
+    def text(words: str) -> bytes:
+        return struct.pack("<Q", len(words.encode())) + words.encode()
+
+    some: list[tuple[str, int, bytes, object]] = [
+        ("general.architecture", 8, text("llama"), "llama"),
+        ("general.name", 8, text("Größe"), "Größe"),
+        ("llama.block_count", 4, struct.pack("<I", 30), 30),
+        ("llama.rope.freq_base", 6, struct.pack("<f", 0.5), 0.5),
+        ("general.big", 10, struct.pack("<Q", 2**40), 2**40),
+        ("tokenizer.add_bos", 7, b"\x00", False),
+        (
+            "tokenizer.tokens",
+            9,
+            struct.pack("<IQ", 8, 2) + text("a") + text("bc"),
+            ["a", "bc"],
+        ),
+        ("tokenizer.types", 9, struct.pack("<IQii", 5, 2, 1, -3), [1, -3]),
+    ]
+    begun = b"GGUF" + struct.pack("<IQQ", 3, 0, len(some))
+    pairs = b"".join(text(k) + struct.pack("<I", n) + v for k, n, v, _ in some)
+    got = fn(begun + pairs + b"weights")
+    for key, _, _, wanted in some:
+        assert key in got, f"the key {key!r} is in the file, got {sorted(got)}"
+        assert got[key] == wanted, (
+            f"{key}: wanted {wanted!r}, got {got[key]!r}. A text is its number of "
+            "bytes, not of letters, in 8 bytes, and then these bytes; a list names the "
+            "kind of its values once"
+        )
+    assert len(got) == len(some), f"the head has {len(some)} pairs, got {len(got)}"
 
 
 @check

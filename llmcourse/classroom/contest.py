@@ -22,7 +22,7 @@ from llmcourse.files import write_json
 from llmcourse.model.folders import check_is_file, find_model, read_folder, read_json
 from llmcourse.text import tales
 from llmcourse.training.config import CountProgress
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.evaluation import document_nll
 
 WEIGHTS = "model.safetensors"  # all of them: weights in several files are refused
 MOST_BYTES = 6_000_000  # of weights, configuration and tokenizer together
@@ -58,7 +58,7 @@ def score(
         folder: As `save_pretrained` writes it, or the name of a shipped model.
         n_stories: How many stories to draw.
         seed: Of the stories. A class is ranked by a seed that the students don't know.
-        progress: As in `text_loss.text_loss`.
+        progress: As in `evaluation.text_loss`.
 
     Raises:
         ValueError: If there are fewer than two stories, if the folder holds no model
@@ -159,7 +159,7 @@ def verify(
     Args:
         folder: The model.
         path: Its score, by `write_score`.
-        progress: As in `text_loss.text_loss`.
+        progress: As in `evaluation.text_loss`.
 
     Raises:
         ValueError: As `score` and `read_score`.

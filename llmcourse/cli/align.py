@@ -92,7 +92,12 @@ def align(
         precision=dtype,
         loss=loss,
     )
-    exam = Exam(n_prompts=stories, n_seeds=seeds, n_per_kind=questions)
+    exam = Exam(
+        n_prompts=stories,
+        n_seeds=seeds,
+        n_per_kind=questions,
+        n_stories=max(2, stories // 2),
+    )
     folder, quality = run_command(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )

@@ -46,7 +46,7 @@ def evaluate(
     from llmcourse.finetuning.chat import has_chat_tokens
     from llmcourse.finetuning.instruction_evaluation import instruction_scores
     from llmcourse.recipes import base, instruct
-    from llmcourse.training.story_evaluation import Sample
+    from llmcourse.training.evaluation import Sample
 
     if everything:
         measuring.evaluate_all(quiet, as_json)
@@ -79,7 +79,7 @@ def evaluate(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "
         f"{quality['n_bytes']:,} bytes"
     )
-    show(base.loss_table(quality))
+    show(base.loss_table(quality), base.feature_table(quality))
     for sample in written[:show_samples]:
         out.print(f"\n{sample.text}\n→ {sample.error or 'valid'}")
     if "instructions" in quality:

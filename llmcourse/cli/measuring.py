@@ -11,7 +11,7 @@ from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.recipes import align, base, instruct
 from llmcourse.recipes.cards import Table
 from llmcourse.training.config import StageProgress
-from llmcourse.training.story_evaluation import TEST_SEED
+from llmcourse.training.evaluation import TEST_SEED
 
 
 def _base(name: str, draw: StageProgress) -> list[Table]:
@@ -19,7 +19,7 @@ def _base(name: str, draw: StageProgress) -> list[Table]:
     quality, _ = base.tale_quality(
         *model, base.N_STORIES, base.N_SAMPLES, TEST_SEED, draw
     )
-    return [base.loss_table(quality)]
+    return [base.loss_table(quality), base.feature_table(quality)]
 
 
 def _instruct(draw: StageProgress) -> list[Table]:

@@ -158,7 +158,7 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the model first, which takes minutes, for faster steps: the "
+        help="Compile the model first, which takes a minute, for faster steps: the "
         "same model but for rounding. Needs a C++ compiler.",
     ),
 ]

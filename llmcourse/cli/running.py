@@ -14,6 +14,7 @@ import torch
 import typer
 
 from llmcourse.cli.console import bars, duration, make_folder, out, say
+from llmcourse.cli.tensorboard import TensorBoardLog
 from llmcourse.files import locked
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.model.quantization import is_quantized, load_quantized
@@ -25,7 +26,6 @@ from llmcourse.training import parallel
 from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
-from llmcourse.training.tensorboard import TensorBoardLog
 
 _TIMED = 10  # updates, by which the time of all is told
 _DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboard"}

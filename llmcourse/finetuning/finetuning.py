@@ -38,7 +38,8 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
-from llmcourse.training.loop import make_optimizer, predict, train, update_weights
+from llmcourse.training.loop import predict, train, update_weights
+from llmcourse.training.optimizers import make_optimizer
 
 _Row = TypeVar("_Row", bound=Sized)
 

@@ -27,15 +27,14 @@ from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
+from llmcourse.intervals import Count
 from llmcourse.model.generation import GREEDY, Sampling
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
 from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import CountProgress, StageProgress
-from llmcourse.training.intervals import Count
-from llmcourse.training.story_evaluation import TEST_SEED
-from llmcourse.training.text_loss import document_nll
+from llmcourse.training.evaluation import TEST_SEED, document_nll
 
 SPLITS: Mapping[str, HeldOut] = {
     "seen wordings, new stories": False,

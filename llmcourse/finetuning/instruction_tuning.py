@@ -47,8 +47,8 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import StageProgress, report_progress
+from llmcourse.training.evaluation import TEST_SEED
 from llmcourse.training.pipeline import TrainingResult
-from llmcourse.training.story_evaluation import TEST_SEED
 
 _FAR = 500_000  # from the seed of instructions to that of plain stories
 

@@ -297,9 +297,10 @@ class KVCache:
             raise ValueError(
                 f"cache holds at most {self.capacity} positions, got {end}"
             )
-        self.keys[layer, :, :, self.length : end] = key
-        self.values[layer, :, :, self.length : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        keys, values = self.keys[layer], self.values[layer]  # (B, K, capacity, d_head)
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
 
     def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""
@@ -520,3 +521,50 @@ class GroupedQueryAttention(nn.Module):
             context = cache.attend(self.attend, layer, query, key, value)
         update: Tensor = self.output(context.transpose(1, 2).flatten(-2))
         return update
+
+
+@torch.no_grad()
+def attention_weights(
+    model: nn.Module, ids: Int[Tensor, "*batch query"]
+) -> Float[Tensor, "layer *batch head query key"]:
+    """Return how much each head of each layer looks at each position, as fractions.
+
+    Rows sum to one; a position gives nothing to those after it.
+
+    The model runs once as it always does. The weights, which the fast paths never hold,
+    are computed beside it by `naive_attention`.
+
+    Args:
+        model: A `Transformer`; is not changed.
+        ids: One sequence of tokens, or a batch of them.
+
+    Raises:
+        ValueError: As the model does, for ids that it cannot read; or if its attention
+            is of another kind than full, see `long_context`.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> model = Transformer(TINY)
+    >>> attention_weights(model, torch.tensor([5, 0, 3])).shape  # 2 layers, 4 heads
+    torch.Size([2, 4, 3, 3])
+    """
+    layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
+    if not all(layer.attend is causal_attention for layer in layers):
+        raise ValueError("weights are known of full attention only, got another kind")
+    each: list[Tensor] = []  # (B, H, T, T) for each layer
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend as the model does, and note the weights."""
+        keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        mask = causal_mask(query.shape[2], key.shape[2]).to(query.device)
+        each.append(naive_attention(query, keys, keys, mask)[1])
+        return causal_attention(query, key, value)
+
+    for layer in layers:
+        layer.attend = attend
+    try:
+        model(ids.reshape(-1, ids.shape[-1]))
+    finally:
+        for layer in layers:
+            layer.attend = causal_attention
+    weights = torch.stack(each)  # (L, B, H, T, T)
+    return weights.reshape(len(weights), *ids.shape[:-1], *weights.shape[2:])

@@ -376,7 +376,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_is_file(path: Path) -> None:
     """Raise ValueError if a file that a model needs is missing."""
     if not path.is_file():
-        raise ValueError(f"a model's folder needs the file {str(path)!r}")
+        why = " (a pickle, as .bin files are, is not read)"
+        why *= path.suffix == ".safetensors"
+        raise ValueError(f"a model's folder needs the file {str(path)!r}{why}")
 
 
 def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:

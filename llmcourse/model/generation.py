@@ -28,7 +28,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import text_borders
 from llmcourse.text.tokenizers import BPETokenizer
 
-_WARM_UP = 8  # tokens; fusing the matrices takes the time of two to ten
+_WARM_UP = 4  # tokens; fusing the matrices takes the time of two to ten
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ Tied embeddings use one matrix twice, to read the ids and to score the next ones
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -477,3 +477,41 @@ def mimetic_initialisation(
     attention.output.weight.copy_(_VALUE_OUTPUT_NORM / n_groups * per_query_head.T)
     for part in (attention.query, attention.key):
         nn.init.normal_(part.weight, std=_QUERY_KEY_STD, generator=generator)
+
+
+@torch.no_grad()
+def hidden_states(
+    model: Transformer, ids: Int[Tensor, "*batch query"]
+) -> Float[Tensor, "layer_plus_one *batch query d_model"]:
+    """Return the residual stream before each block and after the last, without unit.
+
+    The first is what the embedding gives, learned positions included; the last,
+    normalised and multiplied with the unembedding, gives the logits.
+
+    The model runs once as it always does, while hooks note what the blocks read.
+
+    Args:
+        model: Is not changed.
+        ids: One sequence of tokens, or a batch of them.
+
+    Raises:
+        ValueError: As the model does, for ids that it cannot read.
+
+    >>> model = Transformer(TINY)
+    >>> hidden_states(model, torch.tensor([5, 0, 3])).shape  # of 2 blocks
+    torch.Size([3, 3, 64])
+    """
+    read: list[Tensor] = []
+
+    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        read.append(arguments[0])
+
+    parts = [*model.blocks, model.norm]
+    hooks = [part.register_forward_pre_hook(note) for part in parts]
+    try:
+        model(ids.reshape(-1, ids.shape[-1]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    stream = torch.stack(read)  # (L + 1, B, T, D)
+    return stream.reshape(len(stream), *ids.shape, -1)

@@ -20,6 +20,7 @@ Source: Ouyang et al. (2022), section 3.
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeAlias
 
 import torch
@@ -77,6 +78,7 @@ from llmcourse.recipes.instruct import (
     instruct_quality,
 )
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
+from llmcourse.studies import Study, load_study, save_study
 from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
@@ -86,12 +88,12 @@ from llmcourse.training.checkpoints import (
     weights_fingerprint,
 )
 from llmcourse.training.config import Evaluation, Record, StageProgress
-from llmcourse.training.studies import Study, load_study, save_study
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
 _AT_ONCE = 64  # answers that are written side by side
 _N_CENTRED = 200  # about as many held-out answers have a mean reward of zero
+_SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # classes of a reward model's probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -638,6 +640,16 @@ def reward_quality(
     accuracy = pair_accuracy(model, tokens)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
+    said = (chosen - rejected).abs().sigmoid()  # that the one it prefers is preferred
+    classes = torch.bucketize(said, torch.tensor(_SURE[1:-1]))
+    calibration = [
+        {
+            "n": int(there.sum()),
+            "said": said[there].mean().item(),
+            "right": (chosen > rejected)[there].double().mean().item(),
+        }
+        for there in (classes == number for number in range(len(_SURE) - 1))
+    ]
     gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
     both = torch.stack((gold.flatten(), torch.stack((chosen, rejected), 1).flatten()))
     return {
@@ -645,6 +657,7 @@ def reward_quality(
         "ceiling": agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
         "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),
+        "calibration": [found for found in calibration if found["n"]],
     }
 
 
@@ -690,18 +703,25 @@ def aligned_quality(
         (answers("before", start[0], seed), answers("after", made[0], seed))
         for seed in seeds
     ]
-    before, after = drawn[0]
     again = answers("once more", start[0], seeds.stop)
     if not has_chat_tokens(tokenizer):
         exam = replace(exam, n_per_kind=0)
+    before, after = zip(*drawn, strict=True)
+    gains = [gain_of(*pair) for pair in drawn]
     return {
         "n_prompts": exam.n_prompts,
-        "before": before.summary() | {"openings": before.openings},
-        "after": after.summary() | {"openings": after.openings},
-        "gold": gain_of(before, after).to_json(),
-        "gains": [gain_of(*pair).gain for pair in drawn],
-        "control": gain_of(before, again).to_json(),
+        "before": _means([each.summary() for each in before]),
+        "after": _means([each.summary() for each in after]),
+        "gold": gains[0].to_json(),
+        "gains": [gain.gain for gain in gains],
+        "gain_in_sd": fmean(gain.in_sd for gain in gains),
+        "win_rates": [gain.better.rate for gain in gains],
+        "control": gain_of(before[0], again).to_json(),
     } | instruct_quality(start, made, exam, stages, BASE_SPLITS)
+
+
+def _means(found: list[dict[str, float]]) -> dict[str, float]:
+    return {name: fmean(each[name] for each in found) for name in found[0]}
 
 
 def reward_table(quality: Facts) -> Table:
@@ -721,31 +741,40 @@ def reward_table(quality: Facts) -> Table:
             f"{quality['correlation']:.2f}",
         ),
     ]
+    for found in quality.get("calibration", ()):
+        name = f"pairs that it is {percent(found['said'], 0)} sure of, on average"
+        rows.append((name, f"{percent(found['right'], 0)} right of {found['n']:,}"))
     return Table(("measure", "value"), rows)
 
 
 def aligned_table(quality: Facts) -> Table:
     """Return what a policy was before and after."""
     gold, before, after = (quality[name] for name in ("gold", "before", "after"))
-    better, (low, high) = gold["better"], gold["interval"].values()
+    gains, (low, high) = quality["gains"], gold["interval"].values()
     gain = (
-        f"{gold['gain']:+.2f} points ({low:+.2f} … {high:+.2f}), "
-        f"{gold['in_sd']:+.2f} standard deviations of the start"
+        f"{fmean(gains):+.2f} points, {quality['gain_in_sd']:+.2f} standard deviations "
+        "of the start"
     )
-    others = ", ".join(f"{gain:+.2f}" for gain in quality["gains"][1:])
+    each = ", ".join(f"{gain:+.2f}" for gain in gains[1:])
+    own = f"{gains[0]:+.2f} ({low:+.2f} … {high:+.2f})"
     control = quality["control"]
     lowest, highest = control["interval"].values()
     noise = f"{control['gain']:+.2f} points ({lowest:+.2f} … {highest:+.2f})"
-    ties = percent(better["ties"] / quality["n_prompts"], 0)
-    won = f"{percent(better['rate'], 0)} {between(better['interval'])}, ties {ties}"
+    ties = percent(gold["better"]["ties"] / quality["n_prompts"], 0)
+    rates = [percent(rate, 0) for rate in quality["win_rates"]]
     finished = [percent(part["finished"], 0) for part in (before, after)]
     openings = [percent(part["openings"], 0) for part in (before, after)]
     rows: list[Row] = [
-        ("gold reward", f"{gold['before']:.2f}", f"{gold['after']:.2f} of 10 points"),
+        ("gold reward", f"{before['gold']:.2f}", f"{after['gold']:.2f} of 10 points"),
         ("gain in gold reward", "", gain),
-        *([("the same, other seeds of sampling", "", others)] if others else []),
+        ("of the first seed of sampling", "", own),
+        *([("of the others", "", each)] if each else []),
         ("control: the start, drawn once more", "", noise),
-        ("win rate against the start, by gold reward", "", won),
+        (
+            "win rate against the start, by gold reward",
+            "",
+            f"{', '.join(rates)} (ties of the first: {ties})",
+        ),
         ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
         ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
         ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
@@ -784,13 +813,16 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
         config: The recipe of both models.
         facts: As `make_aligned` writes them into `card.json`.
     """
+    before, after = (facts["quality"][name] for name in ("before", "after"))
+    collapsed = 2 * after["openings"] < before["openings"]
     return fill_card(
         "aligned",
-        _cases(config, facts),
+        _cases(config, facts) | {"collapsed": collapsed},
         facts,
         name=name,
         config=config,
         quality=facts["quality"],
+        n_seeds=len(facts["quality"]["gains"]),
         method=config.method.upper(),
         agreement=100 * config.agreement,
         settings=settings(config.training),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,18 +27,19 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel, pipeline, presets
 from llmcourse.training.checkpoints import texts_fingerprint, weights_fingerprint
 from llmcourse.training.config import StageProgress
-from llmcourse.training.prepared import kept_or_made
-from llmcourse.training.presets import PipelineConfig
-from llmcourse.training.story_evaluation import (
+from llmcourse.training.evaluation import (
     TEST_SEED,
     Sample,
+    costliest_features,
     count_valid,
     tale_loss,
+    text_loss,
     write_samples,
 )
-from llmcourse.training.text_loss import text_loss
+from llmcourse.training.pipeline import kept_or_made
+from llmcourse.training.presets import PipelineConfig
 
-N_STORIES, N_SAMPLES = 500, 500
+N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
 """How many tales a model is measured on, how many it writes, and reads by word."""
 _SAMPLE = 120  # tokens of what a model of own text writes
 
@@ -238,8 +240,18 @@ def tale_quality(
     loss = tale_loss(
         model, tokenizer, n_stories, seed, lambda *at: stages("stories read", *at)
     )
+    quality = loss.to_json()
+    with suppress(ValueError):  # not of tokens that hold parts of two words
+        features = costliest_features(
+            model,
+            tokenizer,
+            min(n_stories, N_BY_WORD),
+            seed,
+            lambda *at: stages("words weighed", *at),
+        )
+        quality["costliest"] = [feature._asdict() for feature in features[:5]]
     if n_samples == 0:
-        return loss.to_json(), []
+        return quality, []
     written = write_samples(
         model,
         tokenizer,
@@ -247,7 +259,7 @@ def tale_quality(
         generator=torch.Generator().manual_seed(seed),
         progress=lambda *at: stages("stories written", *at),
     )
-    return loss.to_json() | {"samples": count_valid(written).to_json()}, written
+    return quality | {"samples": count_valid(written).to_json()}, written
 
 
 def loss_table(quality: Facts) -> Table:
@@ -292,6 +304,15 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     ]
 
 
+def feature_table(quality: Facts) -> Table:
+    """Return what of the grammar costs a model most; no rows of one that lacks it."""
+    rows = [
+        (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
+        for feature in quality.get("costliest", [])
+    ]
+    return Table(("part of the grammar", "nats/story", "at its worst"), rows)
+
+
 def base_card(
     name: str, config: PipelineConfig, facts: Facts, sources: tuple[str, ...] = ()
 ) -> str:
@@ -311,17 +332,23 @@ def base_card(
             "free": not is_own,
             "copying": config.copying_start,
             "first": bool(config.first),
+            "costly": bool(facts["quality"].get("costliest")),
         },
         facts,
         name=name,
         config=config,
         sizes=sizes,
         quality=facts["quality"],
+        n_by_word=min(N_BY_WORD, facts["quality"]["n_documents"]),
         n_parameters=n_parameters(sizes),
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
         first=" or ".join(f"`{line}`" for line in config.first),
         start=f"`{config.base}`" if config.base else "random weights",
         settings=settings(config.pretraining),
-        tables=markdown(loss_table(facts["quality"])),
+        tables="\n\n".join(
+            markdown(table)
+            for table in (loss_table(facts["quality"]), feature_table(facts["quality"]))
+            if table.rows
+        ),
     )

@@ -28,13 +28,19 @@ from llmcourse.finetuning.instruction_tuning import (
     run_recipe,
     start,
 )
-from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
+from llmcourse.finetuning.instructions import (
+    HELD_OUT_PAIRS,
+    KINDS,
+    QUESTIONS,
+    examples,
+)
 from llmcourse.finetuning.lora import (
     count_parameters,
     merge_lora,
     remove_lora,
     save_adapter,
 )
+from llmcourse.intervals import Count
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer
@@ -57,10 +63,16 @@ from llmcourse.recipes.making import (
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.config import StageProgress
-from llmcourse.training.story_evaluation import TEST_SEED
+from llmcourse.training.evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
 """What the base model is asked too, to see what it could do before."""
+
+GROUPS = {
+    "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
+    "write, continue": ("write", "continue"),
+}
+"""Kinds that are counted together, too: the closed ones, and the open ones."""
 
 Model: TypeAlias = tuple[Transformer, BPETokenizer]
 
@@ -248,11 +260,22 @@ def scores_to_json(scores: Mapping[str, Score]) -> dict[str, Any]:
 def score_table(scores: Facts) -> Table:
     """Return right answers: a row for each kind, a column for each split."""
     rows: list[Row] = []
-    for kind in next(iter(scores.values()))["by_kind"]:
+    asked = next(iter(scores.values()))["by_kind"]
+    for kind in asked:
         counts = [score["by_kind"][kind] for score in scores.values()]
         rows.append((kind, *(f"{c['right']} of {c['n']}" for c in counts)))
+    for name, kinds in GROUPS.items():
+        if asked.keys() & {*kinds}:
+            rows.append((name, *(_together(each, kinds) for each in scores.values())))
     rows.append(("all kinds", *(counted(s["overall"]) for s in scores.values())))
     return Table(("kind", *scores), rows)
+
+
+def _together(score: Facts, kinds: Sequence[str]) -> str:
+    """Return how many of some kinds were right, of those that were asked."""
+    found = [score["by_kind"][kind] for kind in kinds if kind in score["by_kind"]]
+    right, n = (sum(count[name] for count in found) for name in ("right", "n"))
+    return counted(Count(right, n).to_json())
 
 
 def before_and_after(quality: Facts) -> list[Row]:

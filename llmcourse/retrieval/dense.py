@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
 from llmcourse.arguments import check_multiple, check_range
-from llmcourse.model.inspection import hidden_states
-from llmcourse.model.transformer import Transformer
+from llmcourse.model.transformer import Transformer, hidden_states
 from llmcourse.text.tokenizers import BPETokenizer
 
 _NEIGHBOURS = 8  # questions in a row that enter a batch together

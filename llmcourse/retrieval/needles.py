@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 
 from llmcourse.arguments import check_range
+from llmcourse.intervals import Count
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.intervals import Count
 
 _PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
 _PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}

@@ -182,6 +182,41 @@ class Grammar:
         number = bisect_right(cumulative, rng.random() * cumulative[-1])
         return _finished(states[min(number, len(states) - 1)], rng.random).story()
 
+    def pieces(self, story: Story) -> Iterator[tuple[str, str]]:
+        """Yield the pieces of a story's text, each with what wrote it.
+
+        That is the variable whose word it is, or the list of a word that no variable
+        holds; of words that the grammar spells out, the rule with a name that was
+        begun last.
+
+        >>> grammar = Grammar('''
+        ... rule story
+        ...     {who=name} [ran|sat].
+        ... list name
+        ...     Mia
+        ... ''')
+        >>> list(grammar.pieces(grammar.parse("Mia ran.")))
+        [('Mia', 'who'), (' ', 'story'), ('ran', 'story'), ('.', 'story')]
+        """
+        choices, rule = iter(story.choices), ""
+        cell, _, env, _ = self._start
+        while cell is not None:
+            item, then = cell.item, cell.then
+            if isinstance(item, Call):
+                rule = rule if item.rule.name.startswith("choice ") else item.rule.name
+                then = item.rule.at(env).cells(then)[next(choices)]
+            elif isinstance(item, Pick):
+                entry = item.source.free(env)[next(choices)]
+                env = {**env, item.var: entry} if item.var else env
+                yield entry[item.form], item.var or item.source.name
+            elif isinstance(item, Note):
+                env = {**env, item.var: item.entry}
+            elif isinstance(item, Ref):
+                yield env[item.var][item.form], item.var
+            else:
+                yield item, rule
+            cell = then
+
     def enumerate(self) -> Iterator[Story]:
         """Yield every story once; for small grammars."""
         for state in _derivations(self._start, lambda written, words: True):

@@ -95,7 +95,7 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
 def fall_back_to_float32(config: _Config) -> _Config:
     """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
 
-    With such instructions a step of the course's models takes three fifths to three
+    With such instructions a step of the course's models takes a third to three
     quarters of float32's time. Without them bfloat16 is emulated and takes twice as
     long with AVX-512, ten times as long with AVX2 (the same processor without them).
 

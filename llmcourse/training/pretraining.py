@@ -21,8 +21,9 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
-from llmcourse.training.loop import make_optimizer, train, update_weights
+from llmcourse.training.loop import train, update_weights
 from llmcourse.training.losses import blockwise_cross_entropy
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.windows import (
     NO_TOKEN,
     Tokens,

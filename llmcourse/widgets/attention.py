@@ -24,7 +24,7 @@ class AttentionExplorer(Explorer):
     Args:
         texts: The tokens of each text, as strings that join to the text.
         weights: For each text, how much each head of each layer looks at each token,
-            from each token; see `inspection.attention_weights`.
+            from each token; see `attention.attention_weights`.
         kinds: What heads may look at, such as "the token before", and to what share
             each head of each layer does, on average over texts.
             The strongest head of the first kind is shown at the start.

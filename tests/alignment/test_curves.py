@@ -5,15 +5,15 @@ from dataclasses import asdict
 import matplotlib.pyplot as plt
 from rlhf_study import EXPERIMENTS, RlhfStudyConfig
 
-from llmcourse.alignment.curves import (
+from llmcourse.alignment.evaluation import (
     Curve,
     Experiment,
     StudyPoint,
     band_of,
     curves_of,
-    plot_against_kl,
 )
-from llmcourse.training.studies import stored_study
+from llmcourse.plotting import plot_against_kl
+from llmcourse.studies import stored_study
 
 
 def point(step, seed=0, **changes):
@@ -53,7 +53,7 @@ def test_a_band_counts_each_curve_once_in_a_class():
 
 def test_a_figure_has_a_line_and_a_band_for_each_group():
     _, ax = plt.subplots()
-    plot_against_kl(ax, {"PPO": [RISING, RISING], "DPO": [RISING]})
+    plot_against_kl(ax, {"PPO": band_of([RISING, RISING]), "DPO": band_of([RISING])})
     assert len(ax.lines) == len(ax.collections) == 2
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["PPO", "DPO"]
     assert ax.lines[0].get_color() != ax.lines[1].get_color()
@@ -65,7 +65,7 @@ def test_a_figure_has_a_line_and_a_band_for_each_group():
 
 def test_the_proxy_is_drawn_too():
     _, ax = plt.subplots()
-    plot_against_kl(ax, {"PPO": [RISING]}, "proxy")
+    plot_against_kl(ax, {"PPO": band_of([RISING], "proxy")}, "proxy")
     assert list(ax.lines[0].get_ydata()) == [0, 1, 2, 3]
     assert ax.get_legend() is None
     plt.close(ax.figure)

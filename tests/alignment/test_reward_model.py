@@ -18,8 +18,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.inspection import hidden_states
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer, TransformerConfig, hidden_states
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update
 

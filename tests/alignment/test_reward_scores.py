@@ -22,12 +22,12 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.finetuning.chat import CHAT_TOKENS
+from llmcourse.intervals import wilson_interval
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.intervals import wilson_interval
 
 TEXTS = [torch.tensor(ids) for ids in ([5, 0, 3, 9, 7], [4], [12, 2, 2], [8, 6])]
 

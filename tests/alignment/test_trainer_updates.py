@@ -32,7 +32,8 @@ from llmcourse.finetuning.finetuning import (
     weighted_losses,
 )
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import make_optimizer, update_weights
+from llmcourse.training.loop import update_weights
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
 
 

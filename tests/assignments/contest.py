@@ -2,7 +2,7 @@
 # jupyter:
 #   llmcourse:
 #     version: 1
-#     blocked: [llmcourse.classroom.contest, llmcourse.training.intervals, llmcourse.training.story_evaluation, llmcourse.training.text_loss]
+#     blocked: [llmcourse.classroom.contest, llmcourse.intervals, llmcourse.training.evaluation]
 # ---
 
 # %% [markdown]
@@ -45,12 +45,7 @@ import torch
 
 from llmcourse.classroom.tasks import generator
 
-for module in (
-    "classroom.contest",
-    "training.intervals",
-    "training.story_evaluation",
-    "training.text_loss",
-):
+for module in ("classroom.contest", "intervals", "training.evaluation"):
     sys.modules[f"llmcourse.{module}"] = None  # this is what you write
 
 

@@ -2,7 +2,7 @@
 # jupyter:
 #   llmcourse:
 #     version: 1
-#     blocked: [llmcourse.training.config, llmcourse.training.loop, llmcourse.training.losses, llmcourse.training.pretraining, llmcourse.training.text_loss, llmcourse.training.windows]
+#     blocked: [llmcourse.training.config, llmcourse.training.evaluation, llmcourse.training.loop, llmcourse.training.losses, llmcourse.training.optimizers, llmcourse.training.pretraining, llmcourse.training.windows]
 # ---
 
 # %% [markdown]
@@ -37,7 +37,8 @@ import torch
 
 from llmcourse.classroom.tasks import close, describe, generator
 
-for module in ("config", "loop", "losses", "pretraining", "text_loss", "windows"):
+MODULES = "config evaluation loop losses optimizers pretraining windows"
+for module in MODULES.split():
     sys.modules[f"llmcourse.training.{module}"] = None  # this is what you write
 
 

@@ -313,7 +313,7 @@ for n in (1, 2, 3, 5):
 # A log has one JSON object a line.
 # Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
 # Other lines, without `"bytes"`, are of training and do not count here; empty lines are skipped.
-# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.text_loss` counts them, so write a line from it each time that you measure (in your training script: this notebook locks a module that `text_loss` needs).
+# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure (in your training script: this notebook locks a module that `text_loss` needs).
 #
 # Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
 #

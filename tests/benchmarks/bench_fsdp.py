@@ -22,7 +22,8 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 from llmcourse.training import parallel
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
 
 SIZES = TransformerConfig(

@@ -18,7 +18,8 @@ from statistics import median
 import torch
 
 from llmcourse.training import parallel
-from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.presets import BASE_LLM_SMALL
 
 REPEATS = 15

@@ -59,7 +59,9 @@ from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate as generate_tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.optimizers import make_optimizer
+from llmcourse.training.presets import PRESETS
 from llmcourse.training.pretraining import train_step
 
 PAGE = Path(__file__).parents[2] / "book" / "performance.md"
@@ -181,13 +183,13 @@ def encoding() -> Iterator[Pair]:
 
 
 def both(config: TransformerConfig) -> tuple[Transformer, Any]:
-    """Return our model and `transformers`' Llama, with equal weights."""
-    from transformers import LlamaForCausalLM
+    """Return our model and that of `transformers`, with equal weights."""
+    from transformers import AutoModelForCausalLM
 
     model = Transformer(config, torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, bpe(END_OF_TEXT), folder)
-        theirs = LlamaForCausalLM.from_pretrained(folder)
+        theirs = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         ids = random_ids(config, 2, 50)
         torch.testing.assert_close(theirs(ids).logits, model(ids), atol=1e-4, rtol=1e-4)
@@ -297,9 +299,11 @@ def steps_of(
 
 
 def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]]:
-    """Yield models of ours and theirs that write: three sizes, and SmolLM2."""
+    """Yield models of ours and theirs: three sizes, `base-llm`'s, and SmolLM2."""
     for config in SHAPES:
         yield (config, named(config), *both(config))
+    base = replace(PRESETS["base-llm"].model, vocab_size=VOCAB_SIZE)
+    yield (base, "shape of base-llm", *both(base))
     try:
         model, _ = load_pretrained("smollm2")
     except ValueError as error:
@@ -317,19 +321,44 @@ def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]
 def generation() -> Iterator[Pair]:
     """Yield greedy writing of 100 tokens after 20, with a key-value cache."""
     for config, what, model, theirs in writing_models():
-        prompt = random_ids(config, 1, 20)
-        options = {"max_new_tokens": 100, "min_new_tokens": 100, "do_sample": False}
-        options |= {"pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
+        yield writing(config, what, model, theirs, 1)
 
-        def ours(m: Any = model, p: Any = prompt) -> torch.Tensor:
-            return generate(m, p, 100, sampling=GREEDY)
 
-        def other(m: Any = theirs, p: Any = prompt, o: Any = options) -> torch.Tensor:
-            return m.generate(p, eos_token_id=None, **o)
+def batched_generation() -> Iterator[Pair]:
+    """Yield the same for eight prompts at once."""
+    for config, what, model, theirs in writing_models():
+        if model.config.vocab_size == VOCAB_SIZE:
+            yield writing(config, what, model, theirs, 8)
 
-        if config in SHAPES:
-            assert torch.equal(ours(), other())
-        yield Pair("transformers", n_parameters(config), what, ours, other)
+
+def gpt2_generation() -> Iterator[Pair]:
+    """Yield the same for models of GPT-2's shape, one prompt and eight."""
+    for shape in (SHAPES[0], SHAPES[-1]):
+        config = replace(shape, family="gpt2", d_ff=4 * shape.d_model)
+        pair = both(config)
+        for n_prompts in (1, 8):
+            what = f"{named(config)}, batch of {n_prompts}"
+            yield writing(config, what, *pair, n_prompts)
+
+
+def writing(
+    config: TransformerConfig, what: str, model: Any, theirs: Any, n_prompts: int
+) -> Pair:
+    """Return greedy writing of 100 tokens after 20, for some prompts at once."""
+    prompt = random_ids(config, n_prompts, 20)
+    options = {"max_new_tokens": 100, "min_new_tokens": 100, "do_sample": False}
+    options |= {"pad_token_id": 0, "attention_mask": torch.ones_like(prompt)}
+
+    def ours() -> torch.Tensor:
+        return generate(model, prompt, 100, sampling=GREEDY)
+
+    def other() -> torch.Tensor:
+        found: torch.Tensor = theirs.generate(prompt, eos_token_id=None, **options)
+        return found
+
+    if config.vocab_size == VOCAB_SIZE:
+        assert torch.equal(ours(), other())
+    return Pair("transformers", n_parameters(config), what, ours, other)
 
 
 def prefill() -> Iterator[Pair]:
@@ -563,6 +592,8 @@ WORK = {
     "pretraining step": training_steps,
     "pretraining step, GPT-2's shape": gpt2_steps,
     "generation": generation,
+    "generation, batch of 8": batched_generation,
+    "generation, GPT-2's shape": gpt2_generation,
     "prefill": prefill,
     "layer norm": layer_norms,
     "fine-tuning": fine_tuning,

@@ -84,7 +84,8 @@ from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tales import generate as generate_tales
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import keep_freed_memory, make_optimizer
+from llmcourse.training.loop import keep_freed_memory
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.pretraining import train_step
 from llmcourse.training.windows import Windows

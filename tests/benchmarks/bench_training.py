@@ -27,16 +27,12 @@ import torch
 from bench_peers import PAGE, machine
 from torch import nn
 
+from llmcourse.model.costs import PeakMemory
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.text.tales import generate
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import (
-    checkpoint_blocks,
-    compile_model,
-    keep_freed_memory,
-    make_optimizer,
-)
+from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.presets import BASE_LLM_SMALL
 from llmcourse.training.pretraining import mean_loss, train_step
 from llmcourse.training.windows import Windows

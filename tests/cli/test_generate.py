@@ -18,13 +18,13 @@ from llmcourse.model.quantization import quantize_model, save_quantized
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.documents import tales
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.story_evaluation import (
+from llmcourse.training.evaluation import (
     TEST_SEED,
     count_valid,
     tale_loss,
+    text_loss,
     write_samples,
 )
-from llmcourse.training.text_loss import text_loss
 
 SIZES = TransformerConfig(
     vocab_size=300,

@@ -8,8 +8,7 @@ import torch
 from llmcourse.finetuning.classification import Classifier, accuracy, classify
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.inspection import hidden_states
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer, TransformerConfig, hidden_states
 
 SIZES = TransformerConfig(
     vocab_size=13, d_model=16, n_layers=3, n_heads=2, n_kv_heads=2, d_ff=20

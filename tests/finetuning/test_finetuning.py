@@ -22,7 +22,8 @@ from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update, learning_rate
-from llmcourse.training.loop import make_optimizer, update_weights
+from llmcourse.training.loop import update_weights
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import next_token_loss, train_step
 
 SIZES = TransformerConfig(

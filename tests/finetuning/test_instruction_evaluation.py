@@ -18,9 +18,9 @@ from llmcourse.finetuning.instruction_evaluation import (
     instruction_scores,
 )
 from llmcourse.finetuning.instructions import examples
+from llmcourse.intervals import Count, wilson_interval
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
-from llmcourse.training.intervals import Count, wilson_interval
 
 FEW = {"n_per_kind": 2, "seed": 7, "kinds": ("who", "continue", "list")}
 

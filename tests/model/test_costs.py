@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmcourse.model.attention import causal_mask, fused_attention, naive_attention
 from llmcourse.model.costs import (
     ATTENTION_COSTS,
+    PeakMemory,
     attention_cost,
     forward_flops_per_token,
     kv_bytes_per_token,
@@ -23,7 +24,6 @@ from llmcourse.model.long_context import (
     linear_attention,
     sliding_window_attention,
 )
-from llmcourse.model.peak_memory import PeakMemory
 from llmcourse.model.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from llmcourse.model.inspection import attention_weights, hidden_states
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.attention import attention_weights
+from llmcourse.model.transformer import Transformer, TransformerConfig, hidden_states
 
 CONFIG = TransformerConfig(
     vocab_size=11,

@@ -7,10 +7,14 @@ import pytest
 import torch
 from model_cases import generate_uncached
 
-from llmcourse.model.attention import KVCache, causal_mask, naive_attention
+from llmcourse.model.attention import (
+    KVCache,
+    attention_weights,
+    causal_mask,
+    naive_attention,
+)
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, generate
-from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import (
     ATTENTION_KINDS,
     METHODS,

@@ -5,7 +5,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from llmcourse.model.attention import causal_mask, naive_attention
-from llmcourse.model.peak_memory import PeakMemory
+from llmcourse.model.costs import PeakMemory
 
 # Worked example
 

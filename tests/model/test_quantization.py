@@ -31,7 +31,7 @@ from llmcourse.model.quantization import (
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.text_loss import text_loss
+from llmcourse.training.evaluation import text_loss
 
 CONFIGS = {
     "llama": LLAMA,

@@ -14,10 +14,9 @@ from model_cases import generate_uncached
 from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.attention import GroupedQueryAttention
+from llmcourse.model.attention import GroupedQueryAttention, attention_weights
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import GREEDY, generate
-from llmcourse.model.inspection import attention_weights
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.quantization import quantize_model

@@ -1,8 +1,10 @@
 """From a recipe to two folders: what is in them, what the cards say, how it goes on."""
 
 import json
+import math
 import re
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -10,8 +12,16 @@ from align_cases import config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse.alignment.evaluation import evaluate_policy
-from llmcourse.alignment.preferences import agreement_rate, exam_prompts
-from llmcourse.alignment.reward_model import load_reward_model, text_reward
+from llmcourse.alignment.preferences import (
+    agreement_rate,
+    exam_prompts,
+    tokenize_pairs,
+)
+from llmcourse.alignment.reward_model import (
+    load_reward_model,
+    pair_rewards,
+    text_reward,
+)
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
 from llmcourse.model.folders import load_pretrained, save_pretrained
@@ -98,11 +108,13 @@ def test_quality_is_of_the_weights_in_the_files(made):
     proxy = text_reward(reward_model, tokenizer)
     prompts, most = exam_prompts(3, tokenizer), config.max_new_tokens
     again = evaluate_policy(policy, start, tokenizer, prompts, proxy, most, EXAM.seed)
-    assert quality["after"] == again.summary() | {"openings": again.openings}
     assert quality["gold"]["after"] == pytest.approx(again.gold.mean().item())
     other = evaluate_policy(
         policy, start, tokenizer, prompts, proxy, most, EXAM.seed + 1
     )
+    one, two = again.summary(), other.summary()
+    means = {name: (one[name] + two[name]) / 2 for name in one}
+    assert quality["after"] == pytest.approx(means)
     theirs = [
         evaluate_policy(start, start, tokenizer, prompts, proxy, most, EXAM.seed + i)
         for i in range(3)
@@ -115,6 +127,15 @@ def test_quality_is_of_the_weights_in_the_files(made):
     pairs = collected(folder / "pairs.json", config, start, tokenizer).valid
     assert quality["reward_model"] == reward_quality(reward_model, tokenizer, pairs)
     assert quality["reward_model"]["ceiling"] == agreement_rate(pairs)
+    tokens = tokenize_pairs(pairs, tokenizer, reward_model.config.context_length)
+    chosen, rejected = pair_rewards(reward_model, tokens)
+    classes: dict[int, list[float]] = {}
+    for gap in (chosen - rejected).tolist():
+        sure = 1 / (1 + math.exp(-abs(gap)))
+        classes.setdefault(min(4, int(10 * sure) - 5), []).append(gap > 0)
+    assert [
+        (found["n"], found["right"]) for found in quality["reward_model"]["calibration"]
+    ] == [(len(own), fmean(own)) for _, own in sorted(classes.items())]
     scores = instruction_scores(
         policy,
         tokenizer,

@@ -13,15 +13,15 @@ import pytest
 
 from llmcourse import cli
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM
+from llmcourse.intervals import Count, wilson_interval
 from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes import cards
 from llmcourse.recipes.align import ALIGNED_LLM, aligned_card, reward_card
-from llmcourse.recipes.base import base_card
+from llmcourse.recipes.base import base_card, feature_table
 from llmcourse.recipes.cards import fill_card
-from llmcourse.recipes.instruct import instruct_card
-from llmcourse.training.intervals import wilson_interval
+from llmcourse.recipes.instruct import instruct_card, score_table
 from llmcourse.training.presets import BASE_LLM, PRESETS
 
 NAMES = (
@@ -69,9 +69,11 @@ def test_front_matter_is_what_hugging_face_reads(name):
     yaml = pytest.importorskip("yaml")
     _, front, _ = shipped(name).read_text(encoding="utf-8").split("---\n", 2)
     found = yaml.safe_load(front)
-    assert found["library_name"] == "transformers"
-    task = "text-classification" if name == "reward-model" else "text-generation"
-    assert found["pipeline_tag"] == task
+    if name == "reward-model":  # which transformers refuses
+        assert not {"library_name", "pipeline_tag"} & found.keys()
+    else:
+        assert found["library_name"] == "transformers"
+        assert found["pipeline_tag"] == "text-generation"
     assert (found["license"], found["language"]) == ("mit", "en")
 
 
@@ -156,6 +158,34 @@ def test_a_line_of_a_template_may_stand_in_some_cases_alone(monkeypatch, tmp_pat
     ):
         named = dict(zip(("own", "free"), cases, strict=True))
         assert fill_card("some", named, facts, own="[a] {b}", other="c") == wanted
+
+
+def test_kinds_are_counted_together():
+    """By hand: 1 of 2 and 3 of 4 are 4 of 6; a group that was not asked is left out."""
+    kinds = {"who": Count(1, 2), "rewrite": Count(3, 4), "tell": Count(0, 9)}
+    by_kind = {kind: count.to_json() for kind, count in kinds.items()}
+    score = {"by_kind": by_kind, "overall": Count(4, 15).to_json()}
+    rows = {row[0]: row[1] for row in score_table({"new wordings": score}).rows}
+    assert rows["questions, summarise, rewrite"].startswith("66.7 % of 6 (")
+    assert rows.keys() == {*kinds, "questions, summarise, rewrite", "all kinds"}
+
+
+def test_what_costs_most_has_a_table_where_it_is_known():
+    costly = [{"name": "hero", "excess": 0.25, "example": "said Ella"}]
+    assert feature_table({"costliest": costly}).rows == [
+        ("hero", "0.25", "… said Ella")
+    ]
+    assert not feature_table({}).rows
+
+
+def test_a_card_says_where_stories_have_become_alike():
+    facts = facts_of("aligned-llm")
+    for after, said in ((0.1, True), (0.3, False)):
+        quality = dict(facts["quality"])
+        quality["before"] = quality["before"] | {"openings": 0.4}
+        quality["after"] = quality["after"] | {"openings": after}
+        card = aligned_card("mine", ALIGNED_LLM["grpo"], facts | {"quality": quality})
+        assert ("mode collapse" in card) is said
 
 
 def test_code_survives_quotation_marks():

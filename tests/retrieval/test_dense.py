@@ -6,7 +6,7 @@ import pytest
 import torch
 from chat_cases import base
 
-from llmcourse.model.inspection import hidden_states
+from llmcourse.model.transformer import hidden_states
 from llmcourse.retrieval.dense import (
     DualEncoder,
     contrastive_loss,

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page
 from server import HTML, missing, pages
 from visitor import Visitor
 
-from llmcourse.training.studies import stored_study
+from llmcourse.studies import stored_study
 
 Visit = Callable[..., Visitor]
 EXPLORER = (

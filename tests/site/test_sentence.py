@@ -9,8 +9,9 @@ from playwright.sync_api import Locator, Page
 from server import HTML, missing, pages
 from visitor import Visitor
 
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.inspection import attention_weights, hidden_states
+from llmcourse.model.transformer import hidden_states
 
 Visit = Callable[..., Visitor]
 PLACE = "llmcourse-sentence"

@@ -2,8 +2,8 @@
 
 from analogy_study import RECIPE, SEEDS, AnalogyRun, run_analogy_study
 
+from llmcourse.studies import load_study, stored_study
 from llmcourse.text.embeddings import relations
-from llmcourse.training.studies import load_study, stored_study
 
 # Worked example
 

@@ -17,7 +17,7 @@ from chat_cases import SIZES, chatty
 from llmcourse.alignment.reward_model import RewardModel, save_reward_model
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.training.studies import load_study
+from llmcourse.studies import load_study
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from context_study import ContextPoint, ContextStudyConfig, run_context_study
 from story_measures import BANDS, EDGES
 
 from llmcourse.model.long_context import ATTENTION_KINDS
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 SMALL = ContextStudyConfig(
     n_stories=100,

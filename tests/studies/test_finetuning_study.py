@@ -14,7 +14,7 @@ from finetuning_study import (
     run_finetuning_study,
 )
 
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 SMALL = FinetuningStudyConfig(
     steps=dict.fromkeys(("plot", "pronoun", "no grandparents"), 2),

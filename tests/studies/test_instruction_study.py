@@ -14,7 +14,7 @@ from instruction_study import (
 )
 from study_command import page_functions
 
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 PAGES, CODE = page_functions(PAGE, NAMES)
 SMALL = InstructionStudyConfig(n_asked=1, n_stories=2)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import ladder_study
 import pytest
-from ladder_study import RECIPES, LadderConfig, Rung, run_study
+from ladder_study import BEST, RECIPES, LadderConfig, Rung, run_length, run_study
 
+from llmcourse.studies import load_study
 from llmcourse.training.presets import TINY
-from llmcourse.training.studies import load_study
 
 SMALL = LadderConfig(seeds=(0,), n_stories=100, n_held_out=3, steps=2, batch_size=2)
 
@@ -43,6 +43,16 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     assert study.points == tuple(trained) == load_study(path, Rung).points
     assert [rung.n_stories for rung in trained] == [4, 4]
     assert trained[0].excess != trained[1].excess
+
+
+def test_another_length_is_that_of_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder_study, "BASE_LLM_SMALL", TINY)
+    monkeypatch.setattr(ladder_study, "LadderConfig", lambda: SMALL)
+    told = []
+    study = run_length(tmp_path / "long.json", 3, told.append)
+    assert [rung.name for rung in told] == [*BEST]
+    assert [rung.n_stories for rung in told] == [6] * 3
+    assert study.recipe["steps"] == 3
 
 
 # Refusal

@@ -14,7 +14,7 @@ from real_models_study import (
 )
 from study_command import page_functions
 
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 # Worked example
 

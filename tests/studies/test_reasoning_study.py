@@ -15,7 +15,7 @@ from reasoning_study import (
 )
 
 from llmcourse.finetuning.examples import TokenizedExample
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 SMALL = ReasoningStudyConfig(
     looks=(1, 2),

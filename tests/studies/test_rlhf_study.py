@@ -8,10 +8,10 @@ from align_cases import METHODS, config_of, want_length
 from chat_cases import base
 from rlhf_study import EXPERIMENTS, RlhfStudyConfig, configs, run_rlhf_study
 
-from llmcourse.alignment.curves import Experiment, StudyPoint
+from llmcourse.alignment.evaluation import Experiment, StudyPoint
 from llmcourse.model.folders import save_pretrained
 from llmcourse.recipes import align
-from llmcourse.training.studies import load_study
+from llmcourse.studies import load_study
 
 FEW = tuple(
     Experiment(method=method, n_pairs=8, cost=cost, seed=1)

@@ -17,7 +17,7 @@ from story_measures import (
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tales import generate
-from llmcourse.training.text_loss import recalls, text_loss
+from llmcourse.training.evaluation import recalls, text_loss
 
 SHORT_TEXTS = [story.text for story in generate(5, seed=1_000_002)]
 RECALL_STORIES = list(generate(12, seed=1_000_001))

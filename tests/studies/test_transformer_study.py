@@ -16,7 +16,7 @@ from transformer_study import (
     run_transformer_study,
 )
 
-from llmcourse.training.studies import load_study, save_study, stored_study
+from llmcourse.studies import load_study, save_study, stored_study
 
 # Worked example
 

@@ -73,6 +73,14 @@ def test_every_story_parses_to_itself(small: Grammar) -> None:
         assert small.parse(story.text) == story
 
 
+def test_pieces_make_the_story_and_name_what_wrote_them(small: Grammar) -> None:
+    for story in small.enumerate():
+        pieces = list(small.pieces(story))
+        assert "".join(text for text, _ in pieces) == story.text
+        written = {name for _, name in pieces}
+        assert story.facts.keys() - written <= {"mood"}  # which is noted alone
+
+
 def test_samples_are_stories_of_the_grammar(small: Grammar) -> None:
     every = {story.text: story for story in small.enumerate()}
     rng = random.Random(3)

@@ -49,6 +49,7 @@ FORMS = {
         "normalizer": {"type": "Sequence", "normalizers": []},
     },
     "o200k with gaps": {"splits": [O200K], "gap": 9},
+    "cl100k with gaps": {"splits": [GPT4_IN_OTHER_WORDS], "gap": 9},
     "bytes left out, as smollm2": {"splits": [QWEN], "left_out": ["Ħ", "ÿ", "į"]},
     "all at once": {
         "splits": DEEPSEEK,

@@ -37,7 +37,7 @@ from llmcourse.training.checkpoints import (
     write_state,
 )
 from llmcourse.training.config import JSONLinesLog, PretrainingConfig, Update
-from llmcourse.training.loop import make_optimizer
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import pretrain, train_step
 from llmcourse.training.windows import Windows
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmcourse.model.peak_memory import PeakMemory
+from llmcourse.model.costs import PeakMemory
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 from llmcourse.training import loop
 from llmcourse.training.checkpoints import Run, checkpoint_paths
@@ -22,11 +22,11 @@ from llmcourse.training.loop import (
     checkpoint_blocks,
     compile_model,
     keep_freed_memory,
-    make_optimizer,
     predict,
     train,
     update_weights,
 )
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
 
 SIZES = TransformerConfig(
@@ -285,7 +285,8 @@ import torch
 from torch._dynamo.utils import counters
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import checkpoint_blocks, compile_model, make_optimizer
+from llmcourse.training.loop import checkpoint_blocks, compile_model
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
 
 def losses(*changes):

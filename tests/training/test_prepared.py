@@ -7,7 +7,7 @@ import pytest
 from llmcourse.text.documents import tales
 from llmcourse.text.packing import tokenizer_fingerprint
 from llmcourse.training import pipeline, presets
-from llmcourse.training.prepared import kept_or_made
+from llmcourse.training.pipeline import kept_or_made
 
 CONFIG = replace(
     presets.TINY,

@@ -16,8 +16,8 @@ from llmcourse.training.config import (
     Update,
     learning_rate,
 )
-from llmcourse.training.loop import make_optimizer
 from llmcourse.training.losses import cross_entropy
+from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import (
     mean_loss,
     next_token_loss,

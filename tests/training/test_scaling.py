@@ -10,13 +10,13 @@ from scaling_study import Experiment, StudyConfig, configs, run_study
 from study_command import run_study_command
 
 from llmcourse.model.costs import n_parameters
+from llmcourse.studies import Study, load_study, save_study, stored_study
 from llmcourse.training.scaling import (
     Law,
     Point,
     fit,
     plot_scaling,
 )
-from llmcourse.training.studies import Study, load_study, save_study, stored_study
 
 LAW = Law(floor=0.7, a=30.0, alpha=0.35, b=500.0, beta=0.6)
 SIZES, TEXTS = (2e4, 8e4, 3e5, 1e6), (1e5, 4e5, 2e6)

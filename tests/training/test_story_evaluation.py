@@ -2,19 +2,23 @@
 
 import json
 import math
+from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
 import torch
 
+from llmcourse.intervals import wilson_interval
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import story_evaluation as module
-from llmcourse.training.intervals import wilson_interval
-from llmcourse.training.story_evaluation import (
+from llmcourse.training import evaluation as module
+from llmcourse.training.evaluation import (
     Sample,
+    _other_words,
+    costliest_features,
     count_valid,
+    exact_losses,
     tale_loss,
     write_samples,
 )
@@ -49,6 +53,41 @@ def clueless():
     with torch.no_grad():
         model.norm.weight.zero_()
     return model
+
+
+def test_features_share_the_excess_among_them(tokenizer):
+    model = Transformer(replace(SIZES, context_length=512))
+    features = costliest_features(model, tokenizer, n_stories=5, seed=17)
+    found = tale_loss(model, tokenizer, n_stories=5, seed=17)
+    total = math.fsum(feature.excess for feature in features)
+    assert total == pytest.approx(found.excess.value, rel=1e-5)
+    assert [f.excess for f in features] == sorted(f.excess for f in features)[::-1]
+    assert {"hero", "garment", "hobby"} <= {feature.name for feature in features}
+    for feature in features:
+        assert any(feature.example in story.text for story in STORIES)
+
+
+def test_exact_losses_sum_to_the_price_of_the_story(tokenizer):
+    for story in STORIES:
+        exact = exact_losses(tokenizer, story.text)
+        assert len(exact) == len(story.text.split())
+        assert math.fsum(exact) == pytest.approx(-story.log_prob)
+        assert min(exact) > -1e-9
+
+
+def test_words_that_go_on_in_the_same_tokens_are_no_others():
+    """With " seeds" as one token, " seed" alone says that no s follows."""
+    texts = [" seed seed seeds"] * 9
+    parts = BPETokenizer.train(texts, 300, special_tokens=[END], allow_fewer=True)
+    assert parts.tokens(" seeds")[0] == " seeds"
+    assert _other_words(parts, "It was a seed") == ["It was a seeds"]
+    letters = BPETokenizer.train(["x"], 258, special_tokens=[END], allow_fewer=True)
+    assert _other_words(letters, "It was a seed") == []
+    assert _other_words(parts, "It was a seed,") == []
+
+
+def test_stories_longer_than_the_context_have_no_features(model, tokenizer):
+    assert costliest_features(model, tokenizer, n_stories=2, seed=17) == []
 
 
 def test_excess_of_a_clueless_model(clueless, tokenizer):

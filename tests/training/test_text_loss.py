@@ -10,12 +10,8 @@ import torch
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.documents import tales
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import text_loss as module
-from llmcourse.training.text_loss import (
-    document_nll,
-    text_loss,
-    token_losses,
-)
+from llmcourse.training import evaluation as module
+from llmcourse.training.evaluation import document_nll, text_loss, token_losses
 
 TEXTS = [document.text for document in tales(4, seed=5)]
 END = "<|endoftext|>"

@@ -7,7 +7,7 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text import tales
 from llmcourse.text.grammar import Grammar
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.text_loss import (
+from llmcourse.training.evaluation import (
     Recall,
     document_nll,
     recall_losses,

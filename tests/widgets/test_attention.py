@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from llmcourse.model.inspection import attention_weights
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.widgets.attention import AttentionExplorer
 

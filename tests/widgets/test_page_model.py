@@ -20,9 +20,10 @@ from llmcourse.alignment.losses import entropy
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.finetuning.answering import answer_batch
 from llmcourse.finetuning.chat import Message, encode_chat, encode_prompt, render
+from llmcourse.model.attention import attention_weights
 from llmcourse.model.folders import find_model, load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, write
-from llmcourse.model.inspection import attention_weights, hidden_states
+from llmcourse.model.transformer import hidden_states
 from llmcourse.text import tales
 from llmcourse.text.bpe import GPT2_PATTERN
 from llmcourse.widgets.attention import packed_weights

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from llmcourse.training.studies import stored_study
+from llmcourse.studies import stored_study
 from llmcourse.widgets.ranks import RankExplorer, Tuned
 
 RATES = (2e-4, 4e-4, 8e-4)

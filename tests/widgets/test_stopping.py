@@ -8,8 +8,8 @@ import math
 
 import pytest
 
-from llmcourse.alignment.curves import StudyPoint, curves_of
-from llmcourse.training.studies import stored_study
+from llmcourse.alignment.evaluation import StudyPoint, curves_of
+from llmcourse.studies import stored_study
 from llmcourse.widgets.stopping import Stop, StoppingExplorer
 
 STOPS = [Stop(1, -0.01, 0.2, 3.6), Stop(4, 9.0, 1.5, 4.25), Stop(9, 30, 2, 0.9, "fox")]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from llmcourse.training.muon import Muon, orthogonalise
+from llmcourse.training.optimizers import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5)])

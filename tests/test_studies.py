@@ -3,14 +3,9 @@
 import pytest
 from baselines_study import BaselinePoint
 
-from llmcourse.alignment.curves import StudyPoint
+from llmcourse.alignment.evaluation import StudyPoint
+from llmcourse.studies import Study, load_study, save_study, stored_study
 from llmcourse.training.scaling import Point
-from llmcourse.training.studies import (
-    Study,
-    load_study,
-    save_study,
-    stored_study,
-)
 
 KINDS = {
     "scaling": Point,

@@ -1,4 +1,4 @@
-"""The loss of a text under a model: by document and by word.
+"""How good a base model is: its loss by document and by word, and against the grammar.
 
 Each document is read from its start, the mark `<|endoftext|>` before it, and its end
 is predicted too. What is longer than the model's context is read in windows:
@@ -13,20 +13,40 @@ repeat a fact of the story are what a model must remember rather than guess:
     story       Once a girl named Ella … gave Ella   a      blue   boat.
     tokens      O nce a girl named E lla … gave E lla  a  blue  bo at .
     losses      2.1   0.0 1.2 0.1  2.9       0.0 3.1   0.4  3.8   5.0
+
+Of the tales the best possible model is known, the grammar. Against it are measured
+
+    excess    a story's negative log-likelihood minus its exact one, in nats
+    valid     how many of the model's own stories the grammar can write
+
+The mean excess is the Kullback–Leibler divergence of the model from the grammar, per
+story. Chance in the draw of the stories hardly touches it: a story that is improbable
+under the grammar is so under the model too, and only the difference counts.
 """
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise, takewhile
+from statistics import stdev
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from llmcourse.arguments import check_range
+from llmcourse.intervals import Count
+from llmcourse.model.generation import generate
 from llmcourse.model.transformer import Transformer
+from llmcourse.text import tales
 from llmcourse.text.grammar import Story
 from llmcourse.text.packing import end_of_text
+from llmcourse.text.tales import Estimate
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import losses
 from llmcourse.training.config import CountProgress
@@ -307,3 +327,247 @@ def _bare(word: str) -> str:
     ('ella', 'ella')
     """
     return word.strip(_MARKS).lower().removesuffix("'s").strip(_MARKS)
+
+
+TEST_SEED = 1_000_000  # of stories that no preset trains on
+_SAMPLES_AT_ONCE = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaleLoss:
+    """How near a model is to the grammar, measured on stories it has not seen."""
+
+    text: TextLoss
+    floor: Estimate  # entropy in nats per token, expected of any stories
+    sample_floor: float  # nats per token: exact, of these stories
+    excess: Estimate  # nats per story: the model's nll minus the exact one
+
+    @property
+    def gap(self) -> float:
+        """Share of the floor by which the loss lies above it, as a fraction."""
+        return losses.gap_to_floor(self.text.loss, self.floor.value)
+
+    @property
+    def paired_gap(self) -> Estimate:
+        """The gap, from the excess: less noisy, since both losses are of one sample."""
+        entropy = tales.world().entropy()  # nats per story
+        return Estimate(*(value / entropy for value in self.excess))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers, derived ones too."""
+        return self.text.to_json() | {
+            "floor": self.floor._asdict(),
+            "sample_floor": self.sample_floor,
+            "gap": self.gap,
+            "excess_per_story": self.excess._asdict(),
+            "paired_gap": self.paired_gap._asdict(),
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A story that a model wrote."""
+
+    text: str
+    error: str | None  # why the grammar cannot write it; None for a valid one
+
+
+def count_valid(samples: Sequence[Sample]) -> Count:
+    """Return how many samples the grammar can write, to the last letter."""
+    return Count(sum(sample.error is None for sample in samples), len(samples))
+
+
+def tale_loss(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n_stories: int = 500,
+    seed: int = TEST_SEED,
+    progress: CountProgress | None = None,
+) -> TaleLoss:
+    """Return how near a model is to the grammar, on freshly drawn stories.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        n_stories: How many stories to draw.
+        seed: Of the stories; another one than the training's.
+        progress: As in `text_loss`.
+
+    Raises:
+        ValueError: If there are fewer than two stories, or no `<|endoftext|>`.
+    """
+    check_range(2, n_stories=n_stories)
+    stories = list(tales.generate(n_stories, seed))
+    texts = [story.text for story in stories]
+    nll, n_tokens = document_nll(model, tokenizer, texts, progress)
+    excess = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
+    return TaleLoss(
+        text=TextLoss(
+            n_documents=n_stories,
+            n_tokens=sum(n_tokens),
+            n_bytes=sum(len(text.encode()) for text in texts),
+            loss=math.fsum(nll) / sum(n_tokens),
+        ),
+        floor=tales.entropy_per_token(tokenizer, texts),
+        sample_floor=-math.fsum(s.log_prob for s in stories) / sum(n_tokens),
+        excess=Estimate(
+            math.fsum(excess) / n_stories, stdev(excess) / math.sqrt(n_stories)
+        ),
+    )
+
+
+class Feature(NamedTuple):
+    """A part of the grammar, and a model's loss above the grammar's there."""
+
+    name: str  # of a variable, a list or a rule, see `Grammar.pieces`
+    excess: float  # nats per story, on its words
+    example: str  # the word that cost most, and seven before it
+
+
+@torch.inference_mode()
+def costliest_features(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n_stories: int = 100,
+    seed: int = TEST_SEED,
+    progress: CountProgress | None = None,
+) -> list[Feature]:
+    """Return what of the grammar costs a model most, in order.
+
+    A word counts for what wrote its first letter. Stories that do not fit into the
+    model's context are left out; if none fits, nothing is returned.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        n_stories: How many stories to read, word by word.
+        seed: Of the stories.
+        progress: Called with the number of stories read and of all.
+
+    Raises:
+        ValueError: If there is no `<|endoftext|>`, or if a token holds parts of two
+            words.
+    """
+    total: defaultdict[str, float] = defaultdict(float)
+    worst: dict[str, tuple[float, str]] = {}
+    n_read = 0
+    for number, story in enumerate(tales.generate(n_stories, seed), start=1):
+        if len(tokenizer.encode(story.text)) < model.config.context_length:
+            n_read += 1
+            for name, cost, example in _costs(model, tokenizer, story):
+                total[name] += cost
+                worst[name] = max(worst.get(name, (0.0, "")), (cost, example))
+        if progress is not None:
+            progress(number, n_stories)
+    features = [
+        Feature(name, cost / n_read, worst[name][1]) for name, cost in total.items()
+    ]
+    return sorted(features, key=lambda feature: -feature.excess)
+
+
+def _costs(
+    model: Transformer, tokenizer: BPETokenizer, story: Story
+) -> Iterator[tuple[str, float, str]]:
+    """Yield what wrote each word, its cost above the grammar in nats, and its place."""
+    text = story.text
+    wrote = [name for piece, name in tales.world().pieces(story) for _ in piece]
+    losses, exact = word_losses(model, tokenizer, text), exact_losses(tokenizer, text)
+    words = list(re.finditer(r"\S+", text))
+    for place, word in enumerate(words):
+        letter = re.compile(r"\w").search(text, word.start())
+        name = wrote[letter.start() if letter else word.start()]
+        start = words[max(0, place - 7)].start()
+        yield name, losses[place] - exact[place], text[start : word.end()]
+
+
+def exact_losses(tokenizer: BPETokenizer, text: str) -> list[float]:
+    """Return what each word of a tale costs the best model of these tokens, in nats.
+
+    The tokens of "softly" do not say whether a comma follows: the next one does. But
+    where "apples" is a token, that of "apple" says that no s follows.
+
+    Args:
+        tokenizer: Cuts the words.
+        text: A tale.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    world, logs = tales.world(), [0.0]
+    for match in re.finditer(r"\S+(?=\s)", text):
+        begun = text[: match.end()]
+        mass = math.exp(world.prefix_log_prob(begun))
+        for other in _other_words(tokenizer, begun):
+            with suppress(ValueError):  # no tale goes on so
+                mass -= math.exp(world.prefix_log_prob(other))
+        logs.append(math.log(mass))
+    logs.append(world.log_prob(text))
+    return [before - after for before, after in pairwise(logs)]
+
+
+def _other_words(tokenizer: BPETokenizer, begun: str) -> list[str]:
+    """Return a text with its last word made longer, where that has other tokens."""
+    ids, letters = tokenizer.encode(begun), re.search(r"\w+$", begun)
+    stem = letters[0].lower() if letters else "\n"  # which no word has
+    found: list[str] = []
+    for word in sorted(w for w in _words() - {stem} if w.startswith(stem)):
+        other = begun + word[len(stem) :]
+        is_new = not any(map(other.startswith, found))
+        if is_new and tokenizer.encode(other)[: len(ids)] != ids:
+            found.append(other)
+    return found
+
+
+@cache
+def _words() -> frozenset[str]:
+    """Return the words that the grammar of the tales is written with."""
+    return frozenset(re.findall(r"\w+", tales.world_text().lower()))
+
+
+def write_samples(
+    model: Transformer,
+    tokenizer: BPETokenizer,
+    n: int = 200,
+    *,
+    generator: torch.Generator | None = None,
+    progress: CountProgress | None = None,
+) -> list[Sample]:
+    """Let a model write stories from nothing; return which of them are tales.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer, with `<|endoftext|>`.
+        n: How many stories.
+        generator: Source of randomness.
+        progress: Called with the number of stories written and of all.
+
+    Raises:
+        ValueError: If n is not positive, or as `generation.generate`.
+    """
+    check_range(1, n=n)
+    end = end_of_text(tokenizer)
+    samples: list[Sample] = []
+    while len(samples) < n:
+        shape = (min(_SAMPLES_AT_ONCE, n - len(samples)), 1)
+        prompts = torch.full(shape, end, device=model.embedding.weight.device)
+        rows = generate(
+            model,
+            prompts,
+            model.config.context_length - 1,
+            stop=[end],
+            generator=generator,
+        )
+        answers = (takewhile(end.__ne__, row) for row in rows[:, 1:].tolist())
+        texts = map(tokenizer.decode, answers)
+        samples += [Sample(text, _error(text)) for text in texts]
+        if progress is not None:
+            progress(len(samples), n)
+    return samples
+
+
+def _error(text: str) -> str | None:
+    try:
+        tales.parse(text)
+    except ValueError as error:
+        return str(error)
+    return None

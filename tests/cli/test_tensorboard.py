@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from llmcourse.cli.tensorboard import TensorBoardLog
 from llmcourse.training.config import Evaluation, Update
-from llmcourse.training.tensorboard import TensorBoardLog
 
 
 def update(step, loss):

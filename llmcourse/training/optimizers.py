@@ -1,4 +1,4 @@
-"""Muon: each step of a matrix is as long in every direction.
+"""Muon and AdamW, and which weights learn by which of them.
 
     gradients ── momentum ── M = U S Vᵀ ── orthogonalise ── U Vᵀ ── step
 
@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmcourse.training import parallel
+from llmcourse.training.config import PretrainingConfig
 
 A, B, C = 3.4445, -4.7750, 2.0315
 """Of a x + b x³ + c x⁵, which five times in a row brings 0.01 … 1 to about 1."""
@@ -110,3 +111,45 @@ class Muon(torch.optim.AdamW):
         mean = state.setdefault("momentum", torch.zeros_like(weight))
         mean.lerp_(weight.grad, 1 - MOMENTUM)
         return weight.grad.lerp(mean, MOMENTUM)  # Nesterov's
+
+
+def make_optimizer(model: nn.Module, config: PretrainingConfig) -> Muon:
+    """Return an optimizer that decays the blocks' matrices, but no embeddings or norms.
+
+    The matrices learn by AdamW or by Muon, as the config says, and the rest by AdamW.
+
+    Decay pulls weights that the data does not hold in place towards zero. A rare
+    token's embedding is hardly ever held, and a norm's weight belongs near one.
+    Frozen weights are left out. Token embeddings learn `embedding_speed` times as fast
+    as the rest: AdamW moves all weights about equally far, whatever their size.
+
+    Raises:
+        ValueError: If all weights are frozen.
+
+    Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization".
+    """
+    named = [pair for pair in model.named_parameters() if pair[1].requires_grad]
+    if not named:
+        raise ValueError("a model needs a weight that is not frozen to be trained")
+    inside = [weight for name, weight in named if "blocks." in name]
+    outside = [weight for name, weight in named if "blocks." not in name]
+    matrices = [weight for weight in inside if weight.ndim >= 2]
+    tokens = [w for name, w in named if f".{name}".endswith(".embedding.weight")]
+    others = [weight for weight in inside if weight.ndim < 2]
+    others += [weight for weight in outside if all(weight is not w for w in tokens)]
+    groups: list[dict[str, Any]] = [
+        {
+            "params": matrices,
+            "weight_decay": config.weight_decay,
+            "muon": config.optimizer == "muon",
+        },
+        {"params": tokens, "weight_decay": 0.0, "speed": config.embedding_speed},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return Muon(
+        groups,
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+        dtype=getattr(torch, config.precision),
+    )

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from llmcourse.training.intervals import bootstrap_interval, wilson_interval, win_rate
+from llmcourse.intervals import bootstrap_interval, wilson_interval, win_rate
 
 # Worked example
 
