@@ -1267,7 +1267,7 @@ checks.dequantize(dequantize)
 #
 # ```python
 # def gguf_head(data):  # the bytes of a file
-#     return {"general.architecture": "llama", …}
+#     return pairs  # such as {"general.architecture": "llama"}
 # ```
 #
 # Check it with `checks.gguf_head(gguf_head)`.
