@@ -7,7 +7,7 @@ models but those of one rung read the same number of stories, each once. A model
 measured by the nats that a new story costs it above the grammar's own price.
 
 With `--steps 3000` the rungs that were best are climbed again at three times the
-length, in an hour and a half: does a lead last?
+length, in two hours: does a lead last?
 """
 
 from collections.abc import Callable, Sequence
