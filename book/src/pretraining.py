@@ -8,14 +8,13 @@
 # **You will be able to**
 #
 # - turn a text into training examples, and a model's guess into a loss in nats,
-# - write the training loop with AdamW and its schedule, and say what warm-up, clipping, accumulation and checkpoints are for,
-# - choose learning rate, batch size, weight decay and precision, and say what each changes,
+# - write the training loop with AdamW and its schedule, and say what warm-up, clipping, accumulation, checkpoints and mixed precision are for,
 # - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned late,
 # - evaluate a base model by multiple choice, and recognise from its losses a leak or a text learned by heart.
 #
 # **You need** the chapters {doc}`transformer` and {doc}`corpus`; for the part before the first training it is enough to look up *logits*, *softmax* and *entropy floor* in the {doc}`glossary`.
 #
-# **Takes** about an hour to read with the code.
+# **Takes** about 50 minutes to read with the code.
 #
 # **Runs in** about two minutes on one processor core.
 
@@ -379,7 +378,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # A few directions no longer rule the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
 # It keeps one running mean and no squares, and models of many billion parameters have been trained with it {cite:p}`liu2025`.
-# In the package, set `optimizer="muon"` in the config; the section *What each setting does* compares the two.
+# In the package, set `optimizer="muon"` in the config; {doc}`scaling_laws` compares the two.
 
 # %% [markdown]
 # ### The schedule
@@ -770,193 +769,10 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # Large models begin at random, and learn to look things up from the sheer amount of text.
 
 # %% [markdown]
-# ### What each setting does
-#
-# Numbers that are chosen and not learned are called **hyperparameters**: learning rate, warm-up, batch size, weight decay, and also the sizes of the model.
-# A smaller model, two layers of width 64 from the usual start, read 320 stories once under one setting after the other, with three seeds each.
-# SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
-# `python book/studies/settings_study.py --out settings.json` repeats it.
-#
-# *Predict*: over a factor of sixty in AdamW's learning rate, how does the loss change?
-# And which optimizer ends lowest, if each gets its best rate?
-#
-# :::{dropdown} Answer
-# It is a valley: the loss is high at both ends.
-# Muon ends lowest, AdamW next, SGD highest.
-# :::
-
-# %%
-settings = studies.stored_study("settings", dict)
-ends = {}
-for run in settings.points:
-    key = run["group"], run["changes"]["learning_rate"]
-    ends.setdefault(key, []).append(run["loss"])
-mean = {key: sum(losses) / len(losses) for key, losses in ends.items()}
-for name in ("SGD", "AdamW", "Muon"):
-    rates = [rate for group, rate in mean if group == name]
-    best = min(rates, key=lambda rate: mean[name, rate])
-    print(f"{name:6} {mean[name, best]:.2f} nats/token at its best rate, {best}")
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Held-out loss over the learning rate, logarithmic, three dots and a line through their means for each optimizer. AdamW is a valley from 0.001 to 0.064 with its lowest point at 0.008, and both ends more than a nat higher. SGD is a valley farther right, at 0.3, and higher. Muon is lowest of all, nearly flat from 0.008 to 0.032."}}
-fig, ax = plt.subplots(figsize=(7, 3))
-for name, style in zip(("AdamW", "SGD", "Muon"), plotting.LINE_STYLES):
-    rates = sorted(rate for group, rate in mean if group == name)
-    (line,) = ax.plot(rates, [mean[name, r] for r in rates], style, label=name)
-    for rate in rates:
-        dots = ends[name, rate]
-        _ = ax.plot([rate] * len(dots), dots, ".", color=line.get_color())
-_ = ax.set(xscale="log", xlabel="peak learning rate, log scale")
-_ = ax.set(ylabel="loss (nats/token)")
-_ = ax.legend()
-
-# %% [markdown]
-# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
-
-# %% tags=["hide-input"]
-assert all(len(losses) == 3 for losses in ends.values())
-adam = [mean["AdamW", rate] for rate in (0.001, 0.008, 0.064)]
-assert adam[1] + 0.8 < min(adam[0], adam[2])
-lowest = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "SGD")}
-assert lowest["Muon"] + 0.2 < adam[1] < lowest["SGD"] - 0.2
-
-# %% [markdown]
-# At AdamW's highest rates the model learns little more than which tokens are frequent.
-# It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
-# The best rate also depends on the size of the model, which makes it costly to find for a large one.
-# *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
-#
-# Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
-# A seed gives all settings the same start and the same order of the stories, so the last column compares them seed by seed.
-
-
-# %%
-def with_range(losses):
-    mean = sum(losses) / len(losses)
-    return f"{mean:.2f} ({min(losses):.2f} to {max(losses):.2f})"
-
-
-print(f"{'':27}{'loss (nats/token)':23}AdamW there            higher for")
-for (group, rate), losses in ends.items():
-    if group not in ("AdamW", "SGD", "Muon"):
-        there = ends["AdamW", rate]
-        higher = sum(ours > theirs for ours, theirs in zip(losses, there))
-        both = f"{with_range(losses)}    {with_range(there)}"
-        print(f"{group:16} {rate:6}    {both} {higher:4} of {len(there)}")
-
-# %% tags=["hide-input"]
-adam = {rate: mean[group, rate] for group, rate in mean if group == "AdamW"}
-more = {key: mean[key] - adam[key[1]] for key in mean if key[1] in adam}
-assert all(more["batch of 4", rate] > 0.1 for rate in (0.008, 0.016))
-assert all(more["no warm-up", rate] > 0 for rate in (0.008, 0.016))
-assert all(more["constant rate", rate] < -0.1 for rate in (0.004, 0.008))
-assert more["weight decay 1", 0.008] < -0.1 < 0 < more["no weight decay", 0.008]
-assert mean["constant rate", 0.008] > mean["constant rate", 0.004]
-for group, rate in more:
-    pairs = zip(ends[group, rate], ends["AdamW", rate])
-    assert group == "AdamW" or len({ours > theirs for ours, theirs in pairs}) == 1
-
-# %% [markdown]
-# - **{term}`Batch size <batch size>`**: with four stories in a batch the same text makes a quarter of the steps, and the loss ends higher, at the rate 0.008 far higher.
-#   Here steps are scarce, not good gradients.
-# - **Warm-up** gains about two tenths of a nat.
-# - **Weight decay** gains, too, and ten times the usual 0.1 gains more.
-#   It cannot be a remedy against overfitting here, for nothing is read twice.
-#   A likely reason is that it keeps the weights small, so that the same steps change more.
-# - **Decay of the rate** loses: a constant rate ends lower at both peaks.
-#   In so short a run, long steps to the end gain more than settling does.
-#   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
-#
-# With the same seed, each of the other differences has the same sign, three times out of three.
-# All of them are results of 320 steps, not laws.
-# What gains in a short run may lose in a long one, so settings are compared at the length that will be used.
-
-# %% [markdown]
-# ### A ladder of recipes
-#
-# So here is the recipe of a larger model, taken apart at a length nearer to that of `base-llm`.
-# It has three layers of width 256 and the copying start of above, and reads 8,000 stories once, eight in a step.
-# Each row is the second row, Muon with the rate 0.006, with one change; AdamW has rates of its own, and one of the deeper models is narrower.
-# Each was trained from three seeds.
-# We measure what a new story costs above the floor.
-# `python book/studies/ladder_study.py --out ladder.json` repeats it, in some three hours on one core.
-#
-# *Predict*: twice as many layers, twice the batch, more normalisation, a rate that does not end at zero: which of these helps?
-#
-# :::{dropdown} Answer
-# The normalisation helps a lot, and the rate a little.
-# :::
-
-
-# %%
-def climbed(study):
-    """Return each recipe's ends, and how far they are above Muon's, seed by seed."""
-    rungs = {}
-    for run in studies.stored_study(study, dict).points:
-        rungs.setdefault(run["name"], []).append(run["excess"])
-    ends = {name: torch.tensor(found) for name, found in rungs.items()}
-    return ends, {name: own - ends["Muon, rate 0.006"] for name, own in ends.items()}
-
-
-def compared(study):
-    """Print a ladder."""
-    ends, above = climbed(study)
-    print(f"{'nats per story above the floor':40} mean   more than Muon, rate 0.006")
-    for name, more in above.items():
-        error = more.std() / len(more) ** 0.5
-        print(f"{name:40} {ends[name].mean():4.1f}", end="")
-        print(f"  {more.mean():+z5.1f} ± {error:.1f}")
-
-
-compared("ladder")
-
-# %% tags=["hide-input"]
-_, change = climbed("ladder")
-doubt = {name: 2 * more.std().item() / 3**0.5 for name, more in change.items()}
-better = {name for name, more in change.items() if more.mean() < -doubt[name]}
-assert better == {"Muon, QK-norm", "Muon, ends at a tenth"}
-alike = {name for name, more in change.items() if abs(more.mean()) < doubt[name]}
-assert alike == {"Muon, rate 0.003"}
-assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0.008))
-
-# %% [markdown]
-# After ± is one standard error of the difference, seed by seed; we believe in a change that is larger than two of them.
-#
-# - **The optimizer**: at its best rate of three, AdamW ends 5 nats a story higher than Muon.
-#   One step up in the rate costs either of them more than 30 nats; one step down, little.
-# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
-#   (`base-llm` does not have it.)
-# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length.
-# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
-# - **The copying start and the fast embeddings** pay: without the first the model is still on the plateau, as it is after half of the stories.
-# - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above.
-#
-# Does such a lead last?
-# Muon was trained again, alone and with QK-norm, on 24,000 stories: three times as many (`--steps 3000`).
-#
-# *Predict*: what is left of QK-norm's seven nats?
-#
-# :::{dropdown} Answer
-# Less than one, and three seeds do not make even that certain.
-# :::
-
-# %%
-compared("ladder_long")
-
-# %% tags=["hide-input"]
-ends, change = climbed("ladder_long")
-assert all(own.mean() < 5 for own in ends.values())
-lead = change["Muon, QK-norm"]
-assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
-
-# %% [markdown]
-# The difference is less than twice its standard error, and with one of the three seeds QK-norm ends higher.
-# What brings a model forward sooner need not bring it farther.
-# `base-llm` reads eighteen times as many stories as the first ladder's models, and with six layers; whether depth pays there, neither ladder says.
-
-# %% [markdown]
 # ### Batch size, and noise in the gradient
 #
 # Why not take larger batches, which give a better gradient?
+# (What learning rate, optimizer and other settings change is measured over many runs in {doc}`scaling_laws`.)
 # The gradient of one story is the gradient of the whole text plus noise.
 # The mean over $B$ stories has a $B$-th of the noise's variance.
 # The **gradient noise scale** is the $B$ at which this equals the squared gradient: noise variance over squared gradient {cite:p}`mccandlish2018`.
@@ -1314,7 +1130,6 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
 # In our run frequencies and short patterns were learned first, and what has to be looked up came last.
 # AdamW makes no weight's step much longer than the learning rate, however large its gradient; warm-up and decay shape that length over the training.
-# Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
 # The largest useful batch grows during training, as the stories begin to disagree about the gradient.
 # On little text the same loop learns the text by heart, and without a floor only held-out text shows it.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
@@ -1323,7 +1138,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # The text is shuffled, as here, and not sorted from easy to hard, which would be a **{term}`curriculum`** {cite:p}`bengio2009`.
 # (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
-# How large a model should be and how much it should read is the subject of {doc}`scaling_laws`.
+# How large a model should be, how much it should read and with which settings is the subject of {doc}`scaling_laws`.
 # What a pretrained model can be taught further, with few examples, is the subject of {doc}`fine_tuning`.
 
 # %% [markdown]

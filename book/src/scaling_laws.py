@@ -2,19 +2,21 @@
 # (scaling_laws)=
 # # Scaling laws
 #
-# A large model is trained only once, so its size is chosen by training small ones.
+# A large model is trained only once, so its size and its settings are chosen by training small ones.
 # Twenty-two small models show how the loss falls with parameters and tokens, and how far such a curve can be trusted.
+# Some hundred others compare learning rates, optimizers and whole recipes.
 #
 # **You will be able to**
 #
 # - say what a training run costs, in FLOPs, hours and money,
 # - fit a scaling law to small runs, and say how the result depends on what is minimised and on which runs are left out,
 # - find the best size for a budget, from IsoFLOP curves and from a law,
-# - say how far a scaling law can be trusted, and what it leaves out.
+# - say how far a scaling law can be trusted, and what it leaves out,
+# - choose a learning rate, an optimizer and other settings by short runs, and say what these cannot tell.
 #
 # **You need** the chapter {doc}`pretraining`.
 #
-# **Takes** about 35 minutes to read with the code.
+# **Takes** about 50 minutes to read with the code.
 #
 # **Runs in** about half a minute on one processor core.
 
@@ -484,6 +486,191 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]
+# ### What each setting does
+#
+# A law holds for one recipe; which recipe should it be?
+# Numbers that are chosen and not learned are called **hyperparameters**: learning rate, warm-up, batch size, weight decay, and also the sizes of the model.
+# A small model, two layers of width 64 with random first weights, read 320 stories once under one setting after the other, with three seeds each.
+# SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
+# `python book/studies/settings_study.py --out settings.json` repeats it.
+#
+# *Predict*: over a factor of sixty in AdamW's learning rate, how does the loss change?
+# And which optimizer ends lowest, if each gets its best rate?
+#
+# :::{dropdown} Answer
+# It is a valley: the loss is high at both ends.
+# Muon ends lowest, AdamW next, SGD highest.
+# :::
+
+# %%
+settings = studies.stored_study("settings", dict)
+by_rate = {}
+for run in settings.points:
+    key = run["group"], run["changes"]["learning_rate"]
+    by_rate.setdefault(key, []).append(run["loss"])
+mean = {key: sum(losses) / len(losses) for key, losses in by_rate.items()}
+for name in ("SGD", "AdamW", "Muon"):
+    rates = [rate for group, rate in mean if group == name]
+    good = min(rates, key=lambda rate: mean[name, rate])
+    print(f"{name:6} {mean[name, good]:.2f} nats/token at its best rate, {good}")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Held-out loss over the learning rate, logarithmic, three dots and a line through their means for each optimizer. AdamW is a valley from 0.001 to 0.064 with its lowest point at 0.008, and both ends more than a nat higher. SGD is a valley farther right, at 0.3, and higher. Muon is lowest of all, nearly flat from 0.008 to 0.032."}}
+fig, ax = plt.subplots(figsize=(7, 3))
+for name, style in zip(("AdamW", "SGD", "Muon"), plotting.LINE_STYLES):
+    rates = sorted(rate for group, rate in mean if group == name)
+    (line,) = ax.plot(rates, [mean[name, r] for r in rates], style, label=name)
+    for rate in rates:
+        dots = by_rate[name, rate]
+        _ = ax.plot([rate] * len(dots), dots, ".", color=line.get_color())
+_ = ax.set(xscale="log", xlabel="peak learning rate, log scale")
+_ = ax.set(ylabel="loss (nats/token)")
+_ = ax.legend()
+
+# %% [markdown]
+# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
+
+# %% tags=["hide-input"]
+assert all(len(losses) == 3 for losses in by_rate.values())
+adam = [mean["AdamW", rate] for rate in (0.001, 0.008, 0.064)]
+assert adam[1] + 0.8 < min(adam[0], adam[2])
+least = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "SGD")}
+assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
+
+# %% [markdown]
+# At AdamW's highest rates the model learns little more than which tokens are frequent.
+# It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
+# The best rate also depends on the size of the model, which makes it costly to find for a large one.
+# *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
+#
+# Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
+# A seed gives all settings the same start and the same order of the stories, so the last column compares them seed by seed.
+
+
+# %%
+def with_range(losses):
+    mean = sum(losses) / len(losses)
+    return f"{mean:.2f} ({min(losses):.2f} to {max(losses):.2f})"
+
+
+print(f"{'':27}{'loss (nats/token)':23}AdamW there            higher for")
+for (group, rate), here in by_rate.items():
+    if group not in ("AdamW", "SGD", "Muon"):
+        there = by_rate["AdamW", rate]
+        higher = sum(ours > theirs for ours, theirs in zip(here, there))
+        both = f"{with_range(here)}    {with_range(there)}"
+        print(f"{group:16} {rate:6}    {both} {higher:4} of {len(there)}")
+
+# %% tags=["hide-input"]
+adam = {rate: mean[group, rate] for group, rate in mean if group == "AdamW"}
+more = {key: mean[key] - adam[key[1]] for key in mean if key[1] in adam}
+assert all(more["batch of 4", rate] > 0.1 for rate in (0.008, 0.016))
+assert all(more["no warm-up", rate] > 0 for rate in (0.008, 0.016))
+assert all(more["constant rate", rate] < -0.1 for rate in (0.004, 0.008))
+assert more["weight decay 1", 0.008] < -0.1 < 0 < more["no weight decay", 0.008]
+assert mean["constant rate", 0.008] > mean["constant rate", 0.004]
+for group, rate in more:
+    pairs = zip(by_rate[group, rate], by_rate["AdamW", rate])
+    assert group == "AdamW" or len({ours > theirs for ours, theirs in pairs}) == 1
+
+# %% [markdown]
+# - **{term}`Batch size <batch size>`**: with four stories in a batch the same text makes a quarter of the steps, and the loss ends higher, at the rate 0.008 far higher.
+#   Here steps are scarce, not good gradients.
+# - **Warm-up** gains about two tenths of a nat.
+# - **Weight decay** gains, too, and ten times the usual 0.1 gains more.
+#   It cannot be a remedy against overfitting here, for nothing is read twice.
+#   A likely reason is that it keeps the weights small, so that the same steps change more.
+# - **Decay of the rate** loses: a constant rate ends lower at both peaks.
+#   In so short a run, long steps to the end gain more than settling does.
+#   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
+#
+# With the same seed, each of the other differences has the same sign, three times out of three.
+# All of them are results of 320 steps, not laws.
+# What gains in a short run may lose in a long one, so settings are compared at the length that will be used.
+
+# %% [markdown]
+# ### A ladder of recipes
+#
+# So here is the recipe of a larger model, taken apart at a length nearer to that of `base-llm`.
+# It has three layers of width 256 and the copying start, and reads 8,000 stories once, eight in a step.
+# Each row is the second row, Muon with the rate 0.006, with one change; AdamW has rates of its own, and one of the deeper models is narrower.
+# Each was trained from three seeds.
+# We measure what a new story costs above the floor.
+# `python book/studies/ladder_study.py --out ladder.json` repeats it, in some three hours on one core.
+#
+# *Predict*: twice as many layers, twice the batch, more normalisation, a rate that does not end at zero: which of these helps?
+#
+# :::{dropdown} Answer
+# The normalisation helps a lot, and the rate a little.
+# :::
+
+
+# %%
+def climbed(study):
+    """Return each recipe's ends, and how far they are above Muon's, seed by seed."""
+    rungs = {}
+    for run in studies.stored_study(study, dict).points:
+        rungs.setdefault(run["name"], []).append(run["excess"])
+    found = {name: torch.tensor(ends) for name, ends in rungs.items()}
+    return found, {name: own - found["Muon, rate 0.006"] for name, own in found.items()}
+
+
+def compared(study):
+    """Print a ladder."""
+    found, above = climbed(study)
+    print(f"{'nats per story above the floor':40} mean   more than Muon, rate 0.006")
+    for name, more in above.items():
+        error = more.std() / len(more) ** 0.5
+        print(f"{name:40} {found[name].mean():4.1f}", end="")
+        print(f"  {more.mean():+z5.1f} ± {error:.1f}")
+
+
+compared("ladder")
+
+# %% tags=["hide-input"]
+_, change = climbed("ladder")
+doubt = {name: 2 * more.std().item() / 3**0.5 for name, more in change.items()}
+better = {name for name, more in change.items() if more.mean() < -doubt[name]}
+assert better == {"Muon, QK-norm", "Muon, ends at a tenth"}
+alike = {name for name, more in change.items() if abs(more.mean()) < doubt[name]}
+assert alike == {"Muon, rate 0.003"}
+assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0.008))
+
+# %% [markdown]
+# After ± is one standard error of the difference, seed by seed; we believe in a change that is larger than two of them.
+#
+# - **The optimizer**: at its best rate of three, AdamW ends 5 nats a story higher than Muon.
+#   One step up in the rate costs either of them more than 30 nats; one step down, little.
+# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
+#   (`base-llm` does not have it.)
+# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length.
+# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
+# - **The copying start and the fast embeddings** pay: without the first the model is still on the plateau, as it is after half of the stories.
+# - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above.
+#
+# Does such a lead last?
+# Muon was trained again, alone and with QK-norm, on 24,000 stories: three times as many (`--steps 3000`).
+#
+# *Predict*: what is left of QK-norm's seven nats?
+#
+# :::{dropdown} Answer
+# Less than one, and three seeds do not make even that certain.
+# :::
+
+# %%
+compared("ladder_long")
+
+# %% tags=["hide-input"]
+found, change = climbed("ladder_long")
+assert all(own.mean() < 5 for own in found.values())
+lead = change["Muon, QK-norm"]
+assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
+
+# %% [markdown]
+# The difference is less than twice its standard error, and with one of the three seeds QK-norm ends higher.
+# What brings a model forward sooner need not bring it farther.
+# `base-llm` reads eighteen times as many stories as the first ladder's models, and with six layers; whether depth pays there, neither ladder says.
+
+# %% [markdown]
 # ## Takeaways
 #
 # A training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
@@ -492,6 +679,8 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # The Huber loss of logarithms, without the shortest runs, came to the true floor, though with a wide interval; plain squares of all runs came to a third of it.
 # For a fixed budget the loss over the size is a valley, and its lowest point moves to larger models and more text as the budget grows.
 # An interval covers chance alone; held-out larger runs show how far a law misses, and ours predicted them too low.
+# Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
+# A recipe that leads after a short run need not lead after a long one.
 #
 # *In practice*: {cite:t}`kaplan2020` advised large models on little text.
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow alike, at about twenty tokens for each parameter.
@@ -632,9 +821,32 @@ for miss in MISSES:
 # longest are about equally bad.
 
 # %% [markdown]
+# ### Exercise 5 (explore): the bottom of the valley ★★
+#
+# Would a rate between those that were tried be better?
+# `lowest(points)` fits a parabola over the logarithm of the first number of each point.
+# Give it the three rates of AdamW with the lowest means: which rate does it propose?
+# How much lower does the parabola promise the loss to be there than at the best rate that was tried, and is that more than the seeds differ?
+
+# %% tags=["hide-cell", "solution"]
+tried = sorted((loss, rate) for (group, rate), loss in mean.items() if group == "AdamW")
+(least_loss, good), *_ = tried[:3]
+proposed = lowest([(rate, loss) for loss, rate in tried[:3]])
+x, y = torch.tensor([(log(rate), loss) for loss, rate in tried[:3]]).double().T
+powers_of_x = torch.stack((x**2, x, torch.ones_like(x)), dim=1)
+parabola = torch.linalg.solve(powers_of_x, y)
+at = torch.tensor([log(proposed) ** 2, log(proposed), 1.0]).double() @ parabola
+spread = max(by_rate["AdamW", good]) - min(by_rate["AdamW", good])
+print(f"tried {good}, proposed {proposed:.4f}: {least_loss - at:.3f} nats lower")
+print(f"the seeds at {good} are {spread:.2f} nats apart")
+# The proposal is near the rate that was tried, and what it promises is less than the
+# seeds differ: finer steps would need more seeds, not more rates.
+
+# %% [markdown]
 # ## Sources
 #
 # The law, the Huber loss of logarithms and IsoFLOP curves are from {cite:t}`hoffmann2022`, after {cite:t}`kaplan2020`; {cite:t}`besiroglu2024` tried to repeat the fit.
 # {cite:t}`porian2024` explain where the two laws differ.
 # That a model that is used much should be smaller is worked out by {cite:t}`sardana2024`.
+# Muon is from {cite:t}`jordan2024`, and *μP* from {cite:t}`yang2022`.
 # Emergent abilities are from {cite:t}`wei2022emergent`, and the doubt about them from {cite:t}`schaeffer2023`.
