@@ -515,8 +515,8 @@ print("market-day:", known["market-day"], "marketday:", known["marketday"])
 #
 # Models also read programs, and what cleans prose may break these.
 # The files of Python's standard library are on your machine.
-# How many of them are still programs if we join their spaces, and how many after our `clean_text`?
-# And how many would pass the rules for good prose?
+# How many of them are still the same programs if every run of spaces becomes one, and how many after our `clean_text`?
+# How many would pass the rules for good prose?
 
 # %% tags=["nbval-ignore-output"]
 programs = [
@@ -544,10 +544,10 @@ print(f"{prose:4} pass as prose")
 
 # %% [markdown]
 # Spaces at the beginning of a line are grammar there, so `clean_text` keeps them.
-# In the few files that it changed, texts within strings have lost spaces or blank lines.
-# These files are full of sentences for people, so most of them pass as prose: the rules do not tell code from it.
-# Code is collected by what a file is called, and filtered by rules of its own: whether a program wrote it, whether it is all data, what its licence allows {cite:p}`kocetkov2022`.
-# Whole files are copied from project to project, so copies are searched for here, too.
+# In the few files whose program changed, texts within strings have lost spaces or blank lines.
+# These files are full of sentences for people, so most of them pass as prose: the rules cannot tell code from prose.
+# Code is collected by the names of files, and filtered by rules of its own: whether a program wrote it, whether it is all data, what its licence allows {cite:p}`kocetkov2022`.
+# Whole files are copied from project to project, so collections of code are searched for copies, too.
 
 # %% [markdown]
 # ### Near copies in real text

@@ -823,11 +823,11 @@ for way in ("with the mask", "without", "with stories"):
 #
 # ### What it obeys, and what it declines
 #
-# `instruct-llm`, which this book ships, was made from `base-llm`, which has six layers, in some hundred minutes.
+# `instruct-llm`, which comes with this book, was made from `base-llm` in some hundred minutes.
 # Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
 # It learned eleven kinds of requests, from questions about a tale to orders for one, long or short.
-# It also learned to answer briefly where a system prompt asks for it.
-# It also learned to decline two kinds of request: a question about something that the tale leaves out, and anything that has to do with no tale.
+# It also learned three more: to answer briefly where a system prompt asks for it, and to decline two kinds of request.
+# One is a question about something that the tale leaves out, the other anything that has to do with no tale.
 # First a question about a tale, and another that follows it up.
 
 
@@ -848,7 +848,7 @@ def answered(*said, n=40, system=None):
 
 
 # %% [markdown]
-# The answers are cut after forty tokens.
+# The answers are cut after forty tokens, the endings further below after 120.
 
 # %% tags=["nbval-ignore-output"]
 tale = next(tales.generate(1, seed=77))
@@ -866,7 +866,7 @@ system = "Answer in one word."
 print(answered(f"{tale.text}\n\n{asked[1]}", system=system))
 
 # %% [markdown]
-# It leaves out the sentence; one word it did not learn.
+# It leaves out the rest of the sentence, but it has not learned to keep to one word.
 # Does it write the endings that are ordered?
 # It gets 45 tales, each with an order in words that no training had: write the last paragraph anew, as a happy, sad or surprising ending.
 # The grammar reads the tale with the new ending, and says what kind it is of.
@@ -884,8 +884,10 @@ for tone, found in obeyed.items():
 assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
 
 # %% [markdown]
-# In our run it does what it is told with every tale: the tone of an ending was among what it learned.
-# (Its card has such an order, a paragraph to write anew, as *rewrite*: 73 of 80 right.)
+# In our run every ending is as ordered: such orders were among its examples.
+# (On its card they are called *rewrite*, and 73 of 80 are right: there the endings are drawn at temperature 0.5, here greedily.)
+#
+# To decline is a **{term}`refusal`**.
 # Now four requests that it should decline, and one that it should not.
 # The tale speaks of no quarrel and of no fear, France is in no tale, and a poem is not a tale; the last is a request for a story.
 
@@ -919,7 +921,7 @@ for request in (
 #
 # A model that has seen no refusal answers every request, in the style of its examples.
 # It cannot say that it does not know, unless examples have shown it how.
-# To decline is a **{term}`refusal`**, and it is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
+# A refusal is taught like the rest: by conversations in which a request that cannot, or must not, be met gets a polite no.
 # `instruct-llm` has read some thousands of them, and its card counts how often it declines rightly, in words that it has not seen.
 # With too many of them, or careless ones, it declines what it could answer, too; exercise 7 counts right and wrong refusals.
 #
@@ -941,6 +943,7 @@ for request in (
 # Only what the assistant writes is graded, with the mark that ends its turn.
 # Test on wordings that training never had, and give an interval; if the questions come in clusters, count the clusters.
 # What tuning does not ask for is forgotten; some of the old text among the new examples keeps part of it.
+# To decline is learned from examples, too; with too few orders of a kind, the model declines what it could do.
 #
 # *In practice*: models are tuned on thousands to millions of conversations of every kind.
 # The more kinds there are, the better they follow requests of kinds that they never saw {cite:p}`wei2022`.

@@ -701,7 +701,8 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # %% [markdown]
 # One block with two heads learns it, from four starts.
 # The usual start draws all weights at random.
-# `mimetic_initialisation` of the module `transformer`, with which the model above began, changes two things, and here each is also tried alone:
+# `mimetic_initialisation` of the module `transformer` is the **copying start**, with which the model above began.
+# With faster embeddings it changes two things, and here each is also tried alone:
 #
 # - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged; query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*, as large as what the blocks add to them, which learn four times as fast as the rest.
@@ -771,12 +772,14 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # %% [markdown]
 # ### Batch size, and noise in the gradient
 #
-# Why not take larger batches, which give a better gradient?
-# (What learning rate, optimizer and other settings change is measured over many runs in {doc}`scaling_laws`.)
+# A larger batch gives a better gradient, and each step takes more work.
+# How large should it be?
+# ({doc}`scaling_laws` compares batch sizes and other settings over many runs.)
+#
 # The gradient of one story is the gradient of the whole text plus noise.
 # The mean over $B$ stories has a $B$-th of the noise's variance.
 # The **gradient noise scale** is the $B$ at which this equals the squared gradient: noise variance over squared gradient {cite:p}`mccandlish2018`.
-# Far below it, doubling the batch is about as good as making two steps; far above, it is wasted work.
+# Far below it, twice the batch with a longer step is about as good as two steps; far above, the extra stories are wasted work.
 #
 # We measure it by the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
 # It is one run, so read the size, not the digits.

@@ -1250,10 +1250,10 @@ checks.dequantize(dequantize)
 # Half a scale, by rounding to the nearest step, and a little from float16.
 
 # %% [markdown]
-# ### Exercise 3 (build): read the head of a GGUF file ★★★
+# ### Exercise 3 (build): read the header of a GGUF file ★★★
 #
 # A GGUF file begins with what a program must know before it reads a weight.
-# All numbers have their lowest byte first.
+# All numbers have their lowest byte first (`<` in `struct`); counts and kinds have no sign (`I` and `Q`).
 #
 # ```
 # "GGUF"   version (4 bytes)   number of tensors (8)   number of pairs (8)
@@ -1307,7 +1307,8 @@ checks.gguf_head(gguf_head)
 for key, found in gguf_head(PATH.read_bytes()).items():
     if key.startswith("llama."):
         print(f"{key:45} {found}")
-# Layers, widths, heads, the context, RoPE's base, ε of the norms; the rest is the tokenizer.
+# Layers, widths, heads, the context, RoPE's base and width, ε of the norms, the size of
+# the vocabulary; the rest names the family, and is the tokenizer.
 
 # %% [markdown]
 # ### Exercise 4 (build): find the induction heads ★★

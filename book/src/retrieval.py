@@ -761,9 +761,9 @@ for said in missed["order at the beginning"][:3]:
     )
 
 # %% [markdown]
-# At the beginning of the right tale the order took some answers from the users.
-# In a second tale, which nobody had asked for, it cost about as much as that tale does without it.
-# So twenty questions do not show that it was obeyed there.
+# At the end of the right tale the order changed nothing; at its beginning it cost some answers.
+# A second tale with the order cost about as much as the same tale without it.
+# So twenty questions do not show that the model obeyed an order there.
 #
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, a mail or a file that will be retrieved.

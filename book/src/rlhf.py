@@ -761,6 +761,7 @@ StoppingExplorer(followed, unit="round")
 #
 # The simplest use of a reward model trains nothing: sample $n$ answers and keep the one with the highest reward.
 # This is **{term}`best of n`**, the baseline that any training has to beat.
+# Two controls choose nothing: the base model at a temperature of 0.5, and the first of eight answers, whatever its reward.
 # All get the same 64 new beginnings.
 
 # %%
@@ -820,14 +821,16 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 # %% [markdown]
 # Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
 # Best of four gains a point and trains no policy; eight gain no more here.
-# A cooler base model, and one of its eight answers taken by chance, are worth as much as its own single answers.
+# Both controls are worth what single answers of the base model are.
 # DPO, which needs no reward model, gains some of what choosing gains.
-# The penalty did not hold GRPO: over the last three rounds seed 0 still had about six points, and after its last step hardly any of its texts is well formed.
+# The penalty did not hold GRPO: its last policy is worth no more than the one without it, and most texts of both are broken.
+# Without the penalty the fall was sudden: over its last three rounds seed 0 still had about six points.
 # Both GRPO policies use a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
 #
 # The last cell shows how DPO works.
 # Only the difference of the two answers is in its loss.
-# So it can lower both, as on these pairs, as long as it lowers the rejected one more.
+# On the learned pairs it was mainly the rejected answer that became less probable; on the held-out pairs both did, the rejected one more.
+# The loss does not mind.
 # Fewer of its texts are well formed; of 64 texts in one run, that may still be chance.
 #
 # ### Three models, one order

@@ -146,6 +146,8 @@ share = 6 * n_parameters(SMALL.model) / exact
 print(f"this book's small model: 6N is {share:.0%} of the exact count")
 
 # %% [markdown]
+# The rest is the work of attention between positions.
+#
 # ### Hours and money
 #
 # A processor has a peak speed, and a training run reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
@@ -355,7 +357,8 @@ for miss in MISSES:
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
 # A likely reason is that looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned before.
 #
-# So a **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
+# So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
+# Beyond its range any law is a guess, until a larger run tests it.
 # The interval covers chance alone; how far the law misses outside, only a larger run can tell.
 
 # %% [markdown]
@@ -460,7 +463,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # %% [markdown]
 # The two agree within the interval: parameters and tokens should grow about alike, each about like the square root of the budget.
 # That is what {cite:t}`hoffmann2022` found for models up to twenty thousand times as large.
-# The *ratio* is different here: about four tokens for each parameter, where they found about twenty.
+# The *ratio* is different here: four to five tokens for each parameter, where they found about twenty.
 # Whether it grows or falls with the budget, our runs do not decide: by the valleys it grows a little, by this law it falls.
 
 # %% [markdown]
@@ -488,9 +491,12 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # %% [markdown]
 # ### What each setting does
 #
-# A law holds for one recipe; which recipe should it be?
+# A law holds for one recipe, and the recipe has to be chosen, too.
 # Numbers that are chosen and not learned are called **hyperparameters**: learning rate, warm-up, batch size, weight decay, and also the sizes of the model.
-# A small model, two layers of width 64 with random first weights, read 320 stories once under one setting after the other, with three seeds each.
+# A small model, two layers of width 64 with random first weights, reads 320 stories once, one in a step.
+# Its rate rises over 16 steps and then falls to zero; its weight decay is 0.1.
+# One setting at a time is changed, with three seeds each.
+# (Its tokens are those of the small model of {doc}`pretraining`, with a floor of 0.46, so its losses cannot be compared with those above.)
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
 # `python book/studies/settings_study.py --out settings.json` repeats it.
 #
@@ -537,7 +543,7 @@ least = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "SG
 assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 
 # %% [markdown]
-# At AdamW's highest rates the model learns little more than which tokens are frequent.
+# At AdamW's highest rates the model learns little more than which tokens are frequent, which alone costs 6.1 nats a token ({doc}`pretraining`).
 # It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
 # *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
@@ -585,13 +591,15 @@ for group, rate in more:
 #
 # With the same seed, each of the other differences has the same sign, three times out of three.
 # All of them are results of 320 steps, not laws.
-# What gains in a short run may lose in a long one, so settings are compared at the length that will be used.
+# What gains in a short run may lose in a long one.
+# So compare settings at a length as near to the final one as you can afford.
 
 # %% [markdown]
 # ### A ladder of recipes
 #
 # So here is the recipe of a larger model, taken apart at a length nearer to that of `base-llm`.
-# It has three layers of width 256 and the copying start, and reads 8,000 stories once, eight in a step.
+# It has the sizes of `base-llm-small`, three layers of width 256, and the copying start.
+# It reads 8,000 stories once, eight in a step.
 # Each row is the second row, Muon with the rate 0.006, with one change; AdamW has rates of its own, and one of the deeper models is narrower.
 # Each was trained from three seeds.
 # We measure what a new story costs above the floor.
@@ -636,19 +644,23 @@ assert alike == {"Muon, rate 0.003"}
 assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0.008))
 
 # %% [markdown]
-# After ± is one standard error of the difference, seed by seed; we believe in a change that is larger than two of them.
+# After ± is one standard error of the difference, seed by seed.
+# With only three seeds, chance alone passes two of them about once in five times, and four of them about once in twenty.
+# So take a change of fewer than four standard errors as a hint.
 #
 # - **The optimizer**: at its best rate of three, AdamW ends 5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
+#   The best rates are lower than for the small model above: 0.004 after 0.008 for AdamW, 0.006 after 0.016 for Muon.
 # - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
 #   (`base-llm` does not have it.)
-# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length.
-# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
-# - **The copying start and the fast embeddings** pay: without the first the model is still on the plateau, as it is after half of the stories.
-# - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above.
+# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length: a hint.
+# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less. (For half the batch this is a hint, too.)
+# - **The copying start** pays: without it the model is still on the plateau, as it is after half of the stories.
+# - **Embeddings** learn four times as fast as the rest in all rows but one; *as fast* as the rest, they cost 9 nats.
+# - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above; this, too, is a hint.
 #
 # Does such a lead last?
-# Muon was trained again, alone and with QK-norm, on 24,000 stories: three times as many (`--steps 3000`).
+# Muon was trained again, alone and with QK-norm, on 24,000 stories: three times as many (`--steps 3000` does it).
 #
 # *Predict*: what is left of QK-norm's seven nats?
 #
@@ -667,8 +679,9 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 
 # %% [markdown]
 # The difference is less than twice its standard error, and with one of the three seeds QK-norm ends higher.
-# What brings a model forward sooner need not bring it farther.
-# `base-llm` reads eighteen times as many stories as the first ladder's models, and with six layers; whether depth pays there, neither ladder says.
+# A change that helps early need not help in the end.
+# `base-llm` reads eighteen times as many stories as the first ladder's models, and has six layers.
+# Neither ladder says whether depth pays at that length.
 
 # %% [markdown]
 # ## Takeaways
@@ -826,6 +839,7 @@ for miss in MISSES:
 # Would a rate between those that were tried be better?
 # `lowest(points)` fits a parabola over the logarithm of the first number of each point.
 # Give it the three rates of AdamW with the lowest means: which rate does it propose?
+# (`mean` has them, under keys such as `("AdamW", 0.008)`; for the height of the lowest point, fit the parabola once more.)
 # How much lower does the parabola promise the loss to be there than at the best rate that was tried, and is that more than the seeds differ?
 
 # %% tags=["hide-cell", "solution"]

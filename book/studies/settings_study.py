@@ -4,7 +4,7 @@
 
 takes some six minutes on one core and goes on where it was stopped. All models have two
 layers of width 64 and read 320 stories of the tales, once, from a random start. The
-chapter *pretraining* shows what comes out.
+chapter *scaling_laws* shows what comes out.
 """
 
 from collections.abc import Callable, Sequence

@@ -275,6 +275,7 @@ def loss_table(quality: Facts) -> Table:
         gap, excess = quality["paired_gap"], quality["excess_per_story"]
         rows += [
             ("floor", f"{quality['floor']['value']:.4f} nats/token"),
+            ("floor of these stories", f"{quality['sample_floor']:.4f} nats/token"),
             (
                 "gap to the floor",
                 f"{gap['value']:.2%} ± {gap['standard_error']:.2%}, "
@@ -299,8 +300,8 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     shares = (samples["right"] / samples["n"], high, low)
     lost, least, most = (math.log(1 / share) for share in shares)
     return [
-        ("of the gap: stories that are none", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
-        ("of the gap: among valid stories", f"{excess - lost:.2f} nats/story"),
+        ("of the gap: from invalid stories", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
+        ("of the gap: from valid stories", f"{excess - lost:.2f} nats/story"),
     ]
 
 
@@ -324,7 +325,7 @@ def base_card(
         facts: As `make_base` writes them into `card.json`.
         sources: Paths and patterns of own text; none: the tales.
     """
-    sizes, is_own = config.model, bool(sources)
+    sizes, training, is_own = config.model, config.pretraining, bool(sources)
     return fill_card(
         "base",
         {
@@ -339,13 +340,14 @@ def base_card(
         config=config,
         sizes=sizes,
         quality=facts["quality"],
+        n_read=min(config.n_stories, training.steps * training.batch_size),
         n_by_word=min(N_BY_WORD, facts["quality"]["n_documents"]),
         n_parameters=n_parameters(sizes),
         family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
         sources=", ".join(f"`{source}`" for source in sources),
         first=" or ".join(f"`{line}`" for line in config.first),
         start=f"`{config.base}`" if config.base else "random weights",
-        settings=settings(config.pretraining),
+        settings=settings(training),
         tables="\n\n".join(
             markdown(table)
             for table in (loss_table(facts["quality"]), feature_table(facts["quality"]))
