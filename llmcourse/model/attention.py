@@ -542,7 +542,7 @@ def attention_weights(
         ValueError: As the model does, for ids that it cannot read; or if its attention
             is of another kind than full, see `long_context`.
 
-    >>> from llmcourse.model.transformer import TINY
+    >>> from llmcourse.model.transformer import TINY, Transformer
     >>> model = Transformer(TINY)
     >>> attention_weights(model, torch.tensor([5, 0, 3])).shape  # 2 layers, 4 heads
     torch.Size([2, 4, 3, 3])
