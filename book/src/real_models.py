@@ -1266,16 +1266,16 @@ checks.dequantize(dequantize)
 # Return the pairs.
 #
 # ```python
-# def gguf_head(data):  # the bytes of a file
+# def gguf_header(data):  # the bytes of a file
 #     return pairs  # such as {"general.architecture": "llama"}
 # ```
 #
-# Check it with `checks.gguf_head(gguf_head)`.
+# Check it with `checks.gguf_header(gguf_header)`.
 # Which settings of the model on this page does its file state?
 
 
 # %% tags=["hide-cell", "solution"]
-def gguf_head(data):
+def gguf_header(data):
     place = 0
 
     def number(letter):
@@ -1303,8 +1303,8 @@ def gguf_head(data):
     return {text(): value(number("I")) for _ in range(number("Q"))}
 
 
-checks.gguf_head(gguf_head)
-for key, found in gguf_head(PATH.read_bytes()).items():
+checks.gguf_header(gguf_header)
+for key, found in gguf_header(PATH.read_bytes()).items():
     if key.startswith("llama."):
         print(f"{key:45} {found}")
 # Layers, widths, heads, the context, RoPE's base and width, ε of the norms, the size of

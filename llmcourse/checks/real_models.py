@@ -73,8 +73,8 @@ def dequantize(fn: Callable[[bytes], Sequence[float]]) -> None:
 
 
 @check
-def gguf_head(fn: Callable[[bytes], Mapping[str, object]]) -> None:
-    """Check a function that reads the pairs at the head of a GGUF file.
+def gguf_header(fn: Callable[[bytes], Mapping[str, object]]) -> None:
+    """Check a function that reads the pairs in the header of a GGUF file.
 
     Args:
         fn: From the bytes of a file to keys and values.
@@ -108,7 +108,7 @@ def gguf_head(fn: Callable[[bytes], Mapping[str, object]]) -> None:
             "bytes, not of letters, in 8 bytes, and then these bytes; a list names the "
             "kind of its values once"
         )
-    assert len(got) == len(some), f"the head has {len(some)} pairs, got {len(got)}"
+    assert len(got) == len(some), f"the header has {len(some)} pairs, got {len(got)}"
 
 
 @check

@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from llmcourse.checks import real_models as checks
+from llmcourse.model.gguf_files import _Header
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -26,31 +27,11 @@ def pairs_dequantize(block):
     return [scale * step + least for step in steps]
 
 
-def head(data):
-    """Read the head of a GGUF file, as `struct` and a cursor do."""
-    place = 4
-
-    def number(letter):
-        nonlocal place
-        (found,) = struct.unpack_from(f"<{letter}", data, place)
-        place += struct.calcsize(letter)
-        return found
-
-    def text():
-        nonlocal place
-        n = number("Q")
-        found = data[place : place + n].decode()
-        place += n
-        return found
-
-    def value(kind):
-        if kind == 9:
-            inner, n = number("I"), number("Q")
-            return [value(inner) for _ in range(n)]
-        return text() if kind == 8 else number("BbHhIif?  Qqd"[kind])
-
-    number("I"), number("Q")
-    return {text(): value(number("I")) for _ in range(number("Q"))}
+def header(data):
+    """Read the pairs as the package does."""
+    found = _Header(data)
+    _version, _n_tensors, n_pairs = (found.number(form) for form in "IQQ")
+    return {found.text(): found.value(found.number("I")) for _ in range(n_pairs)}
 
 
 def right_score(weights, period):
@@ -68,7 +49,7 @@ def right_text(turns, always=False):
 def test_right_answers_pass():
     checks.llama_parameters(right_parameters)
     checks.dequantize(right_dequantize)
-    checks.gguf_head(head)
+    checks.gguf_header(header)
     checks.induction_score(right_score)
     checks.chat_text(right_text)
 
@@ -76,14 +57,14 @@ def test_right_answers_pass():
 @pytest.mark.parametrize(
     ("wrong", "lesson"),
     [
-        (lambda data: head(data) | {"more": 1}, "the head has 8 pairs, got 9"),
-        (lambda data: {**head(data), "general.big": 0}, "general.big: wanted"),
-        (lambda data: dict([*head(data).items()][:-1]), "is in the file"),
+        (lambda data: header(data) | {"more": 1}, "the header has 8 pairs, got 9"),
+        (lambda data: {**header(data), "general.big": 0}, "general.big: wanted"),
+        (lambda data: dict([*header(data).items()][:-1]), "is in the file"),
     ],
 )
-def test_wrong_heads_fail(wrong, lesson):
+def test_wrong_headers_fail(wrong, lesson):
     with pytest.raises(AssertionError, match=lesson):
-        checks.gguf_head(wrong)
+        checks.gguf_header(wrong)
 
 
 @pytest.mark.parametrize(

