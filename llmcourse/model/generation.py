@@ -277,7 +277,9 @@ def stream_text(
         stop=ends,
         generator=torch.Generator().manual_seed(seed),
     )
-    return tokenizer.decode_iterable(new_ids, skip_special_tokens=True)
+    return tokenizer.decode_iterable(
+        new_ids, skip_special_tokens=True, goes_on=bool(prompt)
+    )
 
 
 def write(

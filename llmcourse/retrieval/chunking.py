@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 from llmcourse.arguments import check_range
-from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.text.tokenizers import SPACE, BPETokenizer
 
 _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cut
 _SPACE = re.compile(r"\s+")
@@ -217,6 +217,8 @@ def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     if options.nfc and not unicodedata.is_normalized("NFC", text):
         # As it stands in the text, not composed.
         tokenizer = tokenizer.with_options(nfc=False)
+    if not options.are_byte_level:
+        text = text.replace(SPACE, " ")  # as its pieces have it
 
     def width(character: str) -> int:
         """Return how many bytes of a character the tokenizer has pieces for."""
@@ -225,9 +227,11 @@ def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
             return len(data)
         return sum(bytes([byte]) in tokenizer.vocab for byte in data)
 
-    widths = accumulate(map(width, text))
-    characters = {n_bytes: number for number, n_bytes in enumerate(widths, start=1)}
-    sizes = (len(tokenizer.pieces[id_]) for id_ in tokenizer.encode(text))
+    widths = [0, *accumulate(map(width, text))]
+    characters = {n_bytes: number for number, n_bytes in enumerate(widths) if number}
+    sizes = [len(tokenizer.pieces[id_]) for id_ in tokenizer.encode(text)]
+    if sizes:  # a space before the text is none of it
+        sizes[0] -= sum(sizes) - widths[-1]
     ends, tokens = [0], [0]
     for number, n_bytes in enumerate(accumulate(sizes), start=1):
         if n_bytes in characters:  # else the token ends inside a character

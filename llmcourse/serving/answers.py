@@ -24,7 +24,6 @@ Source: WHATWG, "HTML", section 9.2; OpenAI, "API reference" (streaming).
 """
 
 import asyncio
-import codecs
 import json
 import secrets
 import time
@@ -54,7 +53,7 @@ from llmcourse.serving.wire import (
     Usage,
 )
 from llmcourse.text.packing import END_OF_TEXT
-from llmcourse.text.tokenizers import BPETokenizer
+from llmcourse.text.tokenizers import BPETokenizer, TextDecoder
 
 
 class TextPieces:
@@ -63,6 +62,7 @@ class TextPieces:
     Args:
         tokenizer: Of the model that draws the ids.
         stop: Strings that end the text, none of them empty; they are no part of it.
+        goes_on: Whether there is text before it, see `TextDecoder`.
 
     >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
     >>> pieces = TextPieces(tokenizer, stop=["bc"])
@@ -72,10 +72,14 @@ class TextPieces:
     True
     """
 
-    def __init__(self, tokenizer: BPETokenizer, stop: Sequence[str] = ()) -> None:
-        self._pieces = tokenizer.pieces
-        self._special = set(tokenizer.special_tokens.values())
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    def __init__(
+        self,
+        tokenizer: BPETokenizer,
+        stop: Sequence[str] = (),
+        *,
+        goes_on: bool = False,
+    ) -> None:
+        self._decoder = TextDecoder(tokenizer, True, goes_on=goes_on)
         self._stop = list(stop)
         self._held = ""  # the beginning, perhaps, of a string that ends the text
         self.n_characters = 0  # of all ids, held back or not
@@ -83,12 +87,11 @@ class TextPieces:
 
     def push(self, id_: int) -> str:
         """Return the text that is certain with one more id; special tokens are none."""
-        piece = b"" if id_ in self._special else self._pieces[id_]
-        return self._release(self._decoder.decode(piece), last=False)
+        return self._release(self._decoder.push(id_), last=False)
 
     def finish(self) -> str:
         """Return what was held back: there are no more ids."""
-        return self._release(self._decoder.decode(b"", final=True), last=True)
+        return self._release(self._decoder.finish(), last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
         self.n_characters += len(new)
@@ -268,6 +271,7 @@ class Answer:
         )
         seed = secrets.randbits(62) if options.seed is None else options.seed
         self.choices: list[Choice] = []
+        special = set(service.tokenizer.special_tokens.values())
         wanted = [ids for ids in prompts for _ in range(options.n or 1)]
         for index, ids in enumerate(wanted):
             n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
@@ -283,7 +287,8 @@ class Answer:
                 score_prompt=echo is not None,
                 deliver=partial(self._deliver, index),
             )
-            pieces = TextPieces(service.tokenizer, options.stops)
+            goes_on = not (chat or special.issuperset(ids))
+            pieces = TextPieces(service.tokenizer, options.stops, goes_on=goes_on)
             self.choices.append(Choice(index, request, pieces))
         try:
             service.engine.submit(*(choice.request for choice in self.choices))

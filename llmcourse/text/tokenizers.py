@@ -10,7 +10,11 @@ at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
 
 A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``. Such a file can say much
 more than is known here; what would change the encoding is refused, never ignored.
-Those of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek are known.
+Those of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek are known, and the BPE of
+SentencePiece, which Llama 2, TinyLlama and the first Mistral have:
+
+    "né is"    →  ▁n · <0xC3> · <0xA9> · ▁is    characters; bytes for unknown ones
+
 Truncation and padding belong to one use of it: they are left out, as `transformers`
 does.
 """
@@ -29,7 +33,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import regex
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.files import write_file
 from llmcourse.text.bpe import (
     BYTE_ORDER,
@@ -48,6 +52,7 @@ from llmcourse.text.bpe import (
 )
 
 UNKNOWN: Final = "<unk>"
+SPACE: Final = "▁"  # SentencePiece's sign for a space, U+2581
 
 
 @runtime_checkable
@@ -260,12 +265,23 @@ class BPEOptions:
     n_ids: int | None = None  # the model's, which may have rows for no piece
     start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
     end_tokens: tuple[str, ...] = ()  # those that end what a model writes
+    # SentencePiece: where text gets a ▁. "each": at its beginning and after special
+    # tokens; "always": there, but where one is; "first": at its beginning, but so.
+    space_before: Literal["each", "always", "first", "never"] | None = None
+    strips_space: bool = False  # a decoded text loses a space at its beginning
+    late_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
     chat_template: str | None = None  # a conversation as text, in Jinja
 
     @property
+    def are_byte_level(self) -> bool:
+        """Whether pieces are made of bytes, not of SentencePiece's characters."""
+        return self.space_before is None
+
+    @property
     def are_plain(self) -> bool:
-        """Whether text is cut by one pattern, and pre-tokens are always merged."""
-        return not (self.first_patterns or self.nfc or self.ignore_merges)
+        """Whether bytes are merged, always, and text is cut by one pattern."""
+        others = self.first_patterns or self.nfc or self.ignore_merges
+        return self.are_byte_level and not others
 
 
 class BPETokenizer:
@@ -274,8 +290,13 @@ class BPETokenizer:
     Text is cut into pre-tokens by a pattern, each pre-token into its UTF-8 bytes, and
     the bytes are merged by the learned merges, the earliest-learned first.
 
+    With `BPEOptions.space_before` it is SentencePiece's: spaces are written ▁, and
+    characters are merged; one that is no piece becomes its bytes. Then a ▁ of the text
+    comes back as a space, and a space at its beginning may be lost.
+
     Args:
-        vocab: The id of each piece.
+        vocab: The id of each piece. Those of SentencePiece are spelled as it spells
+            them, in UTF-8: ▁ for a space, ``<0x0A>`` for a byte.
         merges: Pairs of pieces to merge, in the order learned.
         special_tokens: Id of each token that stands for no text, such as the end of
             a document.
@@ -285,7 +306,8 @@ class BPETokenizer:
     Raises:
         ValueError: If two pieces have the same id or many ids have none, if a merge
             occurs twice or needs a piece that the vocabulary lacks, or if a special
-            token is empty or is spelled like a piece.
+            token is empty or is spelled like a piece. For SentencePiece, also if a
+            byte has no piece, or if text is cut otherwise than there.
     """
 
     def __init__(
@@ -301,7 +323,10 @@ class BPETokenizer:
         self.special_tokens = dict(special_tokens or {})
         self.pattern = pattern
         self.options = options or BPEOptions()
+        self.fallback_ids: set[int] = set()  # of SentencePiece's bytes
         self.pieces = self._pieces_by_id()
+        if not self.options.are_byte_level:
+            pattern = self._fastest_pattern()
         self._splits = [
             splitter(one) for one in (*self.options.first_patterns, pattern)
         ]
@@ -388,12 +413,19 @@ class BPETokenizer:
                 something that is no special token.
         """
         special = self._allowed(allowed_special)
+        is_late = self.options.late_tokens.__contains__
+        late = {self._normalized(name): name for name in filter(is_late, special)}
+        special = [name for name in special if not is_late(name)]
         ids: list[int] = []
         for piece in _cut_out(special, text):
             if piece in special:
                 ids.append(self.special_tokens[piece])
-            else:
-                pretokens = self.pretokens(piece)
+                continue
+            for part in _cut_out([*late], self._normalized(piece)):
+                if part in late:
+                    ids.append(self.special_tokens[late[part]])
+                    continue
+                pretokens = self._cut(part, is_first=not ids)
                 ids += chain.from_iterable(map(self._cache.__getitem__, pretokens))
         return ids
 
@@ -403,22 +435,35 @@ class BPETokenizer:
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
-        pieces = self._pieces_of(ids, skip_special_tokens)
+        if not self.options.are_byte_level:
+            return "".join(self.decode_iterable(ids, skip_special_tokens))
+        skipped = set(self.special_tokens.values()) if skip_special_tokens else set()
+        checked = _plain_ids(ids, self.vocab_size)
+        pieces = (self.pieces[i] for i in checked if i not in skipped)
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def decode_iterable(
-        self, ids: Iterable[int], skip_special_tokens: bool = False
+        self,
+        ids: Iterable[int],
+        skip_special_tokens: bool = False,
+        *,
+        goes_on: bool = False,
     ) -> Iterator[str]:
         """Yield text as soon as its bytes are complete; joined, it equals `decode`.
+
+        Args:
+            ids: Of the text.
+            skip_special_tokens: Whether these are no text.
+            goes_on: Whether there is text before it, so that no space is left out.
 
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for piece in self._pieces_of(ids, skip_special_tokens):
-            if text := decoder.decode(piece):
+        decoder = TextDecoder(self, skip_special_tokens, goes_on=goes_on)
+        for i in _plain_ids(ids, self.vocab_size):
+            if text := decoder.push(i):
                 yield text
-        if text := decoder.decode(b"", final=True):
+        if text := decoder.finish():
             yield text
 
     def tokens(self, text: str, allowed_special: AllowedSpecial = ()) -> list[str]:
@@ -435,8 +480,23 @@ class BPETokenizer:
         >>> BPETokenizer.train(["low"], vocab_size=257).pretokens("a lower slowness")
         ['a', ' lower', ' slowness']
         """
+        return self._cut(self._normalized(text), is_first=True)
+
+    def _normalized(self, text: str) -> str:
+        """Return a text between special tokens in which the late ones are found."""
         if self.options.nfc:
-            text = unicodedata.normalize("NFC", text)
+            return unicodedata.normalize("NFC", text)
+        is_each = self.options.space_before == "each" and text
+        return (SPACE + text).replace(" ", SPACE) if is_each else text
+
+    def _cut(self, text: str, *, is_first: bool) -> list[str]:
+        """Return the pre-tokens of a normalised text."""
+        if not self.options.are_byte_level:
+            text = text.replace(" ", SPACE)
+            wanted = ("always", "first") if is_first else ("always",)
+            is_lacking = text and not text.startswith(SPACE)
+            if is_lacking and self.options.space_before in wanted:
+                text = SPACE + text
         pieces = [text]
         for split in self._splits:
             pieces = list(chain.from_iterable(map(split, pieces)))
@@ -456,7 +516,7 @@ class BPETokenizer:
         """Return the tokenizer that a ``tokenizer.json`` describes.
 
         Raises:
-            ValueError: If the file is not a byte-level BPE that is known here in full.
+            ValueError: If the file is not a BPE that is known here in full.
             OSError: If the file cannot be read.
         """
         try:
@@ -465,7 +525,7 @@ class BPETokenizer:
             raise ValueError(f"{path}: the key {error} is missing") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} must be a tokenizer.json with a byte-level BPE: {error}"
+                f"{path} must be a tokenizer.json with a BPE that is known: {error}"
             ) from None
 
     @classmethod
@@ -499,7 +559,11 @@ class BPETokenizer:
             if not token:
                 raise ValueError("a special token must have at least one character")
             by_id[i] = to_utf8(token)
-            if set(token) <= CHAR_TO_BYTE.keys() and unspell(token) in self.vocab:
+            is_piece = by_id[i] in self.vocab
+            if self.options.are_byte_level:
+                can_be = set(token) <= CHAR_TO_BYTE.keys()
+                is_piece = can_be and unspell(token) in self.vocab
+            if is_piece:
                 raise ValueError(
                     f"a special token must not be spelled like a piece of text, "
                     f"got {token!r}; <|{token}|> would do"
@@ -513,7 +577,24 @@ class BPETokenizer:
             )
         if highest >= size:
             raise ValueError(f"ids must be below {size}, got {highest}")
-        return [by_id.get(i, b"") for i in range(size)]
+        pieces = [by_id.get(i, b"") for i in range(size)]
+        if self.options.are_byte_level:
+            return pieces
+        self.fallback_ids = {i for i, p in enumerate(pieces) if _BYTE.fullmatch(p)}
+        return [*map(_bytes_of, pieces)]
+
+    def _fastest_pattern(self) -> str:
+        """Return what cuts text as SentencePiece's pattern, or to the same effect."""
+        check_one_of("SentencePiece's pattern", self.pattern, (_WHOLE, _WORDS))
+        besides = self.options.first_patterns, self.options.nfc
+        _require("first_patterns and nfc of SentencePiece", besides, ((), False))
+        n_bytes = len(self.vocab.keys() & set(_BYTE_NAMES))
+        _require("number of pieces <0x00> to <0xFF>", n_bytes, 256)
+        products = ((left + right).decode() for left, right in self.merges)
+        crosses = any(SPACE in product.lstrip(SPACE) for product in products)
+        if crosses or self.options.ignore_merges or SPACE.encode() not in self.vocab:
+            return self.pattern
+        return _RUNS if self.pattern == _WHOLE else _WORDS  # words can be remembered
 
     def _number_merges(self) -> None:
         """Fill in the rank of each pair of ids, and the id that each merge makes."""
@@ -565,6 +646,12 @@ class BPETokenizer:
         return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
 
     def _byte_ids(self, text: str) -> list[int]:
+        if not self.options.are_byte_level:
+            names = (
+                [name] if name in self.vocab else [_BYTE_NAMES[byte] for byte in name]
+                for name in map(to_utf8, text)
+            )
+            return [self.vocab[name] for name in chain.from_iterable(names)]
         if self.options.drops_bytes:
             each = [self.vocab.get(bytes([byte])) for byte in to_utf8(text)]
             return [i for i in each if i is not None]
@@ -576,10 +663,83 @@ class BPETokenizer:
                 "but lacks it"
             ) from None
 
-    def _pieces_of(self, ids: Iterable[int], skip_special: bool) -> Iterator[bytes]:
-        skipped = set(self.special_tokens.values()) if skip_special else set()
-        checked = _plain_ids(ids, self.vocab_size)
-        return (self.pieces[i] for i in checked if i not in skipped)
+
+_WHOLE: Final = r"[\s\S]+"  # SentencePiece's patterns: all text at once,
+_WORDS: Final = f"{SPACE}[^{SPACE}]*|[^{SPACE}]+"  # or cut before each space,
+_RUNS: Final = f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+"  # or before several
+_BYTE: Final = regex.compile(rb"<0x([0-9A-Fa-f]{2})>")
+_BYTE_NAMES: Final = [b"<0x%02X>" % byte for byte in range(256)]
+_Json: TypeAlias = dict[str, Any] | None
+
+
+def _bytes_of(piece: bytes) -> bytes:
+    r"""Return what a piece of SentencePiece is in a text.
+
+    >>> _bytes_of("▁né".encode()).decode(), _bytes_of(b"<0xC3>")
+    (' né', b'\xc3')
+    """
+    byte = _BYTE.fullmatch(piece)
+    if byte is not None:
+        return bytes.fromhex(byte[1].decode())
+    return piece.replace(SPACE.encode(), b" ")
+
+
+class TextDecoder:
+    r"""Turns ids into text one by one, and holds back what may not be whole.
+
+    Bytes that are no UTF-8 become U+FFFD. Of SentencePiece's bytes in a row, each one
+    does so unless they all are UTF-8.
+
+    Args:
+        tokenizer: Whose ids.
+        skip_special_tokens: Whether these are no text.
+        goes_on: Whether there is text before it, so that no space is left out.
+
+    >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
+    >>> decoder = TextDecoder(tokenizer)
+    >>> [decoder.push(id_) for id_ in tokenizer.encode("aé")], decoder.finish()
+    (['a', '', 'é'], '')
+    """
+
+    def __init__(
+        self,
+        tokenizer: BPETokenizer,
+        skip_special_tokens: bool = False,
+        *,
+        goes_on: bool = False,
+    ) -> None:
+        special = tokenizer.special_tokens.values()
+        self._skipped = set(special) if skip_special_tokens else set()
+        self._pieces, self._fallback_ids = tokenizer.pieces, tokenizer.fallback_ids
+        self._strips = tokenizer.options.strips_space and not goes_on
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._run = b""  # of SentencePiece's bytes
+
+    def push(self, id_: int) -> str:
+        """Return the text that is certain with one more id."""
+        piece = b"" if id_ in self._skipped else self._pieces[id_]
+        if id_ in self._fallback_ids:
+            self._run += piece
+        elif piece:
+            return self._stripped(self._take_run() + self._decoder.decode(piece))
+        return ""
+
+    def finish(self) -> str:
+        """Return what was held back: there are no more ids."""
+        return self._stripped(self._take_run() + self._decoder.decode(b"", final=True))
+
+    def _take_run(self) -> str:
+        run, self._run = self._run, b""
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(run)
+
+    def _stripped(self, text: str) -> str:
+        if not text or not self._strips:
+            return text
+        self._strips = False
+        return text.removeprefix(" ")
 
 
 def _cut_out(special: list[str], text: str) -> list[str]:
@@ -590,31 +750,40 @@ def _cut_out(special: list[str], text: str) -> list[str]:
 
 def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
     """Return the content of a ``tokenizer.json``."""
-    names = {piece: spell(piece) for piece in tokenizer.vocab}
+    options = tokenizer.options
+    spelled = spell if options.are_byte_level else bytes.decode
+    names = {piece: spelled(piece) for piece in tokenizer.vocab}
     ids = {names[piece]: i for piece, i in tokenizer.vocab.items()}
     ids |= tokenizer.special_tokens
-    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
-    options = tokenizer.options
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip"], False)
+    around = _around_bytes if options.are_byte_level else _around_characters
+    normalizer, pre_tokenizer, decoder = around(tokenizer)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": i, "content": token, **flags, "special": True}
+            {
+                "id": i,
+                "content": token,
+                **flags,
+                "normalized": token in options.late_tokens,
+                "special": True,
+            }
             for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
         ],
-        "normalizer": {"type": "NFC"} if options.nfc else None,
-        "pre_tokenizer": _patterns_to_json(options.first_patterns, tokenizer.pattern),
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": _start_to_json(tokenizer),
-        "decoder": _byte_level(use_regex=True),
+        "decoder": decoder,
         "model": {
             "type": "BPE",
             "dropout": None,
             "unk_token": None,
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
+            "fuse_unk": not options.are_byte_level,
+            "byte_fallback": not options.are_byte_level,
             "ignore_merges": options.ignore_merges,
             "vocab": dict(sorted(ids.items(), key=itemgetter(1))),
             "merges": [[names[left], names[right]] for left, right in tokenizer.merges],
@@ -626,44 +795,46 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
     """Return the tokenizer that a ``tokenizer.json`` describes, followed exactly."""
     model = document["model"]
     _require("model type", model.get("type", "BPE"), "BPE")  # GPT-2's own says none
-    normalizers = _steps(document.get("normalizer"), "normalizers")
-    nfc = [step.get("type") for step in normalizers] == ["NFC"]
-    if normalizers and not nfc:
-        raise ValueError(f"normalizer must be None or NFC, got {normalizers}")
     decoder = document.get("decoder") or {"type": "ByteLevel"}
-    _require("decoder type", decoder["type"], "ByteLevel")
+    by_bytes = decoder["type"] != "Sequence"
+    read_cuts = _bytes_from_json if by_bytes else _characters_from_json
+    pattern, options = read_cuts(document | {"decoder": decoder})
     for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
         _require(name, model.get(name) or None, None)
     special: dict[str, int] = {}
+    late: list[str] = []
     for token in document.get("added_tokens") or []:
-        flags = ["single_word", "lstrip", "rstrip", *(["normalized"] if nfc else [])]
-        for flag in flags:
+        flags = ["single_word", "lstrip", "rstrip"]
+        for flag in [*flags, *(["normalized"] if options.get("nfc") else [])]:
             _require(f"{flag} of an added token", token.get(flag, False), False)
         if token["content"] in special:
             raise ValueError(f"the special token {token['content']!r} occurs twice")
         special[token["content"]] = token["id"]
+        if not by_bytes and token.get("normalized", False):
+            late.append(token["content"])
     names: dict[str, int] = dict(model["vocab"])
     for token, i in special.items():
         _require(f"id of {token!r} in the vocabulary", names.pop(token, i), i)
     for i in [*names.values(), *special.values()]:
         if type(i) is not int:
             raise ValueError(f"an id must be an integer, got {i!r}")
-    *first, pattern = _patterns_from_json(document["pre_tokenizer"])
     ignores = model.get("ignore_merges", False)
     if type(ignores) is not bool:
         raise ValueError(f"ignore_merges must be true or false, got {ignores!r}")
-    vocab = {unspell(name): i for name, i in names.items()}
+    read = unspell if by_bytes else to_utf8
+    vocab = {read(name): i for name, i in names.items()}
+    drops = by_bytes and lacks_bytes(vocab) and model.get("unk_token") is None
     return BPETokenizer(
         vocab=vocab,
-        merges=read_merges(model["merges"]),
+        merges=read_merges(model["merges"], read),
         special_tokens=special,
         pattern=pattern,
         options=BPEOptions(
-            first_patterns=tuple(first),
+            **options,
             ignore_merges=ignores,
-            nfc=nfc,
-            drops_bytes=lacks_bytes(vocab) and model.get("unk_token") is None,
+            drops_bytes=drops,
             start_tokens=_start_from_json(document.get("post_processor"), special),
+            late_tokens=tuple(late),
         ),
     )
 
@@ -730,8 +901,14 @@ def _require(what: str, got: object, wanted: object) -> None:
         raise ValueError(f"{what} must be {wanted!r}, got {got!r}")
 
 
-def read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes]]:
+def read_merges(
+    lines: Iterable[str | Sequence[str]], read: Callable[[str], bytes] = unspell
+) -> list[tuple[bytes, bytes]]:
     """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``.
+
+    Args:
+        lines: The merges.
+        read: Returns the piece of a spelling.
 
     Raises:
         ValueError: If one is no pair, or not spelled in the byte alphabet.
@@ -741,7 +918,7 @@ def read_merges(lines: Iterable[str | Sequence[str]]) -> list[tuple[bytes, bytes
         pair = line.split(" ") if isinstance(line, str) else line
         if len(pair) != 2:
             raise ValueError(f"a merge must be a pair of pieces, got {line!r}")
-        merges.append((unspell(pair[0]), unspell(pair[1])))
+        merges.append((read(pair[0]), read(pair[1])))
     return merges
 
 
@@ -753,6 +930,68 @@ def _byte_level(*, use_regex: bool) -> dict[str, Any]:
         "trim_offsets": True,
         "use_regex": use_regex,  # true: split by GPT-2's pattern first
     }
+
+
+def _around_bytes(tokenizer: BPETokenizer) -> tuple[_Json, _Json, _Json]:
+    """Return normalizer, pre-tokenizer and decoder of a byte-level BPE."""
+    options = tokenizer.options
+    cut = _patterns_to_json(options.first_patterns, tokenizer.pattern)
+    return {"type": "NFC"} if options.nfc else None, cut, _byte_level(use_regex=True)
+
+
+def _bytes_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the last pattern of a byte-level BPE, and its options."""
+    _require("decoder type", document["decoder"]["type"], "ByteLevel")
+    normalizers = _steps(document.get("normalizer"), "normalizers")
+    nfc = [step.get("type") for step in normalizers] == ["NFC"]
+    if normalizers and not nfc:
+        raise ValueError(f"normalizer must be None or NFC, got {normalizers}")
+    *first, pattern = _patterns_from_json(document["pre_tokenizer"])
+    return pattern, {"first_patterns": tuple(first), "nfc": nfc}
+
+
+# SentencePiece has one or the other before the merges, and always this after them.
+_NORMALIZERS: Final = [
+    {"type": "Prepend", "prepend": SPACE},
+    {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+]
+_METASPACE: Final = {"type": "Metaspace", "replacement": SPACE}
+_DECODERS: Final = [
+    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+    {"type": "ByteFallback"},
+    {"type": "Fuse"},
+]
+_STRIP: Final = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+
+
+def _around_characters(tokenizer: BPETokenizer) -> tuple[_Json, _Json, _Json]:
+    """Return normalizer, pre-tokenizer and decoder of SentencePiece's BPE."""
+    scheme, strip = tokenizer.options.space_before, tokenizer.options.strips_space
+    decoder = {"type": "Sequence", "decoders": [*_DECODERS, *[_STRIP] * strip]}
+    if scheme == "each":
+        return {"type": "Sequence", "normalizers": _NORMALIZERS}, None, decoder
+    splits = tokenizer.pattern == _WORDS
+    return None, _METASPACE | {"prepend_scheme": scheme, "split": splits}, decoder
+
+
+def _characters_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the pattern of SentencePiece's BPE, and its options."""
+    falls_back = document["model"].get("byte_fallback", False)
+    _require("byte_fallback, with such a decoder,", falls_back, True)
+    decoders = _steps(document["decoder"], "decoders")
+    strips = decoders[-1:] == [_STRIP]
+    _require("decoders", decoders[: len(decoders) - strips], _DECODERS)
+    normalizers = _steps(document.get("normalizer"), "normalizers")
+    cut = document.get("pre_tokenizer")
+    _require("normalizers", normalizers, [] if cut else _NORMALIZERS)
+    if not cut:
+        return _WHOLE, {"space_before": "each", "strips_space": strips}
+    _require("pre_tokenizer", {key: cut.get(key) for key in _METASPACE}, _METASPACE)
+    scheme, splits = cut.get("prepend_scheme", "always"), cut.get("split", True)
+    check_one_of("prepend_scheme", scheme, ("always", "first", "never"))
+    check_one_of("split", splits, (True, False))
+    pattern = _WORDS if splits else _WHOLE
+    return pattern, {"space_before": scheme, "strips_space": strips}
 
 
 def _patterns_to_json(first: Sequence[str], pattern: str) -> dict[str, Any]:

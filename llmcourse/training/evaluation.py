@@ -216,7 +216,7 @@ def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[
             two words, or if there is no `<|endoftext|>`.
     """
     ids, losses = token_losses(model, tokenizer, text)
-    pieces = [tokenizer.decode([i]) for i in ids[1:-1].tolist()]
+    pieces = [tokenizer.pieces[i].decode(errors="replace") for i in ids[1:-1].tolist()]
     return _by_word(losses.double().tolist(), pieces)
 
 

@@ -6,9 +6,13 @@ from copy import deepcopy
 import pytest
 import torch
 from model_cases import with_random_weights
+from tokenization_cases import sentencepiece_document
 
+from llmcourse.finetuning.chat import Message, encode_prompt
+from llmcourse.model import generation
 from llmcourse.model.attention import KVCache, RaggedCache
 from llmcourse.model.folders import load_pretrained, save_pretrained
+from llmcourse.model.generation import GREEDY, generate, write
 from llmcourse.text.tokenizers import BPETokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -182,3 +186,62 @@ def test_a_folder_says_what_its_reader_should_take(tokenizer, tmp_path):
         for field in ("head_dim", "num_key_value_heads", "rms_norm_eps"):
             wanted = getattr(theirs.config, field, 4)
             assert said.get(field, 4) == wanted
+
+
+CORPUS = ["low lower lowest newest"] * 2
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
+)
+
+
+@pytest.fixture(params=["each", "first"])
+def llama2(request, tmp_path):
+    """A folder of theirs whose tokenizer is of SentencePiece's kind."""
+    document = sentencepiece_document(CORPUS, request.param)
+    n_ids = len(document["model"]["vocab"])
+    config = transformers.LlamaConfig(**SIZES | {"vocab_size": -(-n_ids // 8) * 8})
+    config.bos_token_id, config.eos_token_id = 1, 2
+    theirs = with_random_weights(transformers.LlamaForCausalLM(config))
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
+    said |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    return tmp_path, theirs
+
+
+@torch.no_grad()
+def test_a_llama_with_a_tokenizer_of_sentencepiece_is_the_same_here(llama2, tmp_path):
+    folder, theirs = llama2
+    ours, tokenizer = load_pretrained(folder)
+    text = "low é▁ lowest"
+    for where in (folder, tmp_path / "again"):
+        if where != folder:
+            save_pretrained(ours, tokenizer, where)
+        reads = transformers.AutoTokenizer.from_pretrained(where)
+        start = tokenizer.ids_of(tokenizer.options.start_tokens)
+        ids = torch.tensor([[*start, *tokenizer.encode(text)]])
+        assert ids.tolist() == reads([text])["input_ids"]
+        assert tokenizer.decode(ids[0], True) == reads.decode(ids[0], True)
+        turns = [{"role": "user", "content": text}]
+        asked = reads.apply_chat_template(turns, tokenize=True, return_dict=False)
+        assert encode_prompt([Message("user", text)], tokenizer) == asked
+        again, read = load_pretrained(where)
+        assert (read.options, read.vocab) == (tokenizer.options, tokenizer.vocab)
+        check_close(again(ids), theirs(ids).logits)
+        new = theirs.generate(ids, max_new_tokens=8, do_sample=False)
+        assert torch.equal(generate(again, ids, 8, sampling=GREEDY, stop=[2]), new)
+
+
+def test_what_a_model_writes_is_joined_to_its_prompt_as_theirs_decode_both(
+    llama2, monkeypatch
+):
+    model, tokenizer = load_pretrained(llama2[0])
+    reads = transformers.AutoTokenizer.from_pretrained(llama2[0])
+    new = tokenizer.encode("low lower é")
+    monkeypatch.setattr(generation, "stream", lambda *_, **__: iter(new))
+    for prompt, text in (("low", "low low lower é"), ("", "low lower é")):
+        ids = [1, *tokenizer.encode(prompt), *new]
+        assert reads.decode(ids, skip_special_tokens=True) == text
+        assert write(model, tokenizer, prompt) == text

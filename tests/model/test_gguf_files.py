@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from model_cases import LLAMA
+from tokenization_cases import sentencepiece
 
 from llmcourse.finetuning.chat import END_OF_TEXT
 from llmcourse.model import gguf_files
@@ -247,6 +248,8 @@ def test_a_model_or_a_tokenizer_without_a_name_is_refused(tokenizer, tmp_path):
     own = BPETokenizer({b"a": 0}, [], {END_OF_TEXT: 1}, options=BPEOptions(nfc=True))
     with pytest.raises(ValueError, match="GGUF has no name for the way"):
         write_gguf(make_model(), own, tmp_path / "model.gguf")
+    with pytest.raises(ValueError, match="GGUF has no name for the way"):
+        write_gguf(make_model(), sentencepiece(["low"]), tmp_path / "model.gguf")
     with pytest.raises(ValueError, match="kind must be 'F32' or"):
         write_gguf(make_model(), tokenizer, tmp_path / "model.gguf", "Q4_0")
     assert not [*tmp_path.iterdir()]

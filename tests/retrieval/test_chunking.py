@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenization_cases import sentencepiece
 
 from llmcourse.retrieval import chunking
 from llmcourse.retrieval.chunking import (
@@ -26,8 +27,12 @@ TOKENIZERS = (
     BPETokenizer.train([*TALES, "One.\n\nTwo.\n\n" * 9], 400, pattern=GPT4_PATTERN),
     LETTERS,
 )
+SPACED = (
+    sentencepiece(TALES, vocab_size=400),
+    sentencepiece(TALES, "always", crossing=True, vocab_size=400),
+)
 WRITTEN = st.text(
-    st.one_of(st.sampled_from("ab A.\n \t!?\"'1"), st.characters(codec="utf-8")),
+    st.one_of(st.sampled_from("ab A.\n \t!?\"'1▁"), st.characters(codec="utf-8")),
     max_size=80,
 )
 
@@ -94,6 +99,28 @@ def test_chunks_cover_any_text_exactly(text, cutter, tokenizer, size, share):
     if not overlap:
         assert "".join(c.text for c in chunks) == text
         assert sum(c.n_tokens for c in chunks) == len(tokenizer.encode(text))
+
+
+@settings(max_examples=200)
+@given(
+    text=WRITTEN,
+    cutter=st.sampled_from(CUTTERS),
+    tokenizer=st.sampled_from(SPACED),
+    size=st.integers(5, 24),
+)
+def test_a_space_before_a_text_is_no_part_of_its_chunks(text, cutter, tokenizer, size):
+    chunks = cutter(text, tokenizer, size)
+    assert all(text[c.start : c.end] == c.text != "" for c in chunks)
+    assert "".join(c.text for c in chunks) == text
+    assert sum(c.n_tokens for c in chunks) == len(tokenizer.encode(text))
+
+
+def test_a_sign_of_the_text_that_is_a_space_to_the_tokenizer_can_be_cut_off():
+    """Of SentencePiece, ▁ is one byte in pieces, and three in the text."""
+    text = "▁Zq ▁Zq é"
+    chunks = fixed_chunks(text, SPACED[0], 4)
+    assert "".join(c.text for c in chunks) == text
+    assert {c.n_tokens for c in chunks[:-1]} == {4}
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)

@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenization_cases import sentencepiece
 
 from llmcourse.serving.answers import TextPieces
 from llmcourse.text.tokenizers import BPETokenizer
@@ -65,3 +66,14 @@ def test_special_tokens_are_no_text():
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=12))
 def test_equals_decode(ids):
     assert "".join(pieces_of(ids)[0]) == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+def test_what_goes_on_keeps_its_space_and_bytes_wait_for_the_next_piece():
+    tokenizer = sentencepiece(["the bees see the trees"])
+    ids = tokenizer.encode("bees é see")
+    for goes_on, text in ((True, " bees é see"), (False, "bees é see")):
+        pieces = TextPieces(tokenizer, goes_on=goes_on)
+        assert "".join([*map(pieces.push, ids), pieces.finish()]) == text
+    pieces = TextPieces(tokenizer, ["é s"])
+    assert "".join(map(pieces.push, ids)) == "bees "
+    assert pieces.stopped

@@ -21,9 +21,11 @@ from service_cases import (
     small_tokenizer,
     wait_until,
 )
+from tokenization_cases import sentencepiece
 
 from llmcourse.finetuning.answering import stream_answer
 from llmcourse.finetuning.chat import Message, encode_prompt
+from llmcourse.model import generation
 from llmcourse.model.generation import Sampling, stream_text
 from llmcourse.serving.app import create_app
 from llmcourse.serving.batching import Request
@@ -100,6 +102,39 @@ def test_the_official_client_gets_the_text_that_the_model_writes(client, samplin
     ]
     assert "".join(pieces) == written
     assert len(pieces) > 5
+
+
+def test_a_text_goes_on_with_its_space_and_an_answer_begins_without():
+    """Of a SentencePiece tokenizer, whose texts begin with a space of their own."""
+    template = "{{ bos_token }}{{ messages[0]['content'] }}"
+    tokenizer = sentencepiece(["the bees see the trees"], vocab_size=320)
+    tokenizer = tokenizer.with_options(n_ids=320, chat_template=template)
+
+    def space_after(ids):
+        """Return the seed with which a space comes after these ids."""
+        for seed in range(1_000):
+            generator = torch.Generator().manual_seed(seed)
+            new = generation.stream(
+                small_model(), torch.tensor(ids), 1, generator=generator
+            )
+            if tokenizer.pieces[next(new)].startswith(b" "):
+                return seed
+        raise AssertionError
+
+    app = create_app(small_model(), tokenizer, NAME, ServiceConfig())
+    prompt = [1, *tokenizer.encode(TALK[0]["content"])]
+    with running(app, grace_seconds=2) as url:
+        asked = {"max_tokens": 9, "seed": space_after(prompt)}
+        goes_on = post(url, prompt=TALK[0]["content"], **asked).json()["choices"][0]
+        assert goes_on["text"].startswith(" ")
+        echoed = post(url, prompt=prompt, echo=True, **asked).json()["choices"][0]
+        assert echoed["text"] == TALK[0]["content"] + goes_on["text"]
+        answer = post(url, "chat/completions", messages=TALK, **asked).json()
+        answer = answer["choices"][0]["message"]["content"]
+        assert answer == goes_on["text"].removeprefix(" ")
+        asked["seed"] = space_after([1])
+        begun = post(url, prompt="", **asked).json()["choices"][0]
+        assert not begun["text"].startswith(" ")
 
 
 def test_the_official_client_talks(client):

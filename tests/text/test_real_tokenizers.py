@@ -9,7 +9,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenization_cases import GPT4_IN_OTHER_WORDS, SPECIAL, searching, texts
+from tokenization_cases import (
+    GPT4_IN_OTHER_WORDS,
+    SPECIAL,
+    searching,
+    sentencepiece_document,
+    texts,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmcourse.text.packing import text_borders
@@ -58,6 +64,17 @@ FORMS = {
         "gap": 3,
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]},
     },
+}
+SENTENCEPIECE = {
+    "llama 2": {},
+    "llama 2, as first published": {"late": ("<unk>", "<s>", "</s>")},
+    "pieces of several words": {"crossing": True},
+    "mistral": {"scheme": "first"},
+    "mistral, some late": {"scheme": "first", "late": ("<s>",), "crossing": True},
+    "always, cut": {"scheme": "always", "splits": True},
+    "always, pieces of several words": {"scheme": "always", "crossing": True},
+    "never, cut": {"scheme": "never", "splits": True, "strips": False},
+    "first, cut": {"scheme": "first", "splits": True, "strips": False},
 }
 
 
@@ -121,19 +138,45 @@ def make_document(
     return document
 
 
-@pytest.fixture(scope="module", params=FORMS)
-def both(request, tmp_path_factory):
-    """Ours and theirs, from one file."""
-    path = tmp_path_factory.mktemp("form") / "tokenizer.json"
-    path.write_text(json.dumps(make_document(**FORMS[request.param])))
+def load_both(document, folder):
+    """Return ours and theirs, from one file."""
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(document))
     return BPETokenizer.load(path), Tokenizer.from_file(str(path))
+
+
+@pytest.fixture(scope="module", params=[*FORMS, *SENTENCEPIECE])
+def both(request, tmp_path_factory):
+    """Ours and theirs, of each form."""
+    if request.param in FORMS:
+        document = make_document(**FORMS[request.param])
+    else:
+        document = sentencepiece_document(CORPUS, **SENTENCEPIECE[request.param])
+    return load_both(document, tmp_path_factory.mktemp("form"))
+
+
+@pytest.fixture(scope="module", params=SENTENCEPIECE)
+def pieces(request, tmp_path_factory):
+    """Ours and theirs, of each form of SentencePiece's."""
+    document = sentencepiece_document(CORPUS, **SENTENCEPIECE[request.param])
+    return load_both(document, tmp_path_factory.mktemp("form"))
 
 
 def check_alike(ours, theirs, text):
     start = ours.ids_of(ours.options.start_tokens)
     ids = ours.encode(text, allowed_special="all")
     assert [*start, *ids] == theirs.encode(text).ids
-    assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+    check_decoded(ours, theirs, ids)
+
+
+def check_decoded(ours, theirs, ids):
+    # Theirs writes a normalized "<s>" as " <s>", and skips none of them.
+    late = set(ours.ids_of(ours.options.late_tokens))
+    ids = [i for i in ids if i not in late]
+    for skip in (False, True):
+        text = theirs.decode(ids, skip_special_tokens=skip)
+        assert ours.decode(ids, skip) == text
+        assert "".join(ours.decode_iterable(ids, skip)) == text
 
 
 @given(text=texts)
@@ -145,6 +188,16 @@ def test_ids_are_theirs(both, text):
 def test_ids_of_hard_texts_are_theirs(both):
     for text in [
         *CORPUS,
+        *[
+            "",
+            " ",
+            "  ",
+            "▁",
+            "▁low",
+            "  low <s> <s>low</s> low<s>▁ low",
+            "<s>",
+            " <s>",
+        ],
         "lowest",
         " naïve Å",
         "A\u030a e\u0301",
@@ -157,8 +210,7 @@ def test_ids_of_hard_texts_are_theirs(both):
 @searching
 def test_ids_without_a_piece_stand_for_nothing(both, ids):
     ours, theirs = both
-    ids = [i for i in ids if i < ours.vocab_size]
-    assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+    check_decoded(ours, theirs, [i for i in ids if i < ours.vocab_size])
 
 
 @given(text=texts)
@@ -216,3 +268,161 @@ def test_a_file_that_does_not_say_its_type_is_read(tmp_path):
     del document["model"]["type"]
     path.write_text(json.dumps(document))
     assert BPETokenizer.load(path).encode("to be") == tokenizer.encode("to be")
+
+
+def test_what_is_typed_is_no_special_token(pieces):
+    ours, theirs = pieces
+    theirs.encode_special_tokens = True
+    for text in ["<s>", "a <s> b</s>", "low ▁<unk>"]:
+        ids = ours.encode(text)
+        assert [1, *ids] == theirs.encode(text).ids
+        assert set(ids).isdisjoint(ours.special_tokens.values())
+    theirs.encode_special_tokens = False
+
+
+@given(ids=st.lists(st.integers(0, 2) | st.integers(100, 329), max_size=20))
+@searching
+def test_bytes_in_a_row_are_text_together_or_not_at_all(pieces, ids):
+    """Of these ids, most are bytes that are no text alone: 198 is C3."""
+    check_decoded(*pieces, [i for i in ids if i < pieces[0].vocab_size])
+
+
+def test_worked_example_of_sentencepiece(tmp_path):
+    """An "é" in a vocabulary without it is C3 A9; no byte of C3 A9 FF is text."""
+    ours, _ = load_both(sentencepiece_document(CORPUS), tmp_path)
+    ids = ours.encode("low ▁low é")
+    assert ours.tokens("low ▁low é") == [" low", " ", " low", " ", r"\xc3", r"\xa9"]
+    assert ours.decode(ids) == "low  low é"
+    assert list(ours.decode_iterable(ids)) == ["low", " ", " low", " ", "é"]
+    assert next(ours.decode_iterable(ids, goes_on=True)) == " low"
+    assert ours.decode([*ids, 3 + 0xFF, *ids[:1]]) == "low  low \ufffd\ufffd\ufffd low"
+    assert ours.decode([ids[-2], 1, ids[-1]]) == "\ufffd<s>\ufffd"
+    assert ours.decode([ids[-2], 1, ids[-1]], skip_special_tokens=True) == "é"
+    assert ours.pretokens("low low") == ["▁low", "▁low"]
+    with pytest.raises(ValueError, match="lone surrogate"):
+        ours.encode("\ud83d")
+
+
+def test_special_tokens_are_skipped_even_if_they_are_found_late(tmp_path):
+    document = sentencepiece_document(CORPUS, late=("<s>",))
+    ours, _ = load_both(document, tmp_path)
+    ids = ours.encode("low <s>low", allowed_special="all")
+    assert ours.decode(ids) == "low<s>low"
+    assert ours.decode(ids, skip_special_tokens=True) == "lowlow"
+
+
+@pytest.mark.parametrize("changes", [{}, {"ignore_merges": True}])
+def test_merges_of_bytes_and_across_words_are_followed(changes, tmp_path):
+    """Where a ▁ is three bytes, a merge may reach from a word into it."""
+    document = sentencepiece_document(CORPUS)
+    model, added = document["model"], [["w", "<0xE2>"], ["<0x81>", "l"]]
+    vocab = [name for name in model["vocab"] if "▁" not in name]
+    vocab += map("".join, added)
+    model["vocab"] = {name: i for i, name in enumerate(vocab)}
+    model["merges"] = [pair for pair in model["merges"] if "▁" not in "".join(pair)]
+    model["merges"] += added
+    model |= changes
+    ours, theirs = load_both(document, tmp_path)
+    assert model["vocab"]["w<0xE2>"] in ours.encode("low low")
+    for text in ["low low", "▁l", "  lowest", "low"]:
+        check_alike(ours, theirs, text)
+
+
+def test_several_spaces_are_merged_with_each_other(tmp_path):
+    document = sentencepiece_document(CORPUS)
+    document["model"]["vocab"] |= {"▁▁": 330}
+    document["model"]["merges"] += [["▁", "▁"]]
+    ours, theirs = load_both(document, tmp_path)
+    assert ours.encode("  x")[0] == 330
+    for text in ["  x", "x   y ", " ▁ x", "    "]:
+        check_alike(ours, theirs, text)
+
+
+def test_pieces_without_merges_are_whole_stretches_of_text(tmp_path):
+    document = sentencepiece_document(CORPUS)
+    document["model"] |= {"ignore_merges": True}
+    document["model"]["vocab"] |= {"▁xyz": 330, "▁a▁b": 331}
+    ours, theirs = load_both(document, tmp_path)
+    assert ours.encode("xyz") == [330]
+    for text in ["xyz", "a b", "a xyz", "xyz<s>a b"]:
+        check_alike(ours, theirs, text)
+
+
+def put(document, place, value):
+    """Return the document with something else in a place."""
+    *path, last = place
+    inner = document
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    return document
+
+
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}
+STRIP_MORE = {"type": "Strip", "content": " ", "start": 2, "stop": 0}
+NO_STRIP = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["model", "byte_fallback"], False, "byte_fallback, .* must be True, got"),
+        (["model", "dropout"], 0.1, "dropout must be None, got 0.1"),
+        (["model", "vocab", "<0x41>"], "x", "an id must be an integer, got 'x'"),
+        (["model", "merges", 0], ["<", "s>"], "must hold '<' for a merge"),
+        (["normalizer"], None, "normalizers must be \\[{'type': 'Prepend'"),
+        (["normalizer"], {"type": "NFKC"}, "normalizers must be .* got .*NFKC"),
+        (["normalizer", "normalizers", 0, "prepend"], "_", "normalizers must be"),
+        (["pre_tokenizer"], METASPACE, r"normalizers must be \[\], got .*Prepend"),
+        (["decoder"], {"type": "Metaspace"}, "decoder type must be 'ByteLevel', got"),
+        (["decoder", "decoders", 3], STRIP_MORE, "decoders must be .*'start': 2"),
+        (["decoder", "decoders"], NO_STRIP, "decoders must be .*'Replace'"),
+        (["added_tokens", 1, "rstrip"], True, "rstrip of an added token must be False"),
+    ],
+)
+def test_another_form_of_sentencepiece_is_refused(place, value, message, tmp_path):
+    document = put(sentencepiece_document(CORPUS), place, value)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        BPETokenizer.load(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("type", "Whitespace", "pre_tokenizer must be .*'Metaspace'"),
+        ("replacement", "_", "pre_tokenizer must be .* got .*'_'"),
+        ("prepend_scheme", "last", "prepend_scheme must be 'always' or"),
+        ("split", "no", "split must be True or False, got 'no'"),
+    ],
+)
+def test_another_metaspace_is_refused(key, value, message, tmp_path):
+    document = sentencepiece_document(CORPUS, "first")
+    document["pre_tokenizer"][key] = value
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        BPETokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_metaspace_of_few_words_is_followed(tmp_path):
+    document = sentencepiece_document(CORPUS, "first")
+    document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁"}
+    ours, theirs = load_both(document, tmp_path)
+    for text in ["low", "  low<s>low"]:
+        check_alike(ours, theirs, text)
+
+
+def test_a_sentencepiece_without_a_byte_or_with_another_pattern_is_refused(tmp_path):
+    document = sentencepiece_document(CORPUS)
+    ours, _ = load_both(document, tmp_path)
+    with pytest.raises(ValueError, match="pattern must be .* got 'x'"):
+        BPETokenizer(ours.vocab, ours.merges, pattern="x", options=ours.options)
+    with pytest.raises(ValueError, match="first_patterns and nfc of SentencePiece"):
+        ours.with_options(nfc=True)
+    with pytest.raises(ValueError, match="must not be spelled like a piece"):
+        BPETokenizer(ours.vocab, [], {"▁low": 400}, ours.pattern, ours.options)
+    del document["model"]["vocab"]["<0x41>"]
+    document["model"]["vocab"]["x"] = 3 + 0x41
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="<0x00> to <0xFF> must be 256, got 255"):
+        BPETokenizer.load(tmp_path / "tokenizer.json")
