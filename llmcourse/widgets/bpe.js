@@ -72,6 +72,23 @@ export function pairCounts(words) {
   return [...counts].map(([key, n]) => [key.split(" "), n]).sort((a, b) => b[1] - a[1]);
 }
 
+// The ids of pieces: bytes first, then what was merged, in order.
+const idsOf = (merges) => {
+  const ids = new Map(BYTE_ORDER.map((b, i) => [BYTE_TO_CHAR.get(b), i]));
+  merges.forEach(([left, right], i) => {
+    if (!ids.has(left + right)) ids.set(left + right, 256 + i);
+  });
+  return ids;
+};
+
+// Pairs and how often they occur: the most frequent first, of equals that with the smaller
+// ids, as `BPETokenizer.train` takes them.
+export function rankedPairs(words, merges) {
+  const ids = idsOf(merges);
+  const order = ([[a, b], n], [[c, d], k]) => k - n || ids.get(a) - ids.get(c) || ids.get(b) - ids.get(d);
+  return pairCounts(words).sort(order);
+}
+
 // Tokenizers by kind: text -> { pieces, ids }. `spec` is what Python wrote down.
 const ENCODERS = {
   characters: () => (text) => {

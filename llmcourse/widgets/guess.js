@@ -10,23 +10,6 @@ export function countedWords(text, pattern) {
   return [...counts].map(([word, times]) => [[...spell(utf8(word))], times]);
 }
 
-// The ids of pieces: bytes first, then what was merged, in order.
-const idsOf = (merges) => {
-  const ids = new Map(BYTE_ORDER.map((b, i) => [BYTE_TO_CHAR.get(b), i]));
-  merges.forEach(([left, right], i) => {
-    if (!ids.has(left + right)) ids.set(left + right, 256 + i);
-  });
-  return ids;
-};
-
-// Pairs and how often they occur: the most frequent first, of equals that with the smaller
-// ids, as `BPETokenizer.train` takes them.
-export function rankedPairs(words, merges) {
-  const ids = idsOf(merges);
-  const order = ([[a, b], n], [[c, d], k]) => k - n || ids.get(a) - ids.get(c) || ids.get(b) - ids.get(d);
-  return pairCounts(words).sort(order);
-}
-
 export const merged = (words, [left, right]) => words.map(([pieces, times]) => [mergePair(pieces, left, right), times]);
 
 export function learn(text, pattern, n) {

@@ -12,6 +12,14 @@ export function wordsAfter(words, steps, n) {
   ]);
 }
 
+// The pair to be merged after the first `n` steps and how often it occurs; null if there
+// is none. While merges are learned it is known beyond the last step, too.
+export function nextPair(now, steps, n, learning) {
+  if (learning) return rankedPairs(now, steps.slice(0, n))[0] ?? null;
+  const wanted = steps[n]?.join(" ");
+  return pairCounts(now).find(([pair]) => pair.join(" ") === wanted) ?? null;
+}
+
 const readable = (spelled) => show(unspell(spelled));
 
 function render({ model, el }) {
@@ -29,9 +37,10 @@ function render({ model, el }) {
   const position = slider("Merges done",
     { min: 0, max: steps.length, value: model.get("step"), show: (n) => `${n} of ${steps.length}` },
     draw);
-  const sentence = make("p", { className: "sentence", "aria-live": "polite" });
+  const done = make("p");
+  const coming = make("p");
   const text = make("div", { className: "words" });
-  const pairs = make("ol", { className: learning ? "bars" : "bars ranks" });
+  const pairs = make("ol", { className: learning ? "bars merges" : "bars ranks" });
   const vocabulary = make("p", { className: "pieces" });
   const vocabularySize = make("span", { className: "numbers" });
   const tokenCount = make("span", { className: "numbers" });
@@ -42,26 +51,28 @@ function render({ model, el }) {
     draw();
   }
 
-  function say(n, current) {
-    const parts = [];
-    if (n > 0) {
-      const [left, right] = steps[n - 1];
-      parts.push("Just merged ", chip(left), " + ", chip(right), " → ", chip(left + right), ". ");
+  // What was merged, and what will be.
+  function say(n, current, next) {
+    const [left, right] = steps[n - 1] ?? [];
+    done.replaceChildren(...(n > 0
+      ? ["Just merged ", chip(left), " + ", chip(right), " → ", chip(left + right), "."]
+      : ["Nothing is merged yet."]));
+    if (!next) {
+      coming.textContent = learning ? "No pair is left: each word is one piece." : "No known pair is left: these are the tokens.";
+      return;
     }
-    if (n === steps.length) parts.push(learning ? "These are all merges that were asked for." : "No known pair is left: these are the tokens.");
-    else {
-      const [left, right] = steps[n];
-      const times = current.find(([[l, r]]) => l === left && r === right)?.[1] ?? 0;
-      const why = learning ? `the most frequent pair: ${count(times, "time")}` : `the earliest-learned pair here: merge ${thousands(ranks[`${left} ${right}`] + 1)}`;
-      parts.push("Next ", chip(left), " + ", chip(right), `, ${why}.`);
-    }
-    sentence.replaceChildren(...parts);
+    const [pair, times] = next;
+    const equals = current.filter((entry) => entry[1] === times).length - 1;
+    const why = !learning
+      ? `the earliest-learned pair here: merge ${thousands(ranks[pair.join(" ")] + 1)}`
+      : equals ? `as often as ${count(equals, "other")}; the smaller ids go first` : "more often than any other";
+    const when = n < steps.length ? "Next: " : "All merges that were asked for are done. The next would be ";
+    coming.replaceChildren(when, chip(pair[0]), " + ", chip(pair[1]), `, ${count(times, "time")}, ${why}.`);
   }
 
-  function drawPairs(n, current) {
-    const next = steps[n]?.join(" ");
+  function drawPairs(current, next) {
     const rank = ([pair]) => ranks[pair.join(" ")] ?? Infinity;
-    const isNext = ([pair]) => pair.join(" ") === next;
+    const isNext = ([pair]) => pair.join(" ") === next?.[0].join(" ");
     // The next pair first; then by what decides.
     const order = (a, b) => isNext(b) - isNext(a) || (learning ? b[1] - a[1] : rank(a) - rank(b) || 0);
     const top = [...current].sort(order).slice(0, SHOWN_PAIRS);
@@ -75,7 +86,7 @@ function render({ model, el }) {
         bar.style.width = `${(100 * times) / most}%`;
         const value = learning ? thousands(times) : known ? `merge ${thousands(rank(entry) + 1)}` : "not known";
         return make("li", { className: isNext(entry) ? "chosen" : "" }, label,
-          make("span", { className: "track" }, bar), make("span", { className: "value" }, value));
+          make("span", { className: "track" }, bar), make("span", { className: "value" }, isNext(entry) ? `${value} ← next` : value));
       }),
     );
     if (!top.length) pairs.replaceChildren(make("li", { className: "none" }, "No pairs are left."));
@@ -88,8 +99,9 @@ function render({ model, el }) {
     const newest = n > 0 ? steps[n - 1].join("") : null;
     enable(back, n > 0, on);
     enable(on, n < steps.length, back);
-    say(n, current);
-    drawPairs(n, current);
+    const next = nextPair(now, steps, n, learning);
+    say(n, current, next);
+    drawPairs(current, n < steps.length ? next : null);
     text.replaceChildren(
       ...now.slice(0, SHOWN_WORDS).map(([pieces, times]) => {
         const word = make("span", { className: "word" }, ...pieces.map((p) => chip(p, newest)));
@@ -109,7 +121,7 @@ function render({ model, el }) {
     make("div", { className: "panel" }, make("div", { className: "head" }, make("strong", {}, title), numbers), ...content);
   root.append(
     make("div", { className: "controls" }, position.label, make("div", { className: "buttons" }, back, on)),
-    sentence,
+    make("div", { className: "sentence", "aria-live": "polite" }, done, coming),
     panel(learning ? "The text, each word once" : "The text", tokenCount, text),
     make("div", { className: "columns" },
       panel("Pairs of neighbours", "", pairs),

@@ -100,7 +100,8 @@ class MergeExplorer(Explorer):
 
     Without a tokenizer the merges are learned from the texts: at each step the most
     frequent pair of neighbours.  With one, its merges are applied to the texts: at
-    each step the pair that was learned earliest.
+    each step the pair that was learned earliest.  Before each step the page says which
+    pair is next and how often it occurs, and at the end whether one is left.
 
     Args:
         texts: A text, or several; small, for every distinct word is kept.
@@ -108,8 +109,8 @@ class MergeExplorer(Explorer):
         tokenizer: Whose merges to apply, if none are to be learned.
 
     Raises:
-        ValueError: If there is no text, if it has over 500 distinct words, or if it
-            yields fewer merges than asked.
+        ValueError: If there is no text, if it has over 500 distinct words, if it
+            yields fewer merges than asked, or if the tokenizer is SentencePiece's.
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)
@@ -136,6 +137,8 @@ class MergeExplorer(Explorer):
             words = [[spell(word), times] for word, times in counts.items()]
             steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
             learning = True
+        elif not tokenizer.options.are_byte_level:
+            raise ValueError("tokenizer must be byte-level, got SentencePiece's BPE")
         else:
             words_of = tokenizer.pretokens
             pretokens = [to_utf8(word) for text in chosen for word in words_of(text)]
@@ -223,6 +226,8 @@ def specification(
         return {"kind": "words", "words": tokenizer.words} if small else None
     if not isinstance(tokenizer, BPETokenizer) or len(tokenizer.merges) > max_merges:
         return None
+    if not tokenizer.options.are_plain or tokenizer.pattern not in _IN_JAVASCRIPT:
+        return None
     # The page counts ids up from that of "!": bytes first, then what the merges make.
     pieces = [bytes([byte]) for byte in BYTE_ORDER]
     pieces += [left + right for left, right in tokenizer.merges]
@@ -230,8 +235,7 @@ def specification(
     regular = [tokenizer.vocab[piece] - first for piece in pieces] == [
         *range(len(pieces))
     ]
-    known = tokenizer.options.are_plain and tokenizer.pattern in _IN_JAVASCRIPT
-    if not regular or not known:
+    if not regular:
         return None
     merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
     pattern = _IN_JAVASCRIPT[tokenizer.pattern]

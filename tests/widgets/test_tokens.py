@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenization_cases import PATTERNS, texts
+from tokenization_cases import PATTERNS, sentencepiece, texts
 
 from llmcourse.model.generation import Sampling, next_token_distribution
 from llmcourse.text.bpe import spell
@@ -182,6 +182,42 @@ def test_each_learned_step_merges_a_most_frequent_pair(javascript):
         assert {tuple(pair): n for pair, n in pairs}[tuple(step)] == pairs[0][1]
 
 
+def next_pairs(javascript: Any, explorer: MergeExplorer) -> list[Any]:
+    """Return what the page calls next before each step and after the last."""
+    state = {name: getattr(explorer, name) for name in ("words", "steps", "learning")}
+    return javascript(
+        MergeExplorer,
+        "[...x.steps, null].map((_, n) => m.nextPair("
+        "m.wordsAfter(x.words, x.steps, n), x.steps, n, x.learning))",
+        state,
+    )
+
+
+def test_the_next_pair_has_its_count_and_there_is_one_beyond_the_last_step(javascript):
+    """``banana bandana``: of b an and an a, both twice, b has the smaller id.
+
+    After three merges, ban·ana and ban·d·ana, each pair occurs once; d has the
+    smallest id.  After three more, both words are one piece.
+    """
+    three, six = (MergeExplorer(["banana", "bandana"], n_merges=n) for n in (3, 6))
+    begun = [[["a", "n"], 4], [["b", "an"], 2], [["an", "a"], 2], [["d", "ana"], 1]]
+    assert next_pairs(javascript, three) == begun
+    *pairs, last = next_pairs(javascript, six)
+    assert pairs[:4] == begun
+    assert last is None
+
+
+def test_the_next_pair_is_the_step_that_comes(javascript):
+    learned = MergeExplorer(CORPUS, n_merges=20)
+    tokenizer = BPETokenizer.train(CORPUS, 256 + 20)
+    applied = MergeExplorer("hug pug hugs", tokenizer=tokenizer)
+    for explorer in (learned, applied):
+        following = next_pairs(javascript, explorer)[:-1]
+        assert [pair for pair, _ in following] == explorer.steps
+    *_, (_, times), last = next_pairs(javascript, applied)
+    assert (times, last) == (1, None)
+
+
 def test_draws_follow_the_distribution_and_the_seed(javascript):
     """20,000 draws per seed: each share is within 5 standard errors of its own.
 
@@ -315,6 +351,10 @@ def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
             lambda: MergeExplorer(" ".join(f"w{i}x" for i in range(501)), n_merges=1),
             "distinct words must be in 0 … 500",
         ),
+        (
+            lambda: MergeExplorer("ab", tokenizer=sentencepiece(["low"])),
+            "tokenizer must be byte-level",
+        ),
         (lambda: SamplingExplorer(["a"], [0.0]), "at least two, got 1"),
         (lambda: SamplingExplorer(["a", "b"], [0.0]), "2 tokens, got 1"),
         (lambda: SamplingExplorer(["a", "b"], [0.0, math.inf]), "must be finite"),
@@ -349,3 +389,7 @@ def test_merges_that_are_guessed_are_those_of_training(javascript):
 def test_a_text_to_guess_in_must_be_one():
     with pytest.raises(ValueError, match="not empty"):
         GuessExplorer("")
+
+
+def test_a_page_does_not_run_a_tokenizer_of_sentencepiece():
+    assert specification(sentencepiece(["low ! lower"])) is None
