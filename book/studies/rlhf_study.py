@@ -2,13 +2,13 @@
 
     python book/studies/rlhf_study.py --out rlhf.json
 
-has eighteen trainings, an hour or two on one core, and goes on where it was stopped.
-The policy that learns is `base-llm-small`, asked to go on with the first words of
-stories.
+has twenty-four trainings, about two hours on one core, and goes on where it was
+stopped. The policy that learns is `base-llm-small`, asked to go on with the first words
+of stories.
 Two questions:
 
-    frontier            PPO, GRPO and DPO on the same pairs, over three seeds
-    over-optimisation   GRPO without a KL penalty, by three reward models of each size:
+    frontier            PPO, GRPO and DPO on the same pairs, over four seeds
+    over-optimisation   GRPO without a KL penalty, by four reward models of each size:
                         they learned from 100, 1,000 and 5,040 pairs
 
 The policy's answers are judged while it learns: those of each iteration, of PPO and
@@ -59,12 +59,12 @@ _FRONTIER = (("ppo", 0.02), ("grpo", 0.02), ("dpo", 0.1))
 EXPERIMENTS = (
     *(
         Experiment(method=method, n_pairs=5040, cost=cost, seed=seed)
-        for seed in range(3)
+        for seed in range(4)
         for method, cost in _FRONTIER
     ),
     *(
         Experiment(method="grpo", n_pairs=n, cost=0, seed=seed, reward_seed=seed)
-        for seed in range(3)
+        for seed in range(4)
         for n in (100, 1000, 5040)
     ),
 )

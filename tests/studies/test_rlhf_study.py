@@ -73,7 +73,7 @@ def test_recipes_follow_the_experiment():
         for n in (100, 5000)
     )
     assert few < many
-    assert len({(e.method, e.n_pairs, e.cost, e.seed) for e in EXPERIMENTS}) == 18
+    assert len({(e.method, e.n_pairs, e.cost, e.seed) for e in EXPERIMENTS}) == 24
 
 
 def test_a_reward_model_of_each_seed_learns_from_other_pairs(tmp_path, config):
