@@ -1,6 +1,6 @@
 """Time the package side by side with other packages, and print one table of ratios.
 
-    python tests/benchmarks/bench_peers.py [--quick] [--only WORD] [--write]
+    python tests/benchmarks/bench_peers.py [--quick] [--only WORD] [--write | --profile]
 
 Both sides do the same work in the same run, in turns, so that other work on the machine
 hits both; times are processor times of one thread, of each the median. A ratio above 1
@@ -10,7 +10,9 @@ that can be compared, the run ends with an error if they differ.
 
 A peer that is not installed is named and left out; `book/performance.md` says what
 brings all. `--quick` measures once, to see that all works. `--write` puts the table
-into that page. A service's time is that of its own process.
+into that page. `--profile` says, in place of the table, where generation at
+`base-llm`'s size spends its time, beside `transformers`. A service's time is that of
+its own process.
 """
 
 import os
@@ -33,7 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -223,7 +225,7 @@ def gpt2_steps() -> Iterator[Pair]:
     """Yield the same steps of models of GPT-2's shape, with weights of their own."""
     from llms_from_scratch.ch04 import GPTModel
 
-    for shape in (SHAPES[0], SHAPES[-1]):
+    for shape in SHAPES:
         config = replace(
             shape, family="gpt2", d_ff=4 * shape.d_model, tied_embeddings=False
         )
@@ -298,11 +300,16 @@ def steps_of(
     )
 
 
+def base_shape() -> TransformerConfig:
+    """Return `base-llm`'s sizes, with the vocabulary of the others."""
+    return replace(PRESETS["base-llm"].model, vocab_size=VOCAB_SIZE)
+
+
 def writing_models() -> Iterator[tuple[TransformerConfig, str, Transformer, Any]]:
     """Yield models of ours and theirs: three sizes, `base-llm`'s, and SmolLM2."""
     for config in SHAPES:
         yield (config, named(config), *both(config))
-    base = replace(PRESETS["base-llm"].model, vocab_size=VOCAB_SIZE)
+    base = base_shape()
     yield (base, "shape of base-llm", *both(base))
     try:
         model, _ = load_pretrained("smollm2")
@@ -331,14 +338,11 @@ def batched_generation() -> Iterator[Pair]:
             yield writing(config, what, model, theirs, 8)
 
 
-def gpt2_generation() -> Iterator[Pair]:
-    """Yield the same for models of GPT-2's shape, one prompt and eight."""
-    for shape in (SHAPES[0], SHAPES[-1]):
+def gpt2_generation(n_prompts: int = 1) -> Iterator[Pair]:
+    """Yield the same for models of GPT-2's shape."""
+    for shape in SHAPES:
         config = replace(shape, family="gpt2", d_ff=4 * shape.d_model)
-        pair = both(config)
-        for n_prompts in (1, 8):
-            what = f"{named(config)}, batch of {n_prompts}"
-            yield writing(config, what, *pair, n_prompts)
+        yield writing(config, named(config), *both(config), n_prompts)
 
 
 def writing(
@@ -359,6 +363,29 @@ def writing(
     if config.vocab_size == VOCAB_SIZE:
         assert torch.equal(ours(), other())
     return Pair("transformers", n_parameters(config), what, ours, other)
+
+
+def profile() -> Iterator[str]:
+    """Yield where the time of generation at `base-llm`'s size goes, on both sides.
+
+    Raises:
+        ImportError: If `transformers` is not installed.
+    """
+    kinds = {"products": "mm", "attention": "attention", "all else": ""}
+    base = base_shape()
+    models = both(base)
+    for n_prompts in (1, 8):
+        pair = writing(base, "shape of base-llm", *models, n_prompts)
+        for who, call in (("ours", pair.ours), ("transformers", pair.theirs)):
+            with torch.profiler.profile() as profiler:
+                call()
+            spent = dict.fromkeys(kinds, 0.0)
+            for event in profiler.key_averages():
+                kind = next(k for k, part in kinds.items() if part in event.key)
+                spent[kind] += event.self_cpu_time_total
+            total = sum(spent.values())
+            shares = ", ".join(f"{k} {v / total:.0%}" for k, v in spent.items())
+            yield f"{n_prompts} at once, {who}: {shares} of {total / 1e3:,.0f} ms"
 
 
 def prefill() -> Iterator[Pair]:
@@ -594,6 +621,7 @@ WORK = {
     "generation": generation,
     "generation, batch of 8": batched_generation,
     "generation, GPT-2's shape": gpt2_generation,
+    "batch of 8, GPT-2's shape": partial(gpt2_generation, n_prompts=8),
     "prefill": prefill,
     "layer norm": layer_norms,
     "fine-tuning": fine_tuning,
@@ -720,7 +748,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="measure once")
     parser.add_argument("--only", default="", help="work whose name has this word")
-    parser.add_argument("--write", action="store_true", help="write the book's page")
+    then = parser.add_mutually_exclusive_group()
+    then.add_argument("--write", action="store_true", help="write the book's page")
+    then.add_argument(
+        "--profile", action="store_true", help="say where generation's time goes, alone"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -730,6 +762,10 @@ def main() -> None:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
     keep_freed_memory()
+    if options.profile:
+        for line in profile():
+            print(line, flush=True)
+        return
     rows = []
     print(HEAD)
     for name in WORK:
