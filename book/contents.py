@@ -33,7 +33,7 @@ CITATION = "% citation"
 # The diagram that says best what a chapter is about.
 PICTURES = {
     "pipeline": "from-stories-to-a-loss",
-    "whole_algorithm": "whole-model",
+    "whole_algorithm": "tape-forwards-and-back",
     "corpus": "shared-shingles",
     "tokenization": "text-to-ids",
     "embeddings": "equally-far-apart",

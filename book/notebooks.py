@@ -35,6 +35,7 @@ TOC = BOOK.parent / "_toc.yml"
 TAGS = {
     "hide-input",
     "hide-cell",
+    "remove-cell",
     "remove-input",
     "solution",
     "raises-exception",

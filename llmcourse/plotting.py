@@ -50,12 +50,77 @@ def plot_bars(
     ax.set(xlabel=label)
 
 
+def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
+    """Write the label of each line at its last point, in its colour: no legend.
+
+    Where ends are near each other, labels move up and down as little as is needed.
+
+    Args:
+        ax: Where lines with labels and points are. Its limits and scales stay.
+        fontsize: In points.
+
+    Returns:
+        The labels, from the lowest to the highest.
+    """
+    ax.figure.canvas.draw()  # lays the figure out
+    points = 72 / ax.figure.dpi  # of one pixel
+    ends = []
+    for line in ax.get_lines():
+        if not str(line.get_label()).startswith("_"):
+            x, y = np.asarray(line.get_xydata())[-1].tolist()
+            height = line.get_transform().transform((x, y))[1] * points
+            ends.append((height, (x, y), line))
+    ends.sort(key=lambda end: end[0])
+    places = _spread([height for height, _, _ in ends], room=1.25 * fontsize)
+    labels = []
+    for (height, end, line), place in zip(ends, places, strict=True):
+        label = ax.annotate(
+            str(line.get_label()),
+            end,
+            xycoords=line.get_transform(),
+            xytext=(6, place - height),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=fontsize,
+            verticalalignment="center",
+            annotation_clip=False,
+        )
+        label.set_path_effects([withStroke(linewidth=2, foreground="white")])
+        labels.append(label)
+    return labels
+
+
+def _spread(wanted: Sequence[float | int], room: float | int) -> list[float]:
+    """Return places as near to those wanted as they can be, `room` apart.
+
+    The sum of the squares of all moves is the smallest: what would collide is moved
+    as one group about its mean.
+
+    Args:
+        wanted: In rising order.
+        room: The least distance between neighbours.
+
+    >>> _spread([0, 10, 11, 30], room=4)
+    [0.0, 8.5, 12.5, 30.0]
+    """
+    groups: list[tuple[float, int]] = []  # where its middle is, and of how many
+    for place in wanted:
+        middle, n = float(place), 1
+        while groups and middle - groups[-1][0] < room * (n + groups[-1][1]) / 2:
+            other, m = groups.pop()
+            middle, n = (middle * n + other * m) / (n + m), n + m
+        groups.append((middle, n))
+    return [middle + room * (i - (n - 1) / 2) for middle, n in groups for i in range(n)]
+
+
 def plot_loss(
     ax: Axes,
     curves: Mapping[str, tuple[Sequence[float | int], Sequence[float | int]]],
     levels: Mapping[str, float | int],
 ) -> None:
     """Draw losses over training and the levels to compare them with.
+
+    Curves and levels are labelled at their right ends.
 
     Args:
         ax: Where to draw.
@@ -70,14 +135,11 @@ def plot_loss(
         style, width = LINE_STYLES[number % len(LINE_STYLES)], 0.7 if dense else None
         alpha = 0.6 if dense else None
         ax.plot(tokens, losses, style, label=name, linewidth=width, alpha=alpha)
-    beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
     for name, level in levels.items():
-        ax.axhline(level, color="0.45", linestyle=":", linewidth=1)
-        ax.text(1.01, level, name, transform=beside, va="center", fontsize=8)
+        ax.axhline(level, color="0.45", linestyle=":", linewidth=1, label=name)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(xlabel="tokens seen", ylabel="loss (nats/token)")
-    if len(curves) > 1:
-        ax.legend()
+    label_lines(ax)
 
 
 def plot_training(
@@ -91,17 +153,18 @@ def plot_training(
         levels: As in `plot_loss`; one of them is named "floor".
     """
     _, (ax, above) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    plot_loss(ax, curves, levels)
     ax.set(ylim=(0, 1.08 * max(levels.values())))
+    above.set(yscale="log")
+    for panel in (ax, above):
+        panel.locator_params(axis="x", nbins=4)
+    plot_loss(ax, curves, levels)
     floor = levels["floor"]
     excess = {k: (n, [loss - floor for loss in y]) for k, (n, y) in curves.items()}
     plot_loss(above, excess, {})
-    above.set(yscale="log", ylabel="loss above the floor (nats/token)")
+    above.set(ylabel="loss above the floor (nats/token)")
     above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.yaxis.set_minor_locator(NullLocator())
     above.yaxis.set_major_formatter("{x:g}")
-    for panel in (ax, above):
-        panel.locator_params(axis="x", nbins=4)
 
 
 def plot_map(
@@ -221,7 +284,7 @@ def plot_against_kl(
     ax.set(xlabel="KL (nats/answer), square-root scale")
     ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
     if len(groups) > 1:
-        ax.legend()
+        label_lines(ax)
 
 
 def _root(x: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Figures show the data they were given."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
@@ -23,7 +25,7 @@ def test_loss_curves_and_levels_are_drawn_where_they_belong(ax):
     assert held_out.get_ydata().tolist() == [5.5]
     assert set(floor.get_ydata()) == {1.5}
     assert training.get_linestyle() != held_out.get_linestyle()
-    assert [text.get_text() for text in ax.texts] == ["floor"]
+    assert [text.get_text() for text in ax.texts] == ["floor", "training", "held out"]
     assert "nats/token" in ax.get_ylabel()
 
 
@@ -49,6 +51,31 @@ def test_a_training_is_drawn_above_its_floor_too():
     assert excess.lines[0].get_ydata() == pytest.approx([4, 1, 0.1])
     assert excess.get_yscale() == "log"
     plt.close()
+
+
+def test_lines_are_labelled_at_their_ends_and_no_label_covers_another(ax):
+    for name, end in {"low": 0.5, "top": 1.0, "near the top": 0.99}.items():
+        ax.plot([1, 10], [0.2, end], label=name)
+    ax.plot([1, 10], [0, 0])  # has no label
+    ax.axhline(0.52, color="0.4", label="level")
+    ax.set_xscale("log")
+    labels = plotting.label_lines(ax)
+    assert [text.get_text() for text in labels] == [
+        "low",
+        "level",
+        "near the top",
+        "top",
+    ]
+    boxes = [label.get_window_extent() for label in labels]
+    for below, above in pairwise(boxes):
+        assert below.y1 <= above.y0
+    for label, end in zip(labels, (0.5, 0.52, 0.99, 1.0), strict=True):
+        line = next(x for x in ax.lines if x.get_label() == label.get_text())
+        assert label.get_color() == line.get_color()
+        x, y = ax.transData.transform((10, end))
+        box = label.get_window_extent()
+        assert box.x0 >= min(x, ax.bbox.x1)
+        assert abs((box.y0 + box.y1) / 2 - y) < 1.5 * box.height
 
 
 def test_no_label_of_a_map_covers_another_or_a_dot(ax):

@@ -236,38 +236,3 @@ def where_the_sum_lands() -> Drawing:
     d.text(426, 178, "2  grandmother", anchor="start")
     d.text(426, 206, "3  father", anchor="start", colour="green", bold=True)
     return d
-
-
-@drawing
-def pronoun_in_the_mean() -> Drawing:
-    """Names along what is their own, and a little apart by their pronoun."""
-    d = Drawing(330)
-    left, right = 146, 170
-    she = (61, 77, 128, 144, 179, 214, 243, 291)
-    he = (48, 90, 112, 157, 195, 227, 256, 275)
-    points = [(x, y) for x, ys in ((left, she), (right, he)) for y in ys]
-    alike = 0
-    for place in points:
-        others = [other for other in points if other != place]
-        nearest = min(others, key=lambda other, place=place: math.dist(other, place))
-        d.line(place, nearest, colour="grey")
-        alike += nearest[0] == place[0]
-    for x, y in points:
-        if x == left:
-            d.circle(x, y, 6, tint="blue")
-        else:
-            d.box(x - 6, y - 6, 12, 12, tint="orange", rounded=0)
-    d.text(left - 2, 22, "she", anchor="end", bold=True, colour="blue")
-    d.text(right + 2, 22, "he", anchor="start", bold=True, colour="orange")
-    words = f"the nearest has\nthe same pronoun\nfor {alike} of {len(points)}"
-    d.text(200, 178, words, anchor="start")
-    d.arrow((110, 178), (110, 46), colour="grey")
-    d.arrow((110, 178), (110, 310), colour="grey")
-    d.text(98, 178, "a name's\nown part", anchor="end", colour="grey")
-    x = 430
-    d.circle(x - 12, 178 + (sum(she) - sum(he)) / 8, 8, tint="blue")
-    d.box(x + 4, 170, 16, 16, tint="orange", rounded=0)
-    d.text(x - 30, 178, "she", anchor="end", bold=True, colour="blue")
-    d.text(x + 32, 178, "he", anchor="start", bold=True, colour="orange")
-    d.text(x, 212, "their means")
-    return d

@@ -63,7 +63,7 @@ gaps = torch.tensor(places).diff().tolist()
 print(re.sub(r"(.{1,72})( |$)", r"\1\n", story.text))
 print(f"{hero} returns after {', '.join(map(str, gaps))} words")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert len(gaps) > 2 and max(gaps) > 40
 
 # %% [markdown]
@@ -363,7 +363,8 @@ one, two = (grouped_query_attention(layer, each)[:, -1] for each in (x, swapped)
 print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6))
 
 # %% [markdown]
-# RoPE turns the pair of coordinates $i$ and $i + d/2$ of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
+# So a model needs a **{term}`positional encoding`**; the usual one today is RoPE.
+# It turns the pair of coordinates $i$ and $i + d/2$ of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
 # The first pairs turn fast and tell near positions apart; the last turn slowly.
 
 
@@ -453,7 +454,7 @@ for size in (1, 3, 10):
         f"{size:2} times as long: greatest weight {tops[0]:.2f}, {tops[1]:.2f} normed"
     )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert tops[0] > 0.9 and tops[1] < 0.2
 
 # %% [markdown]
@@ -627,7 +628,7 @@ for kind, scores in kinds.items():
     )
     print(f"{kind:16} {tops}; median {scores.median():.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for kind, scores in kinds.items():
     assert kind == "the token before" or scores.max() > 0.5 > 5 * scores.median()
 assert kinds["the token before"].max() < 0.3
@@ -704,7 +705,7 @@ for name, part in {
     shares = sum(even) / len(even), sinks[name].median(), sinks[name].max()
     print(f"{name:23}" + "".join(f"{share:14.1%}" for share in shares))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert sinks["later"].max() < 0.2 and sinks["later"].median() > 0.015
 assert sinks["from places 5 to 32"].max() > 0.3
 
@@ -757,7 +758,7 @@ for part, (first, last) in {"looks": looks, "hands on": hands}.items():
     for number, (old, now) in enumerate(zip(first.mean(1), last.mean(1)), start=1):
         print(f"{part:8} in layer {number}: {old:4.0%} → {now:.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].mean()
 assert hands[1][-1].mean() < 0.9 * hands[0][-1].mean()
 
@@ -815,6 +816,8 @@ others = [divmod(i, n_heads) for i in order if on_names[i] <= 0.2]
 draws = [torch.randperm(len(others), generator=generator) for _ in range(3)]
 drawn = [[others[i] for i in draw[: len(name_heads)].tolist()] for draw in draws]
 print(f"{len(name_heads)} name heads of {len(order)}")
+
+# %% tags=["remove-cell"]
 assert {layer for layer, _ in name_heads} == {len(base_llm.blocks) - 1}
 
 # %% [markdown]

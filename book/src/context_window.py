@@ -93,6 +93,8 @@ found = {n: count_found(base, haystack, n, depth=0.5, n=24) for n in (120, 400)}
 for n, count in found.items():
     low, high = count.interval
     print(f"{n} tokens: {count.right} of {count.n} found ({low:.0%} to {high:.0%})")
+
+# %% tags=["remove-cell"]
 assert found[120].share > found[400].share
 
 # %%
@@ -125,6 +127,8 @@ print(f"{per_word:.1f} tokens for a word, {n_tokens / len(texts):.0f} for a tale
 for words, name in ((250, "a page"), (5_000, "an article"), (90_000, "a novel")):
     n = words * per_word
     print(f"{name:11}{words:7,} words  {n / 512:8.1f} windows of 512 tokens")
+
+# %% tags=["remove-cell"]
 assert 1 < per_word < 2
 
 # %% [markdown]
@@ -370,7 +374,7 @@ for n in LENGTHS:
 
 # %% [markdown]
 # With both axes logarithmic, growth with a power of $n$ is a straight line whose slope is the power.
-# The legends give the slope from 1,024 to 8,192 tokens, fitted by least squares.
+# The numbers at the lines are their slopes from 1,024 to 8,192 tokens, fitted by least squares.
 # With slope 1, eight times the length takes 8 times as much; with slope 2 it takes $8^2 = 64$ times.
 
 
@@ -383,16 +387,17 @@ def slope(measured, name, lengths=LENGTHS[-4:]):
 fig, panels = plt.subplots(1, 2, figsize=(7, 2.7))
 for ax, measured, unit in zip(panels, (times, n_bytes), (1e-3, 2**20)):
     for name, style in zip(WAYS, ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))):
-        label = f"{name}, slope {slope(measured, name):.1f}"
+        label = f"{name}: {slope(measured, name):.1f}"
         ax.plot(
             LENGTHS, [measured[name, n] / unit for n in LENGTHS], ls=style, label=label
         )
     _ = ax.set(xscale="log", yscale="log", xlabel="length (tokens, log scale)")
     _ = ax.set_xticks(LENGTHS[::2], [f"{n:,}" for n in LENGTHS[::2]])
     _ = ax.set_xticks((), minor=True)
-    _ = ax.legend(fontsize=7)
 _ = panels[0].set(ylabel="processor time (ms, log scale)")
 _ = panels[1].set(ylabel="memory (MiB, log scale)")
+for ax in panels:
+    plotting.label_lines(ax, fontsize=7)
 assert min(slope(times, "naive"), slope(times, "fused")) > 1.4
 assert max(slope(times, "window"), slope(times, "linear")) < 1.6
 assert times["naive", 8192] > 4 * max(times[x, 8192] for x in ("window", "linear"))
@@ -414,7 +419,7 @@ for name in WAYS:
     print(f"{n_bytes[name, 8192] / 2**20:10.1f}{cost.flops / 1e9:11.2f}")
     assert math.isclose(cost.n_bytes, n_bytes[name, 8192], rel_tol=0.05)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert abs(slope(n_bytes, "naive") - 2) < 0.05
 assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
@@ -497,7 +502,7 @@ for seed in range(3):
         shares[name, seed] = found
         print(f"{name + ',':8} seed {seed}         ", *(f"{x:7.0%}" for x in found))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for seed in range(3):
     assert min(shares["turning", seed]) > 0.7 and shares["learned", seed][0] > 0.9
     assert max(shares["learned", seed][1:]) < 0.6
@@ -610,6 +615,8 @@ few, halves = texts[:12], {}
 for bits in (32, 8, 4, 2):
     halves[bits] = sum(loss_of_second_half(text, bits) for text in few) / len(few)
     print(f"{bits:2} bits: {halves[bits]:.3f} nats a token")
+
+# %% tags=["remove-cell"]
 assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
 assert halves[2] > halves[32]
 
@@ -647,7 +654,7 @@ for card, (gigabytes, dollars) in CARDS.items():
     print(f"{card:9}{dollars:7.2f}{fit[0]:14}{fit[1]:8}{fit[2]:8}{fit[3]:8}", end="")
     print(f"{100 * dollars / fit[0]:18.1f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 room = 0.9 * 80e9 - weights  # by hand for the H100: 55.9 GB, 1.07 GB for 8,192 tokens
 assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) == 3
 
@@ -742,7 +749,7 @@ for kind, points in kinds.items():
     cells = [f"{sum(r) / len(r):4.0%} ({min(r):3.0%}, {max(r):3.0%})" for r in rates]
     print(f"{kind:8}", "   ".join(cells))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert all(len(points) >= 3 for points in kinds.values())
 assert min(recalled["full"]) > 0.6
 assert recalled["window"][0] > 2 * recalled["window"][2] > 0
@@ -756,15 +763,15 @@ curves = {}
 for (kind, points), style in zip(kinds.items(), plotting.LINE_STYLES):
     losses = torch.tensor([p.losses for p in points])
     curves[kind] = losses.mean(0)
-    left.plot(middles, curves[kind], style, label=kind)
+    left.plot(middles, curves[kind], style)
     left.fill_between(middles, losses.amin(0), losses.amax(0), alpha=0.3)
-    right.plot((20, 60, 150), recalled[kind], style, marker="o", markersize=3)
+    right.plot((20, 60, 150), recalled[kind], style, marker="o", ms=3, label=kind)
 _ = left.set(xlabel="position (tokens)", ylabel="loss (nats/token)")
 _ = right.set(
     xlabel="fact last mentioned … tokens back", ylabel="repeated correctly (share)"
 )
 _ = right.set(ylim=(0, 1))
-_ = left.legend()
+plotting.label_lines(right)
 assert (curves["window"][:2] - curves["full"][:2]).abs().max() < 0.05
 assert (curves["full"][5:] < curves["window"][5:] - 0.1).all()
 assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
@@ -789,6 +796,8 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 gap = curves["linear"] - curves["full"]
 for start, end, nats in zip(edges, edges[1:], gap):
     print(f"positions {start:3} to {end:3}: {abs(nats):.2f} nats apart")
+
+# %% tags=["remove-cell"]
 assert gap[-1] > gap[-2] > gap[4] > gap[3] > gap[2] > gap[1]
 assert curves["full"][-1] > curves["full"][-2]
 
@@ -828,7 +837,7 @@ for n in (10, 100, 1000):
 #
 # *The same needle at three depths; at the end it is closest to the question.*
 #
-# `base-llm` was trained on one tale at a time, of 180 tokens on average.
+# `base-llm` was trained on one tale at a time, of 180 tokens on average; it is one run, with one seed.
 # Each cell has 24 trials, and below its share the 95 % interval.
 
 # %%
@@ -962,7 +971,7 @@ for way, found in stretched.items():
     cells = (f"{x.share:.0%} ({x.interval[0]:.0%}–{x.interval[1]:.0%})" for x in found)
     print(f"{way:19}", *(f"{cell:>16}" for cell in cells), f"{on_tales[way]:14.2f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for way in ("ntk", "yarn"):
     assert all(a.share > b.share for a, b in zip(stretched[way], stretched["none"]))
 assert sum(each.right for each in stretched["linear"]) < 24  # of 48

@@ -351,6 +351,8 @@ print(report, "\n")
 for removal in chain.from_iterable(step.examples for step in report.steps[1:]):
     print(removal)
 print("kept:", [document.name for document in kept])
+
+# %% tags=["remove-cell"]
 assert max(frequent_runs(kept).values()) == 1
 
 # %% [markdown]
@@ -423,6 +425,8 @@ def page_text(page):
 
 
 print(page_text(PAGE))
+
+# %% tags=["remove-cell"]
 assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
 
 # %% [markdown]
@@ -436,6 +440,8 @@ text = page_text(page)
 print(f"{len(page):,} characters of HTML, {len(text):,} of text:")
 print(textwrap.shorten(text[text.index("Text wrapping") :], 90))
 documented = set(textwrap.wrap.__doc__.split())
+
+# %% tags=["remove-cell"]
 assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 
 # %% [markdown]
@@ -588,7 +594,10 @@ for n_rows, mark, line in ((4, "o", "-"), (8, "s", "--")):
     found = in_bands.all(axis=-1).any(axis=-1).mean(axis=1)
     n_bands = 128 // n_rows
     curve = [deduplication.candidate_probability(s, n_bands, n_rows) for s in grid]
-    (drawn,) = ax.plot(grid, curve, line, label=f"{n_bands} bands of {n_rows}")
+    (drawn,) = ax.plot(grid, curve, line)
+    half = grid[np.searchsorted(curve, 0.5)]
+    name, side = f" {n_bands} bands of {n_rows} ", "right" if n_rows == 4 else "left"
+    ax.annotate(name, (half, 0.5), ha=side, color=drawn.get_color(), fontsize=8)
     ax.plot(
         middle, [found[g].mean() for g in groups], mark, color=drawn.get_color(), ms=4
     )
@@ -598,7 +607,6 @@ for n_rows, mark, line in ((4, "o", "-"), (8, "s", "--")):
     misses = [abs(found[g].mean() - np.mean(np.array(predicted)[g])) for g in groups]
     assert np.mean(misses) < 0.05
 _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
-_ = ax.legend()
 
 # %% [markdown]
 # *Share of planted copies that the bands propose: dots as measured, lines by the formula.*
@@ -635,6 +643,8 @@ for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
     )
     assert precision == 1.0
     assert recall > 0.9
+
+# %% tags=["remove-cell"]
 assert len(proposed) * 100 < len(all_pairs)
 
 # %% [markdown]
@@ -653,6 +663,8 @@ kept, report = corpus.build_corpus(documents.python_docs())
 print(report, "\n")
 filtered = report.steps[2]
 print(filtered)
+
+# %% tags=["remove-cell"]
 assert 0.1 < filtered.removed_share < 0.6
 assert 1 - filtered.characters_out / filtered.characters_in < filtered.removed_share / 2
 assert next(iter(filtered.reasons)) == "number of words"
@@ -682,6 +694,8 @@ print(
 for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
     name, first = overlap.document.name, overlap.training.name
     print(f"{name}: {overlap.share:.0%} is in training, first in {first}")
+
+# %% tags=["remove-cell"]
 assert overlaps
 
 # %% [markdown]
@@ -699,7 +713,64 @@ assert overlaps
 # How much does it matter?
 # We need a model, the simplest one that remembers: an **{term}`n-gram`** model.
 # It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
-# A word that it has never seen gets a small share, too, as one of 10,000 possible words.
+#
+# Do it by hand with three sentences: *the fox ran*, *the fox slept*, *the hen ran*.
+# After *fox* came *ran* once and *slept* once.
+# Plain counts would give each of them 1/2, and every other word 0.
+# But a text brings new words all the time, and what has probability 0 would be an infinite surprise.
+# So something has to be left for words that are new after *fox*.
+#
+# How much?
+# Both times that a word came after *fox*, it was new there, so more new ones are to be expected.
+# So we add 2 to the 2 words seen, and share these 2 out by what the shorter run says:
+#
+# $$p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot p(\text{ran})}{2 + 2}.$$
+#
+# The run *fox* has one word, and the only shorter one has none, so it is the whole text: 9 words were seen, 2 of them *ran*, and 5 were new when they first came.
+# Below it there are no more counts, so we say that all possible words, here 10, are equally probable:
+#
+# $$p(\text{ran}) = \frac{2 + 5 \cdot 1/10}{9 + 5} = \frac{5}{28}, \qquad p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot 5/28}{4} = \frac{19}{56}.$$
+#
+# A run that was never seen adds nothing: the shorter one decides.
+
+
+# %%
+def count_next_words(texts, n):
+    """Return how often each word came after each run of up to n - 1 words."""
+    after = defaultdict(Counter)
+    for text in texts:
+        tokens = ("",) * (n - 1) + tuple(text.split())  # "" is before the first word
+        for i in range(n - 1, len(tokens)):
+            for length in range(n):
+                after[tokens[i - length : i]][tokens[i]] += 1
+    return after
+
+
+# %%
+def mixed_prob(word, run, after, n_words=10_000):
+    """Return the probability of a word after a run, mixed with its shorter ends."""
+    prob = 1 / n_words  # nothing was seen: all words are equally probable
+    for length in range(len(run) + 1):
+        counts = after.get(run[len(run) - length :], Counter())
+        if counts:
+            seen, new = counts.total(), len(counts)
+            prob = (counts[word] + new * prob) / (seen + new)
+    return prob
+
+
+# %%
+after = count_next_words(["the fox ran", "the fox slept", "the hen ran"], n=2)
+print("after fox, in 56ths:")
+for word in ("ran", "slept", "the", "fox", "hen", "dog"):
+    print(f"{word:5} {56 * mixed_prob(word, ('fox',), after, n_words=10):2.0f}")
+
+# %% [markdown]
+# *dog* is one of the five words that never came.
+# Together all words have 19 + 17 + 7 + 5 + 3 + 5 · 1 = 56 of 56 parts.
+# *the* never came after *fox*, but it is frequent, so it gets more than *hen*.
+# Such a mixture, which leaves something for what was never seen, is called **{term}`smoothing`**.
+#
+# The package's `NGramModel` does the same; with real texts there may be 10,000 words.
 # The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
 # Another 200 are **{term}`held-out`**, and half of those are slipped into the training text.
 #
@@ -722,6 +793,21 @@ def nats_per_word(nats, texts):
 
 
 # %%
+after = count_next_words(train, n=3)
+tokens = ["", "", *unseen[0].split()[:8]]
+probs = [
+    mixed_prob(c, (a, b), after) for a, b, c in zip(tokens, tokens[1:], tokens[2:])
+]
+for token, prob in zip(tokens[2:], probs):
+    print(f"{token:12} {prob:.3f}")
+theirs = NGramModel(train, 3).surprises(unseen[0])[:8]
+assert np.allclose(-np.log(probs), theirs)
+
+# %% [markdown]
+# The package agrees, word by word.
+# Now the loss, once the leaked stories are in the training text.
+
+# %%
 floor = nats_per_word(-sum(map(tales.log_prob, held_out)), held_out)
 loss = {"leaked": {}, "unseen": {}}
 for n in (1, 2, 3, 5, 8):
@@ -734,19 +820,16 @@ for n in (1, 2, 3, 5, 8):
 fig, ax = plt.subplots(figsize=(4, 2.5))
 for (name, losses), style in zip(loss.items(), ("s--", "o-"), strict=True):
     ax.plot([*losses], [*losses.values()], style, ms=4, label=name)
-ax.axhline(floor, color="0.45", linestyle=":")
-ax.annotate(
-    "floor", (1, floor), xytext=(0, 3), textcoords="offset points", color="0.35"
-)
+ax.axhline(floor, color="0.45", linestyle=":", label="floor")
 _ = ax.set(
     xlabel="longest run counted, n (words)", ylabel="loss (nats/word)", ylim=(0, None)
 )
-_ = ax.legend()
+_ = plotting.label_lines(ax)
 assert loss["leaked"][8] < floor < min(loss["unseen"].values()) / 2
 assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 
 # %% [markdown]
-# *Loss of counted runs of up to n words; dotted, the floor.*
+# *Loss of models that count runs of up to n words, on stories that leaked and on unseen ones; dotted, the floor.*
 #
 # On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
 # On the leaked ones it goes on improving, since it has memorised them, and falls *below the floor*.
@@ -836,7 +919,7 @@ print(
     f"entropy {fables.entropy():.3f} nats, by the sum {-sum(p * log(p) for p in probs):.3f}"
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert np.isclose(fables.log_prob(fable), log(9 / 256)) and len(probs) == 48
 assert np.isclose(sum(probs), 1)
 assert np.isclose(fables.entropy(), -sum(p * log(p) for p in probs))
@@ -884,6 +967,8 @@ certain = sum(nats < 1e-9 for nats in exactly)
 print(f"{len(exactly)} words, {certain} of them certain; sum {sum(exactly):.1f} nats")
 assert np.allclose(exactly, tales.word_surprises(story.text), atol=1e-9)
 assert np.isclose(sum(exactly), -story.log_prob)
+
+# %% tags=["remove-cell"]
 assert certain > len(exactly) / 2
 
 # %% [markdown]
@@ -958,6 +1043,8 @@ print(f"exact entropy {tales.world().entropy():.1f} nats per story")
 print(f"mean of 1,000 {sample.mean():.1f} ± {standard_error:.1f} nats per story")
 print(f"per word {tales.entropy_per_word():.2f}, as uncertain as", end=" ")
 print(f"{exp(tales.entropy_per_word()):.2f} equally likely words")
+
+# %% tags=["remove-cell"]
 assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 
 # %% [markdown]
@@ -991,6 +1078,8 @@ for name, (share, epochs) in LLAMA.items():
     print(
         f"{name:26} {read:4.0f} billion tokens read, from {read / epochs:4.0f} billion"
     )
+
+# %% tags=["remove-cell"]
 assert sum(share for share, _ in LLAMA.values()) > 99
 
 # %% [markdown]
@@ -1022,6 +1111,8 @@ for share in (0, 0.1, 0.5, 0.9, 1):
         nats = sum(sum(model.surprises(text)) for text in texts)
         mixed[name].append(nats_per_word(nats, texts))
     print(f"{share:4.0%} manual:", *(f"{name} {mixed[name][-1]:.1f}" for name in mixed))
+
+# %% tags=["remove-cell"]
 assert mixed["tales"] == sorted(mixed["tales"])
 assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 
@@ -1049,6 +1140,8 @@ for times in (1, 2, 4, 8):
     new[times] = loss_after(train[: 125 * times])
     print(f"{125 * times:5} new tales {new[times]:.2f}", end="   ")
     print(f"125 tales {times} × {again[times]:.2f} nats/word")
+
+# %% tags=["remove-cell"]
 assert new[8] < new[4] < new[2] < new[1] == again[1] < again[8]
 
 # %% [markdown]
@@ -1133,6 +1226,8 @@ for threshold in (0.3, 0.5, 0.7):
 without, _ = cleaning.remove_boilerplate(pages)
 left, _ = deduplication.remove_near_duplicates(without, threshold=0.3, n_bands=64)
 print(f"without the news: {len(left)} of {len(pages)} pages are left")
+
+# %% tags=["remove-cell"]
 assert len(left) == len(pages)
 
 # %% [markdown]

@@ -56,12 +56,7 @@ from llmcourse.model.quantization import (
     weight_bytes,
 )
 from llmcourse.serving.app import create_app
-from llmcourse.serving.batching import (
-    Batcher,
-    Request,
-    read_next,
-    read_prompt,
-)
+from llmcourse.serving.batching import Batcher, Request, read_next, read_prompt
 from llmcourse.serving.load_test import load_test
 from llmcourse.serving.server import running
 from llmcourse.serving.wire import ServiceConfig
@@ -96,6 +91,8 @@ batches = [lengths[start : start + 8] for start in range(0, 40, 8)]
 eight_at_a_time = sum(max(batch) for batch in batches)
 print(f"one by one: {one_by_one:,} steps; eight at a time: {eight_at_a_time:,} steps")
 print(f"the best that eight could do: {math.ceil(one_by_one / 8):,} steps")
+
+# %% tags=["remove-cell"]
 assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 
 # %% [markdown]
@@ -172,6 +169,8 @@ for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16"
     flops = forward_flops_per_token(config, 1) * n_tokens
     print(f"{what:14} {flops / weight_bytes(model):6.1f} FLOPs for each byte")
 per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
+
+# %% tags=["remove-cell"]
 assert 0.4 < per_byte < 0.6
 
 # %% [markdown]
@@ -304,6 +303,8 @@ rows = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(
 alone, together = rows[:1] @ weight.T, (rows @ weight.T)[:1]
 off = (alone - together).abs().max()
 print(f"a row alone and among sixteen: less than 1e-4 apart: {bool(off < 1e-4)}")
+
+# %% tags=["remove-cell"]
 assert off < 1e-4
 
 # %% [markdown]
@@ -391,6 +392,8 @@ rounds = [[step_seconds(n) for n in sizes] for _ in range(5)]
 seconds = [min(times) for times in zip(*rounds, strict=True)]
 for_all = [n / s for n, s in zip(sizes, seconds, strict=True)]
 for_each = [1 / s for s in seconds]
+
+# %% tags=["remove-cell"]
 assert for_all[-1] > 3 * for_all[0]
 assert for_each[-1] > for_each[0] / 5
 
@@ -402,8 +405,8 @@ ax.set_xscale("log", base=2)
 ax.set_yscale("log", base=2)
 ax.xaxis.set_major_formatter("{x:.0f}")
 ax.yaxis.set_major_formatter("{x:,.0f}")
-ax.legend()
 _ = ax.set(xlabel="requests at a time (log scale)", ylabel="tokens/s (log scale)")
+_ = plotting.label_lines(ax)
 
 # %% [markdown]
 # *Tokens per second of all requests together, and of each.*
@@ -490,6 +493,8 @@ def writing_seconds(writer):
 # %% tags=["nbval-ignore-output"]
 ratio = writing_seconds(small) / writing_seconds(model)
 print(f"four bits take {ratio:.1f} times as long")
+
+# %% tags=["remove-cell"]
 assert ratio > 1
 
 # %% [markdown]
@@ -659,6 +664,8 @@ for n_guesses in (1, 2, 4, 8):
         end="",
     )
     print(f"{per_pass[n_guesses]:20.2f}")
+
+# %% tags=["remove-cell"]
 assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 
 # %% [markdown]
@@ -737,6 +744,8 @@ reply = client.chat.completions.create(
     model=NAME, messages=talk, temperature=0, max_tokens=40
 )
 print(textwrap.fill(reply.choices[0].message.content, 80))
+
+# %% tags=["remove-cell"]
 assert reply.usage.completion_tokens <= 40
 
 # %% [markdown]
@@ -777,6 +786,8 @@ for temperature in (0, 0.5, 1.0, 2.0):
     counts = [f"{word!r} {n}" for word, n in drawn[temperature].most_common()]
     print(textwrap.fill(f"{temperature}: {', '.join(counts)}", 80))
 different = [len(words) for words in drawn.values()]
+
+# %% tags=["remove-cell"]
 assert different[0] == 1 < different[1] <= different[2] < different[3]
 assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
@@ -851,6 +862,8 @@ for n_callers in (1, 2, 4, 8, 16, 24):
     )
     loads.append(found)
 p50 = [load.percentile(50) for load in loads]
+
+# %% tags=["remove-cell"]
 assert loads[3].tokens_per_second > 1.5 * loads[0].tokens_per_second
 assert p50[5] > 1.2 * p50[3]
 
@@ -860,10 +873,10 @@ n_callers = [load.n_callers for load in loads]
 for p, style in ((50, "o-"), (95, "s--")):
     left.plot(n_callers, [load.percentile(p) for load in loads], style, label=f"p{p}")
 right.plot(n_callers, [load.tokens_per_second for load in loads], "o-")
-left.legend()
 _ = left.set(ylabel="time of an answer (s)", ylim=(0, None))
 _ = right.set(ylabel="throughput (tokens/s)", ylim=(0, None))
 _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
+_ = plotting.label_lines(left)
 
 # %% [markdown]
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen of twenty at most p95; right, tokens per second of all.*
@@ -901,6 +914,8 @@ async with httpx.AsyncClient(base_url=url, timeout=120) as http:
             f"{n_callers:9}{first[n_callers // 2]:20.2f} s {first[-1]:8.2f} s", end=""
         )
         print(f"{1000 * each:14.0f} ms")
+
+# %% tags=["remove-cell"]
 assert firsts[24][-1] > firsts[8][-1]
 
 # %% [markdown]
@@ -923,6 +938,8 @@ alone, full = (loads[n].tokens_per_second for n in (0, 3))
 print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):6.2f} dollars")
 print(f"one core, 8 callers: {dollars_per_million(0.04, full):6.2f} dollars")
 print(f"an H100, full batch: {dollars_per_million(2.50, 2500):6.2f} dollars")
+
+# %% tags=["remove-cell"]
 assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 
 # %% [markdown]
@@ -945,6 +962,8 @@ async with httpx.AsyncClient(base_url=url, timeout=60) as http:
     found = [answer.status_code for answer in await asyncio.gather(*posts)]
 print("statuses of sixty requests:", sorted(set(found)))
 print("at least 24 were answered:", found.count(200) >= 24)
+
+# %% tags=["remove-cell"]
 assert found.count(200) >= 24
 assert set(found) == {200, 429}
 

@@ -81,6 +81,8 @@ one_hots = one_hot(three, len(counted.words)).float()
 distances = torch.cdist(one_hots, one_hots)
 print(f"shape {tuple(one_hots.shape)}")
 print(f"from fox to hedgehog {distances[0, 1]:.2f}, to soup {distances[0, 2]:.2f}")
+
+# %% tags=["remove-cell"]
 assert distances[0, 1] == distances[0, 2] > 0
 
 # %% [markdown]
@@ -124,7 +126,8 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # **One step of learning.**
 # The vectors should tell which words occur together.
-# Let the word in the middle have $v = (1, 0)$, a word beside it, its *company*, $u_+ = (0, 1)$, and a word drawn at random, *noise*, $u_- = (0, -2)$.
+# Let the word in the middle have $v = (1, 0)$.
+# A word beside it, its *company*, has $u_+ = (0, 1)$; a word drawn at random, *noise*, has $u_- = (0, -2)$.
 # The sigmoid, $\sigma(s) = 1 / (1 + e^{-s})$, turns a dot product into the probability that the other word is company.
 # Both dot products with $v$ are 0, and $\sigma(0) = 1/2$.
 # It should have been 1 for the company and 0 for the noise, so the errors are $-1/2$ and $+1/2$.
@@ -214,8 +217,8 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
 # | $E$ | embedding matrix, one row a token | $V \times D$ | `embedding.weight` |
-# | $v_c$ | vectors of words in the middle | $V \times D$ | `vectors` |
-# | $u_o$, $u_n$ | vectors of words around, noise | $V \times D$ | `contexts` |
+# | $v_c$ | a word in the middle: a row of $V \times D$ | $D$ | `vectors` |
+# | $u_o$, $u_n$ | a word around, or noise: a row of $V \times D$ | $D$ | `contexts` |
 # | $m$, $K$ | window; noise words for each pair | – | `window`, `n_negatives` |
 # | $\sigma(s) - 1$, $\sigma(s)$ | errors | (pairs, 1 + K) | `errors` |
 #
@@ -311,6 +314,8 @@ vectors = trained.vectors
 print(f"{len(vectors):,} words with {vectors.vectors.shape[1]} numbers each")
 untrained_loss = 6 * torch.tensor(2.0).log().item()
 print(f"loss {untrained_loss:.1f} → {trained.losses[-1]:.1f} nats/pair")
+
+# %% tags=["remove-cell"]
 assert trained.losses[-1] < untrained_loss / 2
 
 # %% [markdown]
@@ -333,16 +338,18 @@ for word in ("fox", "red", "careful", "she"):
         near = ", ".join(other for other, _ in vectors.nearest(word, k=5, kind=kind))
         print(f"{word:8} {kind:10} {near}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 # The nearest of she by distance are frequent; by dot product fox lies beside tale
 shortest = {word for word, _ in vectors.nearest("she", k=5, kind="euclidean")}
 assert shortest <= set(counted.words[:20])  # the most frequent
 assert {"tale", "story"} <= {word for word, _ in vectors.nearest("fox", 5, "dot")}
+lengths = vectors.vectors.norm(dim=1)
+assert min(lengths[number["tale"]], lengths[number["story"]]) > lengths.mean()
 
 # %% [markdown]
 # By cosine a colour lies beside colours, `careful` beside other traits, and `fox` beside others who can be heroes of a tale.
 # By distance the five nearest of `she` are all among the twenty most frequent words.
-# By dot product `fox` lies beside `tale` and `story`, words of a tale's first sentence, which are nothing like a fox.
+# By dot product `fox` lies beside `tale` and `story`, words of a tale's first sentence, which are nothing like a fox: their vectors are long.
 #
 # Are words of one kind near each other?
 # The grammar has a class for many words: animal, colour, trade and so on.
@@ -362,6 +369,8 @@ for kind in embeddings.SIMILARITIES:
 length = vectors.vectors.norm(dim=1)
 frequent = length[:20].mean() / length.mean()
 print(f"the 20 most frequent words: {frequent:.1f} of the mean length")
+
+# %% tags=["remove-cell"]
 assert frequent < 0.7
 
 # %% [markdown]
@@ -413,14 +422,12 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 #
 # Nobody told the vectors what an animal is, and yet the classes are clusters.
 # (The map leaves out most of the variance, so what is near on it need not be near.)
-# The exceptions teach more.
+# The exceptions teach more: a vector says which *part* a word plays in the text.
 #
-# - The names are two clusters, heroes and their friends: the grammar never lets a friend be a hero.
-# - The young animals (`lamb`, `gosling`, …) lie beside the trades: in their tale one of them is lost, and the hero asks a baker and a tailor whose it is.
-# - The animals that are heroes (`otter`, `hedgehog`, …) lie among the traits, for a hero is *a brave otter*.
-# - `honey` and `biscuit` lie farther from the middle than the name of any girl or boy: they are names, but also things to eat, and each has only one vector.
-#
-# So a vector says which *part* a word plays in the text.
+# - The names are two clusters, heroes at the right and their friends beside the animals: the grammar never lets a friend be a hero.
+# - Young animals lie beside the trades: in their tale the hero asks a baker and a tailor whose the lost `lamb` is.
+# - Animals that are heroes lie among the traits, for a hero is *a brave otter*.
+# - `honey` and `biscuit` are names, but also things to eat, and lie at the edge of the heroes' cluster: each has only one vector.
 #
 # In the explorer, choose a word and compare its neighbours under the three measures; the sums of words belong to the next section.
 
@@ -433,16 +440,6 @@ EmbeddingExplorer(
 )
 
 # %% [markdown]
-# *Question:* among these words, find one whose three lists share hardly a word.
-# Compare its length, `vectors["fox"].norm()` for `fox`, with the mean, `length.mean()`.
-# If it is short: what then decides a distance to it, and what a dot product?
-#
-# :::{dropdown} Answer
-# Try a frequent word.
-# A short vector is near the origin, so the other word's own length decides the distance.
-# For the dot product the length of the word itself makes no difference: it scales all scores alike.
-# :::
-#
 # ### Is *king − man + woman = queen*?
 #
 # The most famous claim about word vectors is that differences mean something: the step from `man` to `woman` is also the step from `king` to `queen`.
@@ -476,18 +473,15 @@ for a, b, c in [
 # Usually a few examples are shown that work.
 # The grammar of the tales knows all pairs of eight relations, so all questions can be asked.
 #
-# Three things make the number honest.
-#
-# - *A baseline.*
-#   The word nearest to $c$ may be right without any arithmetic {cite:p}`linzen2016`.
-# - *Chance.*
-#   A guess among all words of the right kind is sometimes right.
-# - *A {term}`confidence interval`.*
-#   Other questions would give another score.
-#   Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
+# Two rivals go with it: a *baseline*, the word nearest to $c$ without any arithmetic {cite:p}`linzen2016`, and a *guess* among all words of the right kind.
+# A {term}`confidence interval` says how far other questions might move the score.
+# Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
 #
 # *Predict:* for which of the eight relations will the arithmetic work?
-# They are: female and male words, singular and plural, a number and one less, young animals and their parents, young animals and their cries, animals and their cries, trades and their work, places and things found there.
+#
+# - female and male words; singular and plural; a number and one less;
+# - young animals and their parents; young animals and their cries; animals and their cries;
+# - trades and their work; places and things found there.
 #
 # :::{dropdown} Answer
 # For those whose two words are often side by side: a trade and its work, an animal and its cry.
@@ -498,41 +492,35 @@ answered = {name: score_analogies(vectors, each) for name, each in relations().i
 interval = {
     name: bootstrap_interval(s.right, generator) for name, s in answered.items()
 }
-print("                words  right  95 %        nearest chance kind  b or c")
 for name, score in answered.items():
-    low, high = interval[name]
-    print(f"{name:17}{len(score.right):4} {score.right.mean():6.2f}", end="  ")
-    print(f"{low:.2f} … {high:.2f}", end=" ")
-    print(f"{score.nearest.mean():7.2f} {score.chance.mean():6.2f}", end=" ")
-    print(f"{score.kind.mean():4.2f} {score.copied.mean():7.2f}")
-
-# %% [markdown]
-# *Right* is the share of questions whose best answer is right, *nearest* that of the baseline, *chance* that of a guess.
-# *Kind* says how often the answer is at least of the right kind: some animal's cry, if not this animal's.
-# *b or c* says how often one of these would be the best answer, if they were allowed.
-# *Words* is how many the bootstrap draws from; with seven or eight the interval is rough, and more likely too narrow than too wide.
+    print(f"{name:17} {score.right.mean():4.0%} right")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Eight rows, one for each relation: share of right answers with its interval, the nearest-word baseline and chance. Trade and work, young animal and cry, animal and cry lie far right of chance and baseline. Female and male lies far right, but so does its baseline, inside the interval. The other four lie left of 0.15, some a little above chance, some below."}}
 fig, ax = plt.subplots(figsize=(7, 2.9))
 for place, (name, score) in enumerate(answered.items()):
     low, high = interval[name]
     ax.plot([low, high], [place, place], color="C0", linewidth=2.5, alpha=0.5)
-    marks = [(score.right, "oC0", "arithmetic, with its 95 % interval")]
-    marks += [(score.nearest, "xC1", "word nearest to c alone")]
-    marks += [(score.chance, "|k", "a guess of the right kind")]
-    for values, style, label in marks:
-        label = label if place == 0 else None
-        ax.plot(values.mean(), place, style, markersize=7, label=label)
+    marks = ((score.right, "oC0"), (score.nearest, "xC1"), (score.chance, "|k"))
+    for values, style in marks:
+        ax.plot(values.mean(), place, style, markersize=7)
+labels = ("arithmetic ", "right", "C0"), (" nearest to c", "left", "C1")
+first = answered["female : male"]
+named = zip(
+    (first.right, first.nearest, first.chance), (*labels, ("guess", "left", "k"))
+)
+for values, (label, side, colour) in named:
+    where = (values.mean(), -0.35)
+    ax.annotate(label, where, ha=side, color=colour, fontsize=8)
 ax.set_yticks(range(len(answered)), answered)
 ax.invert_yaxis()
-ax.legend(loc="center right", bbox_to_anchor=(1, 0.68))
 _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %% [markdown]
-# *Share of questions answered right, for each relation.*
+# *Share of questions answered right, for each relation: by the arithmetic, with its interval; by the word nearest to $c$; and by a guess among words of the right kind.*
 #
+# Three relations, such as *female : male*, have only seven or eight words: there the interval is rough, and more likely too narrow than too wide.
 # Three relations work, far above the baseline and chance.
-# One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of the difference reaches below zero.
+# One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of *arithmetic minus nearest* reaches below zero.
 # The other four are right in about one question of ten or fewer in this run; *place : thing* is about twice chance, the others are at chance or below it.
 # For *one : many* the arithmetic nearly always gives some plural, and hardly ever the right one.
 #
@@ -547,7 +535,7 @@ for name in answered:
     print(f"{name:18} right {min(right):.2f} … {max(right):.2f}", end="   ")
     print(f"nearest {min(nearest):.2f} … {max(nearest):.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for name in ("young : cry", "animal : cry", "trade : work"):
     assert all(run["right"][name] > 0.35 > 4 * run["nearest"][name] for run in runs)
 for name in ("one : many", "number : one less", "young : parent", "place : thing"):
@@ -576,18 +564,21 @@ for name, pairs in relations().items():
     print(f"{name:18} {together:4.0f} ×", "  ← the arithmetic works" if works else "")
     assert works == (together > 100)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 # female : male is no better than its baseline, and most sums land on b or c
+plurals = relations()["one : many"]
+known = [(x, y) for x in plurals for y in plurals[x] if {x, y} <= number.keys()]
+assert sum(bool(beside[number[x], number[y]] > 0) for x, y in known) == 1
 gain = answered["female : male"].right - answered["female : male"].nearest
 assert bootstrap_interval(gain, generator).low < 0
 assert vectors.nearest("mother", k=1)[0][0] == "father"
+assert answered["one : many"].kind.mean() > 0.8 > answered["one : many"].right.mean()
 assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
-# In the tales the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance.
-# For the others this number is far smaller, and the arithmetic does not work.
+# In the tales the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance, and for no other.
 # With eight relations this is a pattern, not a proof.
-# For *one : many* a reason is at hand: nearly all of its pairs never meet, and what meets is one pair; so little in the text says that `apple` belongs to `apples` and not to `pears`.
+# For *one : many* a reason is at hand: one pair alone meets, and all others never do, so little in the text says that `apple` belongs to `apples` and not to `pears`.
 #
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.
 # For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides it.
@@ -597,12 +588,8 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # *The step of the first pair (orange), repeated at the third word, ends at ×.
 # On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*
 #
-# What of vectors from real text?
-# {doc}`real_models` tries the rows of a real model; here is what others measured.
-# GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right, about capitals, plurals, tenses and others {cite:p}`pennington2014`.
-# For those about grammar, plurals among them, it is 69 %, so plurals may work on real text, though they do not here.
-# A possible reason: both `apple` and `apples` are found beside *tree* and *pie*.
-# Two warnings hold there as well: for some relations the nearest word to $c$ alone is often right, as here for *female : male*, and without the custom the answer is mostly $b$ or $c$ {cite:p}`linzen2016,rogers2017`.
+# On real text more relations work: GloVe's best vectors, from 42 billion words, answer 75 % of 19,544 questions right {cite:p}`pennington2014`.
+# The nearest word and the custom matter there as well {cite:p}`linzen2016,rogers2017`; {doc}`real_models` tries the rows of a real model.
 #
 # ### The vectors inside a language model
 #
@@ -625,110 +612,26 @@ untrained, learned = (WordVectors(list(tokens), matrix) for matrix in rows)
 tables = {"untrained": untrained, "skip-gram": vectors, "model": learned}
 print(f"{len(tokens)} words are one piece")
 
-
-# %% [markdown]
-# Two questions are asked for each word and each grouping of the words.
-# Is its *nearest word* of the same group?
-# And of the mean vectors of all groups, is the *nearest mean* that of its own group? (The word itself is left out of that mean.)
-#
-# *Predict:* skip-gram looks five words back and five ahead.
-# A language model has to choose the next word from all that came before.
-# Which of the two must know whether `Mia` is a girl?
-#
-# :::{dropdown} Answer
-# The language model: some sentences after `Mia` it has to write *she* or *he*.
-# :::
-
-
 # %%
-def mean_purity(x, group):
-    """Return the share of rows whose nearest group mean is that of their own group."""
-    unit = x / x.norm(dim=1, keepdim=True)
-    member = one_hot(group).float()  # (N, groups)
-    sums = member.T @ unit - member[..., None] * unit[:, None]  # without itself
-    means = sums / sums.norm(dim=-1, keepdim=True)  # (N, groups, D)
-    nearest = (means @ unit[..., None]).squeeze(-1).argmax(dim=1)
-    return (nearest == group).float().mean()
+x = {name: table.only(tokens).vectors for name, table in tables.items()}
+kinds = sorted({classes[word] for word in tokens})
+group = torch.tensor([kinds.index(classes[word]) for word in tokens])
+for name, rows in x.items():
+    same = neighbour_purity(rows, group).mean()
+    print(f"{name:10} the nearest word is of the same class for {same:.0%}")
 
-
-# What the grammar knows of each word: its class, and for a name, she or he
-people = entries(tales.world(), "girl", "boy")
-groups = {
-    "class": classes,
-    "name: she or he": {e["word"].lower(): e["he"] for e in people},
-}
-
-# %%
-by_word, by_mean = {}, {}
-for what, group_of in groups.items():
-    words = [word for word in group_of if word in tokens]
-    kinds = sorted(set(group_of.values()))
-    group = torch.tensor([kinds.index(group_of[word]) for word in words])
-    print(f"{what}, {len(words)} words")
-    for name, each in tables.items():
-        x = each.only(words).vectors
-        by_word[what, name] = one = neighbour_purity(x, group).mean().item()
-        by_mean[what, name] = other = mean_purity(x, group).item()
-        print(f"  {name:10} nearest word {one:.2f}, nearest mean {other:.2f}")
-
-# %% tags=["hide-input"]
-assert by_mean["class", "untrained"] < 0.3 < 0.7 < by_word["class", "model"]
-assert by_mean["name: she or he", "model"] > 0.8
-assert (
-    by_mean["name: she or he", "model"] > by_mean["name: she or he", "skip-gram"] + 0.1
-)
-assert by_mean["name: she or he", "model"] >= by_word["name: she or he", "model"]
-keep = embeddings.keep_probability(
-    counted.counts, embeddings.SkipGramConfig().subsampling
-)
-pronouns = torch.tensor([number[w] for w in ("she", "her", "he", "his")])
-assert keep[pronouns].max() < 0.4
-at = torch.tensor(
-    [number[name] for name in groups["name: she or he"] if name in number]
-)
-places = torch.isin(counted.ids, at).nonzero()[:, 0]
-near = places[:, None] + torch.tensor([*range(-5, 0), *range(1, 6)])
-near = near.clamp(0, len(counted.ids) - 1)
-same_tale = counted.text_of[near] == counted.text_of[places][:, None]
-seen = (torch.isin(counted.ids[near], pronouns) & same_tale).any(dim=1).float().mean()
-assert 0.25 < seen < 0.45
+# %% tags=["remove-cell"]
+assert neighbour_purity(x["untrained"], group).mean() < 0.3
+assert neighbour_purity(x["model"], group).mean() > 0.7
 
 # %% [markdown]
 # Before training the table knows nothing.
 # After it, nearly all nearest words are of the same class, although nobody asked for that.
+# Neighbours show only a part of what a row holds.
+# A **linear probe**, a classifier on top of the vectors, reads single directions {cite:p}`alain2016`.
 #
-# Skip-gram hardly sees whether *she* or *he* goes with a name.
-# Only about a third of the mentions of a name have a pronoun within five words, and thinning takes out most of these (exercise 6 looks farther).
-# The language model needs to know, and by the nearest mean it does.
-# The nearest name shows it in three cases of four, where chance gives two.
-# Most of a row is the word's own, since the model must tell `Mia` from every other name.
-# Between two names the difference in pronoun is small beside all the others; in a mean over dozens of names the other differences cancel, and what the names share remains.
-#
-# ![A sketch of 16 names in a tall column, circles for she a little to the left of squares for he. Lines join each to its nearest, which has the same pronoun for 8 of 16. Beside it the two means, one circle and one square, clearly apart.](figures/pronoun-in-the-mean.svg)
-#
-# *A sketch: up and down is what is a name's own, left and right the pronoun.
-# Here the nearest name is of the other kind just as often; the means differ only in the pronoun.*
-#
-# So neighbours can blur what a single direction holds.
-# A **linear probe**, a classifier on top of the vectors, would find it {cite:p}`alain2016`.
-#
-# The vectors of a table may also share a direction.
-# They are **anisotropic** if the mean cosine of two of them is far from 0.
-
-# %%
-for name, each in tables.items():
-    x = each.only(tokens).vectors
-    centred = x - x.mean(dim=0)
-    cosines = [similarities(y, y).mean().item() for y in (x, centred)]
-    print(
-        f"{name:10} mean cosine {cosines[0]:.2f}, without the mean vector {cosines[1]:.2f}"
-    )
-
-# %% [markdown]
-# Here the vectors of skip-gram share a direction a little, those of the model hardly.
-# (That the second number is 0 is no discovery: without their mean the vectors of nearly any table have it near 0.)
-# Where the mean cosine is high, a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
-# The vectors inside large models are strongly anisotropic {cite:p}`ethayarajh2019`.
+# The vectors inside large models often share a direction: they are **anisotropic**, and the mean cosine of two of them is far above 0 {cite:p}`ethayarajh2019`.
+# There a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
 
 # %% [markdown]
 # ### One word, many vectors
@@ -738,7 +641,8 @@ for name, each in tables.items():
 # That is a **static** vector.
 # A language model makes a **contextual** one of it: as it reads, it adds to the row what the words before it say (the next chapter shows how).
 #
-# The next cell takes thirty tales with each of the two senses, cuts each right after `spring`, and compares the vectors of that last word: as it leaves the table, and as it leaves the model.
+# The next cell takes thirty tales with each of the two senses, and cuts each right after `spring`.
+# It compares the vectors of that last word: as it leaves the table, and as it leaves the model.
 
 # %%
 senses = {"season": [], "water": []}
@@ -769,6 +673,8 @@ for name, vectors_here in states.items():
     print(f"{name}: cosine {same:.2f} of one sense, {other:.2f} of two")
 purity = neighbour_purity(x, is_water.long()).mean()  # x is after the model here
 print(f"after the model the nearest has the same sense for {purity:.0%}")
+
+# %% tags=["remove-cell"]
 assert purity > 0.8 and same > other + 0.05
 
 # %% [markdown]
@@ -815,6 +721,8 @@ print(
     "a" if "puffin" in vectors else "no",
     "vector",
 )
+
+# %% tags=["remove-cell"]
 assert "puffin" not in vectors
 
 # %% [markdown]
@@ -827,7 +735,7 @@ assert "puffin" not in vectors
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
 # - On the tales the arithmetic of analogies beats its baseline only where the two words of a pair are often near each other.
 #   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
-# - The table of a language model holds what its task needs, but the nearest neighbours do not always show it.
+# - The table of a language model puts words of a kind together, too, though nobody trains it to.
 # - A row is static: it cannot tell two senses or positions apart, and hardly opposites; the model has to add that.
 #
 # *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
@@ -988,13 +896,15 @@ assert abs(cosine) > 0.999
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10: `embeddings.train_skipgram(stories[:600], generator, embeddings.SkipGramConfig(window=…))`.
 # Which word is nearest to `baker` each time?
 # The trades are the keys of `relations()["trade : work"]`: how often is the word nearest to one another trade?
-# The heroes' names and their pronouns are in `groups["name: she or he"]`: how often does the nearest name go with the same pronoun?
+# The heroes' names are `entries(tales.world(), "girl", "boy")`, each with its pronoun under `"he"`: how often does the nearest name go with the same pronoun?
 # Which window finds words of the same *kind*, and which finds what goes *together*?
 # Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
 
 
 # %% tags=["hide-cell", "solution"]
-trades, heroes = relations()["trade : work"], groups["name: she or he"]
+people = entries(tales.world(), "girl", "boy")
+trades = relations()["trade : work"]
+heroes = {person["word"].lower(): person["he"] for person in people}
 pronoun = torch.tensor([kind == "she" for kind in heroes.values()]).long()
 same_kind, same_pronoun = {}, {}
 for window in (1, 10):

@@ -163,6 +163,8 @@ def percent(right, n):
 words_alone = [right_by_words(rows, many_tales, 10) for rows in few_labels]
 for number in words_alone:
     print(f"20 labels, words alone: {percent(number, 200)}")
+
+# %% tags=["remove-cell"]
 assert min(words_alone) > 60 and max(words_alone) < 150
 
 # %% [markdown]
@@ -217,7 +219,7 @@ train = [row for row in openings(700, seed=11) if row not in test]
 for text, label in train[:4]:
     print(label, text)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert len(train) > 640
 assert sum(label for _, label in test) == 100
 assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
@@ -235,6 +237,8 @@ assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
 marked = right_by_words(train, test, 2)
 print(f"{len(train)} labels, words alone: {percent(marked, 200)}")
 low, high = wilson_interval(marked, 200)
+
+# %% tags=["remove-cell"]
 assert low < 0.5 < high
 
 # %% [markdown]
@@ -310,7 +314,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # Vision did this first.
 # A network trained on a million labelled photos keeps its layers and gets a new last one, for a few hundred X-rays, say.
 # The lower layers see edges and textures, which are useful in any picture {cite:p}`yosinski2014`.
-# Such reuse is called **{term}`transfer learning`**.
+# Such reuse is called **{term}`transfer learning`**, and a large model that many adapt, a **{term}`foundation model`**.
 # For language, pretraining needs no labels at all: any text will do {cite:p}`howard2018,radford2018`.
 #
 # **A head.**
@@ -571,6 +575,8 @@ for way in ("full", "LoRA", "QLoRA", "head only"):
     sizes[way] = training_bytes(prepare(way))
     assert sizes[way] == count_bytes(prepare(way))
     print(f"{way:10} {sizes[way] / 2**20:5.1f} MiB")
+
+# %% tags=["remove-cell"]
 assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 
 # %% [markdown]
@@ -598,7 +604,7 @@ for way in ("LoRA", "QLoRA"):
 # But both are far above the words alone, on the same set: in this run four bits were enough for the task.
 # In the paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert min(right.values()) > max(words_alone)
 
 # %% [markdown]
@@ -634,6 +640,8 @@ for number in probed:
     print(f"plot, 20 labels: {percent(number, 200)}")
 agree = probe(features(train), features(test), train, test, 2)
 print(f"pronoun, {len(train)} labels: {percent(agree, 200)}")
+
+# %% tags=["remove-cell"]
 assert 100 < agree < 190
 
 # %% [markdown]
@@ -732,7 +740,7 @@ for start in STARTS:
     for about, key in (("other relatives", "right"), ("grandparents", "grandparents")):
         print(f"{start:10} start, {about:15} {spread([run[key] for run in found])}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for word in ("grandmother", "grandfather"):
     assert len(tokenizer.encode(" " + word)) == 1
 asked = {
@@ -789,7 +797,6 @@ for (name, rank), style, marker in zip(WAYS.items(), plotting.LINE_STYLES, "os")
             dots, colour = [rate] * len(values), line.get_color()
             ax.scatter(dots, values, s=14, marker=marker, color=colour)
 left.axhline(0.5, color="grey", linewidth=0.8)
-forgot.legend(fontsize=8)
 left.set(ylabel="right (share)")
 forgot.set_yscale("symlog", linthresh=0.01)
 for ax in (left, forgot):
@@ -797,12 +804,13 @@ for ax in (left, forgot):
     ax.set_xticks(rates, [f"{1e4 * rate:.0f}" for rate in rates])
     ax.set_xticks([], minor=True)
 _ = forgot.set(ylabel="tales, loss added (nats/token, log)")
+_ = plotting.label_lines(forgot)
 
 # %% [markdown]
 # *Against the learning rate: left, the openings marked rightly, and a guess in grey; right, what plain tales cost more than before.
 # Dots are runs, lines go through their means.*
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 RATES = sorted({run["rate"] for run in runs(task="pronoun")})
 
 
@@ -912,7 +920,7 @@ keys = "rank", "rate", "right", "tales"
 tuned = [Tuned(*(run[key] for key in keys)) for run in runs(task="pronoun")]
 RankExplorer(tuned, learned, guess=0.5)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for rank in RANKS:
     for rate, low, high in ((8e-4, 0, 0.8), (1.6e-3, 0.95, 1), (3.2e-3, 0.98, 1)):
         assert low < mean_of("right", rank, rate) <= high

@@ -415,6 +415,8 @@ asked_about = [t for kind in ("who", "where", "what") for t in topics()[kind]]
 TOPICS = [topic for topic in asked_about if topic.name in NAMES]
 for topic in TOPICS:
     print(f"{topic.name}:\n   ", "\n    ".join(topic.phrasings[:3]))
+
+# %% tags=["remove-cell"]
 assert [topic.name for topic in TOPICS] == list(NAMES)
 
 # %% [markdown]
@@ -558,7 +560,7 @@ print("         before   after")
 for name in NAMES:
     print(f"{name:8} {before[name].share:6.0%} {after[name].share:7.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert max(count.share for count in before.values()) < 0.3
 known = [after[name].share for name in ("hero", "family", "worn")]
 assert min(known) > 0.6
@@ -704,7 +706,7 @@ for name in NAMES:
     ways = [shares(way, "new stories", [name]) for way in ("with the mask", "without")]
     print(f"{name:12} {spread(ways[0]):22} {spread(ways[1])}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert min(shares("with the mask", "new stories", ["hero"])) > 0.8
 assert min(shares("without", "new stories", ["hero"])) > 0.8
 
@@ -749,12 +751,12 @@ for test, style, marker in zip(tests, plotting.LINE_STYLES, "os"):
         ax.scatter([size] * len(values), values, s=14, marker=marker, color=colour)
 ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, [str(n) for n in sizes])
-ax.legend()
 _ = ax.set(
     xlabel="conversations, each read once (log scale)",
     ylabel="right answers (share)",
     ylim=(0, 1),
 )
+plotting.label_lines(ax)
 assert max(shares("a sixteenth", "new stories")) < min(
     shares("with the mask", "new stories")
 )
@@ -774,7 +776,7 @@ for way in ("a sixteenth, 16 times", "with the mask"):
 found = shares("a sixteenth", "new stories", ["family"])
 print(f"sixteen, read once: the family {all_runs(found)}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 often, once = (
     shares(way, "new stories") for way in ("a sixteenth, 16 times", "a sixteenth")
 )
@@ -797,7 +799,7 @@ for way in ("with the mask", "without", "with stories"):
     right = spread(shares(way, "new stories"))
     print(f"{way:14} forgotten {spread(lost, '+.2f')}   right {right}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 lost = {
     way: [run["forgotten"] for run in study if run["way"] == way]
     for way in ("with the mask", "with stories")
@@ -881,11 +883,14 @@ for task in examples(45, seed=5, kinds=("rewrite",), held_out=True):
             print(textwrap.fill(paragraph, 80), "\n")
 for tone, found in obeyed.items():
     print(f"{tone:10} {sum(found)} of {len(found)} as ordered")
+
+# %% tags=["remove-cell"]
 assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
 
 # %% [markdown]
 # In our run every ending is as ordered: such orders were among its examples.
 # (On its card they are called *rewrite*, and 73 of 80 are right: there the endings are drawn at temperature 0.5, here greedily.)
+# A whole story with an ordered ending is harder, since it must also hold together: {doc}`reward_hacking` counts these.
 #
 # To decline is a **{term}`refusal`**.
 # Now four requests that it should decline, and one that it should not.

@@ -434,6 +434,8 @@ with TemporaryDirectory() as folder:
     pupil = run_recipe(lesson)  # trains a copy of the model
 before, after = (found.loss for found in pupil.history.evaluations)
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
+
+# %% tags=["remove-cell"]
 assert after < before / 2 and before > log_vocab
 
 # %% [markdown]
@@ -468,6 +470,8 @@ answers = {
     "base-llm": said(base, base_tokenizer),
     "instruct-llm": said(*load_pretrained("instruct-llm")),
 }
+
+# %% tags=["remove-cell"]
 assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"][1]
 
 # %% [markdown]
@@ -481,11 +485,11 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # The policy continues the first words of stories.
 # The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives.
 # It stops counting at the first word that no tale could have there.
-# If the counts differ, it chooses the smaller one in 15 of 100 cases; if they are equal, it tosses a coin.
+# If the counts differ, it chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
 # Neither the reward model nor the policy is told that.
+# This page's own model will not do, for its stories soon stop being tales.
 # We begin with `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories: it is quicker to train.
 # It has had no instructions, so stage 4 is skipped here; real models go through it first.
-# This page's own stories soon stop being tales, which leaves little to choose from.
 #
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
 #
@@ -562,13 +566,27 @@ gains = after - before
 error = gains.std() / len(gains) ** 0.5
 print(f"adjectives in forty tokens: {before.mean():.1f}, then {after.mean():.1f}")
 print(f"gain {gains.mean():+.1f} ± {error:.1f}")
+
+# %% [markdown]
+# Is there a simpler way?
+# The model before writes four texts for each beginning, and we keep the one that the reward model likes best.
+
+# %% tags=["nbval-ignore-output"]
+four = continued(small, exam, 4, 2)
+asked = [p.text for p in exam for _ in range(4)]
+best = reward(asked, four).view(-1, 4).argmax(dim=1).tolist()
+chosen = [adjectives(p.text, four[4 * i + best[i]]) for i, p in enumerate(exam)]
+print(f"the best of four: {sum(chosen) / len(chosen):.1f} adjectives")
+
+# %% tags=["remove-cell"]
 assert gains.mean() > 0
+assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 
 # %% [markdown]
 # The number after ± is one standard error over the beginnings; the training itself is one run.
 # The policy was never told about adjectives: it learned from comparisons what is liked.
-# Would it gain as much to keep the best of four texts by the reward model, and train no policy?
-# {doc}`rlhf` compares the two, with a reward model of its own, and asks what happens if this goes on and on, and how a reward model is fooled.
+# The best of four comes as far, without training a policy, but each text costs four.
+# {doc}`rlhf` compares more of such ways, and asks what happens if this goes on and on, and how a reward model is fooled.
 #
 # Here are the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
@@ -591,7 +609,7 @@ for number, request in enumerate(requests):
 # Base models continue the text; none of them answers.
 # (Where a line shows only a full stop, the model wrote that and ended its text.
 # A small model may also repeat a piece of a word without end.)
-# Some seconds of instructions teach this page's model how an answer to a question begins.
+# Some seconds of instructions teach this page's model one way to begin an answer.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` finds both answers, and stops after them.
 # The preferences for adjectives did not make their model answer: no comparison ever showed a question.
@@ -631,7 +649,8 @@ SamplingExplorer(
 #
 # The model of this page has learned for a minute.
 # `base-llm`, which comes with the course, is of the same kind and has learned for longer.
-# It runs in the page, and its distribution is over all tokens that it knows: at temperature 3, much of the probability goes to the thousands of tokens that the list leaves out.
+# It runs in the page, and draws from all tokens that it knows.
+# At temperature 3, much of the probability goes to tokens that are not in the list.
 #
 # :::{div} llmcourse-writing
 # On the course's site, `base-llm` writes on here from *Once upon a time there was a*, or from words of your own.

@@ -87,6 +87,8 @@ best = probs.topk(3).indices.tolist()
 (dog,) = base_tokenizer.encode(" dog")
 print("most probable:", [base_tokenizer.decode([i]) for i in best])
 print(f"' dog': {probs[dog]:.1%}")
+
+# %% tags=["remove-cell"]
 assert dog not in best
 
 # %% [markdown]
@@ -526,6 +528,8 @@ with torch.no_grad():
         rounded = base(ids[None, :-1])[0].float()
 losses = [cross_entropy(z, ids[1:]).item() for z in (exact, rounded)]
 print(f"float32 {losses[0]:.3f}, mixed {losses[1]:.3f} nats/token")
+
+# %% tags=["remove-cell"]
 assert abs(losses[0] - losses[1]) < 0.03
 
 # %% [markdown]
@@ -577,7 +581,7 @@ for n, name in ((1, "unigram"), (2, "bigram")):
 levels["floor"] = floor
 print(", ".join(f"{name} {x:.2f}" for name, x in levels.items()), "nats/token")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert floor < levels["bigram"] < levels["unigram"] < log_vocab
 
 # %% [markdown]
@@ -621,7 +625,7 @@ print(f"loss {result.loss:.2f} nats/token, {gap:.0%} above the floor of {floor:.
 print(f"perplexity {result.perplexity:.1f}, floor {torch.tensor(floor).exp():.1f}")
 print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert floor < result.loss < levels["bigram"]
 assert abs(moments[0].loss - log_vocab) < 0.2
 
@@ -749,7 +753,7 @@ _ = axes[0].set(ylabel="loss of the answer (nats)")
 # %% [markdown]
 # *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
 assert min(soon["neither"] + soon["large embeddings"]) > 2500
 
@@ -772,6 +776,7 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # %% [markdown]
 # ### Batch size, and noise in the gradient
 #
+# The **{term}`batch size`** is the number of windows in a step.
 # A larger batch gives a better gradient, and each step takes more work.
 # How large should it be?
 # ({doc}`scaling_laws` compares batch sizes and other settings over many runs.)
@@ -809,6 +814,8 @@ scales = {
 }
 for name, scale in scales.items():
     print(f"{name:5} noise scale {scale:.1f} stories")
+
+# %% tags=["remove-cell"]
 assert 4 * scales["start"] < scales["end"]
 
 # %% [markdown]
@@ -844,7 +851,7 @@ for n, pupil in pupils.items():
     by_heart[n] = known, text_loss(pupil, tokenizer, held_out).loss
     print(f"{n:7,} {known:16.2f} {by_heart[n][1]:10.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 story = documents[0].text
 opening = " ".join(story.split()[:8])
 assert write(pupils[20], tokenizer, opening, sampling=GREEDY) == story
@@ -898,6 +905,8 @@ pretrain(writer, real.train, real.valid, brisk, seeded())
 docs = text_loss(writer, real.tokenizer, pages)
 print(f"model {docs.bits_per_byte:21.2f}")
 print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} tokens")
+
+# %% tags=["remove-cell"]
 assert after["xz"] == min(after.values()) < min(alone.values())
 assert max(alone.values()) < docs.bits_per_byte < 4
 
@@ -935,6 +944,8 @@ print(f"{base_size:,} parameters, {stories_read:,} stories")
 print(f"loss {judged.text.loss:.2f}, floor {judged.sample_floor:.2f} nats/token")
 print(f"{judged.paired_gap.value:.1%} above the floor;", end=" ")
 print(f"{judged.text.bits_per_byte:.2f} bits/byte")
+
+# %% tags=["remove-cell"]
 assert 2 * judged.paired_gap.value < gap
 
 # %% tags=["nbval-ignore-output"]
@@ -972,6 +983,8 @@ for name, bins in excess.items():
     print(f"{name:10}" + "".join(f"{mean:z8.2f}" for mean in means))
     recalled = sum(map(sum, bins)) / 40
     print(f"{in_all[name] / 40:.1f} nats a story too many, {recalled:.1f} for recall")
+
+# %% tags=["remove-cell"]
 assert in_all["base-llm"] < in_all["a minute"] / 5
 
 # %% [markdown]
@@ -1081,6 +1094,8 @@ print("right of 40    easy   hard   (guessing: 10)")
 for name in readers:
     found = [right[name, kind] for kind in ("easy", "hard")]
     print(f"{name:12}" + "".join(f"{count.right:7}" for count in found))
+
+# %% tags=["remove-cell"]
 assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 
 # %% [markdown]

@@ -106,7 +106,7 @@ for text in ("Once upon a time", "The capital of France is", "def add(a, b): ret
     print("   base-llm:", show(likely(base, base_tokenizer, text)))
     print("   SmolLM2: ", show(likely(model, tokenizer, text)))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert likely(model, tokenizer, "The capital of France is")[" Paris"] > 0.5
 assert type(model) is type(base)
 
@@ -329,7 +329,7 @@ for name in ("German", "code", "numbers"):
         pieces = "|".join(each.tokens(WORDS[name])).replace("\n", "\\n")
         print(f"{name}: {model_name:7}", pieces)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 digits = tokenizer.tokens(WORDS["numbers"])
 assert all(len(token.strip()) <= 1 for token in digits)
 assert len(tokenizer.encode(WORDS["code"])) < len(gpt2_tokenizer.encode(WORDS["code"]))
@@ -369,7 +369,7 @@ print(f"{'bits per byte':14}{'base-llm':>9}{'SmolLM2':>9}")
 for name, (ours, theirs) in bits.items():
     print(f"{name:14}{ours:9.1f}{theirs:9.1f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert bits["a tale"][0] < bits["a tale"][1] / 2
 assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "code"))
 assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
@@ -471,7 +471,7 @@ fig, ax = plt.subplots(figsize=(4, 2.5))
 for (word, probs), style in zip(rising.items(), ("-", "--", ":")):
     ax.plot(probs, style, label=word.strip())
 _ = ax.set(xlabel="blocks read", ylabel="probability", ylim=(0, 1))
-_ = ax.legend()
+plotting.label_lines(ax)
 assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values())
 
 # %% [markdown]
@@ -491,6 +491,8 @@ seen = attention_weights(model, torch.tensor(tokenizer.encode(text)))  # (L, H, 
 sink = seen[:, :, 5:, 0].mean(dim=(1, 2))  # from the sixth token on
 lower, upper = sink[:12].mean().item(), sink[18:].mean().item()
 print(f"on the first token: {lower:.0%} in blocks 1 to 12, {upper:.0%} in 19 to 30")
+
+# %% tags=["remove-cell"]
 assert upper > 0.5 > lower + 0.1
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. From a twentieth to more than a third in the first twelve, above a half in most of the upper ones, up to nine tenths."}}
@@ -581,7 +583,7 @@ for name, style in zip(shown, ("-", ":", "--")):
     ax.plot(range(2, 2 * PERIOD + 1), copying[name], style, label=name)
 _ = ax.axvline(PERIOD + 0.5, color="grey", linewidth=0.8)
 _ = ax.set(xlabel="position", ylabel="loss (nats/token)", ylim=(0, None))
-_ = ax.legend(fontsize=7, loc="lower left")
+plotting.label_lines(ax)
 second = {name: halves(losses)[1] for name, losses in copying.items()}
 assert second["all heads"] < 4 < second.pop("without the five best")
 assert all(loss < 4 for loss in second.values())
@@ -612,7 +614,7 @@ assert all(loss < 4 for loss in second.values())
 # For opposites it adds nothing, perhaps because *hot − cold* and *big − small* share no direction; plurals do not need it.
 # :::
 
-# %%
+# %% tags=["hide-input"]
 KINDS = {
     "comparative": """big bigger small smaller long longer short shorter high higher low
         lower fast faster strong stronger old older young younger""",
@@ -677,7 +679,7 @@ for kind, words in KINDS.items():
     by_sum, near_c, near_b, chance = shares[kind]
     print(f"{kind:16}{by_sum:10.0%}{near_c:8.0%}{near_b:8.0%}{chance:10.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert shares["comparative"][0] == max(found[0] for found in shares.values()) > 0.8
 gains = {kind: found[0] - found[1] for kind, found in shares.items()}
 assert gains.pop("plural") < 0 and abs(gains.pop("opposite")) < 0.1
@@ -689,7 +691,8 @@ assert (
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
-# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines, though the arithmetic has no kind wholly right: *Paris − France + Italy* does not give *Rome*, nor does any other country's pair.
+# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines.
+# But the arithmetic has no kind wholly right: *Paris − France + Italy* does not give *Rome*, nor does any other country's pair.
 # Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
 # For opposites it adds nothing: the word nearest to *c* is right as often.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
@@ -904,7 +907,7 @@ print("one word {}, right {}, both {} of 24".format(*marks(learned)))
 print(textwrap.fill(", ".join(learned), 84))
 print(*answers_of(learner, list(OTHER), 30), sep=" | ")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert first > 5 and last < 0.5
 assert marks(learned)[0] >= 18 and marks(learned)[1] >= 8
 del learner
@@ -973,7 +976,7 @@ preferred = answers_of(learner, list(EXAM))
 print("one word {}, right {}, both {} of 24".format(*marks(preferred)))
 print(textwrap.fill("; ".join(preferred[:8]), 84))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert rejected < -10 and rejected < chosen
 assert marks(preferred)[0] < marks(learned)[0] / 2
 del learner
@@ -1122,7 +1125,7 @@ print(
     f"found {counts[0]}, answered alone {counts[1]}, with the passage {counts[2]} of 10"
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert counts[0] >= 5
 assert counts[2] <= counts[0]
 
@@ -1159,7 +1162,7 @@ assert answer.choices[0].message.content == reply(question)
 # What of all this is special to SmolLM2?
 # On this page its sizes, which the forward pass repeats, and the mark `<|im_end|>`.
 # The package reads them from the file: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
-# Its tokenizer must be byte-level BPE ({doc}`other_programs`).
+# Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ({doc}`other_programs`).
 
 # %% [markdown]
 # ## Takeaways

@@ -37,7 +37,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse import plotting
 from llmcourse.alignment import verifiable
-from llmcourse.alignment.losses import group_advantages
+from llmcourse.alignment.losses import entropy, group_advantages
 from llmcourse.alignment.preferences import end_of_answer, prompt_of
 from llmcourse.alignment.rollouts import Scorer, sample_rollouts
 from llmcourse.alignment.verifiable import (
@@ -50,6 +50,7 @@ from llmcourse.finetuning.chat import Message, tokenized
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.folders import load_pretrained
 from llmcourse.studies import stored_study
+from llmcourse.training.losses import cross_entropy
 
 plotting.use_course_style()
 _ = torch.set_num_threads(1)
@@ -151,6 +152,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
 # Every token that was written enters at the first layer again, so $m$ tokens pass through $m \cdot L$ layers.
 # The text is the model's scratch paper.
+# A model that was trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing that they take is called **{term}`test-time compute`**.
 #
 # ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
 #
@@ -409,6 +411,8 @@ moved = sum(
     (a != b).sum().item() for a, b in zip(start.parameters(), hopeless.parameters())
 )
 print(f"rewarded: {shares[0]:.0%}; weights that moved: {moved}")
+
+# %% tags=["remove-cell"]
 assert shares[0] > 0 or moved == 0
 
 # %% [markdown]
@@ -424,6 +428,40 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 # %% [markdown]
 # Each round asks other questions, so the numbers jump, and in our run they happened to fall.
 # The experiment makes a hundred rounds, with three seeds.
+#
+# ### A token, or all probabilities
+#
+# Distillation changes only what the student is compared with.
+# Here is one place, small enough for paper, where three words can come: *seven*, *six* and *eight*.
+# The teacher gives them 1/2, 1/4 and 1/4, the student 1/4, 1/4 and 1/2.
+# If the teacher's text has *seven* there, the student's loss is $-\ln \frac14 = 2 \ln 2$; for *six* it is the same, and for *eight* it is $\ln 2$.
+# With soft targets there is no drawing:
+#
+# $$D_\text{KL} = \tfrac12 \ln \tfrac{1/2}{1/4} + \tfrac14 \ln \tfrac{1/4}{1/4} + \tfrac14 \ln \tfrac{1/4}{1/2} = \tfrac14 \ln 2.$$
+
+# %%
+teacher = torch.tensor([1 / 2, 1 / 4, 1 / 4])
+student = torch.tensor([1 / 4, 1 / 4, 1 / 2])
+of_token = -student.log()  # the loss for each word that the teacher may draw
+for name, nats in zip(("seven", "six", "eight"), of_token):
+    print(f"the teacher drew {name}: {nats:.2f} nats")
+of_probs = (teacher * (teacher / student).log()).sum()
+print(f"the teacher's probabilities: {of_probs:.2f} nats")
+print(f"mean over what it may draw: {teacher @ of_token:.2f} nats")
+
+# %% tags=["hide-input"]
+for word in range(3):
+    theirs = cross_entropy(student.log(), torch.tensor(word))
+    torch.testing.assert_close(of_token[word], theirs)
+torch.testing.assert_close(of_probs, torch.tensor(2.0).log() / 4)
+divergence = torch.nn.functional.kl_div(student.log(), teacher, reduction="sum")
+torch.testing.assert_close(of_probs, divergence)
+torch.testing.assert_close(teacher @ of_token, of_probs + entropy(teacher.log()))
+
+# %% [markdown]
+# The mean loss of a token is larger than the divergence by the teacher's own {term}`entropy`, 1.21 − 0.17 = 1.04 nats here.
+# The student cannot change that part.
+# So both losses have the same gradient on average, but a single token says something else each time.
 
 # %% [markdown]
 # ## Experiment
@@ -468,7 +506,8 @@ for ax, steps in zip(axes, ((1, 2, 3), (4,))):
     _ = ax.set(xlabel="labels, each read once", ylim=(0, 1), xticks=looks)
 axes[0].set(ylabel="share of right answers", title="one to three steps, as taught")
 axes[1].set(title="four steps, never taught")
-_ = axes[0].legend()
+for ax in axes:
+    plotting.label_lines(ax)
 
 # %% [markdown]
 # *Grey: the single seeds; the lines are their means.*
@@ -507,7 +546,7 @@ print(f"{n_right} of {len(long)} right")
 # Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried on to it.
 # More depth does not help an answer that stops too soon.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for direct, worked in zip(runs("direct"), runs("worked")):
     assert share(worked) > share(direct) + 0.2
     assert max(share(direct, (4,)), share(worked, (4,))) < 0.5
@@ -581,7 +620,8 @@ for ax, (name, points) in zip(axes, models.items()):
     _ = ax.set(xlabel="k answers (log scale)", ylim=(0, 1), title=name)
     _ = ax.set_xticks(ks, [str(k) for k in ks])
 axes[0].set_ylabel("share of questions")
-_ = axes[1].legend(fontsize=7, loc="lower right")
+for ax in axes:
+    plotting.label_lines(ax, fontsize=7)
 
 # %% [markdown]
 # *pass@k and the vote of k answers; dash-dotted, one greedy answer.*
@@ -597,7 +637,7 @@ _ = axes[1].legend(fontsize=7, loc="lower right")
 # With more labels the model gets more right at the first attempt.
 # Its pass@16 is lower then, and that of right chains the same: luck has less part in it.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for points in models.values():
     single, top = (fmean(solved(p, k) for p in points) for k in (1, 16))
     voted, greedy = (fmean(x) for x in zip(*((p.votes[-1], p.greedy) for p in points)))
@@ -623,7 +663,7 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # pass@16 falls, but only where no right chain was ever found; elsewhere it was at its top before, so these questions cannot show whether anything new becomes possible.
 # :::
 
-# %%
+# %% tags=["hide-input"]
 ways = {
     "weak": runs("worked", weak_labels),
     "GRPO": runs("grpo"),
@@ -681,12 +721,12 @@ for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items())
 axes[0].set_xscale("log", base=2)
 axes[0].set_xticks(ks, [str(k) for k in ks])
 axes[0].set(xlabel="k answers (log scale)", ylabel="pass@k", ylim=(0, 1))
-axes[0].legend(fontsize=7, loc="center right")
 by_round = [*zip(*(p.rewards for p in ways["GRPO"]))]
 rounds = range(1, 1 + len(by_round))
 axes[1].fill_between(rounds, [*map(min, by_round)], [*map(max, by_round)], alpha=0.25)
 axes[1].plot(rounds, [*map(fmean, by_round)])
 _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
+_ = plotting.label_lines(axes[0])
 
 # %% [markdown]
 # *Right: the mean of GRPO's three seeds, and their range.*
@@ -716,7 +756,7 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 # Probably an update that goes too far spoils the answers that the next one learns from.
 # Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 ones = {name: [solved(p, 1) for p in points] for name, points in ways.items()}
 for name in ("GRPO", "more labels"):
     assert fmean(ones[name]) > fmean(ones["weak"]) + 0.05
@@ -781,14 +821,15 @@ for name, points in students.items():
     print(f"{name:24}", *(f"{s:4.0%}" for s in shares), f"  {fmean(shares):4.0%}")
 print(f"the teacher, up to three steps: {fmean(map(share, ways['GRPO'])):.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 hard, soft = (students[f"teacher's {what}"] for what in ("tokens", "probabilities"))
 better = sum(solved(a, 1) < solved(b, 1) for a, b in zip(hard, soft))
 assert 0 < better < len(soft)
 assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRPO"])
 
 # %% [markdown]
-# On average the probabilities teach more than the tokens, as they should; but with one of the seeds it is the other way round, so three seeds do not show it.
+# On average the probabilities teach more than the tokens, as they should.
+# But with one of the seeds it is the other way round, so three seeds do not show it.
 # Neither student comes up to the teacher with so few answers, nor, on average, to the weak model, which read right labels to the same questions.
 # What a teacher gets wrong is learned, too; how much that costs, the study does not tell.
 #

@@ -80,6 +80,8 @@ window = model.config.context_length
 book = draw_book(40, seed=0)
 n_tokens = len(tokenizer.encode(book.text))
 print(f"the book has {n_tokens:,} tokens, the window {window}")
+
+# %% tags=["remove-cell"]
 assert n_tokens > 10 * window
 
 # %% [markdown]
@@ -360,6 +362,8 @@ for name, texts in {**rounds, "refine": refined[-1:]}.items():
     named = sum(hero.lower() in found for hero in heroes)
     print(f"{name:8} texts: {len(texts):2}, heroes: {named:2}, answers left: {left:2}")
     assert name != "round 1" or left < len(asked) / 2
+
+# %% tags=["remove-cell"]
 assert named <= 10
 
 # %% [markdown]
@@ -369,6 +373,7 @@ assert named <= 10
 #
 # Now we ask the questions.
 # The brackets show a 95 % interval: the shares that are plausible after sixty questions.
+# (It takes them for independent; some are about the same tale, so it is a little too narrow.)
 
 # %% tags=["nbval-ignore-output"]
 whole = partial(recursive_chunks, tokenizer=tokenizer, size=288)
@@ -398,6 +403,8 @@ for name, n in right.items():
 hits = sum(by_page.ranking(q.text, 1) == [q.tale] for q in asked)
 print(f"BM25 finds the right tale for {hits}")
 others = max(right["truncate"], right["map-reduce"], right["refine"])
+
+# %% tags=["remove-cell"]
 assert right["retrieve"] > 2 * others
 assert abs(right["retrieve"] - right["the right tale"]) <= 3
 
@@ -444,6 +451,8 @@ for share in (0, 0.5):
         for k in {1, 256 // size}:
             n_found = found_right(searched, all_questions, k)
             recall[share, size, k] = n_found / len(all_questions)
+
+# %% tags=["remove-cell"]
 assert recall[0, 32, 8] > 2 * recall[0, 32, 1] < recall[0, 256, 1]
 assert abs(recall[0, 128, 2] - recall[0, 256, 1]) < 0.1
 
@@ -457,12 +466,12 @@ for share, name in ((0, "no overlap"), (0.5, "overlap of a half")):
     ax.plot(sizes, first, f"C1{style}", marker="o", ms=3, label=f"first chunk, {name}")
 ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, [str(size) for size in sizes])
-ax.legend(fontsize=7, handlelength=3)
 _ = ax.set(
     xlabel="tokens of a chunk (log scale)",
     ylabel="right chunk found (share)",
     ylim=(0, 1),
 )
+_ = plotting.label_lines(ax)
 
 # %% [markdown]
 # *Questions for which a right chunk is found, over the size of the chunks: by the first chunk alone, and by 256 tokens of chunks.*
@@ -539,6 +548,8 @@ firsts = {"words": report("words (BM25)", rankings("bm25"))}
 firsts["states"] = report("mean hidden states", by_state)
 untrained = DualEncoder(model, tokenizer, texts)
 firsts["tokens"] = report("token vectors", rankings("dense", untrained))
+
+# %% tags=["remove-cell"]
 assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 
 # %% [markdown]
@@ -602,6 +613,8 @@ print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question"
 # %% tags=["nbval-ignore-output"]
 firsts["trained"] = report("trained vectors", rankings("dense", encoder))
 firsts["both"] = report("words and vectors", rankings("both", encoder))
+
+# %% tags=["remove-cell"]
 assert firsts["trained"] > 1.4 * firsts["words"]
 assert firsts["both"] > 1.4 * firsts["words"]
 
@@ -647,6 +660,8 @@ alone = answer_batch(
 right["wrong alone"] = sum(q.is_right(said) for q, said in zip(asked, alone))
 for name in ("the right tale", "right, then wrong", "wrong, then right", "wrong alone"):
     print(f"{name:18} {right[name]:2} of {len(asked)}")
+
+# %% tags=["remove-cell"]
 assert right["wrong alone"] < right["the right tale"] / 3
 assert right["right, then wrong"] < right["the right tale"]
 assert right["wrong, then right"] <= right["right, then wrong"] - 10
@@ -673,13 +688,15 @@ print(
 )
 for n in (declined.index(True), declined.index(False)):
     print(f"for example: {asked[n].text} {alone[n]}")
+
+# %% tags=["remove-cell"]
 assert sum(declined) < len(asked) / 2
 
 # %% [markdown]
 # Few decline, though the answer is in none of these tales.
 # The others, like the last example, tell what the page says of its own hero, as if that had been asked.
 # That may be true of that tale, but it does not answer the question, and misleads the person who asked.
-# An answer that names the question's hero would be a plain hallucination: the tale that was read says nothing of this hero.
+# An answer that names the question's hero would be a plain hallucination, since the tale that was read says nothing of this hero; by this count there is none.
 # In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
 # But there it was always asked about the hero of the tale before it, so it never learned to check the name.
 # The pipeline can refuse in its place, which is called **abstention**: if the search score of the best passage is below a threshold, it does not answer.
@@ -710,7 +727,7 @@ for threshold in (0, 1, 2, 2.5, 3, 4):
     share = n_good / len(chosen)
     print(f"{threshold:6}{len(chosen):13}{n_good:8}{share:8.0%}{refused:13}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 known, strange = (
     [float(score) for score, _ in part] for part in (best[:60], best[60:])
 )
@@ -718,11 +735,37 @@ assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 
 # %% [markdown]
 # A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so their shares are rough.
-# (Where the model itself says *The story does not say*, that is counted as an answer, and not as a right one.)
 # It also refuses questions that would have been answered right.
+# (Where the model itself says *The story does not say*, that is counted as an answer, and not as a right one.)
 # No threshold separates the two kinds, so choose by what a wrong answer costs you, and choose it on other questions than those you report.
 # BM25's scores depend on the collection, so each one needs a threshold of its own.
-# A model could learn that as well, with questions about strangers among its examples, which ours never had.
+# A model could learn to refuse as well, from questions about strangers, which ours never had.
+#
+# ### The smallest agent
+#
+# So far our program decided what was read.
+# Now the model decides whether to read on: where it says that the story does not say, the program hands it the next passage.
+# To make this worth watching, our search errs: the second-best page comes first, and the best one after it.
+
+# %% tags=["nbval-ignore-output"]
+last_said, reading = {}, list(asked)
+for n in (1, 0, 2):
+    found = [by_page.search(q.text, 3)[n].text for q in reading]
+    prompts = [f"{text}\n\n{q.text}" for text, q in zip(found, reading)]
+    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
+    last_said |= dict(zip(reading, said))
+    reading = [q for q in reading if "does not say" in last_said[q]]
+    n_good = sum(q.is_right(answer) for q, answer in last_said.items())
+    print(f"{n_good} of {len(asked)} right, {len(reading)} want to read on")
+
+# %% tags=["remove-cell"]
+assert not reading and n_good < len(asked) / 2
+
+# %% [markdown]
+# The model looks, decides and acts, step after step, until it is done or has no steps left: that is an **{term}`agent`** {cite:p}`yao2023`.
+# In our run, each time that it reads on, it finds the answer on the second page, so nothing is left for the third.
+# But it takes most wrong pages for right ones, as you saw above, and then it never asks for another.
+# An agent is as good as its model is at noticing that something is missing.
 #
 # ### A document that gives orders
 #
@@ -752,6 +795,8 @@ for name, read in attacks.items():
     said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(users))
     missed[name] = [a for a, q in zip(said, users) if not q.is_right(a)]
     print(f"{name:24} {20 - len(missed[name]):2} of 20 questions answered right")
+
+# %% tags=["remove-cell"]
 assert len(missed["order at the beginning"]) > len(missed["no order"])
 
 # %% tags=["nbval-ignore-output"]
@@ -916,6 +961,8 @@ for method in ("bm25", "dense"):
         print(
             f"{method:5} recall@{k:<3} {found[method, k]:2} ({low:3.0%} to {high:3.0%})"
         )
+
+# %% tags=["remove-cell"]
 assert found["bm25", 1] < len(QUESTIONS) / 2
 assert found["bm25", 10] > found["dense", 10]
 
@@ -946,10 +993,10 @@ assert found["bm25", 10] > found["dense", 10]
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
 # It can also search among some of them only, by author or date.
 #
-# Here our program decides what is searched.
-# With **{term}`tool use`**, also called *function calling*, the model decides.
+# Our agent could only say that it wants another passage.
+# With **{term}`tool use`**, also called *function calling*, a model writes what it wants.
 # It writes a call in an agreed form, such as `search("Adam")`; the program runs it, and puts the result into the conversation {cite:p}`schick2023`.
-# A model that goes on like that, step after step until a task is done, is an **{term}`agent`** {cite:p}`yao2023`.
+# Agents of today go on like that for many steps, with many tools.
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
 # Every result of a tool is one more document that may give orders.
 #

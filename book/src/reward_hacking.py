@@ -198,23 +198,25 @@ print(f"the one with the highest reward has {points[best]:.1f}")
 # %% [markdown]
 # ## Experiment
 #
-# ### A study of eighteen policies
+# ### A study of twenty-four policies
 #
-# `python book/studies/rlhf_study.py --out FILE` takes an hour or two; its results are stored with the package.
+# `python book/studies/rlhf_study.py --out FILE` takes about two hours; its results are stored with the package.
 # `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
 # Four answers make six pairs, so there are 5,040.
-# For 100, 1,000 and 5,040 pairs we trained three reward models each, with different seeds; the smaller ones also saw different pairs.
-# Nine policies compare methods, and nine compare the numbers of pairs.
+# For 100, 1,000 and 5,040 pairs we trained four reward models each, with different seeds; the smaller ones also saw different pairs.
+# Twelve policies compare methods, and twelve compare the numbers of pairs.
 
 # %%
 study = stored_study("rlhf", StudyPoint)
 curves = curves_of(study.points)
-found = sorted({(p.n_pairs, p.reward_seed, p.accuracy) for p in study.points})
-rates = {n: [rate for m, _, rate in found if m == n] for n in (100, 1000, 5040)}
+found = {(p.n_pairs, p.reward_seed): p.accuracy for p in reversed(study.points)}
+rates = {n: [found[n, seed] for seed in range(4)] for n in (100, 1000, 5040)}
 for n_pairs, own in rates.items():
     said = ", ".join(f"{rate:.0%}" for rate in own)
     print(f"{n_pairs:5,} pairs: right in {said} of held-out pairs")
+
+# %% tags=["remove-cell"]
 assert max(rates[100]) < min(rates[5040]) < 0.85
 
 # %% [markdown]
@@ -229,38 +231,39 @@ for n in (125, 750):
 
 # %% [markdown]
 # Fifty times as many comparisons help, but less than you might hope.
-# All nine reward models are far below the annotator.
+# All twelve reward models are far below the annotator.
 # A story is better here mostly because it holds together to its last sentence.
 # A small model probably misses that a cloak was another colour before.
 #
-# *Predict*: PPO, GRPO and DPO learn from the same pairs, three seeds each, all with a penalty on the distance.
+# *Predict*: PPO, GRPO and DPO learn from the same pairs, four seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
 #
 # :::{dropdown} Answer
 # GRPO, within the first nats.
 # Then it loses its gain and more.
-# PPO and DPO gain little or nothing on average, and lose later.
+# PPO and DPO gain little or nothing on average, and lose a little later.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of three seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a top within the first nats, and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of four seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a top within the first nats, and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
 frontier = {
     method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
     for method in ("grpo", "ppo", "dpo")
 }
 fig, ax = plt.subplots(figsize=(4.6, 2.9))
 plot_against_kl(ax, {name: band_of(curves) for name, curves in frontier.items()})
-assert {len(seeds) for seeds in frontier.values()} == {3}
+assert {len(seeds) for seeds in frontier.values()} == {4}
 assert EDGES == (1, 4, 9, 25, 64, 144, 400)
-assert all(180 < max(curve.kl) < 400 for curve in frontier["GRPO"])
+assert all(60 < max(curve.kl) < 400 for curve in frontier["GRPO"])
 assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 
 # %% [markdown]
-# *Means of three seeds; the bands reach from the lowest to the highest.
-# A run was judged many times on its way; these evaluations are sorted into classes of the KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
-# Each run counts once in a class, and a class is drawn only if all three runs were in it.*
+# *Means of four seeds; the bands reach from the lowest to the highest.
+# A run was judged many times on its way.
+# These evaluations are sorted into classes of the KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
+# Each run counts once in a class, and a class is drawn only if all four runs were in it.*
 #
-# On average only GRPO rises above the start; between 4 and 9 nats one of its three runs is hardly above it any more.
-# It also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 180 to 400 nats.
+# On average only GRPO rises above the start; between 4 and 9 nats one of its four runs is hardly above it any more.
+# It also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 67 to 400 nats.
 # PPO had a penalty of the same weight and got no further than 50 nats.
 # That fits a penalty that grows with the distance, but no PPO was run without one.
 # DPO with $\beta = 0.1$ was judged four times only.
@@ -269,13 +272,13 @@ assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 #
 # ### Over-optimisation
 #
-# *Predict*: GRPO once more, without a penalty and for as long, with each of the nine reward models.
+# *Predict*: GRPO once more, without a penalty and for as many steps, with each of the twelve reward models.
 # All learned rewards will go up.
 # Which gold rewards will?
 #
 # :::{dropdown} Answer
 # On average all three sizes rise within the first nats, by less where the reward model had seen only 100 pairs.
-# Then all nine runs fall, almost to nothing.
+# Then all twelve runs fall, almost to nothing.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top within the first nats, a lower one with 100 pairs than with 1,000 or 5,040, and then fall to nearly nothing."}}
@@ -289,16 +292,16 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
     plot_against_kl(ax, bands, quantity)
 
 # %% [markdown]
-# *Left what is optimised, right what people want; means and bands of three reward models of each size.*
+# *Left what is optimised, right what people want; means and bands of four reward models of each size.*
 #
-# The next cell prints the first, the highest and the last point of the three lines on the right.
-# (`by_pairs` holds their nine runs, three for each number of pairs; `frontier` those of the first figure, by method.)
+# The next cell prints the first, the highest and the last point of the three lines on the right: means of classes, while single runs end farther out.
+# (`by_pairs` holds their twelve runs, four for each number of pairs; `frontier` those of the first figure, by method.)
 
 # %%
 for name, own in by_pairs.items():
     bands = band_of(own)
     top, far = max(bands, key=lambda band: band.mean), bands[-1]
-    print(f"{name:11} start {bands[0].mean:.1f};", end=" ")
+    print(f"{name:11} below 1 nat {bands[0].mean:.1f};", end=" ")
     print(
         f"top {top.mean:.1f} ({top.low:.1f} to {top.high:.1f}) at {top.kl:.0f} nats;",
         end=" ",
@@ -315,7 +318,8 @@ for name, own in by_pairs.items():
 #
 # Does a weak penalty raise the top?
 # The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in the class of 4 to 9 nats, where the tops were.
-# The runs with a penalty share one reward model; those without have three.
+# The runs with a penalty share one reward model; those without have four.
+# (In the fourth run with a penalty it is a second training of that model, on another machine; it is right in 66 % of held-out pairs, too.)
 
 # %%
 for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
@@ -327,7 +331,7 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
     print(f"at {near.kl:.0f} nats")
 
 # %% [markdown]
-# Three runs of each show no difference, but they would miss a small one.
+# Four runs of each show no difference, but they would miss a small one.
 # {cite:t}`gao2023` found none either: at best a penalty does what stopping in time would do.
 # A penalty is meant to keep the policy where the reward model still judges well; this one was too weak for that.
 
@@ -379,6 +383,8 @@ def golds(way):
 
 n_orders, n_seeds = len(golds(ways[0])), len(by_way[ways[0]])
 print(f"{n_seeds} seeds of {n_orders // n_seeds} orders each, {len(ways)} ways")
+
+# %% tags=["remove-cell"]
 assert n_seeds >= 4
 
 # %% [markdown]
@@ -392,7 +398,8 @@ assert n_seeds >= 4
 # :::
 #
 # The intervals take each order as one case, with one story.
-# *Coherent* is the share of stories that hold together to their end, *complete* the share of all stories that hold together and have all that their order names; *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
+# *Coherent* is the share of stories that hold together to their end, *complete* the share that also have all that their order names.
+# *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
 
 # %% tags=["hide-input"]
 print("way                            gold (95 %)       coherent  complete   KL")
@@ -404,7 +411,7 @@ for way, points in by_way.items():
     print(f"{way:29} {golds(way).mean():4.1f} ({low:.1f} to {high:.1f})", end="")
     print(f" {coherent:9.0%} {complete:9.0%} {kl:6.1f}")
 
-# %%
+# %% tags=["hide-input"]
 usual, cool = golds("start, temperature 1"), golds("start, temperature 0.5")
 four, sixteen = golds("best of 4"), golds("best of 16")
 trained, both = golds("aligned, temperature 1"), golds("aligned, temperature 0.5")
@@ -427,6 +434,8 @@ for name, gain in (
 ):
     low, high = bootstrap_interval(gain, torch.Generator().manual_seed(0))
     print(f"{name:33} {gain.mean():+.1f} points ({low:+.1f} to {high:+.1f})")
+
+# %% tags=["remove-cell"]
 assert four.mean() > usual.mean() + 0.5 < trained.mean()
 assert both.mean() > cool.mean() + 0.5
 assert (trained - four).var() < 0.9 * (trained.var() + four.var())
@@ -503,7 +512,7 @@ print(f"the favourite adjective of aligned-llm at temperature 0.5: {favourite!r}
 for way in ways:
     print(f"{way:29} in {traits[way][favourite] / n_orders:4.0%} of the stories")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 first, last = (
     by_way[way] for way in ("start, temperature 1", "aligned, temperature 1")
 )
@@ -659,7 +668,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points, and DPO at a rate of 1e-4 nothing.
 #   Neither was tuned, so this is no ranking; these runs are not stored.
 # - **One run.**
-#   `aligned-llm` is one run, with one seed; the study has three for each setting.
+#   `aligned-llm` is one run, with one seed; the study has four for each setting.
 # - **No control for the surprises.**
 #   No policy was trained for as long by a reward model that reads tokens alone, so their value is shown for pairs and not for policies.
 # - **The annotator is a formula.**
@@ -766,7 +775,7 @@ checks.distinct_within(distinct_within)
 # %% [markdown]
 # ### Exercise 3 (build): the law of over-optimisation ★★
 #
-# Fit $R(d) - R_0 = d\,(\alpha - \beta \ln d)$ to the nine runs without a penalty, and find where the law has its top and how high it is.
+# Fit $R(d) - R_0 = d\,(\alpha - \beta \ln d)$ to the twelve runs without a penalty, and find where the law has its top and how high it is.
 # The law has no floor, but gold rewards have one, zero; so fit the first hundred nats alone, by least squares.
 # Test your function on a curve that follows the law exactly.
 # It takes 20 to 40 lines.
@@ -800,7 +809,7 @@ for name, own in by_pairs.items():
     print(f"    off by {', '.join(off)} points; tops {said} nats")
 # The derivative is alpha − beta (ln d + 1), zero at ln d = alpha / beta − 1; the top is
 # beta e^(alpha / beta − 1) above the start. Runs of one size differ as much as sizes,
-# so three of each are too few to see how the two depend on the pairs. The law misses by
+# so four of each are too few to see how the two depend on the pairs. The law misses by
 # half a point, as much as many tops are high: the runs have its shape, and do not
 # confirm the formula.
 

@@ -81,6 +81,8 @@ worst, best = min(story_of), max(story_of)
 begun = shorten(beginning + story_of[worst], 378, placeholder=" …")
 print(fill(f"{worst:.1f} {begun}", 80) + "\n")
 print(fill(f"{best:.1f} … {story_of[best][-250:].partition(' ')[2]}", 80))
+
+# %% tags=["remove-cell"]
 assert best > worst + 2
 
 # %% [markdown]
@@ -349,6 +351,8 @@ print(f"in the others the annotator agrees with the points in {rate:.0%}")
 print(f"so the points themselves predict {most:.0%} of all pairs")
 gap = sum(pair.gold_chosen - pair.gold_rejected for pair in pairs) / len(pairs)
 print(f"learned pairs: the chosen text has {gap:+.1f} points on average")
+
+# %% tags=["remove-cell"]
 assert (len(pairs), len(held_out)) == (400, 160)
 
 # %% [markdown]
@@ -388,6 +392,8 @@ liked, disliked = pair_rewards(reward_model, unseen)
 right = (liked > disliked).double().view(40, 4).mean(dim=1)  # for each beginning
 low, high = bootstrap_interval(right, torch.Generator().manual_seed(0))
 print(f"{right.mean():.0%} of held-out pairs (95 %: {low:.0%} to {high:.0%})")
+
+# %% tags=["remove-cell"]
 assert right.mean() > 0.55
 
 # %% [markdown]
@@ -398,10 +404,12 @@ assert right.mean() > 0.55
 # %% tags=["nbval-ignore-output"]
 sure = (liked - disliked).abs().sigmoid().mean()
 print(f"{sure:.0%} sure on average, right in {right.mean():.0%}")
+
+# %% tags=["remove-cell"]
 assert sure < right.mean()
 
 # %% [markdown]
-# Ours doubts itself too much: in 25 steps its rewards have hardly moved apart.
+# Ours, one run, doubts itself too much: in 25 steps its rewards have hardly moved apart.
 # For `reward-model`, which learned far longer, the card compares the two for 3,500 pairs, in five classes.
 # The most to hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
@@ -657,6 +665,8 @@ def could_be_a_tale(text):
 for number in (0, 11):
     fine = sum(map(could_be_a_tale, looks[number][-1]))
     print(f"round {number + 1}: {fine} of 32 texts could begin a tale")
+
+# %% tags=["remove-cell"]
 assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 
 # %% [markdown]
@@ -709,7 +719,7 @@ for kl_coef, own in runs.items():
         kl, proxy, gold = (late(run, what) for what in range(3))
         print(f"β {kl_coef}: KL {kl:z4.1f}, proxy {proxy:+z.2f}, {gold:.1f} points")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert sum(late(run, 2) for run in runs[0]) / 3 < usual - 0.5
 kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
 assert kl_loose > kl_tied
@@ -727,7 +737,7 @@ for ax, what, label in zip(axes, (1, 2), ("learned reward", "gold (points)")):
         ax.fill_between(at, *ends, color=line.get_color(), alpha=0.2)
     _ = ax.set(xlabel="round", ylabel=label)
 axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
-_ = axes[0].legend()
+_ = plotting.label_lines(axes[1])
 
 # %% [markdown]
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.

@@ -103,7 +103,8 @@ def launch(*workers, n=2):
 # ## The problem
 #
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
-# How far would one core get with that?
+# Such models come from **{term}`distributed training`**, by thousands of processors at once.
+# How far would one core get?
 # We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, which this page will count.
 
 # %%
@@ -250,6 +251,8 @@ apart = [train(rank, 2, exchange=False) for rank in (0, 1)]
 start = parameters_to_vector(new_model().parameters()).detach()
 far = (apart[0][1] - apart[1][1]).norm() / (apart[0][1] - start).norm()
 print(f"distance between the two: {far:.0%} of the way that process 0 has gone")
+
+# %% tags=["remove-cell"]
 assert far > 0.3 and all(losses[-1] < losses[0] for losses, _ in apart)
 
 # %% [markdown]
@@ -427,6 +430,8 @@ def memory_of_step(rows, change=lambda model: None):
 
 n_weights, held, _ = memory_of_step(batch(0))
 print(f"{n_weights:,} parameters, {held / n_weights:.1f} bytes for each after a step")
+
+# %% tags=["remove-cell"]
 assert abs(held / n_weights - 16) < 0.3
 
 # %% [markdown]
@@ -466,7 +471,7 @@ for name, change in (("all kept", lambda model: None), ("checkpointed", checkpoi
     times = flops[-1] / flops[0]
     print(f"{name:13} {found / 2**20:6.2f} MiB, {times:.1f} times the FLOPs")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpointed))
 assert again < 0.6 * kept
 
@@ -740,7 +745,7 @@ for name, (n, d, published) in others.items():
     implied[name] = plan(n, d, H100, 1)[1] / published
     print(f"{name:14} {implied[name]:.0%} of an H100's bfloat16")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert implied["Llama 3.1 8B"] < 0.16
 assert 0.3 < implied["DeepSeek-V3"] < 0.4
 

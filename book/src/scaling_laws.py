@@ -247,7 +247,7 @@ e, a, alpha, b, beta = fit_law(study.points, "squares").tolist()
 print(f"by LBFGS E {exp(e):.2f}, alpha {alpha:.2f}, beta {beta:.2f}")
 print(f"package  E {law.floor:.2f}, alpha {law.alpha:.2f}, beta {law.beta:.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert abs(exp(e) - law.floor) < 0.02
 assert abs(alpha - law.alpha) < 0.02
 assert abs(beta - law.beta) < 0.02
@@ -276,7 +276,7 @@ for least in reads[:3]:
     print(f"{least:9,} tokens or more" + row)
 print(f"the true floor: {true_floor:.2f} nats/token")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for miss in MISSES:
     assert ends[reads[0], miss] < true_floor - 0.1
     assert ends[reads[0], miss] < ends[reads[1], miss] - 0.05
@@ -324,7 +324,7 @@ drawn_ends, powers = (sorted(column) for column in zip(*drawn))
 low, high = drawn_ends[3], drawn_ends[-4]  # 90 % of them lie between
 print(f"E = {exp(e):.2f}, 90 % of the resamples from {low:.2f} to {high:.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert low < 0.35 < true_floor < high
 
 # %% [markdown]
@@ -346,7 +346,7 @@ for miss in MISSES:
     signed = ", ".join(f"{x:+.0%}" for x in off.tolist())
     print(f"{miss:38} {smaller[0].exp():8.2f}   {signed}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for miss in MISSES:
     off = (log_loss(fit_law(rest, miss), n, d) - loss.log()).exp() - 1
     assert (off < 0.01).all()
@@ -423,7 +423,7 @@ _ = ax.set(ylabel="loss (nats/token)")
 # %% [markdown]
 # *The loss over the size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 in_order = [best[c] for c in budgets]
 assert in_order == sorted(in_order)
 assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
@@ -530,12 +530,12 @@ for name, style in zip(("AdamW", "SGD", "Muon"), plotting.LINE_STYLES):
         _ = ax.plot([rate] * len(dots), dots, ".", color=line.get_color())
 _ = ax.set(xscale="log", xlabel="peak learning rate, log scale")
 _ = ax.set(ylabel="loss (nats/token)")
-_ = ax.legend()
+_ = plotting.label_lines(ax)
 
 # %% [markdown]
 # *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert all(len(losses) == 3 for losses in by_rate.values())
 adam = [mean["AdamW", rate] for rate in (0.001, 0.008, 0.064)]
 assert adam[1] + 0.8 < min(adam[0], adam[2])
@@ -566,7 +566,7 @@ for (group, rate), here in by_rate.items():
         both = f"{with_range(here)}    {with_range(there)}"
         print(f"{group:16} {rate:6}    {both} {higher:4} of {len(there)}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 adam = {rate: mean[group, rate] for group, rate in mean if group == "AdamW"}
 more = {key: mean[key] - adam[key[1]] for key in mean if key[1] in adam}
 assert all(more["batch of 4", rate] > 0.1 for rate in (0.008, 0.016))
@@ -634,7 +634,7 @@ def compared(study):
 
 compared("ladder")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 _, change = climbed("ladder")
 doubt = {name: 2 * more.std().item() / 3**0.5 for name, more in change.items()}
 better = {name for name, more in change.items() if more.mean() < -doubt[name]}
@@ -671,7 +671,7 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # %%
 compared("ladder_long")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 found, change = climbed("ladder_long")
 assert all(own.mean() < 5 for own in found.values())
 lead = change["Muon, QK-norm"]

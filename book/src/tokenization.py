@@ -95,6 +95,8 @@ stories = [story.text for story in tales.generate(1000, seed=0)]
 new_stories = [story.text for story in tales.generate(200, seed=1)]
 in_tales = unknown_share(stories, new_stories)
 print(f"tales: {in_tales:.2%} of the words are unknown")
+
+# %% tags=["remove-cell"]
 assert in_tales < 1 / 500
 
 # %% [markdown]
@@ -105,6 +107,8 @@ assert in_tales < 1 / 500
 manual = [document.text for document in islice(documents.python_docs(), 250)]
 in_manual = unknown_share(known=manual[1::2], new=manual[::2])
 print(f"manual: {in_manual:.1%} of the words are unknown")
+
+# %% tags=["remove-cell"]
 assert in_manual > 1 / 50
 
 # %% [markdown]
@@ -125,6 +129,8 @@ units = {"words": in_words, "characters": len(story), "bytes": len(story.encode(
 print("unit        tokens   times as long   times as many pairs")
 for unit, n in units.items():
     print(f"{unit:<10} {n:7} {n / in_words:13.1f} {(n / in_words) ** 2:20.0f}")
+
+# %% tags=["remove-cell"]
 assert len(story) > 4 * in_words
 
 # %% [markdown]
@@ -196,7 +202,8 @@ for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
 # *The second merge takes the piece `an` to its left or to its right, and the other merge then finds nothing.*
 #
 # The explorer goes through the same rounds, and then three more.
-# Before each step, say what the text will look like after it.
+# It says which pair is next, and how often it occurs.
+# Before each step, say what the text will look like after it, and which pair will be next then.
 
 # %%
 MergeExplorer(["banana", "bandana"], n_merges=6)
@@ -740,7 +747,7 @@ for text in variants:
 believ = [piece.decode() for piece in gpt2.vocab if b"believ" in piece]
 print("GPT-2's shortest with believ:", sorted(believ, key=len)[:4])
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 # None of the three cuts the word so, and nothing is lost
 assert len(gpt2.merges) == 50_000 and b"believ" not in gpt2.vocab
 for text in variants:
@@ -833,6 +840,8 @@ cuts = Counter()
 for n in range(1000, 10_000):
     cuts["+".join(str(len(piece)) for piece in gpt2.tokens(str(n)))] += 1
 print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common()))
+
+# %% tags=["remove-cell"]
 assert len(cuts) == 5
 
 # %% [markdown]
@@ -868,6 +877,8 @@ for name, tokenizer in [("GPT-2", gpt2), ("manual", docs_bpe)]:
     longest = max(len(piece) for piece in tokenizer.vocab if not piece.strip(b" "))
     print(f"{name:6} of {tokenizer.vocab_size:6,} ids: {len(pieces)} tokens,", end=" ")
     print(f"{pieces.count(' ')} of them a single space; longest piece: {longest}")
+
+# %% tags=["remove-cell"]
 assert len(docs_bpe.encode(code)) < len(gpt2.encode(code))
 assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 
@@ -920,10 +931,10 @@ fig, ax = plt.subplots(figsize=(7, 2.5))
 for shift, counts, label in [(-0.2, n_bytes, "bytes"), (0.2, n_tokens, "tokens")]:
     relative = [n / counts["English"] for n in counts.values()]
     places = [i + shift for i in range(len(relative))]
-    ax.bar(places, relative, width=0.38, label=label)
+    ax.bar(places, relative, width=0.38)
+    ax.text(places[-1], 0.3, label, color="white", ha="center", rotation=90)
 ax.axhline(1, color="0.45", linewidth=0.8)
 ax.set_xticks(range(len(article)), article, rotation=25, ha="right")
-ax.legend()
 _ = ax.set(ylabel="length (times English)")
 assert n_tokens["Hindi"] > 10 * n_tokens["English"]
 assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
@@ -1055,6 +1066,8 @@ except ValueError as error:
 whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
 print(gpt2.tokens("The sky is blue."))
 print(gpt2.tokens("The sky is "))
+
+# %% tags=["remove-cell"]
 assert whole[: len(prompt)] != prompt
 assert whole[: len(prompt) - 1] == prompt[:-1]
 
@@ -1144,6 +1157,8 @@ alike = {}
 for name, group in {"not in these tales": is_glitch, "the others": ~is_glitch}.items():
     alike[name] = (rows[group] @ rows[group].T).mean().item()
     print(f"{name:18} mean cosine of two rows {alike[name]:.2f}")
+
+# %% tags=["remove-cell"]
 assert alike["not in these tales"] > alike["the others"] + 0.3
 
 # %% [markdown]

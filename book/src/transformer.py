@@ -80,7 +80,7 @@ for n in (0, 1, 2, 4, 12):
     similar = " ".join(f"{run[n][0]:z.2f}" for run in runs)
     print(f"after {n:2} layers, alike: {similar}   mean length: {runs[0][n][1]:.1g}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert all(run[0][0] < 0.1 and run[4][0] > 0.9 for run in runs)
 assert all(run[12][1] < 1e-4 for run in runs)
 
@@ -528,7 +528,7 @@ for name, (d_ff, n_experts, n_used) in READERS.items():
     each = " ".join(f"{loss:.2f}" for loss in of_readers[name])
     print(f"{name:20}{has:6,}   {uses:6,}   {each}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 dense_small, mixed, unbalanced, dense_large = of_readers.values()
 assert all(
     large < mix < small for small, mix, large in zip(dense_small, mixed, dense_large)
@@ -586,7 +586,7 @@ for name in ("mixture", "mixture, no balance"):
         low, high, usual = min(found["shares"]), max(found["shares"]), found["usual"]
         print(f"{name:20} shares {low:4.0%} to {high:4.0%}; usual expert {usual:.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 of_kind = {n: [p["found"] for p in points if p["name"] == n] for n in READERS}
 assert all(each["usual"] > 0.7 for each in of_kind["mixture"])
 assert all(max(each["shares"]) < 0.25 for each in of_kind["mixture"])
@@ -626,7 +626,7 @@ for part in ("embedding", "unembedding", "positions", "attention", "feed_forward
     shares = [each.get(part, 0) / sum(each.values()) for each in counts]
     print(f"{part:13}", *(f"{share:14.1%}" for share in shares))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert [sum(each.values()) for each in counts[3:]] == [8_030_261_248, 70_553_706_496]
 small = [each["embedding"] / sum(each.values()) for each in counts[1:3]]
 large = [2 * each["embedding"] / sum(each.values()) for each in counts[3:]]
@@ -824,15 +824,15 @@ for ax, chosen in zip(axes, panels):
         ax.plot(steps, each.mean(dim=0), style, label=name)
         ax.fill_between(steps, each.amin(dim=0), each.amax(dim=0), alpha=0.2)
     ax.axhline(torch.tensor(8).log(), color="0.45", linestyle=":", linewidth=1)
-    ax.legend(fontsize=7, loc="upper right", ncol=2)  # above all lines
-    ax.set(xlabel="steps", ylim=(0, 3))
+    ax.set(xlabel="steps", ylim=(0, 2.3))
+    plotting.label_lines(ax)
 _ = axes[0].set(ylabel="loss (nats per known letter)")
 
 # %% [markdown]
 # *Mean of three seeds; the band is from the lowest to the highest.
 # The dotted line is guessing.*
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 at_400 = {name: each[:, 19] for name, each in losses.items()}
 at_end = {name: each[:, -1] for name, each in losses.items()}
 assert max(at_400[name].max() for name in ("two layers", "no network")) < 0.5
@@ -910,7 +910,7 @@ for seed, (before, after) in enumerate(best):
     )
     print(f"seed {seed}, best head: {shares}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for before, after in best:
     assert before[0] > 0.7 > 0.3 > before[1] and after[1] > 0.7 > 0.4 > after[0]
 
@@ -957,7 +957,7 @@ for n, probs in enumerate(lens):
     word = tokenizer.decode([int(probs.argmax())])
     print(f"state {n}:{word:6}{probs.max():5.0%}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 said, ella = (tokenizer.encode(word)[0] for word in (" said", " Ella"))
 best = lens.argmax(dim=-1)
 assert (best[:-1] == said).all() and best[-1] == ella

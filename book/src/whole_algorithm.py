@@ -102,7 +102,9 @@ def dot(a, b):
 # In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
 # The vectors are cut into parts, the **heads**, and each head does this by itself, so a word can look at two places at once.
 # The better a key fits the query, the larger the share of its value in the result.
-# The derivatives are the chain rule worked out on paper; the section *Is it right?* compares them with torch's.
+# The derivatives are the chain rule worked out on paper.
+# That of the softmax is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, else 0; in `attend`, `wanted` says how much a little more of each share would add.
+# The section *Is it right?* compares them with torch's.
 
 
 # %%
@@ -173,14 +175,44 @@ def add_to(vector, part, more):
 
 
 # %% [markdown]
+# Here is the tape at work on three operations, with numbers that you can follow on paper.
+# The matrix of `linear` has a single row, `w`.
+#
+# ![Above, forwards: a = 2, −1 and b = 1, −2 go through add, 3, −3, through relu, 3, 0, and with w = 2, 5 through linear, 6. Each operation points down to its function back, which stands on the tape. Below, backwards: from 1 the first call, back of linear, leads to 2, 5 and to w: 3, 0; the second, back of relu, to 2, 0; the third, back of add, to a: 2, 0 and b: 2, 0.](figures/tape-forwards-and-back.svg)
+#
+# *Blue are numbers, orange the gradients of what is above them; the 1 is given.
+# What was appended last is called first.*
+
+# %%
+a, b, w = Vector([2.0, -1.0]), Vector([1.0, -2.0]), Vector([2.0, 5.0])
+result = linear([w], relu(add(a, b)))
+result.grad = [1.0]  # we ask by how much the result itself changes
+for back in reversed(tape):
+    back()
+tape.clear()
+print(f"result {result.data}; gradients: a {a.grad}, b {b.grad}, w {w.grad}")
+
+# %% tags=["hide-input"]
+assert (result.data, w.grad, a.grad, b.grad) == ([6], [3, 0], [2, 0], [2, 0])
+
+# %% [markdown]
+# If the first number of `a` grows by 0.1, the result grows by 0.2.
+# The second number can change a little without any effect, since `relu` made it 0.
+#
 # ## The model
 #
 # A word becomes a vector, and so does its place in the sentence; their sum goes through a block.
 # There, attention gathers from the words so far, and a small network transforms what it gathered.
 # Both only *add* to the vector.
-# Large models put a hundred such blocks one after the other.
+# Large models put up to about a hundred such blocks one after the other.
 # `norm` brings every vector to the same length before it is read.
 # At the end, the vector is compared with the vector of every word: the more alike they are, the more probable it is that this word comes next.
+#
+# ![From below, a thick blue line: words, 261 × 24, plus places, 32 × 24. A first branch leads through norm, query, key, value, 3 × (24 × 24), attend with 2 heads of 12, and output, 24 × 24, back to a plus on the line; keys and values are kept in the cache. A second leads through norm, wide, 72 × 24, relu, and narrow, 24 × 72, to another plus. Above, norm, words again, and 261 scores. A table: words 6,264, places 768, attention 2,304, network 3,456, together 12,792.](figures/model-of-one-page.svg)
+#
+# *All of the model.
+# What is learned is coloured green or orange, with its rows and columns.
+# The scores are made with the same vectors of words that are read.*
 
 # %%
 D, HEADS, BLOCKS, LONGEST = 24, 2, 1, 32
@@ -201,6 +233,8 @@ for b in range(BLOCKS):
     model[f"wide {b}"] = matrix(3 * D, D, D**-0.5)
     model[f"narrow {b}"] = matrix(D, 3 * D, 0.0)
 weights = [row for rows in model.values() for row in rows]
+for name, rows in model.items():
+    print(f"{name:8} {len(rows):3} × {len(rows[0].data)}")
 print(f"{sum(len(row.data) for row in weights):,} numbers to be learned")
 
 
@@ -231,8 +265,8 @@ def empty_cache():
 # ## The loss
 #
 # The loss of a word is $-\ln p$, where $p$ is the probability that the model gave it.
-# It is 0 if the model was certain, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
-# A new model, whose weights are random, is near $\ln V$.
+# It is 0 if the model was certain of this word, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
+# A new model, whose weights are random, is near $\ln V$, or a little above it: it prefers some words by accident.
 
 
 # %%
@@ -321,7 +355,7 @@ print(*(fill(sentence, 80) for sentence in begun), sep="\n")
 # %% [markdown]
 # ## How good is it?
 #
-# Some of these sentences read like the beginning of a tale, and some fall apart.
+# Some of these sentences read nearly like the beginning of a tale, and others fall apart.
 # Strictly, none of the four can begin one: in the tales Toffee is never a girl, and nobody lives *beside the houseboat*.
 # A grammar writes the tales, and it knows the probability of every beginning.
 # So there is a loss that no model can beat on average, the floor.
@@ -415,8 +449,9 @@ print("loss, gradients and five steps are equal")
 # ## What is missing
 #
 # No basic idea is missing.
-# The models of the rest of this course differ from this one mainly in size and speed: pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), a text of millions of tokens ({doc}`pretraining`).
-# What they learn afterwards takes the same loss, or one that is hardly longer: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+# The models of the rest of this course differ from this one mainly in size and speed.
+# They read pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), and a text of millions of tokens ({doc}`pretraining`).
+# What they learn afterwards takes the same loss, or one that takes hardly more code: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
 #
 # ## Sources
 #
