@@ -117,6 +117,7 @@ def average(text):
     return torch.stack([vectors[word] for word in text.split()]).mean(dim=0)
 
 
+# %%
 same = torch.allclose(average("dog bites man"), average("man bites dog"))
 before = words[: places[-1]]
 print(f"dog bites man is man bites dog: {same}")

@@ -352,6 +352,7 @@ def fastest(act, n=5):
     return min(spans)
 
 
+# %%
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 masks = {n: causal_mask(n, n) for n in LENGTHS}
 WAYS = {

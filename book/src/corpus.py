@@ -524,7 +524,7 @@ print("market-day:", known["market-day"], "marketday:", known["marketday"])
 # How many of them are still the same programs if every run of spaces becomes one, and how many after our `clean_text`?
 # How many would pass the rules for good prose?
 
-# %% tags=["nbval-ignore-output"]
+# %%
 programs = [
     path.read_text(encoding="utf-8", errors="replace")
     for path in sorted(Path(pydoc.__file__).parent.glob("*.py"))
@@ -539,6 +539,7 @@ def tree(text):
         return None
 
 
+# %% tags=["nbval-ignore-output"]
 joined = ["\n".join(" ".join(x.split()) for x in t.split("\n")) for t in programs]
 cleaned = [cleaning.clean_text(text) for text in programs]
 print(f"{len(programs)} files")
@@ -1092,7 +1093,7 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # (Some of the manual's test text is in its training text, too, as we saw.)
 # (The digits depend on your Python.)
 
-# %% tags=["nbval-ignore-output"]
+# %%
 manual = [document.text for document in parts["train"]]
 tested_on = {"tales": unseen, "manual": [d.text for d in parts["test"]][:50]}
 

@@ -351,6 +351,7 @@ def twelve_requests():
     ]
 
 
+# %%
 batcher = Batcher(model, max_batch=8)
 alone, crowd = twelve_requests(), twelve_requests()
 for request in alone:
@@ -387,6 +388,7 @@ def step_seconds(n_requests, n_steps=20):
     return min(times)
 
 
+# %%
 sizes = [1, 2, 4, 8, 16]
 rounds = [[step_seconds(n) for n in sizes] for _ in range(5)]
 seconds = [min(times) for times in zip(*rounds, strict=True)]

@@ -449,7 +449,7 @@ assert after < before / 2 and before > log_vocab
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
 # Models without the new marks get them as plain text.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 (story,) = tales.generate(1, seed=9)
 hero, relative = story.facts["hero"], story.facts["relative"]
 requests = [
@@ -463,6 +463,7 @@ def said(model, tokenizer):
     return answer_batch(model, tokenizer, requests, max_new_tokens=[24] * 3)
 
 
+# %% tags=["nbval-ignore-output"]
 small, _ = load_pretrained("base-llm-small")  # it has base-llm's tokenizer
 answers = {
     "this page's model": said(model, tokenizer),

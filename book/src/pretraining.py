@@ -698,6 +698,7 @@ def lookups(n_texts, generator):
     return rows
 
 
+# %%
 example = lookups(1, seeded())[0].tolist()
 print(textwrap.fill(" ".join(map(str, example)), 80))
 print(f"chance: {log(64):.2f} nats for the answer")

@@ -101,6 +101,7 @@ def show(found):
     return "  ".join(f"{token!r} {p:.2f}" for token, p in found.items())
 
 
+# %%
 for text in ("Once upon a time", "The capital of France is", "def add(a, b): return a"):
     print(f"{text!r}")
     print("   base-llm:", show(likely(base, base_tokenizer, text)))
@@ -172,6 +173,7 @@ def part_of(name):
     return "networks" if "ffn" in name else "embedding"
 
 
+# %%
 parts = {name: [0, 0] for name in ("embedding", "attention", "networks", "norms")}
 for tensor in reader.tensors:
     part = parts[part_of(tensor.name)]
@@ -287,6 +289,7 @@ def logits_by_hand(ids):
     return normed(x, file["model.norm.weight"]) @ embedding.T
 
 
+# %%
 ids = torch.tensor(tokenizer.encode("The capital of France is"))
 with torch.no_grad():
     by_hand, ours = logits_by_hand(ids), model(ids[None])[0]
@@ -350,6 +353,7 @@ def bits_per_byte(model, tokenizer, text):
     return losses.sum().item() / math.log(2) / len(text.encode())
 
 
+# %%
 TEXTS = {
     "a tale": next(iter(tales.generate(1, seed=5))).text,
     "prose": "The river rose in the night, and by morning the lower fields were gone. "
@@ -443,6 +447,7 @@ def lens(text):
     return (model.norm(stream) @ model.embedding.weight.T).softmax(dim=-1)
 
 
+# %%
 PROMPTS = {
     "The capital of France is": " Paris",
     "The opposite of hot is": " cold",
@@ -720,6 +725,7 @@ def reply(question, most=24):
     return " / ".join(filter(None, "".join(words).splitlines()))
 
 
+# %%
 for question in (
     "What is the capital of Germany?",
     "What is the capital of Italy?",
@@ -1104,6 +1110,7 @@ def has(text, words):
     return any(word in text for word in words.split("|"))
 
 
+# %%
 read = {q: retriever.search(q, k=1) for q in QUESTIONS}
 prompts = [prompt_with(q, found, tokenizer, 500).text for q, found in read.items()]
 alone, with_passage = (

@@ -253,6 +253,7 @@ def is_right(question, text):
     return said[-1:] == [verifiable.WORDS[question.totals[-1]]]
 
 
+# %%
 kate = verifiable.read_question(
     "Kate had nine pears. A fox took two. Howard gave her three. "
     "How many pears does Kate have now?"
@@ -706,6 +707,7 @@ def top(points, n_steps):
     )
 
 
+# %%
 for name in ("weak", "GRPO"):
     taught, new = top(ways[name], (1, 2, 3)), top(ways[name], (4,))
     print(f"{name:5} pass@16: one to three steps {taught:.0%}, four steps {new:.0%}")
@@ -806,7 +808,7 @@ for n in (10, 100, 1000):
 # The two students differ only in their targets.
 # The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
-# Beside them are the weak model, which read worked labels to the same questions, and the teacher.
+# Beside them are the weak model (*labels*), which read worked labels to the same questions, and the teacher.
 
 # %%
 students = {

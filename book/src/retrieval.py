@@ -232,6 +232,7 @@ def cut_every(text, size, overlap):
     return [tokenizer.decode(ids[start : start + size]) for start in starts]
 
 
+# %%
 chunks = fixed_chunks(book.text, tokenizer, size=100, overlap=20)
 assert [chunk.text for chunk in chunks] == cut_every(book.text, size=100, overlap=20)
 assert all(book.text[c.start : c.end] == c.text for c in chunks)
@@ -343,7 +344,7 @@ for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
 # Nobody has shown it a summary of summaries, so there it writes a sentence or the beginning of a tale, about somebody.
 # With the grammar's facts we can count what is left after each round: heroes, and questions whose hero and answer are both in one of its texts.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 heroes = [tale.story.facts["hero"] for tale in book.tales]
 
 
@@ -353,6 +354,7 @@ def is_left(q, texts):
     return any(hero in words(text) and q.is_answered_in(text) for text in texts)
 
 
+# %% tags=["nbval-ignore-output"]
 rounds = {"the book": [book.text]} | {
     f"round {number}": list(texts) for number, texts in enumerate(reduced.summaries, 1)
 }
@@ -375,7 +377,7 @@ assert named <= 10
 # The brackets show a 95 % interval: the shares that are plausible after sixty questions.
 # (It takes them for independent; some are about the same tale, so it is a little too narrow.)
 
-# %% tags=["nbval-ignore-output"]
+# %%
 whole = partial(recursive_chunks, tokenizer=tokenizer, size=288)
 by_page = Retriever(passages([Document(book.text)], whole))
 
@@ -387,6 +389,7 @@ def n_right(texts):
     return sum(q.is_right(answer) for q, answer in zip(asked, said))
 
 
+# %% tags=["nbval-ignore-output"]
 longest = max(len(tokenizer.encode(q.text)) for q in asked)
 right = {
     "truncate": n_right([beginning(window - ROOM - longest)] * len(asked)),
@@ -441,6 +444,7 @@ def found_right(retriever, questions, k):
     return hits
 
 
+# %%
 all_questions = book_questions(book, seed=0)
 sizes, recall = [16, 32, 64, 128, 256], {}
 for share in (0, 0.5):

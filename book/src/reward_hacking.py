@@ -177,6 +177,7 @@ def distinct(texts, n):
     return len(runs) / runs.total()
 
 
+# %%
 two = ["a gentle girl lived here", "a gentle boy lived here"]
 print(f"distinct-2 = {distinct(two, 2):.2f}")
 assert distinct(two, 2) == 6 / 8

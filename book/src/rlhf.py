@@ -592,6 +592,7 @@ def dpo_loss(policy, reference, beta):
     return -logsigmoid(won - lost).mean()
 
 
+# %%
 with torch.no_grad():
     before = answer_log_probs(base, learned)
 start = dpo_loss(before, before, beta=0.1)

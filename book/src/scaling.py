@@ -214,6 +214,7 @@ def train(rank=0, n=1, exchange=True):
     return losses, parameters_to_vector(model.parameters()).detach()
 
 
+# %%
 alone_losses, alone = train()
 ((first, second),) = launch(train)
 print("step   one process   process 0 + process 1")
@@ -284,6 +285,7 @@ def ring_all_reduce(vectors):
     return [torch.cat(one) for one in parts], sent
 
 
+# %%
 for n in (2, 4, 8):
     vectors = list(torch.randn(n, 8 * 7, generator=torch.Generator().manual_seed(n)))
     sums, sent = ring_all_reduce(vectors)
@@ -340,6 +342,7 @@ def train_package(rank=0, n=1):
     return [update.loss for update in history.updates]
 
 
+# %%
 (ddp, _), (package, _) = launch(train_ddp, train_package)
 print(f"DDP and our loop agree: {torch.allclose(ddp[1], first[1], atol=1e-3)}")
 differences = [abs(a - b) for a, b in zip(package, train_package())]
@@ -512,6 +515,7 @@ def bytes_held(stage, n):  # for each parameter, by one process
     return whole + sharded / n
 
 
+# %%
 processes = 1, 4, 64, 1024
 print("processes     " + "".join(f"{n:8,}" for n in processes))
 for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
@@ -552,6 +556,7 @@ def train_fsdp(rank, n):
     return losses, held, sum(mean.to_local().numel() for mean in means)
 
 
+# %%
 ((fsdp, _),) = launch(train_fsdp)
 losses, held, means = fsdp
 print(f"of {n_weights:,} weights a process holds {held:,}, and means for {means:,}")

@@ -162,6 +162,7 @@ def cost(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
     return flops, hours, dollars * hours
 
 
+# %%
 runs = {
     "GPT-3": (175e9, 300e9),
     "Chinchilla": (70e9, 1.4e12),
@@ -396,6 +397,7 @@ def lowest(points):  # of a parabola through them, over the log of the size
     return exp(-q / (2 * p))
 
 
+# %%
 budgets = (4e11, 6e11, 1e12, 1.6e12, 2.4e12)
 best = {c: lowest(valley(c)) for c in budgets}
 for c, n in best.items():

@@ -499,6 +499,7 @@ def longest_first(word, pieces):
     return cut
 
 
+# %%
 bert_words = r"\w+|[^\w\s]"
 plain_words = Counter(regex.findall(bert_words, " ".join(stories)))
 wordpieces = train_wordpiece(plain_words, vocab_size=1024)
@@ -643,6 +644,7 @@ def encode_unigram(word, prob):
     return tokens
 
 
+# %%
 with_spaces = {w.decode().replace(" ", "▁"): n for w, n in word_counts.items()}
 unigram = train_unigram(with_spaces, vocab_size=1024)
 print(len(unigram), "pieces;", *encode_unigram("▁lighthouses", unigram))

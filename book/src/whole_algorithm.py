@@ -225,6 +225,7 @@ def matrix(n_rows, n_columns, spread):
     ]
 
 
+# %%
 model = {"words": matrix(len(words), D, 0.1), "places": matrix(LONGEST, D, 0.1)}
 for b in range(BLOCKS):
     for name in ("query", "key", "value"):
@@ -283,6 +284,7 @@ def loss(sentence):
     return total / (len(ids) - 1)
 
 
+# %%
 print(
     f"before training {loss(sentences[0]):.2f} nats; ln V = {math.log(len(words)):.2f}"
 )
@@ -322,6 +324,7 @@ def step(sentence, t):
     return cost
 
 
+# %%
 costs = []
 for t in range(1, STEPS + 1):
     costs.append(step(sentences[t % len(sentences)], t))
