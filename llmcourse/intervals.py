@@ -160,13 +160,15 @@ def win_rate(
         generator: Source of the bootstrap.
 
     Raises:
-        ValueError: If there are fewer than two scores.
+        ValueError: If there are fewer than two scores, or one is NaN.
 
     >>> ours, theirs = torch.tensor([[3.0, 2, 5, 1], [1.0, 2, 4, 4]])
     >>> found = win_rate(ours, theirs, torch.Generator().manual_seed(0))
     >>> found.wins, found.ties, found.losses, found.rate
     (2, 1, 1, 0.625)
     """
+    if (ours.isnan() | theirs.isnan()).any():
+        raise ValueError("a win rate needs scores that can be compared, got NaN")
     values = torch.where(ours == theirs, 0.5, (ours > theirs).double())
     counts = [int((values == value).sum()) for value in (1.0, 0.5, 0.0)]
     return WinRate(

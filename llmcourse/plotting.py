@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
-from math import cos, dist, pi, sin
+from math import cos, dist, nan, pi, sin
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -67,7 +67,8 @@ def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
     ends = []
     for line in ax.get_lines():
         if not str(line.get_label()).startswith("_"):
-            x, y = np.asarray(line.get_xydata())[-1].tolist()
+            drawn = np.asarray(line.get_xydata())
+            x, y = drawn[np.isfinite(drawn).all(axis=1)][-1].tolist()
             height = line.get_transform().transform((x, y))[1] * points
             ends.append((height, (x, y), line))
     ends.sort(key=lambda end: end[0])
@@ -159,7 +160,10 @@ def plot_training(
         panel.locator_params(axis="x", nbins=4)
     plot_loss(ax, curves, levels)
     floor = levels["floor"]
-    excess = {k: (n, [loss - floor for loss in y]) for k, (n, y) in curves.items()}
+    excess = {
+        name: (seen, [loss - floor if loss > floor else nan for loss in losses])
+        for name, (seen, losses) in curves.items()
+    }
     plot_loss(above, excess, {})
     above.set(ylabel="loss above the floor (nats/token)")
     above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -43,6 +43,13 @@ def test_win_rate_of_five_items_by_hand():
 # Law
 
 
+def test_a_score_that_is_no_number_is_refused():
+    scores = torch.tensor([1.0, 2, 3])
+    for two in ((scores, scores * math.nan), (scores * math.nan, scores)):
+        with pytest.raises(ValueError, match="scores that can be compared, got NaN"):
+            win_rate(*two, torch.Generator())
+
+
 def test_win_rate_turns_around_with_the_two():
     generator = torch.Generator().manual_seed(3)
     ours, theirs = torch.randint(3, (2, 200), generator=generator).float()

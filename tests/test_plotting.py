@@ -114,3 +114,14 @@ def test_refusals(ax):
 def test_a_curve_has_a_loss_for_each_number_of_tokens(ax):
     with pytest.raises(ValueError, match="same first dimension"):
         plotting.plot_loss(ax, {"training": ([0, 1], [5.0])}, {})
+
+
+def test_a_loss_below_the_floor_has_its_label_in_the_figure():
+    """On a few texts a loss can be lower than the floor, which is a mean over many."""
+    curves = {"training": ([0, 10, 20], [5.0, 2.0, 1.4])}
+    plotting.plot_training(curves, {"floor": 1.5})
+    figure = plt.gcf()
+    width, height = figure.get_tightbbox().size
+    assert width < 2 * figure.get_figwidth()
+    assert height < 2 * figure.get_figheight()
+    plt.close()

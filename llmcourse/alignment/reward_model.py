@@ -74,6 +74,7 @@ from llmcourse.model.folders import (
     read_json,
     save_pretrained,
 )
+from llmcourse.model.hugging_face import config_to_json
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
@@ -520,6 +521,8 @@ _HEAD = "score.weight"
 _SURPRISE = "surprise.weight"
 _ARCHITECTURES = {
     "llama": "LlamaForSequenceClassification",
+    "qwen2": "Qwen2ForSequenceClassification",
+    "qwen3": "Qwen3ForSequenceClassification",
     "gpt2": "GPT2ForSequenceClassification",
 }
 _OWN_TYPE = "llmcourse_reward_model"  # which `transformers` does not know
@@ -548,8 +551,9 @@ def save_reward_model(
             one under its name; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
+    kind = config_to_json(asdict(model.config))["model_type"]
     settings: dict[str, Any] = {
-        "architectures": [_ARCHITECTURES[model.config.family]],
+        "architectures": [_ARCHITECTURES[kind]],
         "num_labels": 1,
         "id2label": {"0": "reward"},
         "label2id": {"reward": 0},
@@ -561,7 +565,7 @@ def save_reward_model(
         settings["pad_token_id"] = tokenizer.special_tokens[END_OF_TEXT]
     if model.pooling != "last" or model.surprise is not None:
         settings["model_type"] = _OWN_TYPE
-        settings["base_model_type"] = model.config.family
+        settings["base_model_type"] = kind
     body = model.body
     if model.surprise is not None:
         who = model.surprise.reader

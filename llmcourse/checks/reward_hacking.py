@@ -52,3 +52,8 @@ def distinct_within(fn: Callable[[Sequence[Sequence[str]], int], float]) -> None
     assert math.isclose(fn([["a b", "c d e"]], 3), 1), (
         "n = 3: a text of two words has no run of three, and the other has one"
     )
+    repeated = fn([["ha ha ha ha", "b c"]], 2)
+    assert math.isclose(repeated, 1 / 2), (
+        'in "ha ha ha ha" and "b c" 2 of 4 runs of two words are different: a run that '
+        f"a text repeats counts as often below the line, got {repeated:.3f}"
+    )

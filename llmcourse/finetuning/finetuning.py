@@ -33,7 +33,6 @@ from llmcourse.finetuning.examples import (
     collate,
     examples_fingerprint,
 )
-from llmcourse.finetuning.lora import lora_layers
 from llmcourse.model.transformer import Transformer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
@@ -248,7 +247,6 @@ def finetune(
             "train_tokens": examples_fingerprint(examples),
             "valid_tokens": examples_fingerprint(valid),
             "seed": generator.initial_seed(),
-            "alphas": [float(layer.alpha) for _, layer in lora_layers(model)],
             "start": weights_fingerprint(model),  # from before the first step
         },
         run=run,

@@ -179,7 +179,7 @@ def add_lora_to(
     """
     if n_layers := len(list(lora_layers(model))):
         raise ValueError(
-            f"the model has {n_layers} adapters already: merge or remove them first"
+            f"the model has {n_layers} adapters already: remove_lora first"
         )
     layers = dict(linear_layers(model))
     if not sizes:

@@ -229,10 +229,15 @@ def draw(
 ) -> Int[Tensor, "batch 1"]:
     """Return the next token of each row.
 
+    Raises:
+        FloatingPointError: If a logit is NaN: the weights are no good.
+
     >>> logits = torch.tensor([[0.0, 2, 1], [3, 0, 0]])
     >>> draw(logits, GREEDY, generator=None).tolist()
     [[1], [0]]
     """
+    if logits.isnan().any():
+        raise FloatingPointError("the next token needs logits, got NaN")
     if sampling.temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     # Drawn on the processor, so that a seed gives the same text on every device.

@@ -244,12 +244,17 @@ def _check_full_attention(
 ) -> None:
     """Raise ValueError for a context that is too long, or a sliding window in it."""
     check_range(1, _MOST_POSITIONS, context_length=context_length)
-    window = said.get("sliding_window", context_length)
-    if kind == "mistral" and not (isinstance(window, int) and window >= context_length):
-        raise ValueError(
-            "sliding_window must be null or as long as max_position_embeddings, got "
-            f"{window!r}: write the window there to read no further than it"
-        )
+    # Qwen's have a switch for it; for others the reference's cache follows both.
+    windows = () if "qwen" in kind else ("sliding_window", "attention_chunk_size")
+    for name in windows:
+        window = said.get(name, context_length)
+        if not (isinstance(window, int) and window >= context_length):
+            raise ValueError(
+                f"{name} must be null or as long as the context of {context_length}, "
+                f"got {window!r}: write the window there to read no further than it"
+            )
+    if "per_layer_config" in said:
+        raise ValueError("per_layer_config cannot be followed: layers must be alike")
     types = said.get("layer_types", [])
     if not isinstance(types, list) or not {*map(str, types)} <= {"full_attention"}:
         raise ValueError(f"layer_types must all be 'full_attention', got {types!r:.80}")

@@ -162,10 +162,11 @@ class LinearState:
         asked, found, handed = _prepare(
             query[:, :, None], key[:, :, None], value[:, :, None]
         )
-        added = found.transpose(-2, -1) @ handed
+        # A sum of thousands does not grow any more in a type of few digits.
+        added = (found.transpose(-2, -1) @ handed).float()
         self.table = added if self.table is None else self.table + added
-        mixture = (asked @ self.table)[:, :, 0]
-        return mixture[..., :-1] / mixture[..., -1:]
+        mixture = (asked.float() @ self.table)[:, :, 0]
+        return (mixture[..., :-1] / mixture[..., -1:]).to(value.dtype)
 
 
 def _prepare(
@@ -283,7 +284,14 @@ class WindowCache(KVCache):
         """Keep the newest positions; return all that the new ones may look at.
 
         That is what was kept and all of the new, which can be more than will be kept.
+
+        Raises:
+            ValueError: If they are of another batch size.
         """
+        if len(key) != self.keys.shape[1]:
+            raise ValueError(
+                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
+            )
         kept = min(self.length, self.capacity)
         found = []
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):

@@ -199,7 +199,7 @@ def quantize_model(
     writes, streams and serves like any model, and cannot be trained.
 
     Args:
-        model: With no adapters: merge them first.
+        model: With no adapters: `merge_lora` and then `remove_lora` first.
         bits: 8 or 4.
         group_size: See `quantize`; with 4 bits, 32 is a good choice.
 

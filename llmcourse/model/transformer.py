@@ -509,7 +509,7 @@ def hidden_states(
     parts = [*model.blocks, model.norm]
     hooks = [part.register_forward_pre_hook(note) for part in parts]
     try:
-        model(ids.reshape(-1, ids.shape[-1]))
+        model.forward(ids.reshape(-1, ids.shape[-1]))  # a compiled call has no hooks
     finally:
         for hook in hooks:
             hook.remove()

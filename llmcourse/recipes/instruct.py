@@ -136,7 +136,7 @@ def configured(
         plan = replace(config.finetuning, **wanted)  # its batch size decides, too
         wanted["steps"] = _steps_for(sources, plan)
     steps = wanted.get("steps", config.finetuning.steps)
-    if steps < config.finetuning.eval_interval:
+    if steps < config.finetuning.eval_interval and "eval_interval" not in wanted:
         wanted["eval_interval"] = max(1, steps // 5)
     return replace(
         config,

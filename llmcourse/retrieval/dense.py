@@ -49,7 +49,7 @@ class DualEncoder(nn.Module):
         if not passages:
             raise ValueError("a dual encoder needs at least one passage, got none")
         self.tokenizer = tokenizer
-        rows = model.embedding.weight.detach()  # (V, D)
+        rows = model.embedding.weight.detach().float().cpu()  # (V, D)
         n_with = torch.zeros(len(rows))
         for text in passages:
             n_with[sorted(set(self.ids(text).tolist()))] += 1

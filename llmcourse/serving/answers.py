@@ -85,6 +85,10 @@ class TextPieces:
         self.n_characters = 0  # of all ids, held back or not
         self.stopped = False
 
+    def offset(self, id_: int | None) -> int:
+        """Return before how many characters the text of one more id begins."""
+        return self.n_characters + self._decoder.n_held_before(id_)
+
     def push(self, id_: int) -> str:
         """Return the text that is certain with one more id; special tokens are none."""
         return self._release(self._decoder.push(id_), last=False)
@@ -350,7 +354,7 @@ class Answer:
         text = "" if choice.begun else self._begin(choice)
         place = choice.n_scored + choice.n_tokens
         scored = request.logprobs[place : place + 1]
-        offset = choice.n_echoed + pieces.n_characters
+        offset = choice.n_echoed + pieces.offset(new)
         if new is not None:
             choice.n_tokens += 1
             text += pieces.push(new)
@@ -376,7 +380,8 @@ class Answer:
         pieces = TextPieces(self.service.tokenizer)
         for place in range(self._echo, len(request.ids)):
             scored = request.logprobs[place : place + 1]
-            choice.unsent += [(token, pieces.n_characters) for token in scored]
+            offset = pieces.offset(request.ids[place])
+            choice.unsent += [(token, offset) for token in scored]
             text += pieces.push(request.ids[place])
         text += pieces.finish()
         choice.n_echoed = len(text)

@@ -114,7 +114,7 @@ def token_logprobs(
     >>> id_, round(logprob, 4), len(top)  # one of four, all alike
     (2, -1.3863, 1)
     """
-    logprobs = logits.log_softmax(dim=-1).cpu()
+    logprobs = logits.float().log_softmax(dim=-1).cpu()
     own = logprobs[torch.arange(len(ids)), torch.tensor(ids).long()].tolist()
     best = logprobs.topk(min(n_top, logprobs.shape[-1]), dim=-1)
     tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from llmcourse.arguments import check_range
 from llmcourse.text.cleaning import (
     clean,
     filter_language,
@@ -104,10 +105,14 @@ def cut_long(
         documents: Clean documents.
         most: The most characters of a piece.
 
+    Raises:
+        ValueError: If `most` is less than 1.
+
     >>> pieces, _ = cut_long([Document("One two. Three.", name="a")], most=10)
     >>> [(piece.name, piece.text) for piece in pieces]
     [('a#1', 'One two. '), ('a#2', 'Three.')]
     """
+    check_range(1, most=most)
     pieces: list[Document] = []
     long: list[Removal] = []
     for document in documents:

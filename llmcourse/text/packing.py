@@ -54,6 +54,9 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
         state.update(json.dumps(tokenizer.decode([id_])).encode())
     state.update(json.dumps(sorted(_special_tokens(tokenizer).items())).encode())
     state.update(json.dumps(tokenizer.encode(_PROBE)).encode())
+    if isinstance(tokenizer, BPETokenizer) and not tokenizer.options.are_byte_level:
+        # A text alone loses the space of its first piece.
+        state.update(repr((tokenizer.pieces, tokenizer.options.space_before)).encode())
     return state.hexdigest()[:16]
 
 

@@ -270,6 +270,7 @@ class BPEOptions:
     space_before: Literal["each", "always", "first", "never"] | None = None
     strips_space: bool = False  # a decoded text loses a space at its beginning
     late_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
+    kept_tokens: tuple[str, ...] = ()  # special ones that are never skipped: <think>
     chat_template: str | None = None  # a conversation as text, in Jinja
 
     @property
@@ -279,9 +280,9 @@ class BPEOptions:
 
     @property
     def are_plain(self) -> bool:
-        """Whether bytes are merged, always, and text is cut by one pattern."""
+        """Whether all bytes are merged, always, and text is cut by one pattern."""
         others = self.first_patterns or self.nfc or self.ignore_merges
-        return self.are_byte_level and not others
+        return self.are_byte_level and not (others or self.drops_bytes)
 
 
 class BPETokenizer:
@@ -437,7 +438,7 @@ class BPETokenizer:
         """
         if not self.options.are_byte_level:
             return "".join(self.decode_iterable(ids, skip_special_tokens))
-        skipped = set(self.special_tokens.values()) if skip_special_tokens else set()
+        skipped = self.skipped_ids() if skip_special_tokens else set()
         checked = _plain_ids(ids, self.vocab_size)
         pieces = (self.pieces[i] for i in checked if i not in skipped)
         return b"".join(pieces).decode("utf-8", errors="replace")
@@ -638,6 +639,11 @@ class BPETokenizer:
         self._allowed(names)
         return [self.special_tokens[name] for name in names]
 
+    def skipped_ids(self) -> set[int]:
+        """Return the ids of special tokens that can be left out of a text."""
+        kept = self.options.kept_tokens
+        return {i for name, i in self.special_tokens.items() if name not in kept}
+
     def _encode_pretoken(self, pretoken: str) -> list[int]:
         if self.options.ignore_merges:
             whole = self.vocab.get(to_utf8(pretoken))
@@ -708,8 +714,7 @@ class TextDecoder:
         *,
         goes_on: bool = False,
     ) -> None:
-        special = tokenizer.special_tokens.values()
-        self._skipped = set(special) if skip_special_tokens else set()
+        self._skipped = tokenizer.skipped_ids() if skip_special_tokens else set()
         self._pieces, self._fallback_ids = tokenizer.pieces, tokenizer.fallback_ids
         self._strips = tokenizer.options.strips_space and not goes_on
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -724,22 +729,31 @@ class TextDecoder:
             return self._stripped(self._take_run() + self._decoder.decode(piece))
         return ""
 
+    def n_held_before(self, id_: int | None) -> int:
+        """Return how many characters of SentencePiece's bytes an id, or None, ends."""
+        return 0 if id_ in self._fallback_ids else len(_text_of_run(self._run))
+
     def finish(self) -> str:
         """Return what was held back: there are no more ids."""
         return self._stripped(self._take_run() + self._decoder.decode(b"", final=True))
 
     def _take_run(self) -> str:
         run, self._run = self._run, b""
-        try:
-            return run.decode()
-        except UnicodeDecodeError:
-            return "\ufffd" * len(run)
+        return _text_of_run(run)
 
     def _stripped(self, text: str) -> str:
         if not text or not self._strips:
             return text
         self._strips = False
         return text.removeprefix(" ")
+
+
+def _text_of_run(run: bytes) -> str:
+    """Return the text of SentencePiece's bytes in a row."""
+    try:
+        return run.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(run)
 
 
 def _cut_out(special: list[str], text: str) -> list[str]:
@@ -768,7 +782,7 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
                 "content": token,
                 **flags,
                 "normalized": token in options.late_tokens,
-                "special": True,
+                "special": token not in options.kept_tokens,
             }
             for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
         ],
@@ -803,6 +817,7 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
         _require(name, model.get(name) or None, None)
     special: dict[str, int] = {}
     late: list[str] = []
+    kept: list[str] = []
     for token in document.get("added_tokens") or []:
         flags = ["single_word", "lstrip", "rstrip"]
         for flag in [*flags, *(["normalized"] if options.get("nfc") else [])]:
@@ -812,6 +827,8 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
         special[token["content"]] = token["id"]
         if not by_bytes and token.get("normalized", False):
             late.append(token["content"])
+        if not token.get("special", True):
+            kept.append(token["content"])
     names: dict[str, int] = dict(model["vocab"])
     for token, i in special.items():
         _require(f"id of {token!r} in the vocabulary", names.pop(token, i), i)
@@ -835,6 +852,7 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
             drops_bytes=drops,
             start_tokens=_start_from_json(document.get("post_processor"), special),
             late_tokens=tuple(late),
+            kept_tokens=tuple(kept),
         ),
     )
 

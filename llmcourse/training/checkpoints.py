@@ -156,7 +156,16 @@ class Run:
     ) -> dict[str, Any]:
         """Return all that must be the same to go on, the weights' shapes too."""
         shapes = {name: f"{w.dtype} {tuple(w.shape)}" for name, w in _weights(parts)}
-        return {**recipe, "tokenizer": self.tokenizer, "weights": shapes}
+        modules = [part for part in parts.values() if isinstance(part, nn.Module)]
+        inside = [pair for module in modules for pair in module.named_modules()]
+        named = [pair for module in modules for pair in module.named_parameters()]
+        return {
+            **recipe,
+            "tokenizer": self.tokenizer,
+            "weights": shapes,
+            "alphas": {name: m.alpha for name, m in inside if hasattr(m, "alpha")},
+            "frozen": [name for name, weight in named if not weight.requires_grad],
+        }
 
 
 def _weights(parts: Mapping[str, Stateful]) -> list[tuple[str, Tensor]]:
@@ -424,6 +433,8 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
             if not parallel.is_sharded([value]):
                 # A copy: tensors that share memory cannot be written.
                 value = value.to("cpu", copy=True).contiguous()
+            if name in tensors:
+                raise ValueError(f"two tensors of a state are both named {name!r}")
             tensors[name] = value
             return {"$tensor": name}
         case dict():

@@ -231,7 +231,8 @@ def packed_data(folder: str | Path) -> TrainingData:
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     train, valid = (load_tokens(folder / name, tokenizer) for name in _PACKED[:2])
     text = tokenizer.decode(valid[:_HELD_OUT_TOKENS].tolist())
-    *texts, _ = text.split(END_OF_TEXT)
+    first, *others = text.split(END_OF_TEXT)
+    texts = [first, *others[:-1]]  # the last is cut, unless it is the first
     return TrainingData(
         tokenizer=tokenizer,
         train=train,

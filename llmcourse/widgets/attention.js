@@ -94,7 +94,7 @@ function render({ model, el }) {
     const seen = strongest(weights, STRONGEST).flatMap((key) => [
       " ", piece(tokens[key], null), ` ${key === here ? "(itself) " : ""}${share(weights[key])},`,
     ]);
-    seen.push(String(seen.pop()).replace(/,$/, "."));
+    seen.push(String(seen.pop() ?? " all alike, and at none much.").replace(/,$/, "."));
     readout.replaceChildren(piece(tokens[here], null), " looks at", ...seen);
     cells.forEach((list, l) => list.forEach((cell, h) =>
       cell.classList.toggle("here", l === at(layer) && h === at(head))));

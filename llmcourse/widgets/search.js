@@ -100,7 +100,9 @@ export function chunksOf(text, sizes, kind, size, overlap) {
 }
 
 // What BM25 gives each document for each word of a query: [{ word, having, rarity, scores }].
-export function bm25(query, documents) {
+export function bm25(asked, documents) {
+  const query = [...new Set(asked)];
+  const times = (word) => asked.filter((other) => other === word).length;
   const mean = Math.max(1, documents.reduce((sum, document) => sum + document.length, 0) / documents.length);
   const counts = documents.map((document) => {
     const count = new Map();
@@ -112,7 +114,7 @@ export function bm25(query, documents) {
     const rarity = Math.log1p((documents.length - having + 0.5) / (having + 0.5));
     const scores = counts.map((count, i) => {
       const n = count.get(word) ?? 0;
-      return (rarity * n) / (n + K1 * (1 - B + (B * documents[i].length) / mean));
+      return (times(word) * rarity * n) / (n + K1 * (1 - B + (B * documents[i].length) / mean));
     });
     return { word, having, rarity, scores };
   });
@@ -176,7 +178,7 @@ function render({ model, el }) {
 
   function search() {
     const fault = faultOf(query.area.value, 500);
-    const wanted = fault ? [] : [...new Set(words(query.area.value))];
+    const wanted = fault ? [] : words(query.area.value);
     query.tell(fault ?? (wanted.length ? null : "There is no word to search for."));
     const asked = bm25(wanted, found.map((passage) => passage.words));
     const ranking = best(asked, found.length);

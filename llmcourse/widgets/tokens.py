@@ -20,6 +20,7 @@ from llmcourse.text.bpe import (
     to_utf8,
 )
 from llmcourse.text.tokenizers import (
+    BPEOptions,
     BPETokenizer,
     ByteTokenizer,
     CharacterTokenizer,
@@ -137,8 +138,8 @@ class MergeExplorer(Explorer):
             words = [[spell(word), times] for word, times in counts.items()]
             steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
             learning = True
-        elif not tokenizer.options.are_byte_level:
-            raise ValueError("tokenizer must be byte-level, got SentencePiece's BPE")
+        elif _merges_otherwise(tokenizer.options):
+            raise ValueError("tokenizer must merge bytes, all of them and always")
         else:
             words_of = tokenizer.pretokens
             pretokens = [to_utf8(word) for text in chosen for word in words_of(text)]
@@ -174,6 +175,10 @@ class GuessExplorer(Explorer):
         (text,) = checked_texts([text])
         self._summary = repr(text)
         super().__init__(text=text)
+
+
+def _merges_otherwise(options: BPEOptions) -> bool:
+    return not options.are_byte_level or options.ignore_merges or options.drops_bytes
 
 
 def tokenizer_state(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from policy_cases import seeded
 
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import TokenizedPair
@@ -127,6 +128,18 @@ def test_a_folder_says_what_of_a_text_is_read(tokenizer, tmp_path):
     path.write_text(text.replace('"mean"', '"first"'), encoding="utf-8")
     with pytest.raises(ValueError, match="'mean and max', got 'first'"):
         load_reward_model(tmp_path)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("has", [{"qk_norm": True}, {"qkv_bias": True}])
+def test_a_model_in_the_form_of_qwen_comes_back(tokenizer, tmp_path, has, pooling):
+    sizes = replace(make_model().config, **has)
+    model = RewardModel(Transformer(sizes, seeded(0)), seeded(0), pooling)
+    save_reward_model(model, tokenizer, tmp_path)
+    again, _ = load_reward_model(tmp_path)
+    assert torch.equal(rewards_of(again, TEXTS), rewards_of(model, TEXTS))
+    said = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert f'"Qwen{3 if "qk_norm" in has else 2}ForSequenceClassification"' in said
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -19,17 +19,24 @@ from pathlib import Path
 from llmcourse.text.tales import generate
 
 STEPS = 200
+MOST_GB = 1.5  # of memory
 
 
 def run(*arguments: str) -> str:
-    """Run a command of the package; return how long it took and its peak memory."""
+    """Run a command of the package; return how long it took and its peak memory.
+
+    Raises:
+        SystemExit: If it fails, or takes more memory than it may.
+    """
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "llmcourse", *arguments])
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{arguments[0]} failed")
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return f"{time.monotonic() - start:,.0f} s, at most {peak / 1e9:.2f} GB"
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    if peak > MOST_GB:
+        raise SystemExit(f"{arguments[0]} took {peak:.2f} GB, more than {MOST_GB}")
+    return f"{time.monotonic() - start:,.0f} s, at most {peak:.2f} GB"
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ that can be compared, the run ends with an error if they differ.
 
 A peer that is not installed is named and left out; `book/performance.md` says what
 brings all. `--quick` measures once, to see that all works. `--write` puts the table
-into that page. `--profile` says, in place of the table, where generation at
-`base-llm`'s size spends its time, beside `transformers`. A service's time is that of
-its own process.
+into that page, or with `--only` the rows of that work. `--profile` says, in place of
+the table, where generation at `base-llm`'s size spends its time, beside `transformers`.
+A service's time is that of its own process.
 """
 
 import os
@@ -340,9 +340,10 @@ def batched_generation() -> Iterator[Pair]:
 
 def gpt2_generation(n_prompts: int = 1) -> Iterator[Pair]:
     """Yield the same for models of GPT-2's shape."""
-    for shape in SHAPES:
+    for shape in (*SHAPES, base_shape()):
         config = replace(shape, family="gpt2", d_ff=4 * shape.d_model)
-        yield writing(config, named(config), *both(config), n_prompts)
+        what = named(config) if shape in SHAPES else "shape of base-llm"
+        yield writing(config, what, *both(config), n_prompts)
 
 
 def writing(
@@ -405,7 +406,7 @@ def prefill() -> Iterator[Pair]:
 
 
 def layer_norms() -> Iterator[Pair]:
-    """Yield layer norm of 2048 vectors, forward and backward."""
+    """Yield layer norm of 2048 vectors, forward and backward; then a step with each."""
     for width in (96, 256, 768):
         norm = LayerNorm(width)
         x = torch.randn(2048, width, requires_grad=True)
@@ -421,6 +422,16 @@ def layer_norms() -> Iterator[Pair]:
             lambda norm=norm, x=x: norm(x).sum().backward(),
             lambda other=other: other().sum().backward(),
         )
+    shape = SHAPES[-1]
+    config = replace(shape, family="gpt2", d_ff=4 * shape.d_model)
+    ours, theirs = (Transformer(config, torch.Generator()) for _ in range(2))
+    for part in theirs.modules():
+        for name, norm in [*part.named_children()]:
+            if isinstance(norm, LayerNorm):
+                setattr(part, name, torch.nn.LayerNorm(shape.d_model))
+    yield steps_of("torch, in GPT-2's shape", ours, theirs, theirs)._replace(
+        what=f"a step, {named(config)}"
+    )
 
 
 def fine_tuning() -> Iterator[Pair]:
@@ -735,12 +746,26 @@ HEAD = (
 BEGIN, END = "% measured\n", "% end of measured\n"
 
 
-def write_page(text: str) -> None:
-    """Put a text between the page's two marks."""
+def write_page(rows: list[str], about: str, *, whole: bool) -> None:
+    """Put the rows into the page's table: all of it, or the rows of the same work."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    old, _, after = rest.partition(END)
+    if not whole:
+        measured = {work_of(row) for row in rows}
+        kept = [
+            row for row in old.splitlines() if work_of(row) in WORK.keys() - measured
+        ]
+        rows = sorted(kept + rows, key=lambda row: [*WORK].index(work_of(row)))
+        again = f"Again on {time.strftime('%Y-%m-%d')}: {', '.join(sorted(measured))}."
+        about = "\n".join([old.rpartition("|\n")[2].strip(), again])
+    text = "\n".join([HEAD, *rows, "", about])
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def work_of(row: str) -> str:
+    """Return what a row of the table measures; of any other line, nothing known."""
+    return row.removeprefix("| ").split(" | ")[0]
 
 
 def main() -> None:
@@ -778,7 +803,7 @@ def main() -> None:
         about += "\nEach was measured once only."
     print(about)
     if options.write:
-        write_page("\n".join([HEAD, *rows, "", about]))
+        write_page(rows, about, whole=not options.only)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,15 @@ def test_wrong_divergences_fail(wrong, lesson):
         checks.best_of_n_kl(wrong)
 
 
+def share_of_sets(texts, n):
+    runs = [
+        run
+        for words in map(str.split, texts)
+        for run in {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+    ]
+    return len(set(runs)) / len(runs) if runs else 0
+
+
 def share_with_tails(texts, n):
     runs = [tuple(t.split()[i : i + n]) for t in texts for i in range(len(t.split()))]
     return len(set(runs)) / len(runs)
@@ -67,6 +76,10 @@ def share_with_tails(texts, n):
             "counts once",
         ),
         (lambda groups, n: right_within(groups, n - 1), "7/12"),
+        (
+            lambda groups, n: sum(share_of_sets(g, n) for g in groups) / len(groups),
+            "2 of 4 runs of two words",
+        ),
         (lambda groups, n: 7 / 12, "has no run of three"),
         (
             lambda groups, n: sum(share_with_tails(g, n) for g in groups) / len(groups),

@@ -364,3 +364,13 @@ def test_a_tokenizer_without_an_end_is_refused(model):
     bare = BPETokenizer.train(["bytes alone"], 257, ["<pad>"])
     with pytest.raises(ValueError, match="special token"):
         stream_text(model, bare)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_weights_that_are_no_numbers_write_nothing(temperature):
+    model = Transformer(MODEL_CONFIG, torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(model.norm.weight, math.nan)
+    with pytest.raises(FloatingPointError, match="needs logits, got NaN"):
+        generate(
+            model, torch.tensor([1, 2]), 1, sampling=Sampling(temperature=temperature)
+        )

@@ -251,6 +251,8 @@ def test_a_window_as_long_as_the_context_is_none():
         assert config_from_json(said)["context_length"] == 7
     said = {"sliding_window": 4, "layer_types": ["full_attention"] * 2}
     assert config_from_json(OTHERS_JSON["qwen2"] | said)["qkv_bias"]
+    for said in ({"sliding_window": 7}, {"attention_chunk_size": 9}):
+        assert config_from_json(LLAMA_JSON | said)["context_length"] == 7
 
 
 # Reference
@@ -326,6 +328,9 @@ def test_refuses_a_field_that_no_folder_knows(config):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1, got 0.5"),
         ({"head_dim": 8.0}, "head_dim must be a positive whole number, got 8.0"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types must"),
+        ({"sliding_window": 4}, "sliding_window must be null or as .* of 7, got 4"),
+        ({"attention_chunk_size": 4}, "attention_chunk_size must be null or .* got 4"),
+        ({"per_layer_config": {"0": {}}}, "per_layer_config cannot be followed"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be in 1 … 16777216"),
         ({"max_position_embeddings": 2**22}, "context_length must be in 1 … 2097152"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be True or False"),
@@ -348,6 +353,11 @@ def test_refuses_a_llama_that_ours_is_not(changes, message):
     [
         ("mistral", {}, "sliding_window .* got 4096"),
         ("mistral", {"sliding_window": 6}, "sliding_window must be null or .*got 6"),
+        (
+            "mistral",
+            {"sliding_window": None, "attention_chunk_size": 4},
+            "attention_chunk_size must be null or .*got 4",
+        ),
         ("qwen2", {"use_sliding_window": True}, "use_sliding_window must be False"),
         ("qwen3", {"attention_bias": True}, "attention_bias must be False, got True"),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window must be False"),
@@ -375,6 +385,8 @@ def test_no_folder_has_biases_and_norms_of_queries():
         ({"scale_attn_weights": False}, "scale_attn_weights must be True, got False"),
         ({"scale_attn_by_inverse_layer_idx": True}, "inverse_layer_idx must be False"),
         ({"add_cross_attention": True}, "add_cross_attention must be False"),
+        ({"sliding_window": 4}, "sliding_window must be null or as .* of 7, got 4"),
+        ({"attention_chunk_size": 4}, "attention_chunk_size must be null or .* got 4"),
         ({"n_embd": None}, "sizes are missing: n_embd"),
         ({"n_embd": "wide"}, "n_embd must be a positive whole number, got 'wide'"),
         ({"layer_norm_epsilon": 0}, "layer_norm_epsilon must be in 1e-20 … 1"),

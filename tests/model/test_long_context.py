@@ -545,3 +545,12 @@ def test_a_later_key_changes_nothing_before_it():
     after = linear_attention(query, key, value)
     torch.testing.assert_close(found[:, :, :64], after[:, :, :64], rtol=0, atol=0)
     torch.testing.assert_close(found[:, :, :100], after[:, :, :100])
+
+
+def test_a_long_sum_in_bfloat16_goes_on_growing():
+    """The mean of 0, 1/600 … is 1/2; in 8 bits the sum would stand still at 256."""
+    state, one = LinearState(), torch.ones(1, 1, 1, dtype=torch.bfloat16)
+    for i in range(601):
+        found = state.read(one, one, one * (i / 600))
+    assert found.dtype == torch.bfloat16
+    assert float(found) == pytest.approx(0.5, abs=0.01)

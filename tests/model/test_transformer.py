@@ -17,12 +17,14 @@ from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.transformer import (
     GPT2_SMALL,
     SMOLLM2_135M,
+    TINY,
     GELUNetwork,
     LayerNorm,
     RMSNorm,
     SwiGLU,
     Transformer,
     TransformerConfig,
+    hidden_states,
     mimetic_initialisation,
 )
 
@@ -719,3 +721,13 @@ def test_norms_of_float16_do_not_overflow(norm):
     found = norm(4).half()(x.half())
     assert found.dtype == torch.float16
     torch.testing.assert_close(found.float(), norm(4)(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_compiled_model_shows_its_stream_too():
+    model = Transformer(TINY, torch.Generator().manual_seed(0)).eval()
+    ids = torch.tensor([[5, 0, 3]])
+    with torch.no_grad():
+        expected = hidden_states(model, ids)
+        model.compile(backend="eager")
+        model(ids)
+        assert torch.equal(hidden_states(model, ids), expected)

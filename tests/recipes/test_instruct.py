@@ -160,6 +160,8 @@ def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     training = own.finetuning
     assert training.steps == steps
     assert training.eval_interval == steps // 5, "and looked at on the way"
+    looked = configured("instruct-llm", steps=200, eval_interval=100)
+    assert looked.finetuning.eval_interval == 100
     many = configured("instruct-llm", sources=(str(path),) * 100)
     assert many.finetuning.steps == 237
     many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=16)

@@ -77,3 +77,17 @@ def test_what_goes_on_keeps_its_space_and_bytes_wait_for_the_next_piece():
     pieces = TextPieces(tokenizer, ["é s"])
     assert "".join(map(pieces.push, ids)) == "bees "
     assert pieces.stopped
+
+
+def test_a_text_begins_where_the_bytes_before_it_end():
+    """A run of bytes is held back until it is whole: a new line, in Llama 2's."""
+    tokenizer = sentencepiece(["a b c"])
+    pieces = TextPieces(tokenizer, goes_on=True)
+    ids = tokenizer.encode("a\n\nb")
+    assert [tokenizer.pieces[i] for i in ids] == [b" a", b"\n", b"\n", b"b"]
+    begins = []
+    for id_ in ids:
+        begins.append(pieces.offset(id_))
+        pieces.push(id_)
+    assert begins == [0, 2, 2, 4]
+    assert pieces.offset(None) == 5

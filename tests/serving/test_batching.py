@@ -1,5 +1,6 @@
 """Continuous batching: nobody is lost, and nobody notices the others."""
 
+import math
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ from llmcourse.serving.batching import (
     Request,
     read_next,
     read_prompt,
+    token_logprobs,
 )
 
 CONFIG = TransformerConfig(
@@ -511,3 +513,10 @@ def test_an_engine_that_does_not_run_takes_nothing():
         engine.submit(request())
     with engine, pytest.raises(ValueError, match="n_prompt must be at least 1"):
         engine.submit(Request(ids=[], max_new_tokens=3))
+
+
+def test_logprobs_of_a_model_in_bfloat16_are_those_of_a_text():
+    """In 8 bits of mantissa a probability of nearly one would be one."""
+    logits = torch.tensor([[9.0, 0, 0]], dtype=torch.bfloat16)
+    [(_, logprob, _)] = token_logprobs(logits, [0], n_top=1)
+    assert logprob == pytest.approx(-math.log(1 + 2 * math.exp(-9)), rel=1e-3)

@@ -20,6 +20,9 @@ def test_worked_example_of_percentiles():
 def test_of_a_hundred_values_each_is_its_own_percentile(p):
     """As 7 / 100 * 100 is more than 7 in floating point, order counts."""
     assert percentile([float(n) for n in range(100, 0, -1)], p) == p
+    assert percentile([float(n) for n in range(1, 1001)], p + 0.1 * (p < 100)) == (
+        10 * p + (p < 100)
+    )
 
 
 def test_throughput_is_tokens_by_time():

@@ -105,6 +105,11 @@ def test_a_step_that_leaves_nothing_is_named_with_its_reasons():
     assert "2 × number of words" in str(caught.value)
 
 
+def test_pieces_of_no_character_are_refused():
+    with pytest.raises(ValueError, match="most must be at least 1, got 0"):
+        cut_long([Document("ab")], most=0)
+
+
 @pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", "。", " ", ""])
 def test_a_long_document_is_cut_where_it_pauses(mark):
     text = mark.join(f"{n:05}" for n in range(500))

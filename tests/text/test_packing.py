@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenization_cases import sentencepiece
 
 from llmcourse.files import new_file
 from llmcourse.text import packing
@@ -139,6 +140,19 @@ def test_tokenizers_that_differ_have_other_fingerprints():
     assert tokenizer_fingerprint(one) == tokenizer_fingerprint(same)
     others = [tokenizer_fingerprint(other) for other in (one, smaller, renamed)]
     assert len(set(others)) == 3
+
+
+def test_a_space_that_no_text_shows_is_in_the_fingerprint():
+    """SentencePiece's "a" and "▁a" are both "a" as a text of their own."""
+    one = sentencepiece(["a an at", "an ant"])
+    plain, spaced = one.vocab[b"a"], one.vocab["▁a".encode()]
+    vocab = one.vocab | {b"a": spaced, "▁a".encode(): plain}
+    parts = one.merges, one.special_tokens, one.pattern, one.options
+    other = BPETokenizer(vocab, *parts)
+    assert tokenizer_fingerprint(one) != tokenizer_fingerprint(other)
+    assert tokenizer_fingerprint(one) == tokenizer_fingerprint(
+        BPETokenizer(one.vocab, *parts)
+    )
 
 
 @pytest.mark.parametrize("room", [40, 121])

@@ -426,3 +426,21 @@ def test_a_sentencepiece_without_a_byte_or_with_another_pattern_is_refused(tmp_p
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match="<0x00> to <0xFF> must be 256, got 255"):
         BPETokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_tokens_that_are_added_but_not_special_stay_in_a_text(tmp_path):
+    """As `<think>` of Qwen3 and DeepSeek-R1."""
+    path = tmp_path / "tokenizer.json"
+    BPETokenizer.train(["low lower"], 262, ["<|endoftext|>", "<think>"]).save(path)
+    document = json.loads(path.read_text())
+    for token in document["added_tokens"]:
+        token["special"] = token["content"] != "<think>"
+    path.write_text(json.dumps(document))
+    ours, theirs = BPETokenizer.load(path), Tokenizer.from_file(str(path))
+    ids = theirs.encode("<think>low<|endoftext|>").ids
+    for skips in (True, False):
+        text = theirs.decode(ids, skip_special_tokens=skips)
+        assert ours.decode(ids, skips) == text
+        assert "".join(ours.decode_iterable(ids, skips)) == text
+    ours.save(path)
+    assert json.loads(path.read_text())["added_tokens"] == document["added_tokens"]

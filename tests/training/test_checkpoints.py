@@ -23,7 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from llmcourse import files
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.finetuning.lora import add_lora
+from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 from llmcourse.training import pretraining
 from llmcourse.training.checkpoints import (
     Run,
@@ -271,6 +272,28 @@ def test_worked_example_of_names_in_the_file(tmp_path):
 def test_a_state_is_read_as_it_was_written(tmp_path):
     write_state(tmp_path / "a", STATE)
     assert same(read_state(tmp_path / "a"), STATE)
+
+
+def test_tensors_of_one_name_are_refused(tmp_path):
+    state = {"x": {1: torch.ones(1), "1": torch.zeros(1)}}
+    with pytest.raises(ValueError, match="two tensors .* are both named 'x/1'"):
+        write_state(tmp_path / "state.safetensors", state)
+
+
+def test_another_alpha_or_frozen_weight_is_another_run(tmp_path):
+    def model(alpha=4):
+        found = Transformer(TINY, torch.Generator().manual_seed(0))
+        add_lora(found, rank=2, alpha=alpha, generator=torch.Generator().manual_seed(0))
+        return found
+
+    Run(folder=tmp_path).save_if_due(0, {}, {"model": model()}, last=True)
+    assert Run(folder=tmp_path).resume({}, {"model": model()})
+    with pytest.raises(ValueError, match="another run: .*alphas"):
+        Run(folder=tmp_path).resume({}, {"model": model(alpha=8)})
+    free = model()
+    free.norm.weight.requires_grad_(True)
+    with pytest.raises(ValueError, match="another run: .*frozen"):
+        Run(folder=tmp_path).resume({}, {"model": free})
 
 
 def test_what_is_read_is_not_tied_to_the_file(tmp_path):

@@ -13,6 +13,7 @@ from llmcourse.text.corpus import split
 from llmcourse.text.documents import Document, tales
 from llmcourse.text.packing import load_tokens, pack
 from llmcourse.text.tales import generate
+from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import pipeline
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import PretrainingConfig, Update
@@ -20,6 +21,7 @@ from llmcourse.training.pipeline import (
     _has_line,
     curriculum,
     fit_recipe,
+    packed_data,
     prepare,
     prepare_text,
     run_recipe,
@@ -360,3 +362,16 @@ def test_a_text_is_cut_near_its_end_whatever_white_space_it_has():
     text = "題目\n" + "字" * 2000
     splits = pipeline.split_or_cut([Document(text)])
     assert len(splits["train"][0].text) == len(text) * 19 // 20
+
+
+def test_a_single_long_document_is_measured_on_as_far_as_it_is_read(tmp_path):
+    tokenizer = BPETokenizer.train(["the fox"], 260, ["<|endoftext|>"])
+    tokenizer.save(tmp_path / "tokenizer.json")
+    long, short = Document("xyzq " * 70_000), Document("the fox")
+    pack([short], tokenizer, tmp_path / "train.bin")
+    pack([long, short], tokenizer, tmp_path / "validation.bin")
+    (only,) = packed_data(tmp_path).held_out
+    assert long.text.startswith(only.text)
+    assert len(only.text) > 100_000
+    pack([short, short, long], tokenizer, tmp_path / "validation.bin")
+    assert [each.text for each in packed_data(tmp_path).held_out] == ["the fox"] * 2

@@ -98,6 +98,17 @@ def test_scores_by_hand(javascript):
     assert terms[2]["scores"] == [0, 0, 0]
 
 
+def test_a_word_that_is_asked_twice_counts_twice(javascript):
+    documents = [words(text) for text in ("a red boat", "a blue boat", "a red hat")]
+    query = words("hat red hat")
+    terms = javascript(SearchExplorer, f"m.bm25({query!r}, x)", documents)
+    assert [term["word"] for term in terms] == ["hat", "red"]
+    sums = [
+        sum(scores) for scores in zip(*(term["scores"] for term in terms), strict=True)
+    ]
+    assert sums == pytest.approx(BM25(documents).scores(query).tolist())
+
+
 def test_the_state_is_plain_and_small(tokenizer):
     explorer = SearchExplorer(BOOK.text, ["Who?", "Where?"], tokenizer)
     state = {name: explorer.get_state()[name] for name in explorer.keys}
