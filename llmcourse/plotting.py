@@ -56,7 +56,7 @@ def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
     Where ends are near each other, labels move up and down as little as is needed.
 
     Args:
-        ax: Where lines with labels and points are. Its limits and scales stay.
+        ax: Where lines with labels are; one without points gets none.
         fontsize: In points.
 
     Returns:
@@ -68,7 +68,10 @@ def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
     for line in ax.get_lines():
         if not str(line.get_label()).startswith("_"):
             drawn = np.asarray(line.get_xydata())
-            x, y = drawn[np.isfinite(drawn).all(axis=1)][-1].tolist()
+            drawn = drawn[np.isfinite(drawn).all(axis=1)]
+            if not len(drawn):
+                continue
+            x, y = drawn[-1].tolist()
             height = line.get_transform().transform((x, y))[1] * points
             ends.append((height, (x, y), line))
     ends.sort(key=lambda end: end[0])

@@ -125,3 +125,6 @@ def test_a_loss_below_the_floor_has_its_label_in_the_figure():
     assert width < 2 * figure.get_figwidth()
     assert height < 2 * figure.get_figheight()
     plt.close()
+    plotting.plot_training({"training": ([0, 10], [1.4, 1.3])}, {"floor": 1.5})
+    assert [t.get_text() for t in plt.gcf().axes[1].texts] == []
+    plt.close()

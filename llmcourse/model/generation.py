@@ -236,14 +236,21 @@ def draw(
     >>> draw(logits, GREEDY, generator=None).tolist()
     [[1], [0]]
     """
-    if logits.isnan().any():
-        raise FloatingPointError("the next token needs logits, got NaN")
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1, keepdim=True)
+        best = logits.argmax(dim=-1, keepdim=True)  # of a NaN, if there is one
+        _check_numbers(not logits.gather(-1, best).isnan().any())
+        return best
     # Drawn on the processor, so that a seed gives the same text on every device.
     probs = next_token_distribution(logits, sampling).cpu()
     uniform = torch.rand(len(probs), generator=generator)
-    return inverse_cdf(probs, uniform)[:, None].to(logits.device)
+    found = inverse_cdf(probs, uniform)[:, None]
+    _check_numbers(bool((found < probs.shape[-1]).all()))  # of NaN all sums are NaN
+    return found.to(logits.device)
+
+
+def _check_numbers(are_numbers: bool) -> None:
+    if not are_numbers:
+        raise FloatingPointError("the next token needs logits, got NaN")
 
 
 def stream_text(

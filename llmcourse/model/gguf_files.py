@@ -316,6 +316,7 @@ class GGUFFile(Mapping[str, Tensor]):
         options = BPEOptions(
             drops_bytes=lacks_bytes(vocab),
             n_ids=n_ids,
+            kept_tokens=tuple(name for name, i in special.items() if kinds[i] == _OWN),
             start_tokens=(first,) if first and begins else (),
             end_tokens=tuple(dict.fromkeys(filter(None, ends))),
             chat_template=template if isinstance(template, str) else None,
@@ -493,7 +494,7 @@ def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
     for piece, i in tokenizer.vocab.items():
         tokens[i], kinds[i] = spell(piece), _NORMAL
     for name, i in tokenizer.special_tokens.items():
-        tokens[i], kinds[i] = name, _CONTROL
+        tokens[i], kinds[i] = name, _OWN if name in options.kept_tokens else _CONTROL
     start, ends = text_borders(tokenizer)
     ends = tokenizer.ids_of(options.end_tokens) or ends
     said: dict[str, Any] = {

@@ -251,7 +251,9 @@ def _check_full_attention(
         if not (isinstance(window, int) and window >= context_length):
             raise ValueError(
                 f"{name} must be null or as long as the context of {context_length}, "
-                f"got {window!r}: write the window there to read no further than it"
+                f"got {window!r}: write the window as the context's length, "
+                f"{_SIZES[_MODEL_TYPES[kind].family]['context_length']!r}, to read no "
+                "further than it"
             )
     if "per_layer_config" in said:
         raise ValueError("per_layer_config cannot be followed: layers must be alike")

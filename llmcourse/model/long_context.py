@@ -163,9 +163,10 @@ class LinearState:
             query[:, :, None], key[:, :, None], value[:, :, None]
         )
         # A sum of thousands does not grow any more in a type of few digits.
-        added = (found.transpose(-2, -1) @ handed).float()
+        wide = torch.promote_types(value.dtype, torch.float32)
+        added = (found.transpose(-2, -1) @ handed).to(wide)
         self.table = added if self.table is None else self.table + added
-        mixture = (asked.float() @ self.table)[:, :, 0]
+        mixture = (asked.to(wide) @ self.table)[:, :, 0]
         return (mixture[..., :-1] / mixture[..., -1:]).to(value.dtype)
 
 

@@ -275,7 +275,7 @@ class Answer:
         )
         seed = secrets.randbits(62) if options.seed is None else options.seed
         self.choices: list[Choice] = []
-        special = set(service.tokenizer.special_tokens.values())
+        special = service.tokenizer.skipped_ids()
         wanted = [ids for ids in prompts for _ in range(options.n or 1)]
         for index, ids in enumerate(wanted):
             n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens

@@ -641,7 +641,7 @@ class BPETokenizer:
 
     def skipped_ids(self) -> set[int]:
         """Return the ids of special tokens that can be left out of a text."""
-        kept = self.options.kept_tokens
+        kept = {*self.options.kept_tokens} - {*self.options.end_tokens}
         return {i for name, i in self.special_tokens.items() if name not in kept}
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:

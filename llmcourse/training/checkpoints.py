@@ -101,7 +101,7 @@ class Run:
             return False
         saved = load_checkpoint(self.folder, _sharded_weights(parts))
         refusal = f"{str(self.folder)!r} holds checkpoints of another run"
-        check_config_matches(refusal, saved["recipe"], self._recipe(recipe, parts))
+        check_config_matches(refusal, saved["recipe"], self.whole_recipe(recipe, parts))
         for name, part in parts.items():
             try:
                 part.load_state_dict(saved["parts"][name])
@@ -148,10 +148,10 @@ class Run:
                     "others"
                 )
         states = {name: part.state_dict() for name, part in parts.items()}
-        state = {"recipe": self._recipe(recipe, parts), "parts": states}
+        state = {"recipe": self.whole_recipe(recipe, parts), "parts": states}
         save_checkpoint(self.folder, step, state)
 
-    def _recipe(
+    def whole_recipe(
         self, recipe: Mapping[str, Any], parts: Mapping[str, Stateful]
     ) -> dict[str, Any]:
         """Return all that must be the same to go on, the weights' shapes too."""
@@ -159,12 +159,13 @@ class Run:
         modules = [part for part in parts.values() if isinstance(part, nn.Module)]
         inside = [pair for module in modules for pair in module.named_modules()]
         named = [pair for module in modules for pair in module.named_parameters()]
+        alphas = {name: getattr(module, "alpha", None) for name, module in inside}
         return {
             **recipe,
             "tokenizer": self.tokenizer,
             "weights": shapes,
-            "alphas": {name: m.alpha for name, m in inside if hasattr(m, "alpha")},
-            "frozen": [name for name, weight in named if not weight.requires_grad],
+            "alphas": {n: a for n, a in alphas.items() if isinstance(a, int | float)},
+            "frozen": {n: True for n, weight in named if not weight.requires_grad},
         }
 
 

@@ -74,7 +74,7 @@ def train(
     parts |= {"batches": batches, "history": history}
     recipe = {"config": asdict(config), **recipe}
     resumed = run.resume(recipe, parts)
-    parallel.check_alike("recipe", str(recipe))
+    parallel.check_alike("recipe", str(run.whole_recipe(recipe, parts)))
     parallel.check_alike("number of steps made", len(history.updates))
     for step in range(len(history.updates), config.steps + 1):
         last = step == config.steps

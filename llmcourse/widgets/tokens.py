@@ -111,7 +111,8 @@ class MergeExplorer(Explorer):
 
     Raises:
         ValueError: If there is no text, if it has over 500 distinct words, if it
-            yields fewer merges than asked, or if the tokenizer is SentencePiece's.
+            yields fewer merges than asked, or if the tokenizer does not merge bytes,
+            all of them and always.
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)

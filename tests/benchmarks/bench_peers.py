@@ -757,7 +757,7 @@ def write_page(rows: list[str], about: str, *, whole: bool) -> None:
             row for row in old.splitlines() if work_of(row) in WORK.keys() - measured
         ]
         rows = sorted(kept + rows, key=lambda row: [*WORK].index(work_of(row)))
-        again = f"Again on {time.strftime('%Y-%m-%d')}: {', '.join(sorted(measured))}."
+        again = f"Measured again, {', '.join(sorted(measured))}: {about}"
         about = "\n".join([old.rpartition("|\n")[2].strip(), again])
     text = "\n".join([HEAD, *rows, "", about])
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}", encoding="utf-8")
@@ -802,7 +802,7 @@ def main() -> None:
     if options.quick:
         about += "\nEach was measured once only."
     print(about)
-    if options.write:
+    if options.write and rows:
         write_page(rows, about, whole=not options.only)
 
 

@@ -88,13 +88,14 @@ def test_fewer_bits_change_little(kind, error, tokenizer, tmp_path):
 
 
 def test_a_tokenizer_comes_back_as_it_was(tmp_path):
-    marks = ["<|begin|>", "<|im_end|>", END_OF_TEXT]
+    marks = ["<|begin|>", "<|im_end|>", "<think>", END_OF_TEXT]
     for pattern in (GPT4_PATTERN, DIGITS_PATTERN):
         plain = BPETokenizer.train(["low lower lowest"], 264, marks, pattern)
         tokenizer = plain.with_options(
             n_ids=272,
             start_tokens=("<|begin|>",),
             end_tokens=("<|im_end|>", END_OF_TEXT),
+            kept_tokens=("<think>",),
             chat_template="{{ messages }}",
         )
         model = make_model(replace(CONFIG, vocab_size=272))

@@ -444,3 +444,5 @@ def test_tokens_that_are_added_but_not_special_stay_in_a_text(tmp_path):
         assert "".join(ours.decode_iterable(ids, skips)) == text
     ours.save(path)
     assert json.loads(path.read_text())["added_tokens"] == document["added_tokens"]
+    ends = ours.with_options(end_tokens=("<think>",))  # the end is no text, ever
+    assert ends.decode(ids, skip_special_tokens=True) == "low"
