@@ -87,9 +87,10 @@ def next_token_distribution(
     if sampling.top_k is not None:
         ordered[..., sampling.top_k :] = 0.0
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
-    if sampling.top_p is not None:
-        before = ordered.cumsum(dim=-1) - ordered  # of all that are more probable
-        ordered = ordered.where(before < sampling.top_p, 0.0)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        before = ordered.double().cumsum(dim=-1) - ordered  # of all more probable ones
+        enough = sampling.top_p * (1 - 1e-12)  # 0.1 + 0.2 reaches 0.3 after rounding
+        ordered = ordered.where(before < enough, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)
 

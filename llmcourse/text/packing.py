@@ -56,7 +56,9 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     state.update(json.dumps(tokenizer.encode(_PROBE)).encode())
     if isinstance(tokenizer, BPETokenizer) and not tokenizer.options.are_byte_level:
         # A text alone loses the space of its first piece.
-        state.update(repr((tokenizer.pieces, tokenizer.options.space_before)).encode())
+        state.update(
+            repr((tokenizer.pieces, tokenizer.options.prepend_scheme)).encode()
+        )
     return state.hexdigest()[:16]
 
 

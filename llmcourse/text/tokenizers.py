@@ -267,16 +267,16 @@ class BPEOptions:
     end_tokens: tuple[str, ...] = ()  # those that end what a model writes
     # SentencePiece: where text gets a ▁. "each": at its beginning and after special
     # tokens; "always": there, but where one is; "first": at its beginning, but so.
-    space_before: Literal["each", "always", "first", "never"] | None = None
+    prepend_scheme: Literal["each", "always", "first", "never"] | None = None
     strips_space: bool = False  # a decoded text loses a space at its beginning
-    late_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
+    normalized_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
     kept_tokens: tuple[str, ...] = ()  # special ones that are never skipped: <think>
     chat_template: str | None = None  # a conversation as text, in Jinja
 
     @property
     def are_byte_level(self) -> bool:
         """Whether pieces are made of bytes, not of SentencePiece's characters."""
-        return self.space_before is None
+        return self.prepend_scheme is None
 
     @property
     def are_plain(self) -> bool:
@@ -291,7 +291,7 @@ class BPETokenizer:
     Text is cut into pre-tokens by a pattern, each pre-token into its UTF-8 bytes, and
     the bytes are merged by the learned merges, the earliest-learned first.
 
-    With `BPEOptions.space_before` it is SentencePiece's: spaces are written ▁, and
+    With `BPEOptions.prepend_scheme` it is SentencePiece's: spaces are written ▁, and
     characters are merged; one that is no piece becomes its bytes. Then a ▁ of the text
     comes back as a space, and a space at its beginning may be lost.
 
@@ -414,7 +414,7 @@ class BPETokenizer:
                 something that is no special token.
         """
         special = self._allowed(allowed_special)
-        is_late = self.options.late_tokens.__contains__
+        is_late = self.options.normalized_tokens.__contains__
         late = {self._normalized(name): name for name in filter(is_late, special)}
         special = [name for name in special if not is_late(name)]
         ids: list[int] = []
@@ -487,7 +487,7 @@ class BPETokenizer:
         """Return a text between special tokens in which the late ones are found."""
         if self.options.nfc:
             return unicodedata.normalize("NFC", text)
-        is_each = self.options.space_before == "each" and text
+        is_each = self.options.prepend_scheme == "each" and text
         return (SPACE + text).replace(" ", SPACE) if is_each else text
 
     def _cut(self, text: str, *, is_first: bool) -> list[str]:
@@ -496,7 +496,7 @@ class BPETokenizer:
             text = text.replace(" ", SPACE)
             wanted = ("always", "first") if is_first else ("always",)
             is_lacking = text and not text.startswith(SPACE)
-            if is_lacking and self.options.space_before in wanted:
+            if is_lacking and self.options.prepend_scheme in wanted:
                 text = SPACE + text
         pieces = [text]
         for split in self._splits:
@@ -781,7 +781,7 @@ def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
                 "id": i,
                 "content": token,
                 **flags,
-                "normalized": token in options.late_tokens,
+                "normalized": token in options.normalized_tokens,
                 "special": token not in options.kept_tokens,
             }
             for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
@@ -851,7 +851,7 @@ def _from_json(document: dict[str, Any]) -> BPETokenizer:
             ignore_merges=ignores,
             drops_bytes=drops,
             start_tokens=_start_from_json(document.get("post_processor"), special),
-            late_tokens=tuple(late),
+            normalized_tokens=tuple(late),
             kept_tokens=tuple(kept),
         ),
     )
@@ -984,7 +984,7 @@ _STRIP: Final = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 def _around_characters(tokenizer: BPETokenizer) -> tuple[_Json, _Json, _Json]:
     """Return normalizer, pre-tokenizer and decoder of SentencePiece's BPE."""
-    scheme, strip = tokenizer.options.space_before, tokenizer.options.strips_space
+    scheme, strip = tokenizer.options.prepend_scheme, tokenizer.options.strips_space
     decoder = {"type": "Sequence", "decoders": [*_DECODERS, *[_STRIP] * strip]}
     if scheme == "each":
         return {"type": "Sequence", "normalizers": _NORMALIZERS}, None, decoder
@@ -1003,13 +1003,13 @@ def _characters_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]
     cut = document.get("pre_tokenizer")
     _require("normalizers", normalizers, [] if cut else _NORMALIZERS)
     if not cut:
-        return _WHOLE, {"space_before": "each", "strips_space": strips}
+        return _WHOLE, {"prepend_scheme": "each", "strips_space": strips}
     _require("pre_tokenizer", {key: cut.get(key) for key in _METASPACE}, _METASPACE)
     scheme, splits = cut.get("prepend_scheme", "always"), cut.get("split", True)
     check_one_of("prepend_scheme", scheme, ("always", "first", "never"))
     check_one_of("split", splits, (True, False))
     pattern = _WORDS if splits else _WHOLE
-    return pattern, {"space_before": scheme, "strips_space": strips}
+    return pattern, {"prepend_scheme": scheme, "strips_space": strips}
 
 
 def _patterns_to_json(first: Sequence[str], pattern: str) -> dict[str, Any]:

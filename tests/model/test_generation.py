@@ -84,6 +84,15 @@ def test_probabilities_sum_to_one(temperature, top_k, top_p):
     assert torch.equal(probs.argmax(-1), logits.argmax(-1))
 
 
+@pytest.mark.parametrize(("n", "top_p", "kept"), [(10, 0.6, 6), (3, 2 / 3, 2)])
+def test_top_p_that_is_reached_exactly_keeps_no_more(n, top_p, kept):
+    for dtype in (torch.float32, torch.float64):
+        probs = next_token_distribution(
+            torch.zeros(n, dtype=dtype), Sampling(top_p=top_p)
+        )
+        assert int((probs > 0).sum()) == kept
+
+
 def test_top_k_keeps_exactly_k_of_equals():
     probs = next_token_distribution(torch.zeros(7), Sampling(top_k=3))
     assert sorted(probs.tolist()) == pytest.approx([0] * 4 + [1 / 3] * 3)

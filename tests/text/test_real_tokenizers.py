@@ -171,7 +171,7 @@ def check_alike(ours, theirs, text):
 
 def check_decoded(ours, theirs, ids):
     # Theirs writes a normalized "<s>" as " <s>", and skips none of them.
-    late = set(ours.ids_of(ours.options.late_tokens))
+    late = set(ours.ids_of(ours.options.normalized_tokens))
     ids = [i for i in ids if i not in late]
     for skip in (False, True):
         text = theirs.decode(ids, skip_special_tokens=skip)
