@@ -41,7 +41,8 @@ from llmcourse.text.bpe import (
     unspell,
 )
 from llmcourse.text.packing import text_borders
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer, lacks_bytes, read_merges
+from llmcourse.text.tokenizer_files import BPEOptions, lacks_bytes, read_merges
+from llmcourse.text.tokenizers import BPETokenizer
 
 _MAGIC = b"GGUF"
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))

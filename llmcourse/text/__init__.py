@@ -8,7 +8,8 @@
     cleaning        uniform text, and rules for quality
     deduplication   exact copies, and near ones by MinHash
     bpe             byte-pair encoding: pre-tokens, merges, ids
-    tokenizers      words, characters, bytes, BPE; `tokenizer.json`
+    tokenizers      words, characters, bytes, BPE
+    tokenizer_files `tokenizer.json`, read and written
     ngrams          counts as a language model, and gzip as another
     embeddings      vectors of words: skip-gram, similarity, analogies
     packing         documents as rows of token ids

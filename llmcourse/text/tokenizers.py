@@ -8,15 +8,10 @@
 With byte-pair encoding nothing is unknown: a rare word is split into smaller pieces,
 at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
 
-A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``. Such a file can say much
-more than is known here; what would change the encoding is refused, never ignored.
-Those of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek are known, and the BPE of
-SentencePiece, which Llama 2, TinyLlama and the first Mistral have:
+A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``, see `tokenizer_files`; so
+those of real models can be read, also the BPE of SentencePiece, which Llama 2 has:
 
     "né is"    →  ▁n · <0xC3> · <0xA9> · ▁is    characters; bytes for unknown ones
-
-Truncation and padding belong to one use of it: they are left out, as `transformers`
-does.
 """
 
 import codecs
@@ -24,10 +19,10 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
-from operator import index, itemgetter
+from operator import index
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -38,21 +33,28 @@ from llmcourse.files import write_file
 from llmcourse.text.bpe import (
     BYTE_ORDER,
     CHAR_TO_BYTE,
-    DIGITS_PATTERN,
     GPT2_PATTERN,
     Pair,
     apply_merges,
     count_pretokens,
     learn_merges,
     show,
-    spell,
     splitter,
     to_utf8,
     unspell,
 )
+from llmcourse.text.tokenizer_files import (
+    SPACE,
+    WHOLE,
+    WORDS,
+    BPEOptions,
+    BPEParts,
+    from_json,
+    read_merges,
+    to_json,
+)
 
 UNKNOWN: Final = "<unk>"
-SPACE: Final = "▁"  # SentencePiece's sign for a space, U+2581
 
 
 @runtime_checkable
@@ -254,37 +256,6 @@ class PretokenCache(dict[str, list[int]]):
         return ids
 
 
-@dataclass(frozen=True, kw_only=True)
-class BPEOptions:
-    """What the tokenizers of some models do besides merging the bytes of pre-tokens."""
-
-    first_patterns: tuple[str, ...] = ()  # text is cut by these first, one by one
-    ignore_merges: bool = False  # a pre-token that is a piece is not built by merges
-    nfc: bool = False  # characters are composed first, as Unicode's form C has it
-    drops_bytes: bool = False  # leave out bytes without a piece; else refuse them
-    n_ids: int | None = None  # the model's, which may have rows for no piece
-    start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
-    end_tokens: tuple[str, ...] = ()  # those that end what a model writes
-    # SentencePiece: where text gets a ▁. "each": at its beginning and after special
-    # tokens; "always": there, but where one is; "first": at its beginning, but so.
-    prepend_scheme: Literal["each", "always", "first", "never"] | None = None
-    strips_space: bool = False  # a decoded text loses a space at its beginning
-    normalized_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
-    kept_tokens: tuple[str, ...] = ()  # special ones that are never skipped: <think>
-    chat_template: str | None = None  # a conversation as text, in Jinja
-
-    @property
-    def are_byte_level(self) -> bool:
-        """Whether pieces are made of bytes, not of SentencePiece's characters."""
-        return self.prepend_scheme is None
-
-    @property
-    def are_plain(self) -> bool:
-        """Whether all bytes are merged, always, and text is cut by one pattern."""
-        others = self.first_patterns or self.nfc or self.ignore_merges
-        return self.are_byte_level and not (others or self.drops_bytes)
-
-
 class BPETokenizer:
     """Byte-level byte-pair encoding: any text in, the same text out.
 
@@ -317,7 +288,7 @@ class BPETokenizer:
         merges: Iterable[tuple[bytes, bytes]],
         special_tokens: Mapping[str, int] | None = None,
         pattern: str = GPT2_PATTERN,
-        options: "BPEOptions | None" = None,
+        options: BPEOptions | None = None,
     ) -> None:
         self.vocab = dict(vocab)
         self.merges = list(merges)
@@ -510,7 +481,10 @@ class BPETokenizer:
             ValueError: If there is no such folder.
             OSError: If the file cannot be written; an older one stays as it was.
         """
-        write_file(path, json.dumps(_to_json(self), ensure_ascii=False, indent=1))
+        parts = BPEParts(
+            self.vocab, self.merges, self.special_tokens, self.pattern, self.options
+        )
+        write_file(path, json.dumps(to_json(parts), ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
@@ -521,7 +495,7 @@ class BPETokenizer:
             OSError: If the file cannot be read.
         """
         try:
-            return _from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls(*from_json(json.loads(Path(path).read_text(encoding="utf-8"))))
         except KeyError as error:
             raise ValueError(f"{path}: the key {error} is missing") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -586,16 +560,16 @@ class BPETokenizer:
 
     def _fastest_pattern(self) -> str:
         """Return what cuts text as SentencePiece's pattern, or to the same effect."""
-        check_one_of("SentencePiece's pattern", self.pattern, (_WHOLE, _WORDS))
+        check_one_of("SentencePiece's pattern", self.pattern, (WHOLE, WORDS))
         besides = self.options.first_patterns, self.options.nfc
-        _require("first_patterns and nfc of SentencePiece", besides, ((), False))
+        check_one_of("first_patterns and nfc of SentencePiece", besides, [((), False)])
         n_bytes = len(self.vocab.keys() & set(_BYTE_NAMES))
-        _require("number of pieces <0x00> to <0xFF>", n_bytes, 256)
+        check_one_of("number of pieces <0x00> to <0xFF>", n_bytes, [256])
         products = ((left + right).decode() for left, right in self.merges)
         crosses = any(SPACE in product.lstrip(SPACE) for product in products)
         if crosses or self.options.ignore_merges or SPACE.encode() not in self.vocab:
             return self.pattern
-        return _RUNS if self.pattern == _WHOLE else _WORDS  # words can be remembered
+        return _RUNS if self.pattern == WHOLE else WORDS  # words can be remembered
 
     def _number_merges(self) -> None:
         """Fill in the rank of each pair of ids, and the id that each merge makes."""
@@ -670,12 +644,9 @@ class BPETokenizer:
             ) from None
 
 
-_WHOLE: Final = r"[\s\S]+"  # SentencePiece's patterns: all text at once,
-_WORDS: Final = f"{SPACE}[^{SPACE}]*|[^{SPACE}]+"  # or cut before each space,
-_RUNS: Final = f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+"  # or before several
+_RUNS: Final = f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+"  # cuts before runs of spaces
 _BYTE: Final = regex.compile(rb"<0x([0-9A-Fa-f]{2})>")
 _BYTE_NAMES: Final = [b"<0x%02X>" % byte for byte in range(256)]
-_Json: TypeAlias = dict[str, Any] | None
 
 
 def _bytes_of(piece: bytes) -> bytes:
@@ -760,292 +731,3 @@ def _cut_out(special: list[str], text: str) -> list[str]:
     """Return the special tokens in a text and what stands between them, in order."""
     pattern = "|".join(map(regex.escape, special))
     return regex.split(f"({pattern})", text) if pattern else [text]
-
-
-def _to_json(tokenizer: BPETokenizer) -> dict[str, Any]:
-    """Return the content of a ``tokenizer.json``."""
-    options = tokenizer.options
-    spelled = spell if options.are_byte_level else bytes.decode
-    names = {piece: spelled(piece) for piece in tokenizer.vocab}
-    ids = {names[piece]: i for piece, i in tokenizer.vocab.items()}
-    ids |= tokenizer.special_tokens
-    flags = dict.fromkeys(["single_word", "lstrip", "rstrip"], False)
-    around = _around_bytes if options.are_byte_level else _around_characters
-    normalizer, pre_tokenizer, decoder = around(tokenizer)
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": i,
-                "content": token,
-                **flags,
-                "normalized": token in options.normalized_tokens,
-                "special": token not in options.kept_tokens,
-            }
-            for token, i in sorted(tokenizer.special_tokens.items(), key=itemgetter(1))
-        ],
-        "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": _start_to_json(tokenizer),
-        "decoder": decoder,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": not options.are_byte_level,
-            "byte_fallback": not options.are_byte_level,
-            "ignore_merges": options.ignore_merges,
-            "vocab": dict(sorted(ids.items(), key=itemgetter(1))),
-            "merges": [[names[left], names[right]] for left, right in tokenizer.merges],
-        },
-    }
-
-
-def _from_json(document: dict[str, Any]) -> BPETokenizer:
-    """Return the tokenizer that a ``tokenizer.json`` describes, followed exactly."""
-    model = document["model"]
-    _require("model type", model.get("type", "BPE"), "BPE")  # GPT-2's own says none
-    decoder = document.get("decoder") or {"type": "ByteLevel"}
-    by_bytes = decoder["type"] != "Sequence"
-    read_cuts = _bytes_from_json if by_bytes else _characters_from_json
-    pattern, options = read_cuts(document | {"decoder": decoder})
-    for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
-        _require(name, model.get(name) or None, None)
-    special: dict[str, int] = {}
-    late: list[str] = []
-    kept: list[str] = []
-    for token in document.get("added_tokens") or []:
-        flags = ["single_word", "lstrip", "rstrip"]
-        for flag in [*flags, *(["normalized"] if options.get("nfc") else [])]:
-            _require(f"{flag} of an added token", token.get(flag, False), False)
-        if token["content"] in special:
-            raise ValueError(f"the special token {token['content']!r} occurs twice")
-        special[token["content"]] = token["id"]
-        if not by_bytes and token.get("normalized", False):
-            late.append(token["content"])
-        if not token.get("special", True):
-            kept.append(token["content"])
-    names: dict[str, int] = dict(model["vocab"])
-    for token, i in special.items():
-        _require(f"id of {token!r} in the vocabulary", names.pop(token, i), i)
-    for i in [*names.values(), *special.values()]:
-        if type(i) is not int:
-            raise ValueError(f"an id must be an integer, got {i!r}")
-    ignores = model.get("ignore_merges", False)
-    if type(ignores) is not bool:
-        raise ValueError(f"ignore_merges must be true or false, got {ignores!r}")
-    read = unspell if by_bytes else to_utf8
-    vocab = {read(name): i for name, i in names.items()}
-    drops = by_bytes and lacks_bytes(vocab) and model.get("unk_token") is None
-    return BPETokenizer(
-        vocab=vocab,
-        merges=read_merges(model["merges"], read),
-        special_tokens=special,
-        pattern=pattern,
-        options=BPEOptions(
-            **options,
-            ignore_merges=ignores,
-            drops_bytes=drops,
-            start_tokens=_start_from_json(document.get("post_processor"), special),
-            normalized_tokens=tuple(late),
-            kept_tokens=tuple(kept),
-        ),
-    )
-
-
-def lacks_bytes(vocab: Mapping[bytes, int]) -> bool:
-    """Return whether some byte is no piece: `tokenizers` leaves it out of a text."""
-    return any(bytes([byte]) not in vocab for byte in range(256))
-
-
-def _steps(said: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
-    """Return the steps of a part of the file: none, one, or those of a sequence."""
-    if said is None:
-        return []
-    return list(said[inside]) if said.get("type") == "Sequence" else [said]
-
-
-def _start_to_json(tokenizer: BPETokenizer) -> dict[str, Any] | None:
-    """Return the JSON of a step that puts special tokens before a text."""
-    names = tokenizer.options.start_tokens
-    if not names:
-        return None
-    first = [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
-    pair = [{"Sequence": {"id": part, "type_id": 0}} for part in "AB"]
-    return {
-        "type": "TemplateProcessing",
-        "single": [*first, pair[0]],
-        "pair": [*first, *pair],
-        "special_tokens": {
-            name: {
-                "id": name,
-                "ids": [tokenizer.special_tokens[name]],
-                "tokens": [name],
-            }
-            for name in names
-        },
-    }
-
-
-def _start_from_json(
-    said: dict[str, Any] | None, special: Mapping[str, int]
-) -> tuple[str, ...]:
-    """Return the special tokens that a template puts before a text."""
-    start: list[str] = []
-    for step in _steps(said, "processors"):
-        if step["type"] == "ByteLevel":  # is about offsets, not about ids
-            continue
-        _require("post_processor type", step["type"], "TemplateProcessing")
-        *before, text = step["single"]
-        _require("end of the template", [*text], ["Sequence"])
-        for place in before:
-            _require("place in the template", [*place], ["SpecialToken"])
-            known = step["special_tokens"][place["SpecialToken"]["id"]]
-            _require(
-                f"ids of {known['tokens']}",
-                known["ids"],
-                [special[name] for name in known["tokens"]],
-            )
-            start += known["tokens"]
-    return tuple(start)
-
-
-def _require(what: str, got: object, wanted: object) -> None:
-    if got != wanted:
-        raise ValueError(f"{what} must be {wanted!r}, got {got!r}")
-
-
-def read_merges(
-    lines: Iterable[str | Sequence[str]], read: Callable[[str], bytes] = unspell
-) -> list[tuple[bytes, bytes]]:
-    """Return merges written as ``"a b"`` (older files) or ``["a", "b"]``.
-
-    Args:
-        lines: The merges.
-        read: Returns the piece of a spelling.
-
-    Raises:
-        ValueError: If one is no pair, or not spelled in the byte alphabet.
-    """
-    merges = []
-    for line in lines:
-        pair = line.split(" ") if isinstance(line, str) else line
-        if len(pair) != 2:
-            raise ValueError(f"a merge must be a pair of pieces, got {line!r}")
-        merges.append((read(pair[0]), read(pair[1])))
-    return merges
-
-
-def _byte_level(*, use_regex: bool) -> dict[str, Any]:
-    """Return the JSON of a step that spells bytes as characters."""
-    return {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": use_regex,  # true: split by GPT-2's pattern first
-    }
-
-
-def _around_bytes(tokenizer: BPETokenizer) -> tuple[_Json, _Json, _Json]:
-    """Return normalizer, pre-tokenizer and decoder of a byte-level BPE."""
-    options = tokenizer.options
-    cut = _patterns_to_json(options.first_patterns, tokenizer.pattern)
-    return {"type": "NFC"} if options.nfc else None, cut, _byte_level(use_regex=True)
-
-
-def _bytes_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the last pattern of a byte-level BPE, and its options."""
-    _require("decoder type", document["decoder"]["type"], "ByteLevel")
-    normalizers = _steps(document.get("normalizer"), "normalizers")
-    nfc = [step.get("type") for step in normalizers] == ["NFC"]
-    if normalizers and not nfc:
-        raise ValueError(f"normalizer must be None or NFC, got {normalizers}")
-    *first, pattern = _patterns_from_json(document["pre_tokenizer"])
-    return pattern, {"first_patterns": tuple(first), "nfc": nfc}
-
-
-# SentencePiece has one or the other before the merges, and always this after them.
-_NORMALIZERS: Final = [
-    {"type": "Prepend", "prepend": SPACE},
-    {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-]
-_METASPACE: Final = {"type": "Metaspace", "replacement": SPACE}
-_DECODERS: Final = [
-    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-    {"type": "ByteFallback"},
-    {"type": "Fuse"},
-]
-_STRIP: Final = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-
-
-def _around_characters(tokenizer: BPETokenizer) -> tuple[_Json, _Json, _Json]:
-    """Return normalizer, pre-tokenizer and decoder of SentencePiece's BPE."""
-    scheme, strip = tokenizer.options.prepend_scheme, tokenizer.options.strips_space
-    decoder = {"type": "Sequence", "decoders": [*_DECODERS, *[_STRIP] * strip]}
-    if scheme == "each":
-        return {"type": "Sequence", "normalizers": _NORMALIZERS}, None, decoder
-    splits = tokenizer.pattern == _WORDS
-    return None, _METASPACE | {"prepend_scheme": scheme, "split": splits}, decoder
-
-
-def _characters_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the pattern of SentencePiece's BPE, and its options."""
-    falls_back = document["model"].get("byte_fallback", False)
-    _require("byte_fallback, with such a decoder,", falls_back, True)
-    decoders = _steps(document["decoder"], "decoders")
-    strips = decoders[-1:] == [_STRIP]
-    _require("decoders", decoders[: len(decoders) - strips], _DECODERS)
-    normalizers = _steps(document.get("normalizer"), "normalizers")
-    cut = document.get("pre_tokenizer")
-    _require("normalizers", normalizers, [] if cut else _NORMALIZERS)
-    if not cut:
-        return _WHOLE, {"prepend_scheme": "each", "strips_space": strips}
-    _require("pre_tokenizer", {key: cut.get(key) for key in _METASPACE}, _METASPACE)
-    scheme, splits = cut.get("prepend_scheme", "always"), cut.get("split", True)
-    check_one_of("prepend_scheme", scheme, ("always", "first", "never"))
-    check_one_of("split", splits, (True, False))
-    pattern = _WORDS if splits else _WHOLE
-    return pattern, {"prepend_scheme": scheme, "strips_space": strips}
-
-
-def _patterns_to_json(first: Sequence[str], pattern: str) -> dict[str, Any]:
-    """Return the JSON of a pre-tokenizer that splits by one pattern after another."""
-    if pattern == GPT2_PATTERN and not first:
-        return _byte_level(use_regex=True)
-    steps: list[dict[str, Any]] = [{"type": "Digits", "individual_digits": True}]
-    if pattern != DIGITS_PATTERN or first:
-        split = {"type": "Split", "behavior": "Isolated", "invert": False}
-        steps = [split | {"pattern": {"Regex": one}} for one in (*first, pattern)]
-    last = _byte_level(use_regex=pattern == DIGITS_PATTERN and not first)
-    return {"type": "Sequence", "pretokenizers": [*steps, last]}
-
-
-def _patterns_from_json(pre_tokenizer: dict[str, Any]) -> list[str]:
-    """Return the patterns by which the pre-tokenizer in this JSON splits."""
-    *first, last = _steps(pre_tokenizer, "pretokenizers")
-    _require("last pre-tokenizer", last["type"], "ByteLevel")
-    _require("add_prefix_space", last.get("add_prefix_space"), False)
-    by_itself = last.get("use_regex", True)
-    if by_itself and first == [{"type": "Digits", "individual_digits": True}]:
-        return [DIGITS_PATTERN]
-    patterns = []
-    for step in first:
-        match step:
-            case {
-                "type": "Split",
-                "pattern": {"Regex": str(pattern)},
-                "behavior": "Isolated",
-                "invert": False,
-            }:
-                patterns.append(pattern)
-            case _:
-                raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
-    if by_itself:
-        patterns.append(GPT2_PATTERN)
-    if not patterns:
-        raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
-    return patterns

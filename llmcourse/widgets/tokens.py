@@ -19,8 +19,8 @@ from llmcourse.text.bpe import (
     spell,
     to_utf8,
 )
+from llmcourse.text.tokenizer_files import BPEOptions
 from llmcourse.text.tokenizers import (
-    BPEOptions,
     BPETokenizer,
     ByteTokenizer,
     CharacterTokenizer,

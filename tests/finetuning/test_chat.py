@@ -26,7 +26,8 @@ from llmcourse.finetuning.chat import (
 )
 from llmcourse.model.folders import save_pretrained
 from llmcourse.text.packing import END_OF_TEXT
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
+from llmcourse.text.tokenizer_files import BPEOptions
+from llmcourse.text.tokenizers import BPETokenizer
 
 SYSTEM = Message("system", "Be low.")
 HI = [Message("user", "How low?"), Message("assistant", "Lower.")]

@@ -18,7 +18,8 @@ from llmcourse.model.long_context import set_attention
 from llmcourse.model.positions import RopeScaling
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.bpe import DIGITS_PATTERN, GPT4_PATTERN
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
+from llmcourse.text.tokenizer_files import BPEOptions
+from llmcourse.text.tokenizers import BPETokenizer
 
 gguf = pytest.importorskip("gguf", reason='needs pip install "llmcourse[interop]"')
 

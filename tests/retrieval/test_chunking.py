@@ -17,7 +17,8 @@ from llmcourse.retrieval.chunking import (
 )
 from llmcourse.text.bpe import GPT4_PATTERN
 from llmcourse.text.tales import generate
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
+from llmcourse.text.tokenizer_files import BPEOptions
+from llmcourse.text.tokenizers import BPETokenizer
 
 CUTTERS = (fixed_chunks, sentence_chunks, recursive_chunks)
 TALES = [story.text for story in generate(40, seed=0)]

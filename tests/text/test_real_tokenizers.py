@@ -19,7 +19,8 @@ from tokenization_cases import (
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmcourse.text.packing import text_borders
-from llmcourse.text.tokenizers import BPEOptions, BPETokenizer
+from llmcourse.text.tokenizer_files import BPEOptions
+from llmcourse.text.tokenizers import BPETokenizer
 
 CORPUS = [
     "low lower lowest 12345 naïve Ångström e\u0301 don't DON'T 日本語 \n\n x_1 "
