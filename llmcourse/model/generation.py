@@ -79,11 +79,13 @@ def next_token_distribution(
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter(-1, best, 1.0)
     # The largest score becomes 0 first, so no temperature is too low to divide by.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
-    probs = logits.softmax(dim=-1)
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
+    probs = scaled.softmax(dim=-1)
     if sampling.top_k is None and sampling.top_p is None:
         return probs
-    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+    # By scores: two that differ by a hair have the same probability.
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    ordered = probs.gather(-1, order)
     if sampling.top_k is not None:
         ordered[..., sampling.top_k :] = 0.0
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)

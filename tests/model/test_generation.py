@@ -93,6 +93,12 @@ def test_top_p_that_is_reached_exactly_keeps_no_more(n, top_p, kept):
         assert int((probs > 0).sum()) == kept
 
 
+def test_of_two_scores_with_the_same_probability_the_higher_is_kept():
+    scores = torch.tensor([0.0, 1e-45, 30.0], dtype=torch.float64)
+    probs = next_token_distribution(scores, Sampling(top_k=2))
+    assert probs.nonzero().flatten().tolist() == [1, 2]
+
+
 def test_top_k_keeps_exactly_k_of_equals():
     probs = next_token_distribution(torch.zeros(7), Sampling(top_k=3))
     assert sorted(probs.tolist()) == pytest.approx([0] * 4 + [1 / 3] * 3)
