@@ -21,7 +21,8 @@ from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 from llmcourse.arguments import check_range
-from llmcourse.text.tokenizers import SPACE, BPETokenizer
+from llmcourse.text.tokenizer_files import SPACE
+from llmcourse.text.tokenizers import BPETokenizer
 
 _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cut
 _SPACE = re.compile(r"\s+")
