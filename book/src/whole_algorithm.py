@@ -455,7 +455,130 @@ print("loss, gradients and five steps are equal")
 # The models of the rest of this course differ from this one mainly in size and speed.
 # They read pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), and a text of millions of tokens ({doc}`pretraining`).
 # What they learn afterwards takes the same loss, or one that takes hardly more code: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+
+# %% [markdown]
+# ## Exercises
 #
+# Is a gradient that you worked out on paper right?
+# A **finite difference** tells: move one number a little up, then a little down, and divide the change of the result by the distance.
+# It takes two passes for every number, so nobody trains like that, but it finds every slip.
+# In the next cell the result is a weighted sum of what the operation returns.
+
+
+# %%
+def compare(operation, *inputs):
+    """Compare the gradients of an operation with finite differences."""
+
+    def result():
+        out = operation(*inputs)
+        return out, sum(n * value for n, value in enumerate(out.data, 1))
+
+    for x in inputs:
+        x.grad = [0.0] * len(x.data)
+    out, _ = result()
+    out.grad = [float(n) for n in range(1, len(out.data) + 1)]
+    for back in reversed(tape):
+        back()
+    for k, x in enumerate(inputs, 1):
+        for i, value in enumerate(x.data):
+            x.data[i] = value + 1e-5
+            above = result()[1]
+            x.data[i] = value - 1e-5
+            slope = (above - result()[1]) / 2e-5
+            x.data[i] = value
+            said = f"input {k}, number {i}: got {x.grad[i]:.4f}, wanted {slope:.4f}"
+            assert abs(x.grad[i] - slope) < 1e-6, said
+    tape.clear()
+    print("all gradients are right")
+
+
+a, b = Vector([2.0, -1.0, 0.5]), Vector([1.0, -2.0, 3.0])
+compare(add, a, b)
+compare(norm, a)
+
+# %% [markdown]
+# ### Exercise 1 (build): a gate ★★
+#
+# In Llama's blocks a *gate* takes the place of `relu`: two vectors are multiplied, number by number, and one of them has gone through SiLU, $x\,\sigma(x)$, where $\sigma(x) = 1 / (1 + e^{-x})$.
+# Write both operations, each with its `back`.
+#
+# ```python
+# def multiply(a, b):
+#     return out
+#
+#
+# def silu(x):
+#     return out
+# ```
+#
+# Check them with `compare(multiply, a, b)` and `compare(silu, a)`.
+# Then try `compare(lambda x: multiply(x, silu(x)), a)`, where `a` goes in twice.
+# What would go wrong there if `back` replaced gradients and did not add to them?
+
+
+# %% tags=["hide-cell", "solution"]
+def multiply(a, b):
+    out = Vector([x * y for x, y in zip(a.data, b.data)])
+
+    def back():
+        a.grad = [g + up * y for g, up, y in zip(a.grad, out.grad, b.data)]
+        b.grad = [g + up * x for g, up, x in zip(b.grad, out.grad, a.data)]
+
+    tape.append(back)
+    return out
+
+
+def silu(x):
+    gates = [1 / (1 + math.exp(-value)) for value in x.data]
+    out = Vector([value * gate for value, gate in zip(x.data, gates)])
+
+    def back():
+        # (x σ)' = σ + x σ (1 − σ)
+        slopes = [s + v * s * (1 - s) for v, s in zip(x.data, gates)]
+        x.grad = [g + up * slope for g, up, slope in zip(x.grad, out.grad, slopes)]
+
+    tape.append(back)
+    return out
+
+
+compare(multiply, a, b)
+compare(silu, a)
+compare(lambda x: multiply(x, silu(x)), a)
+# The second call would throw away what the first had found: `a` has two ways to the
+# result, and its gradient is the sum over both.
+
+# %% [markdown]
+# ### Exercise 2 (explore): a lower temperature ★
+#
+# Change `write` so that it divides the scores by a **temperature** before the softmax.
+# Write forty sentences at temperature 1, and forty at 1/2.
+# How many can begin a tale, by `begins_a_tale`, and how many different words do they have in all?
+# What happens to both when the temperature goes to 0?
+
+
+# %% tags=["hide-cell", "solution"]
+def write_at(temperature, rng):
+    cache, written = empty_cache(), [END]
+    while len(written) < LONGEST:
+        scores = next_word(number[written[-1]], len(written) - 1, cache)
+        shares = softmax([score / temperature for score in scores.data])
+        written += rng.choices(words, shares)
+        tape.clear()
+        if written[-1] == END:
+            break
+    text = " ".join(written[1:]).removesuffix(END).replace(" - ", "-")
+    return re.sub(r" ([,.])", r"\1", text)
+
+
+for temperature in (1, 1 / 2):
+    drawn = [write_at(temperature, random.Random(seed)) for seed in range(40)]
+    right = sum(map(begins_a_tale, drawn))
+    different = {word for sentence in drawn for word in sentence.split()}
+    print(f"temperature {temperature}: {right} of 40, {len(different)} different words")
+# Less probable words, and with them slips, become rarer, and so does variety. Near 0
+# the most probable word is always taken, and all forty are the same sentence.
+
+# %% [markdown]
 # ## Sources
 #
 # - One file that holds all of a GPT, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
