@@ -460,7 +460,7 @@ print("loss, gradients and five steps are equal")
 # ## Exercises
 #
 # Is a gradient that you worked out on paper right?
-# A **finite difference** tells: move one number a little up, then a little down, and divide the change of the result by the distance.
+# A **{term}`finite difference`** tells: move one number a little up, then a little down, and divide the change of the result by the distance.
 # It takes two passes for every number, so nobody trains like that, but it finds every slip.
 # In the next cell the result is a weighted sum of what the operation returns.
 
