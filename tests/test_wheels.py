@@ -218,3 +218,19 @@ def test_both_say_the_same_of_themselves():
         assert main[field] == models[field]
     texts = [(place / "LICENSE").read_bytes() for place in (ROOT, MODELS)]
     assert texts[0] == texts[1]
+
+
+def test_an_index_of_packages_would_take_both(wheels):
+    pytest.importorskip("twine", reason='needs pip install "llmcourse[dev]"')
+    for wheel in wheels:
+        archive, *others = wheel.parent.glob("*.tar.gz")
+        assert not others
+        command = [sys.executable, "-m", "twine", "check", "--strict"]
+        done = subprocess.run(
+            [*command, str(wheel), str(archive)],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.stdout.count("PASSED") == 2, done.stdout + done.stderr
+        assert done.returncode == 0
