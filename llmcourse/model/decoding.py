@@ -6,7 +6,8 @@ and calling so many small operations. `FusedDecoder` has copies of the weights f
 both cost less, and gives what `Transformer` gives, up to rounding:
 
     query, key, value   one matrix instead of three, like gate and up
-    norms               their weights are multiplied into the matrix that follows
+    norms               their weights are multiplied into the matrix that follows; what
+                        they and biases add becomes one vector, added after it
     positions           one table for whole heads in place of one for their halves
     order in memory     by input, not by output: about half the time for one vector
     logits              of the last position only
@@ -15,33 +16,41 @@ Nothing here is needed to understand a transformer, and nothing of it is ever sa
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import embedding, silu
+from torch.nn.functional import embedding, gelu, layer_norm, silu
 
 from llmcourse.model.attention import GroupedQueryAttention, KVCache, causal_attention
 from llmcourse.model.positions import RotaryEmbedding, Rotation
-from llmcourse.model.transformer import Block, RMSNorm, SwiGLU, Transformer
+from llmcourse.model.transformer import (
+    Block,
+    GELUNetwork,
+    LayerNorm,
+    RMSNorm,
+    SwiGLU,
+    Transformer,
+)
 
 _PARTS = {Transformer, Block, GroupedQueryAttention, SwiGLU, RMSNorm, RotaryEmbedding}
-_PARTS |= {nn.Linear, nn.Embedding, nn.ModuleList}
+_PARTS |= {GELUNetwork, LayerNorm, nn.Linear, nn.Embedding, nn.ModuleList}
 _MOST_WEIGHTS = 2**28  # whose copies take a GB
 
 
 def can_fuse(model: nn.Module) -> bool:
     """Return whether a `FusedDecoder` of this model gives what the model gives.
 
-    It must be of Llama's family, in full precision and on a processor, with every part
-    exactly as in this package: positions by RoPE, no adapters, no quantized matrices,
-    no other kind of attention, no biases, no norms of queries and keys, and no hooks,
-    which would not be called. And it must not be so large that the copies of its
-    matrices would take seconds, and more than a GB of memory besides the model's own.
+    It must be in full precision and on a processor, with every part exactly as in this
+    package: no adapters, no quantized matrices, no other kind of attention, no norms of
+    queries and keys, and no hooks, which would not be called. And it must not be so
+    large that the copies of its matrices would take seconds, and more than a GB of
+    memory besides the model's own.
     """
     return (
         type(model) is Transformer
-        and model.rotary is not None
         and all(_is_plain(part) for part in model.modules())
         and sum(weight.numel() for weight in model.parameters()) <= _MOST_WEIGHTS
         and all(
@@ -55,7 +64,6 @@ def can_fuse(model: nn.Module) -> bool:
 def _is_plain(part: nn.Module) -> bool:
     return (
         type(part) in _PARTS
-        and getattr(part, "bias", None) is None
         and getattr(part, "query_norm", None) is None
         and getattr(part, "attend", causal_attention) is causal_attention
         and not part._forward_hooks
@@ -84,12 +92,10 @@ class FusedDecoder:
         if not can_fuse(model):
             raise ValueError("FusedDecoder needs a model that `can_fuse` accepts")
         self.config = model.config
-        self.rotary = model.rotary
+        self.rotary, self.positions = model.rotary, model.positions
         self.embedding = model.embedding.weight.detach()
         self.blocks = [_FusedBlock(block) for block in model.blocks]
-        scorer = model.unembedding or model.embedding
-        self.score = _fused(model.norm.weight, scorer.weight)  # (D, V)
-        self.floor = _floor(model.norm)
+        self.score = _Fused(model.norm, model.unembedding or model.embedding)
 
     @torch.no_grad()
     def __call__(
@@ -105,16 +111,18 @@ class FusedDecoder:
             ValueError: If there are no ids or more, with those in the cache, than
                 `context_length`.
         """
-        assert self.rotary is not None  # `can_fuse` has seen it
         n_new = ids.shape[1]
-        cos, sin = self.rotary(cache.positions(n_new, self.config.context_length))
-        cos, sin = (table.to(self.embedding.dtype) for table in (cos, sin))
-        rotation = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-        x = embedding(ids, self.embedding)  # (B, T, D)
+        positions = cache.positions(n_new, self.config.context_length)
+        x, rotation = embedding(ids, self.embedding), None  # (B, T, D)
+        if self.positions is not None:
+            x = x + self.positions.weight[positions]
+        if self.rotary is not None:
+            cos, sin = (table.to(x.dtype) for table in self.rotary(positions))
+            rotation = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, cache, layer)
         cache.advance(n_new)
-        return _normed(x[:, -1:], self.floor) @ self.score
+        return self.score(x[:, -1:])
 
 
 class _FusedBlock:
@@ -122,55 +130,91 @@ class _FusedBlock:
 
     def __init__(self, block: nn.Module) -> None:
         assert isinstance(block, Block)
-        assert isinstance(block.feed_forward, SwiGLU)
         attention, network = block.attention, block.feed_forward
-        self.d_head, self.floor = attention.d_head, _floor(block.attention_norm)
+        self.d_head = attention.d_head
         self.n_kv_heads = attention.key.out_features // attention.d_head
-        self.query_key_value = _fused(
-            block.attention_norm.weight,
-            attention.query.weight,
-            attention.key.weight,
-            attention.value.weight,
-        )  # (D, (H + 2 K) · d_head)
-        self.output = attention.output.weight.detach().t().contiguous()
-        self.gate_up = _fused(
-            block.feed_forward_norm.weight, network.gate.weight, network.up.weight
-        )  # (D, 2 F)
-        self.down = network.down.weight.detach().t()
+        self.query_key_value = _Fused(
+            block.attention_norm, attention.query, attention.key, attention.value
+        )
+        self.output = _Fused(None, attention.output)
+        self.is_gated = isinstance(network, SwiGLU)
+        wide = (network.gate, network.up) if self.is_gated else (network.up,)
+        self.up = _Fused(block.feed_forward_norm, *wide)
+        self.down = _Fused(None, network.down, copied=False)
 
     def __call__(
-        self, x: Tensor, rotation: Rotation, cache: KVCache, layer: int
+        self, x: Tensor, rotation: Rotation | None, cache: KVCache, layer: int
     ) -> Tensor:
-        fused = _normed(x, self.floor) @ self.query_key_value
+        fused = self.query_key_value(x)
         heads = fused.view(*x.shape[:2], -1, self.d_head).transpose(1, 2)
-        turned = _turned(heads[:, : -self.n_kv_heads], *rotation)  # all but values
+        turned, value = heads[:, : -self.n_kv_heads], heads[:, -self.n_kv_heads :]
+        if rotation is not None:
+            turned = _turned(turned, *rotation)
         query, key = turned[:, : -self.n_kv_heads], turned[:, -self.n_kv_heads :]
-        value = heads[:, -self.n_kv_heads :]
         context = cache.attend(causal_attention, layer, query, key, value)
-        x = x + context.transpose(1, 2).flatten(-2) @ self.output
-        gate, up = (_normed(x, self.floor) @ self.gate_up).chunk(2, dim=-1)
-        return x + (silu(gate) * up) @ self.down
+        x = x + self.output(context.transpose(1, 2).flatten(-2))
+        wide = self.up(x)
+        if not self.is_gated:
+            return x + self.down(gelu(wide, approximate="tanh"))
+        gate, up = wide.chunk(2, dim=-1)
+        return x + self.down(silu(gate) * up)
 
 
-def _fused(norm: Tensor, *matrices: Tensor) -> Float[Tensor, "d_model outputs"]:
-    """Return one matrix for all that read the same normed vector, norm included.
+class _Fused:
+    """Matrices that read the same vectors as one, by input, with the norm before them.
 
-    It has the factor √D that `_normed` leaves out.
+    With the norm's weight w and what it adds, a, and with biases b, of matrices M
+
+        M (w · n(x) + a) + b  =  (M w) n(x) + (M a + b)
+
+    where n(x) has no weights. Of an `RMSNorm`, M w also gets √D, and n(x) is
+
+        x / √(|x|² + D ε)
+
+    Args:
+        norm: What the vectors go through first; None: nothing.
+        layers: They have the matrices, (outputs, inputs), and may have biases.
+        copied: Whether the product is laid out anew; else it is the one layer's own.
     """
-    with torch.no_grad():
-        scale = norm * math.sqrt(len(norm))
-        return (torch.cat(matrices) * scale).t().contiguous()
+
+    def __init__(self, norm: Any, *layers: Any, copied: bool = True) -> None:
+        with torch.no_grad():
+            weights = [layer.weight for layer in layers]
+            matrix = torch.cat(weights) if copied else weights[0]
+            added = torch.cat([_bias(layer) for layer in layers])
+            if isinstance(norm, LayerNorm):
+                added = added + matrix @ norm.bias
+                matrix = matrix * norm.weight
+            elif norm is not None:
+                matrix = matrix * (norm.weight * math.sqrt(len(norm.weight)))
+            self.added = added if added.any() else None
+            by_input = matrix.detach().t()  # (inputs, outputs)
+            self.matrix = by_input.contiguous() if copied else by_input
+        self.normed = _without_weights(norm)
+
+    def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch n"]:
+        """Return the products with all matrices, one after the other."""
+        product = self.normed(x) @ self.matrix
+        return product if self.added is None else product.add_(self.added)
 
 
-def _floor(norm: nn.Module) -> Float[Tensor, ""]:
-    """Return √(D ε) of an `RMSNorm`."""
-    assert isinstance(norm, RMSNorm)
-    return (norm.weight.new_tensor(len(norm.weight)) * norm.eps).sqrt()
+def _bias(layer: Any) -> Float[Tensor, "outputs"]:
+    bias: Tensor | None = getattr(layer, "bias", None)
+    zeros: Tensor = layer.weight.new_zeros(len(layer.weight))
+    return zeros if bias is None else bias
 
 
-def _normed(x: Tensor, floor: Tensor) -> Tensor:
-    """Return x / √(|x|² + D ε); √D times this is what an `RMSNorm` makes of x."""
-    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+def _without_weights(norm: nn.Module | None) -> Callable[[Tensor], Tensor]:
+    """Return what a norm does before its weights; see `_Fused` for the factor √D."""
+    if isinstance(norm, LayerNorm):
+        shape = norm.weight.shape
+        return lambda x: layer_norm(x, shape, eps=norm.eps)
+    if isinstance(norm, RMSNorm):
+        floor = (norm.weight.new_tensor(len(norm.weight)) * norm.eps).sqrt()
+        return lambda x: (
+            x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+        )
+    return lambda x: x
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

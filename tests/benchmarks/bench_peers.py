@@ -757,8 +757,10 @@ def write_page(rows: list[str], about: str, *, whole: bool) -> None:
             row for row in old.splitlines() if work_of(row) in WORK.keys() - measured
         ]
         rows = sorted(kept + rows, key=lambda row: [*WORK].index(work_of(row)))
-        again = f"Again, {'; '.join(sorted(measured))}: {about.splitlines()[0]}"
-        about = "\n".join([old.rpartition("|\n")[2].strip(), again])
+        again = f"Again, {'; '.join(sorted(measured))}: "
+        said = old.rpartition("|\n")[2].strip().splitlines()
+        said = [line for line in said if not line.startswith(again)]
+        about = "\n".join([*said, again + about.splitlines()[0]])
     text = "\n".join([HEAD, *rows, "", about])
     PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}", encoding="utf-8")
 

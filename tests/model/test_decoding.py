@@ -13,6 +13,7 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 
 SMALL = replace(LLAMA, vocab_size=19, n_layers=3, n_kv_heads=3, context_length=40)
 UNTIED = replace(SMALL, n_kv_heads=6, tied_embeddings=False, norm_eps=0.1)
+GPT2 = replace(SMALL, family="gpt2", n_kv_heads=6, norm_eps=0.1)
 
 
 def make_model(config=SMALL):
@@ -74,7 +75,7 @@ def test_the_model_stays_as_it_is():
 # Reference
 
 
-@pytest.mark.parametrize("config", [SMALL, UNTIED])
+@pytest.mark.parametrize("config", [SMALL, UNTIED, GPT2])
 @pytest.mark.parametrize("pieces", [[7], [1] * 7, [3, 1, 2, 1]])
 def test_equals_the_model(config, pieces):
     """Its logits have deviation 3 or so; both keep the same keys and values."""
@@ -89,9 +90,10 @@ def test_equals_the_model(config, pieces):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-6)
 
 
-def test_differs_from_the_model_by_rounding_only():
+@pytest.mark.parametrize("config", [SMALL, GPT2])
+def test_differs_from_the_model_by_rounding_only(config):
     """In double precision, rounding is 10⁻¹⁶ of what is added up."""
-    model, ids = make_model().double(), random_ids(2, 30)
+    model, ids = make_model(config).double(), random_ids(2, 30)
     expected, _ = read(model, model, ids, [1] * 30)
     logits, _ = read(FusedDecoder(model), model, ids, [1] * 30)
     torch.testing.assert_close(logits, expected, atol=1e-12, rtol=1e-12)
@@ -127,8 +129,8 @@ def test_refuses_models_that_it_would_not_equal():
     add_lora(with_lora, rank=2, alpha=4.0, generator=torch.Generator().manual_seed(0))
     hooked.register_forward_hook(lambda *_: None)
     inner.blocks[1].attention.register_forward_pre_hook(lambda *_: None)
-    gpt2 = make_model(replace(SMALL, family="gpt2", n_kv_heads=6))
-    for model in (with_lora, hooked, inner, gpt2, make_model().bfloat16()):
+    normed = make_model(replace(SMALL, qk_norm=True))
+    for model in (with_lora, hooked, inner, normed, make_model().bfloat16()):
         assert not can_fuse(model)
         with pytest.raises(ValueError, match="FusedDecoder needs a model"):
             FusedDecoder(model)
