@@ -98,7 +98,7 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
 # They do no better than guessing.
-# The name decides, and it is nearly always farther back than they look.
+# Only the earlier mention tells which name it is, and that is nearly always farther back than they look.
 # A longer run of words would reach it, but hardly any long run occurs twice.
 #
 # ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
@@ -355,7 +355,8 @@ assert_close(grouped_query_attention(layer, x), layer(x))
 #
 # ### Positions
 #
-# Within one layer only the mask tells positions apart: a query does not know in which order the tokens before it come.
+# The layer above has left out $R_t$, the turns.
+# Without them only the mask tells positions apart: a query does not know in which order the tokens before it come.
 # Let the first two tokens change places: what the last one gathers is the same.
 
 # %%
@@ -365,7 +366,7 @@ print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6)
 
 # %% [markdown]
 # So a model needs a **{term}`positional encoding`**; the usual one today is RoPE.
-# It turns the pair of coordinates $i$ and $i + d/2$ of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
+# It turns the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
 # The first pairs turn fast and tell near positions apart; the last turn slowly.
 
 
@@ -497,7 +498,7 @@ with torch.no_grad():
 # With the cache a step reads one token and looks back at the keys and values that were kept.*
 #
 # The cache of a layer is a pair of tensors, to which every new position adds a key and a value.
-# Keys are kept as they are after they have been turned.
+# Keys are turned first, and then kept.
 # There is nothing to mask: the new position is the last, so all keys are its past.
 
 
@@ -734,6 +735,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
 # For what share of the names is the most similar one that name itself?
 # The last cell prints both for each layer, as the mean of its heads.
+# (`attention_norm` and `norm` bring vectors to one size before they are read; {doc}`transformer` explains them.)
 
 
 # %%
@@ -853,6 +855,7 @@ assert right["without all name heads"]["a colour"] < 35
 # *How often the right name, and the right colour, beats all others where it returns, in thirty tales; the last bar is a mean of three draws.*
 #
 # The model brings back nearly every name, which none of the three n-gram models could.
+# (It has read far more tales than they; but more tales would not let them see farther back.)
 # One head can be spared; all name heads together cannot.
 # Silencing as many others costs next to nothing: the looking up is done by a few.
 # (But nearly all of these are in lower layers; the last has only two other heads to compare with.)

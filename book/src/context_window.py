@@ -186,7 +186,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
 # | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
-# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, one for each position of the block; in writing none | one table $d \times (d + 1)$ |
+# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training $n$ times the length of a block; in writing none | one table $d \times (d + 1)$ |
 #
 # **Naive attention** is that of the chapter {doc}`attention`, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
@@ -434,7 +434,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # They use more memory than the fused kernel only because our code computes all blocks at once.
 # (What the fused kernel uses inside and frees again is not counted; it does not grow with the length.)
 #
-# The slopes of the time lie near the powers of the arithmetic, but not on them.
+# The slopes of the time need not be the powers of the arithmetic: here those of window and linear attention nearly are, and the others are off by up to a half.
 # On the machine that made this page, the time of naive attention grows faster than its arithmetic.
 # A likely reason is that a large table no longer fits into the processor's fast memory, and has to be fetched from the slow one.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
@@ -622,7 +622,7 @@ assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
 assert halves[2] > halves[32]
 
 # %% [markdown]
-# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four cost next to nothing, and two begin to cost.
+# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four cost nothing that can be seen in twelve tales, and two perhaps a little.
 # (Two bits leave only −1, 0 and 1 here.)
 # This is one small model and short texts.
 # To reach two bits in large ones, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
@@ -719,6 +719,7 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 #
 # Nine models of one size were trained on the same tales: three each with full attention, with a window of 32 tokens, and with linear attention.
 # Three of a kind are few; we print the lowest and the highest, too, and draw conclusions only from differences that are much larger than theirs.
+# All nine have rotary positions, the copying start and one learning rate, chosen for models with full attention; with settings of its own, linear attention might lose less.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` makes them again, in about eighteen minutes.
 # Tales name facts early and need them late.
 # On tales that no model has read, two things are measured: the loss over the position, and how often a fact is repeated correctly.
@@ -783,7 +784,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
 # Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar.
-# Full attention repeated more of them in these runs, though no more than its own three models differ.
+# Full attention repeated more of them in these runs; but its own three models lie as far apart as the two kinds.
 # If that is more than chance, the clue that *this* fact is wanted now may lie farther back.
 # A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$, and 150 is out of reach: what is right there is probably guessed.
 #
@@ -820,7 +821,7 @@ for n in (10, 100, 1000):
     assert softmax > 5 * share and share < 2 / n
 
 # %% [markdown]
-# Without the exponential no weight rises above the others: the right key gets hardly more than an equal share, $1/n$.
+# Without the exponential no weight rises above the others: the right key gets hardly more than an equal share, $1/n$: about 1.4 times as much, where softmax gives it far more.
 # So with every further token all facts blur a little more in the same table, and nothing is ever removed from it.
 # Trained keys are not random, but the table still has only $d \times (d + 1)$ numbers.
 #
@@ -950,7 +951,7 @@ assert_close(yarn(3, d, 192), rope_frequencies(d, 1e4, ramped))
 #
 # *How many times more slowly each of the 16 pairs of `base-llm` turns, if 192 tokens are stretched to 576.*
 #
-# *Predict*: no weight is changed; which of them helps, and what does it cost on short texts?
+# *Predict*: no weight is changed; which of the three ways helps, and what does it cost on short texts?
 #
 # :::{dropdown} Answer
 # With NTK-aware scaling and YaRN the model finds needles that it could not find before; with interpolation it does not.
@@ -1011,7 +1012,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
 #
-# So it matters what is put into a window: instructions, earlier turns, documents, examples, results of tools.
+# However long a window is, it matters what is put into it: instructions, earlier turns, documents, examples, results of tools.
 # Choosing and arranging them is called **{term}`context engineering`** {cite:p}`mei2025`.
 # What is longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
 

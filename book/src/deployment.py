@@ -152,7 +152,7 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # So the prefill is **compute-bound**: it is limited by arithmetic.
 # The decode of a single request is **memory-bound**: the arithmetic waits for the weights.
 # If $B$ requests run side by side, each weight is fetched once for all of them.
-# In a large model that is the main reason for **batching**; in one as small as ours the program around the arithmetic counts, too, as the experiment shows.
+# In a large model that is the main reason for **batching**; in one as small as ours the program around the arithmetic counts, too.
 # Suppose that a processor does 40 FLOPs for each byte: then sixteen requests are still memory-bound, and the border is at $B / 2 = 40$, at eighty requests.
 # (A large GPU does hundreds of FLOPs for each byte, so its border is at hundreds of requests.)
 #
@@ -310,7 +310,7 @@ assert off < 1e-4
 # %% [markdown]
 # (A float of 32 bits has some seven digits, too few for a hundred million and one.)
 #
-# Such a small difference seldom matters: in greedy decoding the two best tokens must be nearly equal, in sampling the random number must fall almost between two tokens.
+# Such a small difference seldom matters: in greedy decoding only if the two best tokens are nearly equal, and in sampling only if the random number falls almost on the border between two tokens.
 # In a service that writes millions of tokens a day it happens, and an answer you cannot reproduce is a bug you cannot fix.
 # `read_next` therefore keeps a row for every slot in each of its matrices, free or not.
 # Attention is computed for each slot by itself, so the shape of its products depends on that sequence's length alone.
@@ -415,10 +415,11 @@ _ = plotting.label_lines(ax)
 #
 # Sixteen requests get several times as many tokens as one, and each waits longer for a token, but far less than sixteen times as long.
 # They share the fixed cost of a step.
-# In a large model that is mostly fetching the weights; in one as small as ours, much of it is the program that calls one small operation after the other.
+# In a large model that is mostly fetching the weights; in one as small as ours, part of it is the program that calls one small operation after the other.
+# (This experiment does not separate the two.)
 # The service below reaches only a fraction of this.
 # In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen.
-# The rest of a division by sixteen would not fill a processor's vector and would be computed in another way; this is the cost of batch invariance.
+# Rows left over after the last full sixteen would not fill a processor's vectors, and would be computed in another way; the empty rows are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
 # The gain also has an end: once arithmetic takes most of a step, each further request makes it longer by the same amount, and the throughput hardly grows.
 #
@@ -535,7 +536,7 @@ MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
 #
 # *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
 #
-# Our draft is the cheapest there is: it counts which token followed the last four, in a thousand tales.
+# Our draft is a very cheap one: it counts which token followed the last four, in a thousand tales.
 # Where it has never seen these four, it goes by the last three, and so on.
 
 
@@ -765,7 +766,7 @@ print("|".join(pieces[1:9]))
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
-# Users control the usual knobs of the chapter {doc}`pretraining`: temperature, top-p, the maximum number of tokens, strings that end the text, and the seed.
+# Users control temperature and top-p ({doc}`pretraining`), the maximum number of tokens, strings that end the text, and the seed.
 # In the tales a sentence that begins with *One* says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
@@ -885,7 +886,7 @@ _ = plotting.label_lines(left)
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, for some more waiting.
 # Beyond eight callers throughput hardly rises: all slots are taken, and a free one is filled from the queue at once.
-# Each caller beyond eight only makes everyone wait longer.
+# Each caller beyond eight adds little to it, and makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time of each further token.
@@ -1005,7 +1006,7 @@ stack.close()
 #
 # *The same three answers in the same memory: where each may fill its window, the window is reserved at once, a page only when it is needed.*
 #
-# A model that is too large for one device is split: by layers, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
+# A model that is too large for one device is split: by layers {cite:p}`huang2019`, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
 #
 # Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
 # One of them is a service, too: `transformers serve FOLDER` answers through the same interface.

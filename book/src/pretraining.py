@@ -92,7 +92,7 @@ print(f"' dog': {probs[dog]:.1%}")
 assert dog not in best
 
 # %% [markdown]
-# A dog, to this model, is an odd idea.
+# Dogs do come in the tales, but the word *lazy* is in none of them, so to this model no dog follows it.
 # The model is not stupid; it has not read what you have read.
 # Everything that a language model knows came in through one question: *what is the next token?*
 # This is **{term}`next-token prediction`**.
@@ -546,7 +546,7 @@ for precision in ("float32", "bfloat16"):
     print(f"{precision:8}", *(f"{loss:.3f}" for loss in losses), "nats/token")
 
 # %% [markdown]
-# Here mixed precision ends a hundredth of a nat or two higher, and the seeds differ by as much.
+# Here mixed precision ends up to two hundredths of a nat higher, and the seeds differ by about as much.
 #
 # *float16* has more digits than bfloat16 and a smaller range, so small gradients become 0 in it.
 # **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it after {cite:p}`micikevicius2018`.
@@ -670,7 +670,7 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # In the last samples, watch whether the story keeps to its hero.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
 # The recalls lag: they are few, and yet a good part of what is left.
-# The model has learned *that* a name comes here, but hardly to look up the name that the story gave.
+# One still costs nearly as much as a guess among a hundred words: the model may know *that* a name comes here, but it hardly looks up the name that the story gave.
 #
 # ### Why looking up is learned late
 #
@@ -707,7 +707,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # One block with two heads learns it, from four starts.
 # The usual start draws all weights at random.
 # `mimetic_initialisation` of the module `transformer` is the **copying start**, with which the model above began.
-# With faster embeddings it changes two things, and here each is also tried alone:
+# It changes two things (the second needs embeddings that learn faster, too), and here each is also tried alone:
 #
 # - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged; query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*, as large as what the blocks add to them, which learn four times as fast as the rest.
@@ -759,7 +759,7 @@ assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
 assert min(soon["neither"] + soon["large embeddings"]) > 2500
 
 # %% [markdown]
-# At first the loss rises in most runs, since hardly any words of these texts are colours.
+# At first the loss rises in most runs, though in none with large embeddings alone: hardly any words of these texts are colours, so at first a colour becomes less probable.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
 # After a stretch on the plateau it finds the colour, too.
 # Four of five runs need about three thousand texts; one is not done when the runs end, at 9,600 texts.
@@ -808,7 +808,7 @@ def noise_scale(model, rows):
 
 # %% tags=["nbval-ignore-output"]
 rows = windows.Windows(data.train, 160, start_token=0).spread(64)  # (64, T + 1)
-rows = [row[row >= 0] for row in rows]
+rows = [row[row >= 0] for row in rows]  # -1 fills up short stories
 scales = {
     "start": noise_scale(SMALL.new_model(), rows),
     "end": noise_scale(model, rows),
@@ -825,7 +825,7 @@ assert 4 * scales["start"] < scales["end"]
 # That is why batches are often made larger as training goes on.
 # It is also why the last part needs short steps: a small learning rate averages over many batches.
 #
-# This page reads one story in a step, soon far below the noise scale, because its minute is short of steps.
+# This page reads only one story in a step, which is soon far below the noise scale: in one minute, more stories in a step would mean fewer steps.
 # Large models are trained with batches of millions of tokens, because thousands of machines have to share them.
 
 # %% [markdown]
@@ -866,7 +866,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # For new stories it pays far more than the other two models, for it is sure of the wrong words: it has **overfitted**.
 # Of three hundred and twenty stories it reads each once, and what was read costs only a little less than what is new.
 # (Each line is one run.
-# The distance from twenty stories to the others is far larger than what another seed changes; on new stories, that between eighty and three hundred and twenty is not.)
+# The distance from twenty stories to the others is too large for chance; on new stories, that between eighty and three hundred and twenty may be chance.)
 #
 # **{term}`Label smoothing <label smoothing>`** works against being too sure: the right token is to get 0.9, say, and all tokens share the rest {cite:p}`szegedy2016`.
 # The first transformer translated better with it, and its perplexity got worse {cite:p}`vaswani2017`.
@@ -884,7 +884,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
 # A compressed file's length in bits, over the length of the text, is a loss in {term}`bits per byte`.
 # Each is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
-# The second way has what the model has, too.
+# The second way has all of the training text, of which the model will read less than a third.
 #
 # The same loop trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
 # The text differs between versions of Python, and so do these numbers; they are of one run.
@@ -960,7 +960,7 @@ print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 # Of the gap that a minute left, next to nothing remains, and most samples are stories that the grammar could have told.
 # Read this one as the grammar would, with an eye on the coat, on the numbers, on who gets what: one slip makes a story invalid.
 #
-# The next table shows how much of the rest is for recalls.
+# The next table shows how much of what it pays above the grammar is for recalls.
 # It sorts them by the number of words back to the last mention of the fact, and prints how much more than the grammar the model pays for one.
 
 # %% tags=["nbval-ignore-output"]
@@ -1149,7 +1149,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
 # In our run frequencies and short patterns were learned first, and what has to be looked up came last.
 # AdamW makes no weight's step much longer than the learning rate, however large its gradient; warm-up and decay shape that length over the training.
-# The largest useful batch grows during training, as the stories begin to disagree about the gradient.
+# The largest useful batch grew in our run, as the stories began to disagree about the gradient; {cite:t}`mccandlish2018` see the same in other trainings.
 # On little text the same loop learns the text by heart, and without a floor only held-out text shows it.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
@@ -1278,6 +1278,7 @@ checks.accumulate(accumulate)
 #
 # Write a trainer of 20 to 40 lines that uses nothing of `llmcourse.training` but `Windows`.
 # It has its own loss, schedule and clipping, and two `MyAdamW`: one with decay for the blocks' matrices, one without for the rest.
+# (`print(few)` shows the names of all settings; the gradient of all weights together is made no longer than `clip_norm`.)
 # It returns the losses.
 # Try it on `data.train` with `replace(few, embedding_speed=1, weight_decay=10)`, and take the batches as in the section on gradient accumulation.
 # It must end with the losses and the weights of `on_tales`, both from `Transformer(sizes, seeded(1))`.

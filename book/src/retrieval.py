@@ -138,7 +138,9 @@ assert marks == ["wrong", "wrong", "right"]
 # Three very short passages, and the query *red hat*.
 # A word that few passages have says more than one that many have.
 # Having a word twice is better than once, but not twice as good.
-# A word that $n$ of $N = 3$ passages have gets the weight $\ln(1 + (N - n + \frac12)/(n + \frac12))$; one that appears $f$ times gets $f/(f + 1)$:
+# If $n$ of $N = 3$ passages have a word, its weight is $\ln(1 + (N - n + \frac12)/(n + \frac12))$.
+# In a passage that has it $f$ times it scores this weight times $f/(f + 1)$.
+# The passage's score is the sum over the words of the query:
 #
 # | passage | *red*: $n = 2$, $\ln 1.6 = 0.47$ | *hat*: $n = 1$, $\ln 2.67 = 0.98$ | score |
 # |---|---|---|---|
@@ -624,7 +626,7 @@ assert firsts["both"] > 1.4 * firsts["words"]
 
 # %% [markdown]
 # On these pieces of at most 48 tokens, one short training takes the vectors from worse than words to far better, without being told a rule.
-# (We chose small pieces because words are weak there; on whole tales they leave hardly anything to gain.)
+# (We chose small pieces because search by words is weak there; on whole tales it leaves hardly anything to gain.)
 # The tables may have learned which words of a question go with which words of a passage.
 # (This is one run; the assertions leave a wide margin.)
 # A model that was trained to give texts vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
@@ -635,7 +637,7 @@ assert firsts["both"] > 1.4 * firsts["words"]
 #
 # *What is second in both rankings (b) comes before what is first in only one of them.*
 #
-# Here the fusion puts a right piece first far more often than words alone, and about as often as the trained vectors by themselves.
+# Here the fusion puts a right piece first far more often than words alone, and somewhat more often than the trained vectors by themselves.
 # It helps where each search finds what the other misses: measure it on your own questions.
 # Beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those of the training.
 # The last experiment tries this encoder on another kind of text.
@@ -647,7 +649,8 @@ assert firsts["both"] > 1.4 * firsts["words"]
 # Does it matter which comes first?
 #
 # :::{dropdown} Answer
-# Yes to both: the second tale costs answers, and far more of them if it comes first.
+# It matters most which comes first: with the wrong tale first, nearly all answers are lost.
+# With the right tale first a few are lost, too few to be sure of with sixty questions.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -672,7 +675,8 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 
 # %% [markdown]
 # More is not better.
-# A second tale costs right answers, and far more of them if it comes first.
+# A second tale costs nearly all right answers if it comes first.
+# If it comes last, a few fewer are right; with sixty questions that may be chance.
 # In its training, this model has read one tale at a time.
 # It reads the beginning best, as `base-llm` did with the needle of {doc}`context_window`.
 # Much larger models have another habit, and use the middle of a long prompt less well than its ends {cite:p}`liu2024`; with both, the place of a passage matters.
@@ -993,7 +997,7 @@ assert found["bm25", 10] > found["dense", 10]
 #
 # *In practice*, today's systems mostly search with words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred, and another may rewrite the question first.
-# For millions of vectors, an index first groups the vectors into cells, and a search compares only those of the nearest cells {cite:p}`johnson2019`; the library FAISS has several.
+# For millions of vectors, an index first groups the vectors into cells, and a search compares only those of the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
 # It can also search among some of them only, by author or date.
 #

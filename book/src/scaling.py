@@ -195,6 +195,7 @@ def mean_loss(model, rows):
 
 # %% [markdown]
 # The loop is that of {doc}`pretraining`, with three changes: a share of the rows, a division by `n`, and the all-reduce.
+# (Here all shares are equal, so a share's mean divided by `n` is its sum divided by the size of the whole batch.)
 
 
 # %%
@@ -298,11 +299,11 @@ for n in (2, 4, 8):
 # (The rounds grow in number, and each has a delay; so with thousands of processes, trees or rings within rings take its place.)
 #
 # When is the sending hidden by computing?
-# A GPU of 400 teraFLOPs a second has a network link of 50 GB a second (400 Gbit), and gradients have 2 bytes a number.
+# A GPU that reaches 400 of an H100's 989 teraFLOPs a second has a network link of 50 GB a second (400 Gbit), and gradients have 2 bytes a number.
 
 # %%
 speed, link = 400e12, 50e9
-seconds_to_send = 2 * 2 / link  # for each parameter
+seconds_to_send = 2 * 2 / link  # for each parameter: 2 bytes, sent nearly twice
 seconds_to_compute = 4 / speed  # backward, for each parameter and token
 tokens = seconds_to_send / seconds_to_compute
 print(f"{tokens:,.0f} tokens for each process and step")
@@ -577,7 +578,7 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 #
 # The losses are those of one process to $10^{-5}$, with Muon as well, which gathers one matrix at a time.
 # A checkpoint is then a folder, in which each process has written its part (`torch.distributed.checkpoint`).
-# Any number of processes that divides the batch go on from it, with `--fsdp` or without, and from a checkpoint in one file, too.
+# Any number of processes that divides the batch can go on from it, with `--fsdp` or without, and from a checkpoint in one file, too.
 # At the end the parts are gathered, and the first process writes the model.
 #
 # With 42 million parameters, each of two processes holds 337 MB of weights, gradients and means, in place of 674.
@@ -624,7 +625,8 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 
 # %%
 width, layers, n = 16_384, 126, 8
-n_bytes = 4 * width * 2 * 2 * (n - 1) / n  # for each token and layer
+# For each token and layer 4 all-reduces of 2 bytes a number, sent 2 (n - 1) / n times
+n_bytes = 4 * width * 2 * 2 * (n - 1) / n
 compute = 6 * 405e9 / layers / n / 400e12  # seconds, for each token and layer
 for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
     print(f"{name}: sending adds {n_bytes / link / compute:.0%} to computing")
@@ -709,7 +711,8 @@ for name, (n, d, published) in stated.items():
 # ### Hours
 #
 # Hours depend on the MFU.
-# For nanochat and Llama 3.1 405B it was published: 48 %, and 41 % while it ran, which over 54 days was a little more than 90 % of the time.
+# For nanochat it was published: 48 %.
+# For Llama 3.1 405B it was 41 % while it ran, a little more than 90 % of the time over 54 days.
 # For Llama 2 {cite:p}`touvron2023b` it was not, and we assume 40 % of an A100.
 
 # %%

@@ -69,10 +69,11 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # The model of 122,784 parameters read all the text, that of 295,744 half of it, and that of 786,048 an eighth.
 # The middle one has the lowest loss.
 # (It also did the most work of the three; at equal work it still has the lowest, as the valleys below show.)
-# This page finds that middle for any budget in the range of its runs, and asks how far beyond it a law can be trusted.
+# This page finds that middle for budgets well inside the range of its runs, and asks how far beyond it a law can be trusted.
 #
 # All models have two layers, and the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate ends at zero with the last step.
+# Its peak falls with the width, as the power −3/4; it was not tuned for each size or length, so some runs may end higher than they need to.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above say what luck does.
 # A tale counts as 208 tokens here, the length of a window, though it fills only about 180 of them on average.
@@ -176,7 +177,7 @@ for name, (n, d) in runs.items():
 
 # %% [markdown]
 # For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, which is $6ND$, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`.
-# The model card of Llama 3.1 states 30.8 million GPU hours for it, and 1.46 million for the model of 8 billion: 1.2 times and nearly three times our numbers.
+# The model card of Llama 3.1 {cite:p}`meta2024` states 30.8 million GPU hours for it, and 1.46 million for the model of 8 billion: 1.2 times and nearly three times our numbers.
 # So take the hours as a lower limit.
 # The dollars are for the final run alone; trials, failures, people and data come on top.
 # (GPT-3 and Chinchilla were trained on other processors; their hours are for comparison only.)
@@ -298,7 +299,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 # *Dots are runs, lines the law by the Huber loss of logarithms; dotted, the true floor.*
 #
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
-# The same runs and the same formula give an $E$ anywhere from a third of the floor to the floor itself.
+# The same formula, fitted to all of these runs or to most of them, gives an $E$ anywhere from a third of the floor to the floor itself.
 # Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is largest in nats.
 # By the Huber loss of logarithms, and without the shortest runs, the law comes to the true floor; by squares of logarithms it comes near.
 #
@@ -432,7 +433,7 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 
 # %% [markdown]
 # The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
-# With the budget its lowest point moves to larger models, and the text grows with them.
+# As the budget grows, the lowest point moves to larger models, and to more text for them.
 # (A parabola through three or four points is a rough tool, and all five budgets use the same single runs: they show a trend, not five independent results.)
 
 # %% [markdown]
@@ -487,7 +488,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 #
 # A law also depends on what was counted.
 # Here $N$ includes the table of embeddings.
-# It is nine tenths of our smallest model and half of our largest, but about a hundredth of a model of 405 billion.
+# It is nine tenths of our smallest model and half of our largest, but half a hundredth of a model of 405 billion (a hundredth with its output matrix, which is separate there).
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]
@@ -592,6 +593,7 @@ for group, rate in more:
 #   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
 #
 # With the same seed, each of the other differences has the same sign, three times out of three.
+# (By chance alone a row would do so once in four times, so trust the large differences more than the small ones.)
 # All of them are results of 320 steps, not laws.
 # What gains in a short run may lose in a long one.
 # So compare settings at a length as near to the final one as you can afford.
@@ -650,14 +652,14 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # With only three seeds, chance alone passes two of them about once in five times, and four of them about once in twenty.
 # So take a change of fewer than four standard errors as a hint.
 #
-# - **The optimizer**: at its best rate of three, AdamW ends 5 nats a story higher than Muon.
+# - **The optimizer**: at its best rate of three, AdamW ends 5.5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
-#   The best rates are lower than for the small model above: 0.004 after 0.008 for AdamW, 0.006 after 0.016 for Muon.
+#   The best rates are lower than for the small model above: 0.004 in place of 0.008 for AdamW, 0.006 in place of 0.016 for Muon.
 # - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
 #   (`base-llm` does not have it.)
 # - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length: a hint.
 # - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less. (For half the batch this is a hint, too.)
-# - **The copying start** pays: without it the model is still on the plateau, as it is after half of the stories.
+# - **The copying start** pays: without it the model ends about where it is after half of the stories, probably still on the plateau ({doc}`pretraining`).
 # - **Embeddings** learn four times as fast as the rest in all rows but one; *as fast* as the rest, they cost 9 nats.
 # - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above; this, too, is a hint.
 #
@@ -701,7 +703,7 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow alike, at about twenty tokens for each parameter.
 # They trained **{term}`Chinchilla`** like that, 70 billion parameters on 1.4 trillion tokens, and it beat a model of four times the size.
 # "Chinchilla-optimal" means this ratio.
-# Others refitted their published points, and found that one of the three fits was off and its intervals far too narrow {cite:p}`besiroglu2024`.
+# Others read the points off a published figure and fitted the law again: one of the three fits was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.

@@ -213,7 +213,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # Which of the pieces learned there could ever help with another word?
 #
 # :::{dropdown} Answer
-# Any of them: `banana` helps with `bananas`, and `dana` with any word that holds these letters.
+# Any of them: `banana` helps with `bananas`, and `dana` with many words that hold these letters (but not with `danang`: there `a n` comes first, and no `an a` is left).
 # But what occurs once in a text says little about other words: these merges learn two words by heart.
 # :::
 #
@@ -395,7 +395,7 @@ for new, pair in enumerate(merges, start=256):
         sequences[i] = merge(word, pair, new)
         recounting += len(word) - 1
         if sequences[i] != word:
-            correcting += len(word) - 1
+            correcting += len(word) - 1 + len(sequences[i]) - 1  # taken away, and added
 print(f"recounting looks at {recounting:>9,} pairs")
 print(f"correcting looks at {correcting:>9,} pairs")
 assert recounting > 25 * correcting
@@ -436,7 +436,8 @@ else:
 # BPE has two relatives that you will meet in real models, WordPiece and Unigram.
 # **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
 # It starts from letters, and marks those inside a word with `##`.
-# It merges the pair that makes the text most probable, not the most frequent one.
+# Take the probability of a text to be the product of its symbols' shares.
+# WordPiece merges the pair that makes this most probable, not the most frequent one.
 # With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge gains about
 #
 # $$
@@ -782,8 +783,8 @@ for text in variants:
 MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 
 # %% [markdown]
-# *Question:* at the end the pair `un`, `bel` of the first copy is not known.
-# Which pair of the second copy had a merge in its place, and what does that say about GPT-2's training text?
+# *Question:* at the end there is no merge for the pair `un`, `bel` of the first copy.
+# For which pair of the second copy was there one, and what does that say about GPT-2's training text?
 #
 # :::{dropdown} Answer
 # `Ġun`, `bel`: with the space before it there is a merge, to `Ġunbel`.
@@ -1080,7 +1081,7 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 # The fourth of the prompt is only a part of the fourth of the text.*
 #
 # The second list is not the beginning of the first.
-# A model that has read it can no longer continue with the token `' blue'`: it would need `'blue'`, which hardly ever followed a lone space in training.
+# After it the token `' blue'` would make two spaces: the model needs `'blue'`, which hardly ever followed a lone space in training.
 #
 # What does a model do then?
 # `base-llm` is the larger model of {doc}`pipeline`, with a tokenizer of its own, of 3,072 ids.

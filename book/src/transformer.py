@@ -307,7 +307,7 @@ for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part:13}{n:7,}")
 
 # %% [markdown]
-# In this list only the positions are new.
+# A model of Llama's shape has the same parts but the positions.
 # Torch has a layer of the shape of the blocks, so it can be asked for a second opinion.
 # The folded cell gives it the same weights, and both must give the same.
 #
@@ -425,7 +425,8 @@ for n_networks, what in ((8, "has"), (2, "uses for a token")):
 #
 # **Balance.**
 # Nothing so far keeps the router from giving all tokens to the same few experts.
-# A second loss is added, with a small weight, which is 1 when all experts are given equally many tokens, and grows when the router prefers a few {cite:p}`fedus2022`.
+# A second loss is added, with a small weight.
+# This loss is 1 when all experts are given equally many tokens, and grows when the router prefers a few {cite:p}`fedus2022`.
 # A token that uses two experts fills two *slots*.
 # For each expert, the share of all slots that it is given is multiplied by the mean probability that the router gives it.
 # The loss is the sum of these products, times the number of experts.
@@ -572,9 +573,9 @@ for share, each in zip(shares, words):
 print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 
 # %% [markdown]
-# In the run of this page one expert takes mostly pronouns, another articles and possessives.
+# In the run of this page one expert's list begins with pronouns, and another's has mostly articles and possessives.
 # Nobody told the router of kinds of words.
-# Others take a mixed bag, and with other seeds the kinds are divided in other ways.
+# Others take a mixed bag; this is one seed, and another may divide the words in other ways.
 # Mostly the word itself decides: a frequent word is given to the same expert most of the time.
 # {cite:t}`jiang2024` see something like it in Mixtral: patterns of syntax in who takes what, and no clear ones of subject.
 #
@@ -1072,7 +1073,7 @@ print("balance loss:", (8 * given * wanted).sum().item(), "and", 8 * 8 * (1 / 8)
 # ```
 #
 # Check it with `checks.parameter_count(parameter_count)`.
-# How many would SmolLM2-135M have without grouped queries?
+# How many would SmolLM2-135M have without grouped queries, that is, with as many key-value heads as query heads?
 # And about how many operations does it need for one more token of a short text, with a cache?
 
 
@@ -1214,7 +1215,7 @@ for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
 # %% [markdown]
 # ## Sources
 #
-# - The transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2019`; encoder-only: {cite:t}`devlin2019`.
+# - The transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2018`, {cite:t}`radford2019`; encoder-only: {cite:t}`devlin2019`.
 # - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`; Llama, which joins them: {cite:t}`touvron2023`.
 # - Mixtures of experts: {cite:t}`shazeer2017`, {cite:t}`fedus2022`, {cite:t}`jiang2024`.
 # - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`.
