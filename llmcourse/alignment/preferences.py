@@ -359,7 +359,8 @@ def tokenize_pairs(
         most: Tokens of a prompt with an answer: a longer answer is cut before its end.
 
     Raises:
-        ValueError: If the tokenizer lacks `<|endoftext|>`.
+        ValueError: If the tokenizer lacks `<|endoftext|>`, or if what is left of the
+            answers of a pair is the same.
     """
     found = []
     for pair in pairs:
@@ -369,6 +370,11 @@ def tokenize_pairs(
             *answer, end = tokenize_answer(text, tokenizer)
             room = None if most is None else max(0, most - len(prompt) - 1)
             answers.append([*answer[:room], end])
+        if answers[0] == answers[1] and pair.chosen != pair.rejected:
+            raise ValueError(
+                f"the answers to {pair.prompt!r:.60} must differ in the first {most} "
+                "tokens with their prompt, got the same"
+            )
         found.append(TokenizedPair(*map(torch.tensor, (prompt, *answers))))
     return found
 

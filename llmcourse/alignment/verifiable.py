@@ -47,8 +47,9 @@ WORDS = (
     "ten", "eleven", "twelve",
 )  # fmt: skip
 _WORD = f"({'|'.join(WORDS)})"
-_NUMBER = re.compile(rf"\b{_WORD}\b")
-_SAID_STEP = re.compile(rf"\b{_WORD} (and|less) {_WORD} is {_WORD}\b")
+_ALONE = r"(?<![\w-])", r"(?![\w-])"  # no part of "twenty-one"
+_NUMBER = re.compile(_WORD.join(_ALONE))
+_SAID_STEP = re.compile(f"{_WORD} (and|less) {_WORD} is {_WORD}".join(_ALONE))
 _LISTS = re.compile(r"^list (?:girl|boy|pal|species|food)\b.*\n(?:[ \t].*\n)+", re.M)
 _STORY = """
 rule story

@@ -38,6 +38,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from jinja2 import TemplateError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from torch import Tensor, nn
 
@@ -125,18 +128,24 @@ def render_template(
 
     Raises:
         ValueError: If there is no template, if it refuses the conversation or fails, or
-            if a turn holds what would become a special token.
+            if a turn holds what would become a special token, other than what a model
+            writes in its answers, such as ``<think>``.
     """
     template = tokenizer.options.chat_template
     if template is None:
         raise ValueError("wanted a tokenizer with a template of conversations")
+    written = {*tokenizer.options.kept_tokens}  # by the model itself, such as <think>
     for turn in messages:
-        if found := [name for name in tokenizer.special_tokens if name in turn.content]:
+        allowed = written if turn.role == "assistant" else set()
+        names = [n for n in tokenizer.special_tokens if n not in allowed]
+        if found := [name for name in names if name in turn.content]:
             raise ValueError(f"a turn must not hold the special token {found[0]!r}")
     first = next(iter(tokenizer.options.start_tokens), "")
     last = next(iter(tokenizer.options.end_tokens), "")
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _Generation],
     )
     environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     try:
@@ -147,9 +156,22 @@ def render_template(
             eos_token=last,
             raise_exception=_refuse,
             strftime_now=datetime.now().strftime,
+            tools=None,
+            documents=None,
         )
     except (TemplateError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the template of conversations failed: {error}") from error
+
+
+class _Generation(Extension):
+    """What an assistant says stands in {% generation %}, which changes no text."""
+
+    tags = {"generation"}  # noqa: RUF012 (Jinja's own form)
+
+    def parse(self, parser: Parser) -> list[Node]:
+        """Return what is between the two tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _refuse(message: str) -> None:

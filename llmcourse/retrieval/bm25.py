@@ -72,7 +72,7 @@ class BM25:
         if not counts:
             raise ValueError("BM25 needs at least one document, got none")
         lengths = torch.tensor([sum(c.values()) for c in counts], dtype=torch.float64)
-        mean = max(float(lengths.mean()), 1.0)
+        mean = float(lengths.mean()) or 1.0  # of documents without words alone: any
         norms = (k1 * (1 - b + b * lengths / mean)).tolist()
         self.n_documents = len(counts)
         self._weights: dict[str, dict[int, float]] = {}  # of a word, by document
@@ -137,13 +137,14 @@ def reciprocal_rank_fusion(
     [('b', 0.66...), ('a', 0.5), ('c', 0.5)]
     """
     check_range(0, k=k)
-    sums: dict[_Item, float] = {}
+    shares: dict[_Item, list[float]] = {}
     for ranking in rankings:
         if len(set(ranking)) < len(ranking):
             raise ValueError("a ranking must not contain an item twice")
         for rank, item in enumerate(ranking, start=1):
-            sums[item] = sums.get(item, 0.0) + 1 / (k + rank)
-    return sorted(sums.items(), key=lambda pair: -pair[1])
+            shares.setdefault(item, []).append(1 / (k + rank))
+    sums = [(item, math.fsum(own)) for item, own in shares.items()]  # in any order
+    return sorted(sums, key=lambda pair: -pair[1])
 
 
 def hit_at_k(

@@ -185,8 +185,9 @@ def mean_hidden_states(
         ValueError: If a text has no token.
     """
     limit, vectors = model.config.context_length, []
+    device = model.embedding.weight.device
     for text in texts:
-        ids = torch.tensor(tokenizer.encode(text), dtype=torch.long)
+        ids = torch.tensor(tokenizer.encode(text), dtype=torch.long, device=device)
         if not len(ids):
             raise ValueError("a text must have at least one token, got an empty one")
         windows = [hidden_states(model, part)[-1] for part in torch.split(ids, limit)]

@@ -140,11 +140,13 @@ def count_found(
             too large for the model, or if there is no `<|endoftext|>`.
     """
     tokenizer, colours, rng = haystack.tokenizer, haystack.colours, random.Random(seed)
-    choices = torch.tensor([tokenizer.encode(f" {x}")[0] for x in colours])
+    device = model.embedding.weight.device
+    choices = [tokenizer.encode(f" {colour}")[0] for colour in colours]
     right = 0
     for _ in range(n):
         needle = haystack.hide(n_tokens, depth, rng)
-        ids = torch.tensor([[end_of_text(tokenizer), *tokenizer.encode(needle.text)]])
-        best = model(ids)[0, -1, choices].argmax()
+        ids = [end_of_text(tokenizer), *tokenizer.encode(needle.text)]
+        logits = model(torch.tensor([ids], device=device))[0, -1]
+        best = logits[choices].argmax()
         right += colours[int(best)] == needle.answer
     return Count(right, n)

@@ -19,7 +19,7 @@ from itertools import accumulate
 from math import fsum
 
 from llmcourse.arguments import check_one_of, check_range
-from llmcourse.finetuning.chat import Message, encode_prompt
+from llmcourse.finetuning.chat import Message, encode_prompt, uses_template
 from llmcourse.retrieval.bm25 import BM25, reciprocal_rank_fusion
 from llmcourse.retrieval.chunking import Chunk
 from llmcourse.retrieval.dense import DualEncoder
@@ -162,7 +162,8 @@ def prompt_with(
 ) -> Prompt:
     """Return the best passages, as many as fit, and then the question.
 
-    One that does not fit is left out, and shorter ones after it still may.
+    One that does not fit is left out, and shorter ones after it still may. So is one
+    that holds special tokens, if the tokenizer cannot write these as plain text.
 
     Args:
         question: What is asked.
@@ -171,13 +172,19 @@ def prompt_with(
         max_tokens: Of the whole conversation; leave room for an answer.
 
     Raises:
-        ValueError: If not a single passage fits.
+        ValueError: If there are passages, and not a single one fits.
     """
 
     def put_together(chosen: Sequence[Passage]) -> str:
         texts = [_on_one_line(passage.text) for passage in chosen]
         return "\n\n".join([*texts, question])
 
+    if uses_template(tokenizer):
+        names = tokenizer.special_tokens
+        plain = [p for p in found if not any(name in p.text for name in names)]
+        if found and not plain:
+            raise ValueError("each passage found holds a special token of the model")
+        found = plain
     used: list[Passage] = []
     for passage in found:
         more = [*used, passage]

@@ -24,16 +24,16 @@ from llmcourse.text.documents import Document, Removal, StepReport, excerpt, sum
 
 # Line ends of all systems, form feed and vertical tab, NEL, U+2028 and U+2029.
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# Control characters but tab and newline; soft hyphen, zero-width space, word
-# joiner and byte order mark; the marks that turn the direction of writing.
+# Control characters but tab and newline; soft hyphen, zero-width space, word joiner
+# and byte order mark; marks that turn the direction of writing or shape its letters.
 # U+200C and U+200D stay: Persian and emoji are written with them.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f"
-    "\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffe\uffff]"
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")
-_TRAILING_SPACE = re.compile(r"[ \t]+$", re.MULTILINE)
+_TRAILING_SPACE = re.compile(r"[ \t\u3000]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -220,10 +220,8 @@ def repeated_phrase_share(text: str) -> float:
     """
     split = text.split()
     runs = Counter(zip(split, split[1:], split[2:], split[3:], strict=False))
-    if not runs:
-        return 0.0
-    run, count = max(runs.items(), key=lambda item: item[1] * len("".join(item[0])))
-    share = count * len("".join(run)) / len("".join(split)) if count > 1 else 0.0
+    masses = (n * len("".join(run)) for run, n in runs.items() if n > 1)
+    share = max(masses, default=0) / max(1, len("".join(split)))
     return min(share, 1.0)  # runs may overlap
 
 

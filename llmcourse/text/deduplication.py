@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import regex
 from jaxtyping import Int64, UInt64
 
 from llmcourse.arguments import check_range
@@ -43,6 +44,7 @@ Signatures = UInt64[np.ndarray, "text n_hashes"]
 _CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
 _MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
 _WORD = re.compile(r"\w+")
+_ANY_WORD = regex.compile(r"[\w\p{M}\p{N}]+")  # with the marks of other scripts
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 
 
@@ -52,9 +54,9 @@ def words(text: str) -> list[str]:
     >>> words("The cat – the CAT!")
     ['the', 'cat', 'the', 'cat']
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _WORD.findall(text.casefold())
+    if text.isascii():
+        return _WORD.findall(text.casefold())
+    return _ANY_WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def fingerprint(text: str, salt: str = "") -> int:
@@ -281,13 +283,13 @@ def remove_duplicates(
     >>> [document.text for document in remove_duplicates(documents)[0]]
     ['The fox.', 'A hen.']
     """
-    first: dict[int, Document] = {}
-    pairs = [(d, first.setdefault(fingerprint(d.text), d)) for d in documents]
-    kept = [document for document, original in pairs if original is document]
+    first: dict[int, int] = {}
+    places = [first.setdefault(fingerprint(d.text), i) for i, d in enumerate(documents)]
+    kept = [documents[i] for i, place in enumerate(places) if place == i]
     removals = [
-        Removal(document, "copy", _likeness(original, 1.0))
-        for document, original in pairs
-        if original is not document
+        Removal(documents[i], "copy", _likeness(documents[place], 1.0))
+        for i, place in enumerate(places)
+        if place != i
     ]
     return kept, summarise("remove duplicates", documents, kept, removals)
 

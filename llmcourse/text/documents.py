@@ -314,7 +314,7 @@ def _texts(
 ) -> Iterator[Document]:
     """Yield the texts among the files of a path, one at a time in memory."""
     found = False
-    for number, file in enumerate(_files(Path(path))):
+    for number, file in enumerate(_files(Path(path), skipped)):
         if max_bytes is not None and number >= MAX_FILES:
             raise ValueError(
                 f"{str(path)!r} must have at most {MAX_FILES:,} files: name a smaller "
@@ -345,19 +345,27 @@ def _is_dataset(path: Path, column: str | None) -> bool:
     """Return whether a path is a dataset's: a folder, a Parquet file, or JSON lines."""
     if path.suffix == ".jsonl":
         return column is not None
-    return path.suffix in _FORMATS or any((path / name).is_file() for name in _SAVED)
+    saved = (os.path.isfile(path / name) for name in _SAVED)  # noqa: PTH113 (no error)
+    return path.suffix in _FORMATS or any(saved)
 
 
 def _rows(path: str | Path, column: str) -> Iterator[Document]:
     """Yield the texts of a dataset's rows, one row at a time in memory."""
     with needed_for(f"the dataset {str(path)!r}", "datasets"):
         from datasets import DatasetDict, load_dataset, load_from_disk
+    none = ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
     if (format_ := _FORMATS.get(Path(path).suffix)) is not None:
+        files = glob.glob(str(path), recursive=True)  # noqa: PTH207 (as `datasets`)
+        if not any(Path(file).stat().st_size for file in files):
+            raise none
         dataset = load_dataset(
             format_, data_files=str(path), split="train", streaming=True
         )
     else:
-        dataset = load_from_disk(str(path))
+        try:
+            dataset = load_from_disk(str(path))
+        except IndexError:  # it has no rows
+            raise none from None
     if isinstance(dataset, DatasetDict):
         parts = ", ".join(f"'{path}/{name}'" for name in dataset)
         raise ValueError(f"{str(path)!r} has parts, name one of them: {parts}")
@@ -373,15 +381,19 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
             found = True
             yield Document(text, source="datasets", name=f"{path}/{number}")
     if not found:
-        raise ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
+        raise none
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
     """Yield the files of a path; those of a folder before those of its folders."""
+
+    def skip(error: OSError) -> None:
+        skipped[str(error.filename)] = f"cannot be read: {error.strerror or error}"
+
     if path.is_file():
         yield path
     elif path.is_dir():
-        for place, subfolders, names in os.walk(path):
+        for place, subfolders, names in os.walk(path, onerror=skip):
             subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
             yield from (Path(place) / name for name in sorted(names) if name[0] != ".")
     else:

@@ -29,7 +29,7 @@ def cross_entropy(
     """Return the mean negative log-likelihood of the targets, in nats per token.
 
     The largest logit is subtracted before exponentiation (`logsumexp` does so),
-    so logits of any magnitude are safe.
+    so logits of any magnitude are safe, if their type can hold their differences.
 
     Args:
         logits: Unnormalised log-probabilities.

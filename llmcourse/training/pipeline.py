@@ -230,9 +230,14 @@ def packed_data(folder: str | Path) -> TrainingData:
     folder = Path(folder)
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     train, valid = (load_tokens(folder / name, tokenizer) for name in _PACKED[:2])
-    text = tokenizer.decode(valid[:_HELD_OUT_TOKENS].tolist())
-    first, *others = text.split(END_OF_TEXT)
-    texts = [first, *others[:-1]]  # the last is cut, unless it is the first
+    ids = valid[:_HELD_OUT_TOKENS]
+    ends = np.flatnonzero(ids == end_of_text(tokenizer))
+    ends = ends if len(ends) else np.array([len(ids)])  # one long document, cut
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    texts = [
+        tokenizer.decode(ids[start:end].tolist())
+        for start, end in zip(starts, ends, strict=True)
+    ]
     return TrainingData(
         tokenizer=tokenizer,
         train=train,

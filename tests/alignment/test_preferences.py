@@ -395,3 +395,10 @@ def test_an_answer_that_is_too_long_is_cut_before_its_end(tokenizer):
     most = len(whole.prompt) + 5
     [cut] = tokenize_pairs([pair], tokenizer, most)
     assert cut.chosen.tolist() == [*whole.chosen[:4].tolist(), whole.chosen[-1].item()]
+
+
+def test_answers_that_would_be_cut_alike_are_refused():
+    pair = PreferencePair("hi", "abcdefgh good", "abcdefgh bad", 1.0, 0.0)
+    with pytest.raises(ValueError, match="must differ in the first 8 tokens"):
+        tokenize_pairs([pair], CHATS, most=8)
+    assert len(tokenize_pairs([pair], CHATS, most=400)) == 1

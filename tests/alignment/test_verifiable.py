@@ -53,6 +53,12 @@ def test_kate_has_ten_pears() -> None:
         ("First nine less two is seven. Then seven and three is ten. So nine.", 0, 0),
         ("First nine less two is seven. Then seven and three is nine. So ten.", 1, 0),
         ("Ten of them are often eaten by a fox.", 0, 0),  # no word of ours
+        ("So twenty-ten.", 0, 0),
+        (
+            "First nine less two is seven. Then seven and three is ten-one. So ten.",
+            1,
+            0,
+        ),
         ("", 0, 0),
     ],
 )

@@ -284,6 +284,31 @@ def test_the_template_is_in_the_file(folder):
     assert config["chat_template"] == CHAT_TEMPLATE
 
 
+def own_template(template, kept=()):
+    options = BPEOptions(chat_template=template, kept_tokens=kept)
+    return BPETokenizer({b"a": 0}, [], {"<think>": 1, "<s>": 2}, options=options)
+
+
+def test_a_template_may_mark_what_is_generated_and_ask_for_tools():
+    template = (
+        "{% if tools is not none or documents %}no{% endif %}"
+        "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}"
+        "{% endfor %}"
+    )
+    said = [Message("user", "why"), Message("assistant", "so")]
+    assert render_template(said, own_template(template)) == "whyso"
+
+
+def test_what_a_model_has_thought_may_come_again_in_its_own_turn():
+    tokenizer = own_template("{{ messages[-1]['content'] }}", ("<think>",))
+    asked = Message("user", "Why?")
+    thought = Message("assistant", "<think>hm")
+    assert render_template([asked, thought], tokenizer) == "<think>hm"
+    for turn in (Message("user", "<think>hm"), Message("assistant", "<s>")):
+        with pytest.raises(ValueError, match="must not hold the special token"):
+            render_template([asked, turn], tokenizer)
+
+
 # Ollama's template, in Go's language
 
 

@@ -59,6 +59,8 @@ def test_two_documents_by_hand():
 
 def test_words():
     assert words("Straße, ÉTÉ x_1! 3.5") == ["strasse", "été", "x_1", "3", "5"]
+    whole = ["हिन्दी", "كَتَبَ", "שָׁלוֹם", "i̇stanbul", "12"]
+    assert words("हिन्दी, كَتَبَ שָׁלוֹם: İstanbul ½") == [*whole[:4], "1", "2"]
 
 
 def test_second_twice_beats_first_once_by_hand():
@@ -120,6 +122,10 @@ def test_one_ranking_stays_and_equal_ones_stay():
 
 def test_scores_do_not_matter_and_ties_keep_their_order():
     assert [i for i, _ in reciprocal_rank_fusion([[1, 2], [2, 1]])] == [1, 2]
+    # "A" has the ranks 1, 7, 2 and "B" 1, 2, 7: sums made in order would differ.
+    rankings = ["Aabcdefg", "Bhijklmn", "oBpqrsA", "tAuvwxB"]
+    (first, one), (second, two) = reciprocal_rank_fusion([*map(list, rankings)])[:2]
+    assert (first, second, one) == ("A", "B", two)
 
 
 # Reference

@@ -21,6 +21,7 @@ from llmcourse.retrieval.retrieval import (
     sources_of,
 )
 from llmcourse.text.documents import Document
+from llmcourse.text.tokenizer_files import BPEOptions
 from llmcourse.text.tokenizers import BPETokenizer
 
 LETTERS = BPETokenizer.train(["a"], vocab_size=256)
@@ -90,6 +91,17 @@ def test_a_prompt_holds_as_much_as_fits_and_no_more():
     counts = [len(prompt.used) for prompt in prompts]
     assert {counts[0], counts[-1]} == {1, 3}  # the long one is left out
     assert counts == sorted(counts)
+
+
+def test_what_a_template_could_not_write_is_left_out():
+    """Its special tokens in a text would become what they spell."""
+    options = BPEOptions(chat_template="{{ messages[0]['content'] }}")
+    vocab = {bytes([byte]): byte for byte in range(256)}
+    tokenizer = BPETokenizer(vocab, [], {"<s>": 256}, options=options)
+    struck, plain = (Passage(f"It was {t} five.", "", 1, 0, 0) for t in ("<s>", ""))
+    assert prompt_with("Why?", [struck, plain], tokenizer, 99).used == (plain,)
+    with pytest.raises(ValueError, match="holds a special token"):
+        prompt_with("Why?", [struck], tokenizer, 99)
 
 
 def test_nothing_is_found_by_words_that_are_nowhere():

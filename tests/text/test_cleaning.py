@@ -190,6 +190,8 @@ FOREIGN = {
         (repeated_line_share, "a\nb\na\n\n a", 2 / 4),
         (repeated_phrase_share, "aa bb cc dd ee aa bb cc dd", 16 / 18),
         (repeated_phrase_share, "every word is another one here", 0.0),
+        (repeated_phrase_share, "", 0.0),
+        (repeated_phrase_share, "a b c d " * 2 + "x" * 32, 8 / 40),
         (function_word_share, "The fox, the hen and THE 3 geese", 4 / 8),
     ],
 )

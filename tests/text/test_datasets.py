@@ -121,3 +121,12 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r'pip install "llmcourse\[datasets\]"'):
         read(tmp_path)
+
+
+def test_a_dataset_without_rows_is_refused(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "empty.jsonl").write_text("")
+    datasets.Dataset.from_dict({"story": []}).save_to_disk(tmp_path / "empty")
+    for name in ("empty.jsonl", "empty", "missing.parquet"):
+        with pytest.raises(ValueError, match="must have texts in 'story', got none"):
+            read(tmp_path / name, column="story")

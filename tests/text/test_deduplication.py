@@ -274,6 +274,13 @@ def test_the_first_of_two_copies_stays():
     assert "d2: copy: like d0" in str(report)
 
 
+def test_one_object_twice_is_a_copy():
+    document = Document("The fox.", name="d0")
+    kept, report = remove_duplicates([document, document])
+    assert names(kept) == ["d0"]
+    assert report.reasons == {"copy": 1}
+
+
 def test_one_changed_word_of_hundred_and_four_is_a_near_copy():
     """104 words have 100 shingles of 5; one word is in 5 of them.
 

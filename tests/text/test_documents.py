@@ -244,6 +244,19 @@ def test_a_file_that_cannot_be_read_is_skipped(mixed, monkeypatch):
     assert reason == "cannot be read: Permission denied"
 
 
+def test_a_folder_that_cannot_be_read_is_skipped(mixed, monkeypatch):
+    real = documents.os.walk
+
+    def walk(path, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{path}/locked"))
+        return real(path)
+
+    monkeypatch.setattr(documents.os, "walk", walk)
+    found = read(mixed)
+    assert len(found.documents) == 3
+    assert found.skipped == {f"{mixed}/locked": "cannot be read: Permission denied"}
+
+
 # Refusal
 
 

@@ -375,3 +375,12 @@ def test_a_single_long_document_is_measured_on_as_far_as_it_is_read(tmp_path):
     assert len(only.text) > 100_000
     pack([short, short, long], tokenizer, tmp_path / "validation.bin")
     assert [each.text for each in packed_data(tmp_path).held_out] == ["the fox"] * 2
+
+
+def test_the_mark_between_texts_in_a_document_does_not_cut_it(tmp_path):
+    tokenizer = BPETokenizer.train(["the fox"], 260, ["<|endoftext|>"])
+    tokenizer.save(tmp_path / "tokenizer.json")
+    texts = ["a text ends with <|endoftext|> and begins", "the fox"]
+    pack([Document("the hen")], tokenizer, tmp_path / "train.bin")
+    pack(map(Document, texts), tokenizer, tmp_path / "validation.bin")
+    assert [each.text for each in packed_data(tmp_path).held_out] == texts
