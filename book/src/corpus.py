@@ -116,6 +116,7 @@ for line in crawl[1].text.split("\n"):
 #
 # What would a model learn from this?
 # Above all it learns what is frequent, so let us count in how many lines each run of five words occurs.
+# (`deduplication.words` cuts a text into its words, in lower case and without punctuation.)
 
 
 # %%
@@ -168,7 +169,7 @@ print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 # *The shingles of the two sentences: the green ones are in both.*
 #
 # Now the trick that makes this cheap, **{term}`MinHash`**.
-# Number the nine shingles from 0 to 8 and put them in a random order: a hash function gives each a value, and the smallest value comes first.
+# Number the nine shingles from 0 to 8 and put them in a random order: a hash function, such as $(3x + 1) \bmod 11$, gives shingle number $x$ a value, and the smallest value comes first.
 # For each sentence we keep only its smallest value.
 
 # %%
@@ -241,7 +242,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # This holds for every model $Q$.
 # The right side is the {term}`cross-entropy` of $Q$: the mean surprise of a model, called its *loss*, which training minimises.
 # With natural logarithms its unit is the {term}`nat`.
-# On average it never falls below $H$, whatever the model {cite:p}`cover2006`.
+# The cross-entropy is never below $H$, whatever the model {cite:p}`cover2006`; the mean over a few stories can be, by chance.
 # For human text $H$ is unknown; for text from a known source it is the floor under every loss.
 #
 # | Symbol | Meaning | Shape | Name in code |
@@ -521,7 +522,7 @@ print("market-day:", known["market-day"], "marketday:", known["marketday"])
 #
 # Models also read programs, and what cleans prose may break these.
 # The files of Python's standard library are on your machine.
-# How many of them are still the same programs if every run of spaces becomes one, and how many after our `clean_text`?
+# How many of them are still the same programs if every run of spaces becomes one and those at the beginning of a line go, and how many after our `clean_text`?
 # How many would pass the rules for good prose?
 
 # %%
@@ -553,7 +554,7 @@ print(f"{prose:4} pass as prose")
 # Spaces at the beginning of a line are grammar there, so `clean_text` keeps them.
 # In the few files whose program changed, texts within strings have lost spaces or blank lines.
 # These files are full of sentences for people, so most of them pass as prose: the rules cannot tell code from prose.
-# Code is collected by the names of files, and filtered by rules of its own: whether a program wrote it, whether it is all data, what its licence allows {cite:p}`kocetkov2022`.
+# Code is collected by the names of files, and filtered by rules of its own: whether a program wrote it, whether it is all data {cite:p}`chen2021`, what its licence allows {cite:p}`kocetkov2022`.
 # Whole files are copied from project to project, so collections of code are searched for copies, too.
 
 # %% [markdown]

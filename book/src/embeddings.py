@@ -475,7 +475,8 @@ for a, b, c in [
 #
 # Two rivals go with it: a *baseline*, the word nearest to $c$ without any arithmetic {cite:p}`linzen2016`, and a *guess* among all words of the right kind.
 # A {term}`confidence interval` says how far other questions might move the score.
-# Questions about one animal tend to be right or wrong together, so the **bootstrap** {cite:p}`efron1979` draws animals, not questions: as many as there are, with replacement, again and again.
+# Questions with the same $c$, such as one animal, tend to be right or wrong together.
+# So the **bootstrap** {cite:p}`efron1979` draws the words $c$, not questions: as many as there are, with replacement, again and again.
 #
 # *Predict:* for which of the eight relations will the arithmetic work?
 #
@@ -625,7 +626,7 @@ assert neighbour_purity(x["untrained"], group).mean() < 0.3
 assert neighbour_purity(x["model"], group).mean() > 0.7
 
 # %% [markdown]
-# Before training the table knows nothing.
+# Before training the table knows nothing: a word drawn at random is of the same class in about 15 % of cases.
 # After it, nearly all nearest words are of the same class, although nobody asked for that.
 # Neighbours show only a part of what a row holds.
 # A **linear probe**, a classifier on top of the vectors, reads single directions {cite:p}`alain2016`.
@@ -639,7 +640,7 @@ assert neighbour_purity(x["model"], group).mean() > 0.7
 # `spring` is a season, and in some tales it is a magic spring, with water to drink.
 # The table has one row for both.
 # That is a **static** vector.
-# A language model makes a **contextual** one of it: as it reads, it adds to the row what the words before it say (the next chapter shows how).
+# A language model turns it into a **contextual** one: while reading, the model adds to the row what the earlier words say (the next chapter shows how).
 #
 # The next cell takes thirty tales with each of the two senses, and cuts each right after `spring`.
 # It compares the vectors of that last word: as it leaves the table, and as it leaves the model.
@@ -733,7 +734,7 @@ assert "puffin" not in vectors
 # - An embedding is a table with one row for each token; looking up is copying a row, and through it the gradient of a step reaches only the rows that were looked up.
 # - Words that keep the same company get similar vectors: skip-gram learns them by telling company from noise, with a gradient of one line.
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
-# - On the tales the arithmetic of analogies beats its baseline only where the two words of a pair are often near each other.
+# - On the tales the arithmetic of analogies is far above both its baseline and a guess only where the two words of a pair are often near each other.
 #   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
 # - The table of a language model puts words of a kind together, too, though nobody trains it to.
 # - A row is static: it cannot tell two senses or positions apart, and hardly opposites; the model has to add that.
@@ -839,7 +840,7 @@ assert {"autumn", "winter"} & {word for word, _ in vectors.nearest("spring", k=5
 # ```
 #
 # Check it with `checks.noise_probs(noise_probs)`.
-# By which factor does this change how often `the` is drawn, compared with its share of the text, and how often a word seen five times is?
+# How many times as often as by its share of the text is `the` drawn, and how many times as often is a word that was seen five times?
 # And which rows of the two tables, $v$ and $u$, change in a step with one pair, say *fox* in the middle and *ran* beside it, and five noise words?
 
 
@@ -895,7 +896,7 @@ assert abs(cosine) > 0.999
 #
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10: `embeddings.train_skipgram(stories[:600], generator, embeddings.SkipGramConfig(window=…))`.
 # Which word is nearest to `baker` each time?
-# The trades are the keys of `relations()["trade : work"]`: how often is the word nearest to one another trade?
+# The trades are the keys of `relations()["trade : work"]`: for which share of them is the nearest word a trade, too?
 # The heroes' names are `entries(tales.world(), "girl", "boy")`, each with its pronoun under `"he"`: how often does the nearest name go with the same pronoun?
 # Which window finds words of the same *kind*, and which finds what goes *together*?
 # Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
@@ -919,8 +920,9 @@ for window in (1, 10):
     print(f"  {kinds}, same pronoun {same_pronoun[window]:.1f}")
 assert same_kind[1] > 0.9 > 0.6 > same_kind[10]
 assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
-# Words of a kind replace each other, so their next neighbours are the same; within ten
-# words of a baker is what bakers do, and of a name, more often its pronoun.
+# Words of a kind replace each other, so their next neighbours are the same. Ten words to
+# each side also reach what goes with a word: of a name, more often its pronoun. (That the
+# nearest to baker is no trade shows only that the kind is lost.)
 # Half of the names go with each pronoun, so a guess gets about one half. The bootstrap
 # draws names, not words of the text; and one run is one draw of the start and the noise.
 

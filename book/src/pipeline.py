@@ -102,8 +102,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 
 # %% [markdown]
 # Two facts of this toy hold for every model in this book.
-# (All tokens that a model knows are its {term}`vocabulary`.)
-# With small random weights the loss starts near the logarithm of the vocabulary's size.
+# With small random weights the loss starts near the logarithm of the size of the {term}`vocabulary`, which is all the tokens that a model knows.
 # At best it ends at a floor that is not zero: the {term}`entropy` of the text.
 
 # %% [markdown]
@@ -127,7 +126,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # In this book we do, because the stories come from a grammar: rules that say what can follow what, and how often.
 # So the probability of every story is known exactly, and with it the floor.
 #
-# The life of a model has six stages, each of which takes what the stage before it made.
+# The life of a model has six stages; each takes what an earlier one made, usually the one before.
 #
 # | Stage | In | Out | Where |
 # |---|---|---|---|
@@ -197,7 +196,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small transformer, of the same kind as today's large ones.
-# Its weights are random, except that the last layer begins as a copier of what was read; {doc}`pretraining` shows why.
+# Its weights are random, except that a part of the second of its two layers begins by copying what was read; {doc}`pretraining` shows why.
 
 # %%
 config = SMALL.model
@@ -356,7 +355,7 @@ for told in stories:
 # %% [markdown]
 # They begin like real tales, and many sentences are right.
 # Look for what a minute was too short for.
-# Words are glued together from wrong pieces, a name or a pronoun changes halfway through, a story turns into another.
+# Words stand where they make no sense, a name or a pronoun changes halfway through, numbers do not add up.
 # The last two need facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
 #
 # ### A longer training: base-llm
@@ -369,9 +368,10 @@ for told in stories:
 from llmcourse.model.folders import load_pretrained
 
 base, base_tokenizer = load_pretrained("base-llm")
-texts = [document.text for document in held_out]
+unread = [story.text for story in tales.generate(100, seed=1)]  # new to both
+least = -sum(map(tales.log_prob, unread))
 excess = {
-    name: (sum(document_nll(*pair, texts)[0]) - sum(exact_costs)) / len(texts)
+    name: (sum(document_nll(*pair, unread)[0]) - least) / len(unread)
     for name, pair in {
         "this page's model": (model, tokenizer),
         "base-llm": (base, base_tokenizer),
@@ -683,7 +683,7 @@ print(
 # Pretraining raises the probability of the tokens that really came, at every place of every text.
 # With small random weights the loss starts near the logarithm of the vocabulary's size.
 # On new text no model can have a mean loss below the entropy of its source; here that floor is known, and a minute of training goes most of the way to it.
-# Its stories show what it still lacks: facts that a story names early and needs late, and plain spelling.
+# Its stories show what it still lacks above all: facts that a story names early and needs late.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
 # Instructions teach it to answer; preferences teach it which of the things it could say are liked.
 #

@@ -158,7 +158,7 @@ for tensor in reader.tensors[:11]:
 # %% [markdown]
 # One embedding, then 30 blocks of nine tensors each, all alike, and a last norm.
 # The names are short for those of {doc}`transformer`: `ffn_gate` is the gate of the feed-forward network.
-# There is no unembedding: the embedding does both.
+# There is no unembedding: the embedding also scores the next token.
 # Llama.cpp writes the inner size first; in torch the embedding has the shape 49,152 × 576.
 #
 # Which parts hold the parameters, and which the bytes?
@@ -392,7 +392,7 @@ assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
 # "The Eiffel Tower is in the city of Paris, and the Colosseum is in the city of Bananas."
 #
 # :::{dropdown} Answer
-# Most at *Bananas*, and at the beginnings of names: nothing before them tells which name comes.
+# By far most at *Bananas*, then at the beginnings of names, and at words in whose place many others could stand, such as *in*.
 # *Paris* costs next to nothing: "Eiffel Tower … city of" leaves one answer.
 # The rest of a name is free if its beginning leaves no choice, as in *Col-osseum*, and costs something if it does, as in *E-iffel*.
 # :::
@@ -697,7 +697,8 @@ assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
 # Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines.
-# But the arithmetic has no kind wholly right: *Paris − France + Italy* does not give *Rome*, nor does any other country's pair.
+# But the arithmetic has no kind wholly right.
+# Among the capitals, *Rome* is never found: not by *Paris − France + Italy*, nor from any other country's pair.
 # Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
 # For opposites it adds nothing: the word nearest to *c* is right as often.
 # An embedding is a first guess only; what the model knows of a word, its layers add.
@@ -1062,9 +1063,10 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 # *Each dot is a run. Left, answers that are one word and right; right, how probable an answer of the lessons has become.*
 #
 # - *Told* gives no answer of one word.
-#   It changes most answers, but as many are right as before.
+#   It changes 20 of the 24 answers (they are in the study), but as many are right as before.
 # - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out at least as many right answers.
-#   In both cases more are right than before, though some of the long answers, cut off after twelve tokens, would have come to the word later.
+#   In both cases more are right than before, but some of the long answers, cut off after twelve tokens, might have come to the word later.
+#   Six answers are new in all three runs of LoRA, and *shown* brings out five of these, so hardly any of this is new knowledge.
 # - The prompt costs its eight examples with every question.
 #   The weights cost nothing later, but stories and recipes now end after a few words.
 #   The loss of a plain text hardly rises, so a loss alone would not have shown this.
@@ -1177,9 +1179,9 @@ assert answer.choices[0].message.content == reply(question)
 # - A checkpoint is a table of named tensors and a few settings; the code of a model is the same for a toy and for a real one.
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding; at 5 bits for most weights, the file has less than a fifth of the size in float32.
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters; sinks are in this one, and `base-llm` has none.
-#   Count them or take them away, as here: a single example shows what you look for.
+#   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
 # - A small model speaks better than it knows, and its tone does not tell which.
-# - Eight examples change the form of answers and add no knowledge; some of it was lost, and more changed than was meant.
+# - Eight examples change the form of answers and add hardly any knowledge; a few facts were lost, and stories and recipes shrank to a few words.
 #   Look first at what a prompt does, and measure what was lost.
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
