@@ -25,7 +25,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
         ValueError: If there is no such folder.
         OSError: If the file cannot be written; the message names it.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # what a link stands for, not the link
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     temporary: Path | None = None

@@ -96,9 +96,9 @@ def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
 
 def _hide(source: str) -> str:
     """Put all but the comments on top between nbgrader's marks."""
-    lines = source.splitlines()
-    top = next(i for i, line in enumerate(lines) if not line.startswith("#"))
-    if not top:
+    lines = source.split("\n")
+    code = (i for i, line in enumerate(lines) if not line.startswith("#"))
+    if not (top := next(code, 0)):
         raise ValueError(f"a hidden test begins with a comment, got {lines[0]!r}")
     shown, hidden = lines[:top], lines[top:]
     marks = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"

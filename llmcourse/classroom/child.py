@@ -24,7 +24,7 @@ from llmcourse.classroom.tasks import gradient
 from llmcourse.classroom.values import decode, encode
 
 PRINTED = 20_000  # characters kept of what a cell prints
-SHELL = re.compile(r"^\s*[%!].*$", re.MULTILINE)
+SHELL = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
 
 
 def without_magics(code: str) -> str:
@@ -32,7 +32,7 @@ def without_magics(code: str) -> str:
     try:
         ast.parse(code)
     except SyntaxError:
-        return SHELL.sub("", code)
+        return SHELL.sub(r"\1pass", code)
     return code
 
 

@@ -112,7 +112,7 @@ def read(place: Path) -> list[HandIn]:
             elif file.suffix.lower() == ".zip":
                 for path, data, note in _members(file):
                     add(inside / path, data, note)
-            elif _wanted(inside):
+            elif wanted(inside):
                 if file.stat().st_size > LARGEST:
                     add(inside, None, f"{inside} is larger than 150 MB: not read")
                 else:
@@ -166,7 +166,8 @@ def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in inside)
 
 
-def _wanted(path: PurePosixPath) -> bool:
+def wanted(path: PurePosixPath) -> bool:
+    """Return whether a file is a notebook that somebody has handed in on purpose."""
     return path.suffix.lower() == ".ipynb" and not _hidden(path)
 
 
@@ -205,7 +206,7 @@ def _notebooks(
                 with archive.open(member) as file, zipfile.ZipFile(file) as inner:
                     for name, data, note in _notebooks(inner, deeper=False):
                         yield path / name, data, note
-            elif _wanted(path):
+            elif wanted(path):
                 yield path, *_read(archive, member)
             elif _by_platform(path) and not member.is_dir() and not _hidden(path):
                 yield path, None, f"{path} is no notebook"

@@ -172,7 +172,16 @@ class Course:
         for hand_in in hand_ins:
             path = self._hand_in(name, hand_in.student)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(choose(hand_in, source), path)
+            chosen = choose(hand_in, source)
+            if (
+                not hand_in.readable
+                and path.exists()
+                and self._readable(name, hand_in.student)
+            ):
+                hand_in.readable = True
+                hand_in.notes.append("cannot be read: the hand-in of before counts")
+            else:
+                write(chosen, path)
             state = {
                 "late": hand_in.late,
                 "notes": hand_in.notes,

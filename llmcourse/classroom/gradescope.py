@@ -17,10 +17,10 @@ import sys
 import zipfile
 from functools import partial
 from importlib.metadata import requires
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from llmcourse.classroom.assignments import points, read_source, write
-from llmcourse.classroom.collecting import HandIn, choose
+from llmcourse.classroom.collecting import HandIn, choose, wanted
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.sandbox import PACKAGE, Limits, available, files_of, start
 from llmcourse.classroom.student import Student
@@ -110,8 +110,14 @@ def main(root: Path) -> None:
     """Grade the hand-in under `submission`; write `results/results.json`."""
     [path] = (root / "source" / "secret").glob("*.py")
     source = read_source(path)
-    found = sorted((root / "submission").rglob("*.ipynb"))
-    hand_in = HandIn(student="student", files={p.name: p.read_bytes() for p in found})
+    place = root / "submission"
+    paths = {p.relative_to(place).as_posix(): p for p in sorted(place.rglob("*"))}
+    found = {
+        name: path.read_bytes()
+        for name, path in paths.items()
+        if wanted(PurePosixPath(name)) and path.is_file()
+    }
+    hand_in = HandIn(student="student", files=found)
     if not found:
         hand_in.notes.append("no notebook (.ipynb) was handed in")
     notebook = choose(hand_in, source)

@@ -224,9 +224,17 @@ def write_qti(quiz: Quiz, path: Path) -> Path:
     return path
 
 
+_BY_NAME = {"&": "&amp;", "<": "&lt;", "^": "&#94;", "~": "&#126;"}
+
+
 def _markdown(text: str) -> str:
     """Return a line of text with what Markdown would read as a sign made plain."""
+
+    def plain(sign: re.Match[str]) -> str:
+        return _BY_NAME.get(sign[0], rf"\{sign[0]}")
+
     parts = CODE.split(text)
-    parts[::2] = [re.sub(r"([\\*_$<>\[\]^~])", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"[\\*_$<>\[\]^~&]", plain, part) for part in parts[::2]]
+    parts[0] = re.sub(r"^(\d*)([.#+-]+)(?= )", r"\1\\\2", parts[0])
     parts[1::2] = [f"`{part}`" for part in parts[1::2]]
     return "".join(parts)

@@ -14,6 +14,7 @@ import hashlib
 from nbformat import NotebookNode
 
 from llmcourse.classroom.assignments import grade_id, is_answer
+from llmcourse.classroom.child import without_magics
 
 GRAM = 8  # nodes of the syntax tree in a run
 WINDOW = 4
@@ -45,13 +46,13 @@ def fingerprints(notebook: NotebookNode, source: NotebookNode) -> set[int]:
             continue
         shape = _Shape()
         try:
-            shape.visit(ast.parse(cell.source))
+            shape.visit(ast.parse(without_magics(cell.source)))
         except (SyntaxError, ValueError, RecursionError):
             continue
         runs = ["|".join(shape.kinds[i : i + GRAM]) for i in range(len(shape.kinds))]
         hashes = [
             int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest())
-            for run in runs[: len(runs) - GRAM + 1]
+            for run in runs[: max(0, len(runs) - GRAM + 1)]
         ]
         windows = range(max(1, len(hashes) - WINDOW + 1)) if hashes else ()
         prints |= {min(hashes[i : i + WINDOW]) for i in windows}

@@ -87,7 +87,7 @@ def encode(value: Any, wrap: Wrap | None = None) -> Any:
     if isinstance(value, torch.Tensor):
         return {"tensor": _tensor(value)}
     if isinstance(value, np.ndarray):
-        return {"array": _tensor(torch.from_numpy(np.ascontiguousarray(value)))}
+        return {"array": _tensor(torch.from_numpy(np.array(value, order="C")))}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, torch.Generator):
@@ -152,7 +152,7 @@ def copy_into(old: Any, new: Any) -> None:
             elif not torch.equal(old, new):
                 old.copy_(new)
     elif isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
-        if old.shape == new.shape:
+        if old.shape == new.shape and not np.array_equal(old, new):
             old[...] = new
     elif isinstance(old, torch.Generator) and isinstance(new, torch.Generator):
         old.set_state(new.get_state())
@@ -180,4 +180,4 @@ def copy_into(old: Any, new: Any) -> None:
 def _mutable(old: Any, new: Any) -> bool:
     """Whether `copy_into` has changed `old` itself."""
     kinds = (list, dict, set, torch.Tensor, np.ndarray, torch.Generator)
-    return isinstance(old, kinds) and type(old) is type(new)
+    return any(isinstance(old, kind) and isinstance(new, kind) for kind in kinds)

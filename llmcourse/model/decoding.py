@@ -64,6 +64,7 @@ def can_fuse(model: nn.Module) -> bool:
 def _is_plain(part: nn.Module) -> bool:
     return (
         type(part) in _PARTS
+        and "forward" not in vars(part)
         and getattr(part, "query_norm", None) is None
         and getattr(part, "attend", causal_attention) is causal_attention
         and not part._forward_hooks

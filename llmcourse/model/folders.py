@@ -95,6 +95,8 @@ def save_pretrained(
             write_json(staging / name, value)
         tokenizer.save(staging / "tokenizer.json")
         write_file(staging / _WEIGHTS, save(weights, metadata={"format": "pt"}))
+    # Where it is, other programs and `read_tokenizer` prefer it to what was written.
+    (Path(folder) / "chat_template.jinja").unlink(missing_ok=True)
 
 
 class Folder(NamedTuple):

@@ -91,7 +91,7 @@ def next_token_distribution(
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     if sampling.top_p is not None and sampling.top_p < 1:
         before = ordered.double().cumsum(dim=-1) - ordered  # of all more probable ones
-        enough = sampling.top_p * (1 - 1e-12)  # 0.1 + 0.2 reaches 0.3 after rounding
+        enough = sampling.top_p * (1 - 1e-6)  # 0.1 + 0.2 reaches 0.3 after rounding
         ordered = ordered.where(before < enough, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)

@@ -441,11 +441,11 @@ def write_gguf(
             elif kind == "Q8_0" and weight.shape[1] % 32:
                 stored = "F16"
             number = gguf.GGMLQuantizationType[stored]
-            writer.add_tensor(
-                _their_name(theirs, back=True),
-                gguf.quantize(numbers, number),
-                raw_dtype=number,
-            )
+            with np.errstate(all="ignore"):  # what does not fit is refused here
+                packed = gguf.quantize(numbers, number)
+            if not np.isfinite(gguf.dequantize(packed, number)).all():
+                raise ValueError(f"{theirs} must be finite in {stored}, and is not")
+            writer.add_tensor(_their_name(theirs, back=True), packed, raw_dtype=number)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -368,6 +368,7 @@ def chunked_attention(
     group_size(query, key)
     n_queries, n_keys = query.shape[2], key.shape[2]
     ahead = n_keys - n_queries  # position of the first query
+    wide = torch.promote_types(query.dtype, torch.float32)  # for sums of thousands
     scaled = query / math.sqrt(query.shape[-1])
     scaled = torch.unflatten(scaled, 1, (key.shape[1], -1))  # (B, K, G, T, d)
     context = query.new_empty((*scaled.shape[:-1], value.shape[-1]))
@@ -375,12 +376,12 @@ def chunked_attention(
         rows = slice(top, min(top + block, n_queries))
         places = torch.arange(rows.start, rows.stop) + ahead
         asked = scaled[..., rows, :]  # (B, K, G, R, d)
-        largest = torch.full_like(asked[..., :1], -math.inf)
+        largest = torch.full_like(asked[..., :1], -math.inf, dtype=wide)
         total = torch.zeros_like(largest)
-        mixture = torch.zeros_like(context[..., rows, :])
+        mixture = torch.zeros_like(context[..., rows, :], dtype=wide)
         for left in range(0, ahead + rows.stop, block):
             columns = slice(left, min(left + block, n_keys))
-            scores = _mixed(asked, key[:, :, columns].transpose(-2, -1))
+            scores = _mixed(asked, key[:, :, columns].transpose(-2, -1)).to(wide)
             hidden = torch.arange(columns.start, columns.stop) > places[:, None]
             if hidden.any():
                 scores.masked_fill_(hidden.to(scores.device), -math.inf)
@@ -389,7 +390,8 @@ def chunked_attention(
             weights = (scores - largest).exp()  # not yet divided by their sum
             shrink = (before - largest).exp()
             total = total * shrink + weights.sum(-1, keepdim=True)
-            mixture = mixture * shrink + _mixed(weights, value[:, :, columns])
+            mixed = _mixed(weights.to(value.dtype), value[:, :, columns])
+            mixture = mixture * shrink + mixed
         context[..., rows, :] = mixture / total
     return context.flatten(1, 2)
 

@@ -392,7 +392,10 @@ class Answer:
         """Return those of the tokens that have not been sent, if they are wanted."""
         if choice.request.n_top is None:
             return None
-        tokens, choice.unsent = choice.unsent, []
+        tokens, ended = choice.unsent, choice.finish_reason is not None
+        # What is held back may never be sent, and neither is what is known of it.
+        choice.unsent = [] if ended else [t for t in tokens if t[1] >= len(choice.text)]
+        tokens = tokens[: len(tokens) - len(choice.unsent)]
         form = chat_logprobs if self.chat else completion_logprobs
         return form(tokens, self.service.tokenizer)
 

@@ -702,7 +702,14 @@ class TextDecoder:
 
     def n_held_before(self, id_: int | None) -> int:
         """Return how many characters of SentencePiece's bytes an id, or None, ends."""
-        return 0 if id_ in self._fallback_ids else len(_text_of_run(self._run))
+        if id_ in self._fallback_ids:
+            return 0
+        begun, _ = self._decoder.getstate()  # of a character, in bytes
+        if begun and id_ not in self._skipped:
+            piece = b"" if id_ is None else self._pieces[id_][:1]
+            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            return decoder.decode(begun + piece, id_ is None).startswith("\ufffd")
+        return len(_text_of_run(self._run))
 
     def finish(self) -> str:
         """Return what was held back: there are no more ids."""

@@ -29,9 +29,13 @@ function weightsOfScript(script) {
     const element = make("script", { src: new URL(script, HERE).href });
     element.onerror = () => reject(new Error("its file of weights is not beside this page"));
     element.onload = () => {
-      resolve(Uint8Array.from(atob(window.llmcourseWeights[script]), (c) => c.charCodeAt(0)).buffer);
-      delete window.llmcourseWeights[script];
       element.remove();
+      try {
+        resolve(Uint8Array.from(atob(window.llmcourseWeights[script]), (c) => c.charCodeAt(0)).buffer);
+        delete window.llmcourseWeights[script];
+      } catch {
+        reject(new Error("its file of weights is damaged"));
+      }
     };
     document.head.append(element);
   });

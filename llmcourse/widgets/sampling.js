@@ -12,7 +12,7 @@ export function shape(logits, { temperature, topK, topP }) {
   if (temperature === 0) weights[order[0]] = 1;
   order.slice(topK).forEach((i) => (weights[i] = 0));
   const sum = () => weights.reduce((a, b) => a + b, 0);
-  const enough = topP * sum() * (1 - 1e-12); // 1 - 1e-12: 0.5 + 0.5 reaches 1 after rounding
+  const enough = topP * sum() * (1 - 1e-6); // 0.5 + 0.5 reaches 1 after rounding
   let mass = 0;
   for (const i of order) {
     if (topP < 1 && mass >= enough) weights[i] = 0;

@@ -21,6 +21,20 @@ def handed_in(folder: Path, **answers: dict[str, str]) -> Course:
     return course
 
 
+def test_a_hand_in_that_cannot_be_read_replaces_none_that_can(tmp_path: Path) -> None:
+    course = handed_in(tmp_path, jane={})
+    (tmp_path / "in" / "jane.ipynb").write_text('{"cells": [')
+    (again,) = course.collect(NAME, tmp_path / "in")
+    assert again.readable
+    assert again.notes[-1] == "cannot be read: the hand-in of before counts"
+    told = "".join(cell.source for cell in course.submission(NAME, "jane").cells)
+    assert all(
+        cell.source in told
+        for cell in solved(course.source(NAME)).cells
+        if cell.cell_type == "code"
+    )
+
+
 def test_without_a_sandbox_it_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

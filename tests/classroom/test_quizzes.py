@@ -1,8 +1,10 @@
 """Quizzes: read, shown, written for learning platforms; objectives that hold."""
 
+import html
 import importlib.util
 import re
 import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -110,6 +112,31 @@ def test_moodle_has_points_and_a_reason_for_each_option(tmp_path: Path) -> None:
         "1_2": ("0", "It begins at 0."),
         "[0]": ("0", "It goes to 1."),
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e^(r/β)",
+        "x~y, a_b, 2*3*4",
+        "a<b>c &amp; d",
+        "1. First",
+        "# no head",
+        "- x",
+        "$5$",
+    ],
+)
+def test_qti_has_a_text_as_it_is(tmp_path: Path, text: str) -> None:
+    pytest.importorskip("text2qti")
+    right = Option(text, "So it is.")
+    quiz = replace(QUIZ, questions=[replace(QUIZ.questions[1], right=right)])
+    with zipfile.ZipFile(quizzes.write_qti(quiz, tmp_path / "a.zip")) as archive:
+        (name,) = (
+            n for n in archive.namelist() if re.search(r"ment_[0-9a-f]+\.xml", n)
+        )
+        root = ElementTree.fromstring(archive.read(name))
+    found = [each.text or "" for each in root.iter() if each.tag.endswith("mattext")]
+    assert text in [html.unescape(one[3:-4]) for one in found if one[:3] == "<p>"]
 
 
 def test_qti_says_which_option_is_right(tmp_path: Path) -> None:

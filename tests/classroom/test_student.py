@@ -69,6 +69,9 @@ def test_magics_do_nothing_and_a_remainder_is_none(student: Make) -> None:
     code = student()
     assert code.run("%matplotlib inline\n1 + 1").printed == "2\n"
     assert code.run("(\n    7\n    % 4\n)").printed == "3\n"
+    colab = "try:\n    import torch\nexcept ImportError:\n    !pip install torch\n4"
+    assert code.run(colab).printed == "4\n"
+    assert "line 4 of" in code.run("x = 1\n\n%matplotlib inline\n1 / 0").message
 
 
 def test_a_name_that_is_not_there(student: Make) -> None:

@@ -1,10 +1,13 @@
 import json
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from llmcourse.classroom.values import copy_into, decode, encode
 
@@ -113,3 +116,14 @@ def test_changes_in_place_are_seen() -> None:
     assert inner == [1, 5]
     assert "gone" not in old
     assert old["added"] == 2
+
+
+def test_what_a_student_did_not_change_stays_as_it_is() -> None:
+    assert decode(encode(np.array(3.0))).shape == ()
+    fixed = np.broadcast_to(np.array([1.0]), (3,))  # cannot be written to
+    weight, counts = nn.Parameter(torch.ones(2)), Counter("aab")
+    old = {"fixed": fixed, "weights": [weight], "counts": counts}
+    copy_into(old, {"fixed": fixed.copy(), "weights": [torch.ones(2)], "counts": {}})
+    assert old["weights"][0] is weight
+    assert old["counts"] is counts
+    assert counts == {}

@@ -573,6 +573,13 @@ def test_what_ends_a_text_and_how_turns_are_written_is_kept(tmp_path):
     assert options.end_tokens == ("<|im_end|>",)
 
 
+def test_a_template_in_a_file_of_its_own_does_not_stay(folder, model, tokenizer):
+    """It would go before what was saved."""
+    (folder / "chat_template.jinja").write_text("{{ 'old' }}")
+    save_pretrained(model, tokenizer, folder)
+    assert load_pretrained(folder)[1].options.chat_template is None
+
+
 def test_a_tokenizer_that_is_none_is_refused(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json"):

@@ -84,7 +84,9 @@ def test_probabilities_sum_to_one(temperature, top_k, top_p):
     assert torch.equal(probs.argmax(-1), logits.argmax(-1))
 
 
-@pytest.mark.parametrize(("n", "top_p", "kept"), [(10, 0.6, 6), (3, 2 / 3, 2)])
+@pytest.mark.parametrize(
+    ("n", "top_p", "kept"), [(10, 0.6, 6), (3, 2 / 3, 2), (50, 0.1, 5)]
+)
 def test_top_p_that_is_reached_exactly_keeps_no_more(n, top_p, kept):
     for dtype in (torch.float32, torch.float64):
         probs = next_token_distribution(

@@ -1,5 +1,6 @@
 """GGUF files, beside the package `gguf` and the reading of `transformers`."""
 
+import math
 import random
 import tracemalloc
 from dataclasses import replace
@@ -233,6 +234,16 @@ def test_another_attention_is_refused(tokenizer, tmp_path):
     set_attention(model, "window", window=2)
     with pytest.raises(ValueError, match="saved with full attention"):
         write_gguf(model, tokenizer, tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(("kind", "value"), [("F16", 1e5), ("Q8_0", math.nan)])
+def test_weights_that_would_not_come_back_are_not_written(kind, value, path, tokenizer):
+    before, model = path.read_bytes(), make_model()
+    with torch.no_grad():
+        model.blocks[0].feed_forward.up.weight[0, 0] = value
+    with pytest.raises(ValueError, match=f"up_proj.weight must be finite in {kind}"):
+        write_gguf(model, tokenizer, path, kind)
+    assert path.read_bytes() == before
 
 
 def test_a_tokenizer_of_bytes_alone_comes_back(tmp_path):

@@ -408,6 +408,15 @@ def test_a_later_key_does_not_matter():
     assert not torch.allclose(after[:, :, 5:], before[:, :, 5:])
 
 
+def test_sums_of_thousands_in_bfloat16_do_not_stop_growing():
+    query, key, value = (random_of(1, 1, 2048, 4, seed=seed) for seed in range(3))
+    wanted = naive_in_groups(query[:, :, -1:], key, value + 1)
+    halves = (x.bfloat16() for x in (query[:, :, -1:], key, value + 1))
+    found = chunked_attention(*halves, block=1)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0)
+
+
 def test_scores_that_would_overflow_are_no_trouble():
     query, key, value = qkv_of(7, 7)
     found = chunked_attention(300 * query, 300 * key, value, block=2)

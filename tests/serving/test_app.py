@@ -369,6 +369,35 @@ def test_logprobs_of_a_completion_are_the_models_own(client, stream, sampling):
     assert offset >= text.index("€")
 
 
+def test_a_stream_has_the_tokens_of_its_text_and_no_others(client):
+    """A token that might begin a stop string is held back, and so is its logprob."""
+    asked = {"model": NAME, "prompt": "Once upon", "max_tokens": 9, "temperature": 0}
+    first = client.completions.create(**asked).choices[0].text
+    asked |= {"logprobs": 0, "echo": True, "stop": first[2:6]}
+    whole = client.completions.create(**asked).choices[0]
+    parts = [
+        part.choices[0] for part in client.completions.create(**asked, stream=True)
+    ]
+    tokens = [token for part in parts for token in part.logprobs.tokens]
+    assert "".join(part.text for part in parts) == whole.text
+    assert tokens == whole.logprobs.tokens
+
+
+def test_offsets_count_what_bytes_without_a_character_become(client):
+    tokenizer = small_tokenizer()
+    ids = [
+        *tokenizer.encode("The"),
+        tokenizer.vocab[b"\xc3"],
+        *tokenizer.encode(" sat"),
+    ]
+    asked = {"model": NAME, "prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 0}
+    found = client.completions.create(**asked).choices[0]
+    assert found.text == "The\ufffd sat"
+    pairs = zip(found.logprobs.tokens, found.logprobs.text_offset, strict=True)
+    for name, offset in pairs:
+        assert name.startswith("bytes:") or found.text.startswith(name, offset)
+
+
 def test_a_text_is_scored_without_a_word_written(client):
     """As evaluation harnesses ask: ids, `echo`, and nothing or one token to write."""
     ids = small_tokenizer().encode("Once upon a time")
