@@ -25,7 +25,7 @@ import json
 import math
 from collections import Counter
 from functools import partial
-from textwrap import fill, shorten
+from textwrap import fill
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -68,12 +68,12 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
     generator = torch.Generator().manual_seed(0)
     print(f"\n{name}")
     for text in write(model, [order] * 4, generator=generator).texts:
-        print("  " + shorten(text, 76, placeholder=" …"))
+        print("  … " + text[-76:].partition(" ")[2])
 
 # %% [markdown]
-# (Only the beginnings are printed.)
-# Look at how the stories begin.
-# No mean reward shows what happened there.
+# (Only the ends are printed.)
+# The aligned model gives all four stories nearly the same end, and it belongs to another story than the one that was ordered.
+# No mean reward shows that.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
 # ## By hand
@@ -393,7 +393,7 @@ assert n_seeds >= 4
 # And a lower temperature, which needs no comparisons at all?
 #
 # :::{dropdown} Answer
-# Nearly all of it; the lower temperature two thirds.
+# All of it, as far as these orders can tell; the lower temperature two thirds.
 # In the table below, compare each with *start, temperature 1*.
 # But the aligned model gains by a lower temperature, too.
 # :::
@@ -446,7 +446,7 @@ assert (trained - four).var() < 0.9 * (trained.var() + four.var())
 # It is narrower than one that ignores which points belong to the same order, because some orders are harder than others.
 #
 # *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.3 points apart: chance can do that with 256 orders.
-# The first draw was low, so gains beside it may be a few tenths too large; by the card, over 1,000 orders and with four seeds of sampling, training gained 2.0 to 2.2 points.
+# The first draw was low, so gains beside it may be a few tenths too large; by the card, over 1,000 orders and with four seeds of sampling, training gained 1.8 to 2.0 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -464,12 +464,12 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # Both cheap ways stay much nearer to the start.
 # So the first number of a report, *aligned beside start*, says little about the training.
 #
-# The aligned model beats the best of four in six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
+# The aligned model beats the best of four in nearly six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
 # A win rate does not say by how much.
 #
 # But a lower temperature and the training gain in different ways.
-# At the same lower temperature the aligned model is still more than a point ahead, so it has learned something besides caution.
-# There it is better than the best of sixteen, and writes one answer, not sixteen; with many users that pays.
+# At the same lower temperature the aligned model is still about a point ahead, so it has learned something besides caution.
+# There it is worth what the best of sixteen are, or a little more, and writes one answer, not sixteen; with many users that pays.
 # Always compare two models at the same temperature, and at more than one.
 #
 # Choosing the most probable of sixteen uses no comparisons at all.
@@ -504,23 +504,15 @@ for way, points in by_way.items():
     print(f"{way:29} {four_words:10.2f} {same:>7} {openings:9.0%}", end="")
     print("{:7.0%} {:5.0%} {:10.0%}".format(*ends))
 
-# %%
-traits = {way: Counter() for way in ways}
-for point in baselines.points:
-    traits[point.way].update(point.traits)
-favourite = traits["aligned, temperature 0.5"].most_common(1)[0][0]
-print(f"the favourite adjective of aligned-llm at temperature 0.5: {favourite!r}")
-for way in ways:
-    print(f"{way:29} in {traits[way][favourite] / n_orders:4.0%} of the stories")
-
 # %% tags=["remove-cell"]
 first, last = (
     by_way[way] for way in ("start, temperature 1", "aligned, temperature 1")
 )
 assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
-assert all(a.distinct_within > b.distinct_within for a, b in zip(first, last))
+varied = [sum(point.distinct_within for point in own) for own in (first, last)]
+assert varied[0] > varied[1]
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie far to the left, one about as high as the best of sixteen and one above; of the two dots of the mean weights one lies near the start's at temperature 0.5, and one half way to the aligned model's."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie to the left, one about as high as the best of four, and one, farther to the left, above the best of sixteen; of the two dots of the mean weights one lies below the start's at temperature 0.5, and one beside the aligned model's at temperature 1."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -529,8 +521,8 @@ for way, points in by_way.items():
     colour = {"aligned": "C1", "mean": "C2"}.get(way.replace(",", " ").split()[0], "C0")
     ax.plot(x, y, "o", color=colour)
     shift, side = (4, -9) if way == lowest else (4, 3), "left"
-    if way == "most probable of 16":  # another is to its right
-        shift, side = (-4, -9), "right"
+    if way in ("most probable of 16", "aligned, temperature 1"):  # others are right
+        shift, side = (-4, 3), "right"
     if way == ways[-1]:
         shift, side = (0, -12), "center"
     name = way.replace("temperature", "T")
@@ -544,10 +536,9 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # A lower temperature and choosing cost hardly any variety of words.
 # (Two draws of the start differ by eight points in their openings, so read small differences as chance.)
 # But choosing by the reward model narrows the endings, and the openings too; both narrow even where gold chooses, for gold likes happy endings best.
-# Of the aligned model's stories that hold together 93 % end happily, about as many as of the best of four, but without any choice; at temperature 0.5 nearly all do.
-# In openings and words it went further: its stories begin alike, and a few openings have taken the place of many.
-# At temperature 0.5 its favourite adjective is in 17 % of the stories, with the start in 2 %; at temperature 1 it is in 6 %, and hardly strikes the eye.
-# A lower temperature brings out what was hidden.
+# Of the aligned model's stories that hold together 96 % end happily, a few more than of the best of four, and without any choice; at temperature 0.5 nearly all do.
+# In openings and words it went further than any choice: its openings are half as many as the start's, and at temperature 0.5 a third.
+# A lower temperature brings out what is hardly to be seen at 1.
 # This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
@@ -581,14 +572,21 @@ for when in ("before", "after"):
     print(f"       plain stories {lost:.3f} nats above the floor")
 
 # %% [markdown]
-# One part of the tax was avoided: each update of `aligned-llm` also learned from plain stories (`ptx_coef`), as {cite:t}`ouyang2022` did, and their loss is no higher than before.
-# (An earlier, smaller model without that lost 0.1 nats per token; but it also went nearly three times as far from its start, so this is no test.)
-# Another part was paid: instructions are followed less often.
+# Each update of `aligned-llm` also learned from what its start had learned from, plain stories and instructions, half each (`ptx_coef`), as {cite:t}`ouyang2022` did with texts of the pretraining.
+# So plain stories cost it hardly more than before.
+# But a part of the tax was paid all the same: instructions are followed less often.
 # The largest loss is in orders to write, with all details checked.
 # That is what the policy was trained on, but a story earns most of its points without all ordered details.
-# The table of baselines shows the same: nearly all stories of the aligned model hold together, and more than half of these lack something that was ordered.
+# The table of baselines shows the same: nine of ten stories of the aligned model hold together, and four in ten of these lack something that was ordered.
 # Of the start's stories that hold together hardly any do.
+# Often it is the plot: as for the order at the top of this page, the model tells a story that earns more.
 # Questions, such as *who*, were not rewarded at all.
+#
+# What did the instructions bring, in each update?
+# An earlier policy, otherwise alike, learned again from plain stories alone.
+# By the card it gained 0.15 points more, at 9 nats in place of 6, and as many instructions were right in all.
+# But its stories began in fewer ways, 3 in place of 7 different openings of a hundred, and it carried out 32 of 80 orders to write, in place of 41.
+# (That is one run each, and the earlier one is not stored.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #
@@ -598,10 +596,10 @@ for when in ("before", "after"):
 # ```
 #
 # The table has it, too.
-# The mean keeps about half of the gain, at a fifth of the distance.
+# The mean keeps nearly half of the gain, at less than a quarter of the distance.
 # As many of its stories are complete as of the start's.
-# At temperature 0.5 it is worth what the best of sixteen are, for one sample, and nearly nine of ten stories have all that was ordered.
-# Of single samples only those of the aligned model at 0.5 are clearly better, by 0.6 points, and half of its stories are incomplete: gold takes little off for that.
+# At temperature 0.5 it is worth what the best of sixteen are, for one sample, and more than eight of ten stories have all that was ordered.
+# Of single samples only those of the aligned model at 0.5 are clearly better, by 0.5 points, and four in ten of its stories are incomplete: gold takes little off for that.
 # It also begins its stories in more ways than the aligned model, and in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
 #
@@ -688,8 +686,8 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
 # The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings and openings become alike, and at a low temperature words, too, which the mean reward does not show; ordered details go missing.
-# In our one case the mean of the weights before and after kept about half of the gain, and its stories were as complete as those of the start.
+# What is not rewarded can get lost: endings and openings become alike, more so at a low temperature, and ordered details go missing, even the plot; the mean reward shows none of it.
+# In our one case the mean of the weights before and after kept nearly half of the gain, and its stories were as complete as those of the start.
 #
 # *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.

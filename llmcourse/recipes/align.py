@@ -56,7 +56,12 @@ from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
-from llmcourse.finetuning.instruction_tuning import plain_stories
+from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.finetuning.instruction_tuning import (
+    INSTRUCT_LLM,
+    plain_stories,
+    prepare,
+)
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer
@@ -112,7 +117,7 @@ class AlignConfig:
     reader: str | None = None  # auxiliary model for token surprisals, named as `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
-    n_texts: int = 2000  # plain stories for their `ptx_coef`, if it is not 0
+    n_texts: int = 2000  # for their `ptx_coef`, if it is not 0, see `texts_of_before`
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -181,7 +186,8 @@ _POLICY: dict[str, Any] = {
 }
 ALIGNED_LLM = _by_method(
     _POLICY
-    | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3, "ptx_coef": 0.5},
+    | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3}
+    | {"ptx_coef": 0.5, "ptx_batch_size": 16},
     _DPO,
     n_prompts=1000,
     answers_per_prompt=8,
@@ -270,7 +276,7 @@ def configured(
         reward_steps: Of the reward model.
         learning_rate: Of the policy.
         kl_coef: What it costs to leave the start; beta of DPO.
-        ptx_coef: Weight of the loss on plain stories, of PPO and GRPO.
+        ptx_coef: Weight of the loss on texts of before, of PPO and GRPO.
         precision: Of the runs that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
@@ -538,8 +544,6 @@ def train_policy(
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
-    n = config.n_texts if training.ptx_coef else 0
-    longest = policy.config.context_length
     made = learn(
         policy,
         prompts,
@@ -548,10 +552,38 @@ def train_policy(
         generator,
         tokenizer=tokenizer,
         stop=[end_of_answer(tokenizer)],
-        texts=[*plain_stories(n, config.seed + 3, tokenizer, longest)],
+        texts=texts_of_before(config, policy, tokenizer) if training.ptx_coef else (),
         run=replace(run, progress=lambda found: run.log(as_record(found))),
     )
     return [as_record(iteration) for iteration in made]
+
+
+def texts_of_before(
+    config: AlignConfig, policy: Transformer, tokenizer: BPETokenizer
+) -> list[TokenizedExample]:
+    """Return what a policy learns from again with each update, for PPO-ptx.
+
+    Half are instructions of the kinds that it was fine-tuned on, half plain stories;
+    of a policy that has never seen a conversation all are stories.
+
+    Args:
+        config: Says how many.
+        policy: Says how long they may be.
+        tokenizer: The policy's.
+    """
+    n, seed, longest = config.n_texts, config.seed + 3, policy.config.context_length
+    if not has_chat_tokens(tokenizer):
+        return [*plain_stories(n, seed, tokenizer, longest)]
+    wanted = replace(
+        INSTRUCT_LLM,
+        n_examples=n - n // 2,
+        n_stories=n // 2,
+        n_held_out=1,
+        max_tokens=min(INSTRUCT_LLM.max_tokens, longest),
+        finetuning=replace(INSTRUCT_LLM.finetuning, context_length=longest),
+        seed=seed,
+    )
+    return prepare(wanted, tokenizer).train
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:
@@ -817,7 +849,11 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
     collapsed = 2 * after["openings"] < before["openings"]
     return fill_card(
         "aligned",
-        _cases(config, facts) | {"collapsed": collapsed},
+        _cases(config, facts)
+        | {
+            "collapsed": collapsed,
+            "ptx": bool(getattr(config.training, "ptx_coef", 0)),
+        },
         facts,
         name=name,
         config=config,
@@ -825,6 +861,7 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
         n_seeds=len(facts["quality"]["gains"]),
         method=config.method.upper(),
         agreement=100 * config.agreement,
+        before="instructions and plain stories" if facts["chat"] else "stories",
         settings=settings(config.training),
         table=markdown(aligned_table(facts["quality"])),
     )

@@ -27,6 +27,7 @@ from llmcourse.recipes.align import (
     Preferences,
     collect,
     collected,
+    texts_of_before,
     train_policy,
     train_reward,
 )
@@ -174,6 +175,17 @@ def test_plain_stories_keep_what_was_known(base_folder, method):
         return answer_loss(learning, texts, FinetuningConfig()).item()
 
     assert loss_after() < loss_after(ptx_coef=0) - 0.1
+
+
+def test_half_of_what_a_policy_learned_before_are_instructions(base_folder):
+    """One that has seen no conversation learns from stories alone."""
+    config = replace(config_of("grpo", str(base_folder)), n_texts=9)
+    for (policy, tokenizer), n_talks in ((base(), 0), (chatty(), 5)):
+        texts = texts_of_before(config, policy, tokenizer)
+        asked = tokenizer.special_tokens.get("<|user|>", -1)
+        assert len(texts) == 9
+        assert sum(asked in text.ids for text in texts) == n_talks
+        assert max(map(len, texts)) <= policy.config.context_length
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
