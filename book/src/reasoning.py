@@ -121,7 +121,7 @@ print(worked_answer(four[1]))
 # | mean | | | 2/5 | 1/2 | 1 |
 #
 # *One answer*, drawn by chance, is right as often as its share of right ones.
-# A *vote* keeps the number that most answers say.
+# A *vote* keeps the number that occurs most often, even if fewer than half of the answers say it.
 # The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
 #
 # ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong, the verifier finds the 5.](figures/vote-or-verifier.svg)
@@ -690,7 +690,7 @@ for name, points in ways.items():
 # %% [markdown]
 # *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
 # *chain* is the share of right answers that have a right chain; *distinct* counts the different ones among sixteen answers.
-# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token.
+# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token; it is measured on four tales only.
 #
 # All this is over all 48 questions, those with four steps included.
 # The next cell takes pass@16 apart.

@@ -103,7 +103,7 @@ def dot(a, b):
 # The vectors are cut into parts, the **heads**, and each head does this by itself, so a word can look at two places at once.
 # The better a key fits the query, the larger the share of its value in the result.
 # The derivatives are the chain rule worked out on paper.
-# That of the softmax is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, else 0; in `attend`, `wanted` says how much a little more of each share would add.
+# That of the softmax is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, else 0; in `attend`, `wanted` is the derivative of the loss by each share.
 # The section *Is it right?* compares them with torch's.
 
 
