@@ -16,7 +16,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the path's name when all went well.
 
     If anything fails, the temporary file is gone and what was under the name
-    before still stands there.
+    before still stands there. What a link stands for is written, and the link stays.
 
     Args:
         path: Name of the file to write, in a folder that exists.

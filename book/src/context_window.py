@@ -821,7 +821,7 @@ for n in (10, 100, 1000):
     assert softmax > 5 * share and share < 2 / n
 
 # %% [markdown]
-# Without the exponential no weight rises above the others: the right key gets hardly more than an equal share, $1/n$: about 1.4 times as much, where softmax gives it far more.
+# Without the exponential no weight rises above the others: the right key gets only about 1.4 times an equal share, $1/n$; softmax gives it far more.
 # So with every further token all facts blur a little more in the same table, and nothing is ever removed from it.
 # Trained keys are not random, but the table still has only $d \times (d + 1)$ numbers.
 #

@@ -940,7 +940,7 @@ forgotten = [run["tales"] for run in runs(task="pronoun", rank=2, rate=3.2e-3)]
 assert max(forgotten) > 10 * min(forgotten)
 
 # %% [markdown]
-# So one direction in each matrix is enough to ask whether two people agree at the higher rate, and nearly enough at 1.6e-3.
+# So at the higher rate one direction in each matrix is enough to ask whether two people agree; at 1.6e-3 it is nearly enough.
 # From rank 4 on, all runs at 1.6e-3 get 99 % or more right.
 # With rank 1 two of the three get less, 98 and 90 %, and with rank 2 one gets 96 %.
 # At 3.2e-3 all runs of rank 1 get 100 %, but their loss on tales has risen by 0.7 to 1.6 nats per token.

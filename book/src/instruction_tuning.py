@@ -812,7 +812,7 @@ assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 # Short answers alone do not hold the old skill in place.
 # The runs without a mask have forgotten less; the stories in their prompts were graded, too, which may be why.
 # The runs with plain stories answer the known wordings as well as the runs with the mask alone.
-# In two of the three, these few stories kept most of what was known: the loss rose by about an eighth of what it does without them.
+# In two of the three, these few stories kept most of what was known: the loss rose about an eighth as much as in the runs with the mask alone.
 # The third forgot more than any run without a mask.
 #
 # The ways differ in one more respect: the clothes, asked for in the new wording.

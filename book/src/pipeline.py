@@ -587,7 +587,7 @@ assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 # The number after ± is one standard error over the beginnings; the training itself is one run.
 # The policy was never told about adjectives: it learned from comparisons what is liked.
 # The best of four comes as far, without training a policy, but each text costs four.
-# {doc}`rlhf` compares more of such ways, and asks what happens if this goes on and on, and how a reward model is fooled.
+# {doc}`rlhf` and {doc}`reward_hacking` compare more of such ways, and ask what happens if this goes on and on, and how a reward model is fooled.
 #
 # Here are the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
@@ -616,7 +616,7 @@ for number, request in enumerate(requests):
 # The preferences for adjectives did not make their model answer: no comparison ever showed a question.
 #
 # Preferences choose among the things that a model says already.
-# So instructions come first and preferences after them, as in `aligned-llm`; {doc}`rlhf` measures what it gained and what that cost.
+# So instructions come first and preferences after them, as in `aligned-llm`; {doc}`reward_hacking` measures what it gained and what that cost.
 #
 # The sixth stage is a service that many can ask at once: {doc}`deployment`.
 # How a model reaches text beyond what it can read at once is in {doc}`context_window` and {doc}`retrieval`.

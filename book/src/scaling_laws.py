@@ -488,7 +488,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 #
 # A law also depends on what was counted.
 # Here $N$ includes the table of embeddings.
-# It is nine tenths of our smallest model and half of our largest, but half a hundredth of a model of 405 billion (a hundredth with its output matrix, which is separate there).
+# It is nine tenths of our smallest model and half of our largest, but half a percent of a model of 405 billion (one percent with its output matrix, which is separate there).
 # So do not carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]

@@ -307,7 +307,7 @@ for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part:13}{n:7,}")
 
 # %% [markdown]
-# A model of Llama's shape has the same parts but the positions.
+# A model of Llama's shape has the same parts, except the positions.
 # Torch has a layer of the shape of the blocks, so it can be asked for a second opinion.
 # The folded cell gives it the same weights, and both must give the same.
 #

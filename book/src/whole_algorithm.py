@@ -461,13 +461,15 @@ print("loss, gradients and five steps are equal")
 #
 # Is a gradient that you worked out on paper right?
 # A **{term}`finite difference`** tells: move one number a little up, then a little down, and divide the change of the result by the distance.
-# It takes two passes for every number, so nobody trains like that, but it finds every slip.
+# It takes two passes for every number, so nobody trains like that, but hardly a slip escapes it.
 # In the next cell the result is a weighted sum of what the operation returns.
 
 
 # %%
 def compare(operation, *inputs):
     """Compare the gradients of an operation with finite differences."""
+
+    tape.clear()  # of what an error has left there
 
     def result():
         out = operation(*inputs)

@@ -92,7 +92,6 @@ class BaselinePoint:
     distinct_4: float  # different runs of four words, of all
     distinct_within: float  # the same among four answers to one order; -1: no such
     openings: int  # different first three words
-    traits: dict[str, int]  # stories with each word for a character
 
 
 def cooled(model: Transformer, temperature: float) -> Transformer:
@@ -244,10 +243,6 @@ class _Models:
         within = [
             distinct(group[i : i + 4]) for i in range(0, len(group), max(1, size))
         ]
-        traits = {entry["word"] for entry in tales.world().lists["trait"].choices["*"]}
-        holding: Counter[str] = Counter()
-        for text in texts:
-            holding.update(traits & set(re.findall(r"[\w-]+", text.lower())))
         parts = [*map(reward_parts, asked, texts)]
         return BaselinePoint(
             way=way,
@@ -262,7 +257,6 @@ class _Models:
             distinct_4=round(distinct(texts), 4),
             distinct_within=round(sum(within) / len(within), 4) if within else -1.0,
             openings=len({tuple(text.split()[:3]) for text in texts}),
-            traits=dict(holding.most_common()),
         )
 
 

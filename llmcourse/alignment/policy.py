@@ -10,8 +10,8 @@ where the methods differ, see `ppo` and `grpo`. The reference is the policy as i
 the start. It never changes, and the distance to it, the KL divergence, says how much of
 what was learned before is still there.
 
-With `ptx_coef` each update also learns from texts of before, so that less of it is
-forgotten: PPO-ptx.
+With `ptx_coef` each update also learns from texts like those that the policy learned
+from earlier, so that less is forgotten: PPO-ptx.
 
 Source: Ziegler et al. (2019), "Fine-tuning language models from human preferences";
 Ouyang et al. (2022), section 3.5 (equation 2 has PPO-ptx).
@@ -126,7 +126,7 @@ class PolicyConfig:
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
     kl_coef: float | int = 0.05  # in points per nat
     missing_eos_penalty: float | int = 0.0  # points taken from an answer without end
-    ptx_coef: float | int = 0.0  # of the loss on texts of before, in points per nat
+    ptx_coef: float | int = 0.0  # of the loss on earlier texts, in points per nat
     ptx_batch_size: int = 8  # of those texts, in each update
 
     def __post_init__(self) -> None:

@@ -371,9 +371,10 @@ def tokenize_pairs(
             room = None if most is None else max(0, most - len(prompt) - 1)
             answers.append([*answer[:room], end])
         if answers[0] == answers[1] and pair.chosen != pair.rejected:
+            where = "" if most is None else f" in the first {most}, with their prompt"
             raise ValueError(
-                f"the answers to {pair.prompt!r:.60} must differ in the first {most} "
-                "tokens with their prompt, got the same"
+                f"the answers to {pair.prompt!r:.60} must differ as tokens{where}, got "
+                "the same"
             )
         found.append(TokenizedPair(*map(torch.tensor, (prompt, *answers))))
     return found

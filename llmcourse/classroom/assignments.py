@@ -99,7 +99,9 @@ def _hide(source: str) -> str:
     lines = source.split("\n")
     code = (i for i, line in enumerate(lines) if not line.startswith("#"))
     if not (top := next(code, 0)):
-        raise ValueError(f"a hidden test begins with a comment, got {lines[0]!r}")
+        raise ValueError(
+            f"a hidden test begins with a comment and goes on with code, got {lines[0]!r}"
+        )
     shown, hidden = lines[:top], lines[top:]
     marks = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
     return "\n".join([*shown, marks[0], *hidden, marks[1]])

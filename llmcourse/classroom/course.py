@@ -179,7 +179,9 @@ class Course:
                 and self._readable(name, hand_in.student)
             ):
                 hand_in.readable = True
-                hand_in.notes.append("cannot be read: the hand-in of before counts")
+                hand_in.notes.append("cannot be read: the earlier hand-in counts")
+                before = self._collected(name, hand_in.student)
+                hand_in.late = bool(before.get("late"))
             else:
                 write(chosen, path)
             state = {

@@ -152,7 +152,8 @@ def copy_into(old: Any, new: Any) -> None:
             elif not torch.equal(old, new):
                 old.copy_(new)
     elif isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
-        if old.shape == new.shape and not np.array_equal(old, new):
+        same = old.tobytes() == new.astype(old.dtype).tobytes()  # NaN, too
+        if old.shape == new.shape and not same:
             old[...] = new
     elif isinstance(old, torch.Generator) and isinstance(new, torch.Generator):
         old.set_state(new.get_state())

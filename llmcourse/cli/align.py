@@ -33,7 +33,7 @@ def align(
     ] = None,
     ptx_coef: Annotated[
         float | None,
-        typer.Option(help="Weight of the loss on texts of before; not with DPO."),
+        typer.Option(help="Weight of the loss on earlier kinds of text; not with DPO."),
     ] = None,
     dtype: opt.TrainedIn = "auto",
     model: Annotated[

@@ -123,7 +123,7 @@ class AlignConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that no training can have."""
         check_range(0.5, 1, agreement=self.agreement)
-        check_range(2, answers_per_prompt=self.answers_per_prompt)
+        check_range(2, answers_per_prompt=self.answers_per_prompt, n_texts=self.n_texts)
         check_range(
             self.reward.batch_size if self.reward.by_prompt else 1,
             n_prompts=self.n_prompts,
@@ -276,7 +276,8 @@ def configured(
         reward_steps: Of the reward model.
         learning_rate: Of the policy.
         kl_coef: What it costs to leave the start; beta of DPO.
-        ptx_coef: Weight of the loss on texts of before, of PPO and GRPO.
+        ptx_coef: Weight of the loss on texts like those it learned from earlier, of PPO
+            and GRPO.
         precision: Of the runs that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
@@ -561,10 +562,11 @@ def train_policy(
 def texts_of_before(
     config: AlignConfig, policy: Transformer, tokenizer: BPETokenizer
 ) -> list[TokenizedExample]:
-    """Return what a policy learns from again with each update, for PPO-ptx.
+    """Return what a policy learns from with each update, for PPO-ptx.
 
-    Half are instructions of the kinds that it was fine-tuned on, half plain stories;
-    of a policy that has never seen a conversation all are stories.
+    Half are instructions of the kinds that `instruct-llm` has learned, half plain
+    stories. For a policy that has never seen a conversation, or with a window too short
+    for some of these kinds, all are stories.
 
     Args:
         config: Says how many.
@@ -583,7 +585,10 @@ def texts_of_before(
         finetuning=replace(INSTRUCT_LLM.finetuning, context_length=longest),
         seed=seed,
     )
-    return prepare(wanted, tokenizer).train
+    try:
+        return prepare(wanted, tokenizer).train
+    except ValueError:  # some kind does not fit
+        return [*plain_stories(n, seed, tokenizer, longest)]
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:

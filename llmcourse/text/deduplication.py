@@ -44,7 +44,8 @@ Signatures = UInt64[np.ndarray, "text n_hashes"]
 _CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
 _MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
 _WORD = re.compile(r"\w+")
-_ANY_WORD = regex.compile(r"[\w\p{M}\p{N}]+")  # with the marks of other scripts
+# Of other scripts, too, with their marks; one alone, as emoji have it, is no word.
+_ANY_WORD = regex.compile(r"[\p{Alphabetic}\p{N}\p{Pc}][\w\p{N}]*")
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 
 

@@ -283,7 +283,8 @@ def read_texts(
     Args:
         path: A file, a folder, which stands for all files in it and in its folders,
             or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
-        skipped: Is filled with the files that are no text, and the reason.
+        skipped: Is filled with the files that are no text and the folders that cannot
+            be read, and the reason.
         max_bytes: The most that all texts may have together, and each by itself, of
             `MAX_FILES` files; None: any number of texts, each of `MAX_BYTES`.
         column: Of such a dataset, where the texts are; None: "text". If it is given,
@@ -356,7 +357,9 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
     none = ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
     if (format_ := _FORMATS.get(Path(path).suffix)) is not None:
         files = glob.glob(str(path), recursive=True)  # noqa: PTH207 (as `datasets`)
-        if not any(Path(file).stat().st_size for file in files):
+        if not files and "://" not in str(path):
+            raise ValueError(f"there is no file {str(path)!r}")
+        if files and not any(Path(file).stat().st_size for file in files):
             raise none
         dataset = load_dataset(
             format_, data_files=str(path), split="train", streaming=True

@@ -701,14 +701,16 @@ class TextDecoder:
         return ""
 
     def n_held_before(self, id_: int | None) -> int:
-        """Return how many characters of SentencePiece's bytes an id, or None, ends."""
+        """Return how many characters an id, or None, ends of bytes held back."""
         if id_ in self._fallback_ids:
             return 0
         begun, _ = self._decoder.getstate()  # of a character, in bytes
         if begun and id_ not in self._skipped:
             piece = b"" if id_ is None else self._pieces[id_][:1]
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-            return decoder.decode(begun + piece, id_ is None).startswith("\ufffd")
+            is_real = (begun + piece).startswith("\ufffd".encode())
+            text = decoder.decode(begun + piece, id_ is None)
+            return int(text.startswith("\ufffd") and not is_real)
         return len(_text_of_run(self._run))
 
     def finish(self) -> str:

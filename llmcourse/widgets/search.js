@@ -14,7 +14,7 @@ const trimmed = (text) => text.replace(/^[\p{White_Space}\x1c-\x1f]+|[\p{White_S
 
 // A word as a search compares it; by way of capitals, "ß" is "ss", as in Python's casefold.
 const folded = (word) => word.toUpperCase().toLowerCase().replaceAll("ς", "σ");
-export const words = (text) => (text.normalize("NFKC").match(/[\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}]+/gu) ?? []).map(folded);
+export const words = (text) => (text.normalize("NFKC").match(/[\p{Alphabetic}\p{N}\p{Pc}][\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}]*/gu) ?? []).map(folded);
 
 // Where a text can be cut: characters, and tokens up to there. `sizes` are the tokens' bytes.
 function borders(text, sizes) {
@@ -103,7 +103,7 @@ export function chunksOf(text, sizes, kind, size, overlap) {
 export function bm25(asked, documents) {
   const query = [...new Set(asked)];
   const times = (word) => asked.filter((other) => other === word).length;
-  const mean = Math.max(1, documents.reduce((sum, document) => sum + document.length, 0) / documents.length);
+  const mean = documents.reduce((sum, document) => sum + document.length, 0) / documents.length || 1;
   const counts = documents.map((document) => {
     const count = new Map();
     for (const word of document) count.set(word, (count.get(word) ?? 0) + 1);
@@ -167,7 +167,7 @@ function render({ model, el }) {
   // The words of the query, coloured, in the order of the text.
   function marked(passage, asked) {
     const hues = new Map(asked.map(({ word }, i) => [word, i]));
-    return passage.text.split(/([\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}]+)/u).map((part, i) => {
+    return passage.text.split(/([\p{Alphabetic}\p{N}\p{Pc}][\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}]*)/u).map((part, i) => {
       const hue = i % 2 ? hues.get(folded(part)) : undefined;
       if (hue === undefined) return part;
       const span = make("span", { className: "hit" }, part);

@@ -23,10 +23,12 @@ def handed_in(folder: Path, **answers: dict[str, str]) -> Course:
 
 def test_a_hand_in_that_cannot_be_read_replaces_none_that_can(tmp_path: Path) -> None:
     course = handed_in(tmp_path, jane={})
-    (tmp_path / "in" / "jane.ipynb").write_text('{"cells": [')
-    (again,) = course.collect(NAME, tmp_path / "in")
+    (tmp_path / "again").mkdir()  # as Canvas names what is late
+    (tmp_path / "again" / "jane_LATE_11_22_jane.ipynb").write_text('{"cells": [')
+    (again,) = course.collect(NAME, tmp_path / "again")
     assert again.readable
-    assert again.notes[-1] == "cannot be read: the hand-in of before counts"
+    assert not again.late
+    assert again.notes[-1] == "cannot be read: the earlier hand-in counts"
     told = "".join(cell.source for cell in course.submission(NAME, "jane").cells)
     assert all(
         cell.source in told

@@ -28,15 +28,16 @@ def autograder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def graded(root: Path, notebook: nbformat.NotebookNode | None) -> dict[str, float]:
     shutil.rmtree(root / "submission", ignore_errors=True)
-    for place in ("empty", "own", ".ipynb_checkpoints"):  # the last is of the editor
+    for place in ("own", "zempty", ".ipynb_checkpoints"):  # the last is of the editor
         (root / "submission" / place).mkdir(parents=True)
     if notebook is not None:
         name = "my notebook (1).ipynb"
         nbformat.write(notebook, root / "submission" / "own" / name)
         for cell in notebook.cells:
             cell.source = "" if cell.cell_type == "code" else cell.source
-        nbformat.write(notebook, root / "submission" / "empty" / name)
-        nbformat.write(notebook, root / "submission" / ".ipynb_checkpoints" / name)
+        nbformat.write(notebook, root / "submission" / "zempty" / name)
+        full = solved(read_source(SOURCE))
+        nbformat.write(full, root / "submission" / ".ipynb_checkpoints" / name)
     command = [sys.executable, "-m", "llmcourse.classroom.gradescope", str(root)]
     environment = {**os.environ, "PYTHONPATH": str(root / "source" / "package")}
     subprocess.run(command, env=environment, check=True, cwd=root, timeout=600)

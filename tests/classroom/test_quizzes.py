@@ -122,6 +122,8 @@ def test_moodle_has_points_and_a_reason_for_each_option(tmp_path: Path) -> None:
         "a<b>c &amp; d",
         "1. First",
         "# no head",
+        "#1 is best",
+        "---",
         "- x",
         "$5$",
     ],

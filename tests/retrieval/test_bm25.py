@@ -59,6 +59,7 @@ def test_two_documents_by_hand():
 
 def test_words():
     assert words("Straße, ÉTÉ x_1! 3.5") == ["strasse", "été", "x_1", "3", "5"]
+    assert words("I ❤️ you, 👩‍💻!") == ["i", "you"]
     whole = ["हिन्दी", "كَتَبَ", "שָׁלוֹם", "i̇stanbul", "12"]
     assert words("हिन्दी, كَتَبَ שָׁלוֹם: İstanbul ½") == [*whole[:4], "1", "2"]
 

@@ -127,6 +127,8 @@ def test_a_dataset_without_rows_is_refused(tmp_path):
     datasets = pytest.importorskip("datasets")
     (tmp_path / "empty.jsonl").write_text("")
     datasets.Dataset.from_dict({"story": []}).save_to_disk(tmp_path / "empty")
-    for name in ("empty.jsonl", "empty", "missing.parquet"):
+    for name in ("empty.jsonl", "empty"):
         with pytest.raises(ValueError, match="must have texts in 'story', got none"):
             read(tmp_path / name, column="story")
+    with pytest.raises(ValueError, match="there is no file"):
+        read(tmp_path / "missing.parquet", column="story")
