@@ -100,7 +100,8 @@ def _hide(source: str) -> str:
     code = (i for i, line in enumerate(lines) if not line.startswith("#"))
     if not (top := next(code, 0)):
         raise ValueError(
-            f"a hidden test begins with a comment and goes on with code, got {lines[0]!r}"
+            "a hidden test begins with a comment and goes on with code, got "
+            f"{lines[0]!r}"
         )
     shown, hidden = lines[:top], lines[top:]
     marks = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"

@@ -235,6 +235,6 @@ def _markdown(text: str) -> str:
 
     parts = CODE.split(text)
     parts[::2] = [re.sub(r"[\\*_$<>\[\]^~&]", plain, part) for part in parts[::2]]
-    parts[0] = re.sub(r"^(\d*)([.+-](?= |$)|#|-{3,})", r"\1\\\2", parts[0])
+    parts[0] = re.sub(r"^(\d*)([.+-](?= |$)|#)", r"\1\\\2", parts[0])
     parts[1::2] = [f"`{part}`" for part in parts[1::2]]
     return "".join(parts)

@@ -33,9 +33,7 @@ def graded(root: Path, notebook: nbformat.NotebookNode | None) -> dict[str, floa
     if notebook is not None:
         name = "my notebook (1).ipynb"
         nbformat.write(notebook, root / "submission" / "own" / name)
-        for cell in notebook.cells:
-            cell.source = "" if cell.cell_type == "code" else cell.source
-        nbformat.write(notebook, root / "submission" / "zempty" / name)
+        nbformat.write(release(read_source(SOURCE)), root / "submission/zempty" / name)
         full = solved(read_source(SOURCE))
         nbformat.write(full, root / "submission" / ".ipynb_checkpoints" / name)
     command = [sys.executable, "-m", "llmcourse.classroom.gradescope", str(root)]

@@ -123,7 +123,6 @@ def test_moodle_has_points_and_a_reason_for_each_option(tmp_path: Path) -> None:
         "1. First",
         "# no head",
         "#1 is best",
-        "---",
         "- x",
         "$5$",
     ],
