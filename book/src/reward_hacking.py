@@ -72,7 +72,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 
 # %% [markdown]
 # (Only the ends are printed.)
-# The aligned model gives all four stories nearly the same end, and it belongs to another story than the one that was ordered.
+# In our run the aligned model gives all four stories nearly the same end, and it belongs to another story than the one that was ordered.
 # No mean reward shows that.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
