@@ -581,7 +581,7 @@ for when in ("before", "after"):
 # That is what the policy was trained on, but all that an order names is worth one of gold's ten points, so little is lost without it.
 # The table of baselines shows the same: nine of ten stories of the aligned model hold together, and four in ten of these lack something that was ordered.
 # Of the start's stories that hold together hardly any do.
-# Often it is the plot: as for the order at the top of this page, the model tells a story that earns more.
+# For the order at the top of this page it was the plot itself that was lost.
 # Questions, such as *who*, were not rewarded at all.
 #
 # What did the instructions bring, in each update?
@@ -692,7 +692,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
 # The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings and openings become alike, more so at a low temperature, and ordered details go missing, even the plot; the mean reward shows none of it.
+# What is not rewarded can get lost: endings and openings become alike, more so at a low temperature, and ordered details go missing, in our example even the plot; the mean reward shows none of it.
 # In our one case the mean of the weights before and after kept nearly half of the gain, and its stories were as complete as those of the start.
 #
 # *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.

@@ -47,9 +47,9 @@ WORDS = (
     "ten", "eleven", "twelve",
 )  # fmt: skip
 _WORD = f"({'|'.join(WORDS)})"
-_ALONE = r"(?<![\w-])", r"(?![\w-])"  # no part of "twenty-one"
-_NUMBER = re.compile(_WORD.join(_ALONE))
-_SAID_STEP = re.compile(f"{_WORD} (and|less) {_WORD} is {_WORD}".join(_ALONE))
+_BEFORE, _AFTER = r"(?<![\w-])", r"(?![\w-])"  # so no part of "twenty-one"
+_NUMBER = re.compile(f"{_BEFORE}{_WORD}{_AFTER}")
+_SAID_STEP = re.compile(f"{_BEFORE}{_WORD} (and|less) {_WORD} is {_WORD}{_AFTER}")
 _LISTS = re.compile(r"^list (?:girl|boy|pal|species|food)\b.*\n(?:[ \t].*\n)+", re.M)
 _STORY = """
 rule story

@@ -117,7 +117,7 @@ class AlignConfig:
     reader: str | None = None  # auxiliary model for token surprisals, named as `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
-    n_texts: int = 2000  # for their `ptx_coef`, if it is not 0, see `texts_of_before`
+    n_texts: int = 2000  # for their `ptx_coef`, if it is not 0, see `ptx_texts`
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -553,25 +553,27 @@ def train_policy(
         generator,
         tokenizer=tokenizer,
         stop=[end_of_answer(tokenizer)],
-        texts=texts_of_before(config, policy, tokenizer) if training.ptx_coef else (),
+        texts=ptx_texts(config, policy, tokenizer) if training.ptx_coef else (),
         run=replace(run, progress=lambda found: run.log(as_record(found))),
     )
     return [as_record(iteration) for iteration in made]
 
 
-def texts_of_before(
+def ptx_texts(
     config: AlignConfig, policy: Transformer, tokenizer: BPETokenizer
 ) -> list[TokenizedExample]:
     """Return what a policy learns from with each update, for PPO-ptx.
 
     Half are instructions of the kinds that `instruct-llm` has learned, half plain
-    stories. For a policy that has never seen a conversation, or with a window too short
-    for some of these kinds, all are stories.
+    stories; for a policy that has never seen a conversation all are stories.
 
     Args:
         config: Says how many.
         policy: Says how long they may be.
         tokenizer: The policy's.
+
+    Raises:
+        ValueError: If instructions of some kind do not fit.
     """
     n, seed, longest = config.n_texts, config.seed + 3, policy.config.context_length
     if not has_chat_tokens(tokenizer):
@@ -585,10 +587,7 @@ def texts_of_before(
         finetuning=replace(INSTRUCT_LLM.finetuning, context_length=longest),
         seed=seed,
     )
-    try:
-        return prepare(wanted, tokenizer).train
-    except ValueError:  # some kind does not fit
-        return [*plain_stories(n, seed, tokenizer, longest)]
+    return prepare(wanted, tokenizer).train
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:

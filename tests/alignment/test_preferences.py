@@ -398,13 +398,7 @@ def test_an_answer_that_is_too_long_is_cut_before_its_end(tokenizer):
 
 
 def test_answers_that_would_be_cut_alike_are_refused():
-    pair = PreferencePair(
-        prompt="hi",
-        chosen="abcdefgh good",
-        rejected="abcdefgh bad",
-        gold_chosen=1.0,
-        gold_rejected=0.0,
-    )
+    pair = make_pair(prompt="hi", chosen="abcdefgh good", rejected="abcdefgh bad")
     with pytest.raises(ValueError, match="must differ as tokens in the first 8"):
         tokenize_pairs([pair], CHATS, most=8)
     assert len(tokenize_pairs([pair], CHATS, most=400)) == 1

@@ -27,7 +27,7 @@ from llmcourse.recipes.align import (
     Preferences,
     collect,
     collected,
-    texts_of_before,
+    ptx_texts,
     train_policy,
     train_reward,
 )
@@ -181,7 +181,7 @@ def test_half_of_what_a_policy_learned_before_are_instructions(base_folder):
     """One that has seen no conversation learns from stories alone."""
     config = replace(config_of("grpo", str(base_folder)), n_texts=9)
     for (policy, tokenizer), n_talks in ((base(), 0), (chatty(), 5)):
-        texts = texts_of_before(config, policy, tokenizer)
+        texts = ptx_texts(config, policy, tokenizer)
         asked = tokenizer.special_tokens.get("<|user|>", -1)
         assert len(texts) == 9
         assert sum(asked in text.ids for text in texts) == n_talks
