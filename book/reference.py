@@ -1,7 +1,8 @@
 """Sphinx extension: the package's reference, without a list of modules to keep.
 
 A line `% modules of llmcourse.text` in a page stands for what the folder's own
-docstring says, and for every module in it with its public names.
+docstring says, and for every module in it with its public names; `% commands` stands
+for every command of the command line, with what its `--help` says.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import pkgutil
 import re
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmcourse.cli import COMMANDS, load_command
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -30,6 +35,40 @@ def describe(module: str) -> str:
     return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
 
 
+EXAMPLES = re.compile(r"(?:^`[^`\n]+`$\s*)+", re.MULTILINE)
+
+
+def describe_command(name: str, command: Any, level: int = 3) -> str:
+    """Return the Markdown that documents one command, or a group of them.
+
+    >>> print(describe_command("llmcourse check", load_command("check"))[:30])
+    ### `llmcourse check`
+    <BLANKLINE>
+    Run you
+    """
+
+    def block(lines: re.Match[str]) -> str:
+        found = re.findall(r"`(.+)`", lines[0])
+        return "\n".join(["```bash", *found, "```", ""])
+
+    def cell(text: str) -> str:
+        return re.sub(r"([|*])", r"\\\1", text)
+
+    parts = [f"{'#' * level} `{name}`", EXAMPLES.sub(block, command.help)]
+    context = typer.Context(command)
+    listed = [param.get_help_record(context) for param in command.get_params(context)]
+    rows = [
+        f"| `{cell(usage)}` | {cell(meaning)} |"
+        for usage, meaning in filter(None, listed)
+        if usage != "--help"
+    ]
+    if rows:
+        parts.append("\n".join(["| Option | Meaning |", "|---|---|", *rows]))
+    for part, inner in getattr(command, "commands", {}).items():
+        parts.append(describe_command(f"{name} {part}", inner, level + 1))
+    return "\n\n".join(parts)
+
+
 def expand(text: str) -> str:
     """Return a page with each such line replaced."""
 
@@ -44,7 +83,13 @@ def expand(text: str) -> str:
             parts.append(f"## `{name}`\n\n{describe(name)}")
         return "\n".join(parts)
 
-    return LINE.sub(modules, text)
+    def commands(_: re.Match[str]) -> str:
+        every = (describe_command(f"llmcourse {c}", load_command(c)) for c in COMMANDS)
+        return "\n\n".join(every)
+
+    return re.sub(
+        r"^% commands$", commands, LINE.sub(modules, text), flags=re.MULTILINE
+    )
 
 
 def read(app: Sphinx, page: str, source: list[str]) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from llmcourse.cli import load_command
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -28,23 +31,32 @@ def test_the_two_commands_stand_alone_on_their_lines(tail):
     assert lines[0].startswith("python -m pip install -e ")
 
 
-def test_every_subcommand_named_exists():
-    from typer.main import get_command
+PAGES = {"README.md", *(f"book/{n}.md" for n in ("command_line", "instructors"))}
 
-    from llmcourse.cli import app
 
-    named = set(re.findall(r"^llmcourse ([a-z]+)", README, re.MULTILINE))
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert named
-    assert named <= set(commands)
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_commands_and_options_named_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    blocks = blocks.replace("\\\n", "")
+    lines = re.findall(r"(?:^|-m |&& )llmcourse ([a-z][^#\n]*)", blocks, re.MULTILINE)
+    assert lines
+    for line in lines:
+        name, *rest = line.split()
+        command = load_command(name)
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command = command.commands[rest.pop(0)]
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        assert {word.partition("=")[0] for word in rest if word[0] == "-"} <= known | {
+            "-"
+        }, line
 
 
 def test_the_address_is_that_of_the_site():
     """In `_config.yml`, which the site reads, and in what PyPI shows."""
-    root = Path(__file__).parents[1]
-    config = (root / "_config.yml").read_text(encoding="utf-8")
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     [address] = re.findall(r"^  url: (https://\S+)$", config, re.MULTILINE)
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for url in project["project"]["urls"].values():
         assert url.startswith(address)
     readme, raw = README, address.replace("github.com", "raw.githubusercontent.com")

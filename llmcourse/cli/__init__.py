@@ -60,7 +60,11 @@ def load_command(name: str) -> Any:
     command = getattr(import_module(f"llmcourse.cli.{name}"), name)
     if isinstance(command, typer.Typer):  # a group of commands
         return get_command(command)
-    single = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    single = typer.Typer(
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
     single.command(name)(command)
     return get_command(single)
 

@@ -21,6 +21,7 @@ course = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 written = typer.Typer(no_args_is_help=True, help="Grade written answers in bulk.")
 course.add_typer(written, name="written")
