@@ -113,6 +113,8 @@ def for_colab(notebook: dict[str, Any], repository: str, site: str) -> dict[str,
             text = unfolded("".join(cell["source"]))
             text = text.replace("](figures/", f"]({site}_images/")
             cell = {**cell, "source": text}
+        elif cell["metadata"].get("jupyter"):  # folded elsewhere; Colab's word for it
+            cell = {**cell, "metadata": {**cell["metadata"], "cellView": "form"}}
         cells.append(cell)
     install = {
         "cell_type": "code",

@@ -41,6 +41,13 @@ TAGS = {
     "raises-exception",
     "nbval-ignore-output",
 }
+# What the site folds or leaves out is folded in JupyterLab and VS Code, too.
+FOLDED = {
+    "hide-input": {"source_hidden": True},
+    "remove-input": {"source_hidden": True},
+    "hide-cell": {"source_hidden": True, "outputs_hidden": True},
+    "remove-cell": {"source_hidden": True, "outputs_hidden": True},
+}
 STATE = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 MODEL_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -77,6 +84,8 @@ def read_source(name: str) -> NotebookNode:
         cell.metadata = NotebookNode(
             {k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata}
         )
+        for tag in FOLDED.keys() & cell.metadata.get("tags", ()):
+            cell.metadata["jupyter"] = nbformat.from_dict(FOLDED[tag])
     return notebook
 
 

@@ -113,6 +113,22 @@ def test_a_cell_may_have_both_tags_and_an_alt_text(book):
     assert notebooks.check("small") == []
 
 
+def test_what_the_site_folds_is_folded_in_a_notebook(book):
+    """By what JupyterLab and VS Code read; the solution's output, too."""
+    header = """# %% tags=["hide-input"]"""
+    (book / "src" / "small.py").write_text(f"{header}\n1\n{SCRIPT}", encoding="utf-8")
+    notebooks.build("small")
+    assert notebooks.check("small") == []
+    made = nbformat.read(book / "small.ipynb", as_version=4)
+    folded = [c.metadata.get("jupyter", {}) for c in made.cells]
+    assert folded == [
+        {"source_hidden": True},
+        {},
+        {},
+        {"source_hidden": True, "outputs_hidden": True},
+    ]
+
+
 def test_an_edit_changes_one_cell_id_only(book):
     before = [cell.id for cell in notebooks.read_source("small").cells]
     script = SCRIPT.replace("6 * 7)", "6 * 9)")
