@@ -122,5 +122,5 @@ def reward_model_reads_surprises() -> Drawing:
     d.line((544, 175), (553, 175))
     d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
     d.bracket(92, 222, 154)
-    d.text(169, 245, "read by base-llm", size=15, colour="orange")
+    d.text(169, 245, "s and e by base-llm", size=15, colour="orange")
     return d

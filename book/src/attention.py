@@ -70,8 +70,8 @@ assert len(gaps) > 2 and max(gaps) > 40
 # Can the simplest predictors do it?
 # An {term}`n-gram` model counts which words followed the last $n - 1$ words in its training text.
 # The next cells train three of them on a thousand tales.
-# Then they go through a hundred new tales, and stop wherever the hero's name comes again.
-# The model is told that a name comes, and has to say which.
+# Then they go through a hundred new tales and stop wherever the hero's name is about to return.
+# The model is told that a name comes next, and has to say which.
 
 
 # %%
@@ -98,16 +98,16 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
 # They do no better than guessing.
-# Only the earlier mention tells which name it is, and that is nearly always farther back than they look.
-# A longer run of words would reach it, but hardly any long run occurs twice.
+# Only the earlier mention tells which name it is, and it's nearly always farther back than they can see.
+# A longer run of words would reach it, but long runs hardly ever occur twice.
 #
 # ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
 #
 # *The tale's four returns: the name is always farther back than $n = 6$ sees.*
 #
-# What sees far?
-# The plainest way to use *all* words of the past is to average their vectors.
-# But an average forgets the order, and everything in it becomes small.
+# What can see farther back?
+# The simplest way to use *all* earlier words is to average their vectors.
+# But an average forgets the order, and each word becomes only a small part of it.
 
 # %%
 vectors = dict(zip(["dog", "bites", "man"], torch.randn(3, 4, generator=generator)))
@@ -124,16 +124,16 @@ print(f"dog bites man is man bites dog: {same}")
 print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 
 # %% [markdown]
-# Who bites whom is lost, and the hero is a small part of a mixture of everything.
+# Who bites whom is lost, and the hero is only a small part of the mixture.
 # An n-gram knows the order but sees only a few words; an average sees everything but blurs it.
-# We want an average whose weights are *chosen* at every place, by what the words are and where they are.
-# That is **{term}`attention`**; of a text to itself, as here, **self-attention**.
+# We want an average whose weights are *chosen* at every position, by what the words are and where they are.
+# That is **{term}`attention`**; when a text looks at itself, as here, it is **self-attention**.
 #
 # ## By hand
 #
 # Here are three tokens.
 # Each has a **{term}`key <query, key, value>`** by which it is found, and a **value** that it hands over.
-# The third asks with the **query** $q = \sqrt 2\,(\ln 2, \ln 4)$.
+# The third token asks with the **query** $q = \sqrt 2\,(\ln 2, \ln 4)$.
 #
 # | token | key $k$ | value $v$ | score $q \cdot k / \sqrt 2$ | exponential $e^{\text{score}}$ | weight |
 # |---|---|---|---|---|---|
@@ -142,8 +142,8 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # | 3 | $(0, 0)$ | 0 | 0 | 1 | 1/7 |
 #
 # A score says how well a key fits the query.
-# It is their dot product, divided by the root of the vectors' width, $\sqrt 2$ (exercise 2 asks why).
-# The **{term}`softmax`** makes shares of the scores: their exponentials, divided by the sum.
+# It is their dot product, divided by the square root of the vectors' width, $\sqrt 2$ (exercise 2 asks why).
+# The **{term}`softmax`** turns the scores into shares: their exponentials, divided by the sum.
 # Token 3 gathers the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
 #
 # ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)
@@ -151,9 +151,9 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # *Keys decide the shares; values are what is shared out.
 # The width of an arrow is its weight.*
 #
-# If token 2 asks with the same query, it sees only itself and token 1, for the third is not written yet.
+# If token 2 asks with the same query, it sees only itself and token 1, because the third hasn't been written yet.
 # Its shares are 2/6 and 4/6, and it gathers $\frac26 \cdot 7 + \frac46 \cdot 14 = 11\frac23$.
-# The first token sees itself alone, so it gathers its own value, 7.
+# The first token sees only itself, so it gathers its own value, 7.
 
 # %%
 query = 2**0.5 * torch.tensor([2.0, 4.0]).log().expand(3, 2)  # all ask the same
@@ -169,18 +169,18 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 
 # %% [markdown]
 # The package agrees.
-# The **{term}`causal mask`** keeps each query from seeing a key after its own place.
+# The **{term}`causal mask`** keeps each query from seeing keys after its own position.
 #
-# ![A table of three rows, who asks, and three columns, who is looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
+# ![A table: its three rows are the tokens that ask, its three columns those looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
 #
-# *A row for each token that asks, all with the same query.
+# *One row for each token that asks, all with the same query.
 # Each row sums to 1, and the mask leaves a triangle.*
 #
 # ## The idea
 #
-# A layer of attention reads one vector $x_t$ of $D$ numbers for each of $T$ positions.
+# An attention layer reads one vector $x_t$ of $D$ numbers for each of $T$ positions.
 # It has $H$ **{term}`heads <attention head>`**.
-# Each head has three matrices of its own, with which it makes a query, a key and a value of every position:
+# Each head has three matrices of its own, which turn every position's vector into a query, a key and a value:
 #
 # $$
 # q_t = R_t W_Q\, x_t, \qquad
@@ -188,9 +188,9 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # v_s = W_V\, x_s.
 # $$
 #
-# $R_t$ stands for the position.
-# It turns pairs of coordinates by angles in proportion to $t$.
-# If both sides turn, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
+# $R_t$ encodes the position.
+# It rotates pairs of coordinates by angles proportional to $t$.
+# If query and key both rotate, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
 # This is **{term}`RoPE`**, rotary position embedding.
 #
 # At position $t$ the head gathers the context $c_t$, a mixture of the values up to there:
@@ -201,15 +201,15 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # c_t = \sum_{s \le t} a_{ts} v_s.
 # $$
 #
-# (The letter $s$ with two indices is a score; as an index it is the position that is looked at.)
-# Another matrix, $W_O$, mixes what all heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
+# (The letter $s$ with two indices is a score; as an index it is the position being looked at.)
+# Another matrix, $W_O$, mixes what all the heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
 # | $T$, $S$ | how many positions ask, and how many are looked at; here the same | – | in comments |
 # | $x$ | what the layer reads | $T \times D$ | `x` |
 # | $q, k, v$ | query, key, value of a head | $T \times d$ | `query`, `key`, `value` |
-# | $s$, $a$ | scores, and weights, of a head | $T \times T$ | `scores`, `weights` |
+# | $s$, $a$ | scores and weights of a head | $T \times T$ | `scores`, `weights` |
 # | $c$ | what a head gathers | $T \times d$ | `context` |
 # | $H$, $d$ | heads, and the width of one, $d = D / H$ | – | `n_heads`, `d_head` |
 # | $W_Q, W_K, W_V$ | matrices of a head, stored one above the other | $d \times D$ | `query.weight`, … |
@@ -221,8 +221,8 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 #
 # ### One head
 #
-# The formulas, line by line.
-# First the scores, for any number of leading dimensions: $B$ sequences of a batch, say.
+# Here are the formulas, line by line.
+# First come the scores, for any number of leading dimensions, such as the $B$ sequences of a batch.
 
 
 # %%
@@ -232,8 +232,8 @@ def attention_scores(query, key):
 
 
 # %% [markdown]
-# Then the mask.
-# What lies in the future gets the score $-\infty$, whose exponential is 0.
+# Then comes the mask.
+# Keys in the future get the score $-\infty$, whose exponential is 0.
 
 
 # %%
@@ -244,8 +244,8 @@ def hide_future(scores):
 
 
 # %% [markdown]
-# Last the weights, and the mixture of values.
-# The cell below runs a batch of two sequences, and prints the weights of the first.
+# Last come the weights and the mixture of values.
+# The cell below runs a batch of two sequences and prints the weights of the first.
 
 
 # %%
@@ -266,29 +266,30 @@ assert_close((context, weights), attention.naive_attention(query, key, value, ma
 assert_close(context, scaled_dot_product_attention(query, key, value, is_causal=True))
 
 # %% [markdown]
-# Row $t$ holds the shares with which position $t$ looks at each position: zeros after itself, and a sum of one.
-# The package and torch give the same; the folded cell checks it.
+# Row $t$ holds the weights that position $t$ gives to each position: they are zero after itself, and sum to one.
+# The package and torch give the same result, as the folded cell checks.
 #
 # ### What the table costs
 #
 # The scores are a table of $T \times T$ numbers for each head and sequence.
-# How much memory is that, with four bytes a number?
+# How much memory is that, at four bytes a number?
 
 # %%
 for n in (1024, 8192, 131_072):
     print(f"{n:7,} tokens: {4 * n * n / 2**20:9,.0f} MiB for one head")
 
 # %% [markdown]
-# Eight times the length is 64 times the memory, and at the longest lengths in use no machine has room for the tables of all heads.
-# **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the table {cite:p}`dao2022`.
+# Eight times the length takes 64 times the memory.
+# At the longest lengths in use, no machine has room for the tables of all heads.
+# **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the whole table {cite:p}`dao2022`.
 # Torch's `scaled_dot_product_attention` does so where the hardware can.
-# {doc}`context_window` writes the tiles out.
+# {doc}`context_window` implements the tiles.
 #
 # ### Several heads, and fewer keys
 #
 # One head has one softmax, so it looks for one thing at a time.
 # A layer therefore has several heads side by side, each with a slice of the width: **{term}`multi-head attention`**.
-# Splitting and merging only moves numbers.
+# Splitting and merging only move numbers around.
 
 
 # %%
@@ -308,7 +309,7 @@ def merge_heads(x):
 #
 # ![Six boxes of queries in two groups of three. From each group an arrow goes to one key and one value: queries 1 to 3 share key 1 and value 1, queries 4 to 6 share key 2 and value 2.](figures/shared-keys.svg)
 #
-# *Three query heads ask the same keys, and mix the same values.*
+# *Three query heads ask the same keys and mix the same values.*
 
 
 # %%
@@ -324,9 +325,9 @@ def repeat_kv(heads, n_heads):
 
 
 # %% [markdown]
-# With these a whole layer is four lines.
+# With these functions a whole layer takes four lines.
 # (`TINY` is the package's smallest set of sizes; `replace` copies it with some of them changed.)
-# It takes its matrices from a layer of the package, which must then give the same.
+# It takes its matrices from a layer of the package, which must then give the same result.
 
 
 # %%
@@ -350,14 +351,14 @@ for name, weight in layer.named_parameters():
 assert_close(grouped_query_attention(layer, x), layer(x))
 
 # %% [markdown]
-# The matrices have 48 rows for the queries, and 16 for the keys and for the values.
+# The matrices have 48 rows for the queries, and 16 each for the keys and the values.
 # With $K = H$ this is multi-head attention; with $K = 1$ it is called multi-query attention.
 #
 # ### Positions
 #
-# The layer above has left out $R_t$, the turns.
-# Without them only the mask tells positions apart: a query does not know in which order the tokens before it come.
-# Let the first two tokens change places: what the last one gathers is the same.
+# The layer above left out $R_t$, the rotations.
+# Without them only the mask tells positions apart: a query doesn't know the order of the tokens before it.
+# Swap the first two tokens, and the last one still gathers the same thing.
 
 # %%
 swapped = x[:, [1, 0, 2, 3, 4]]
@@ -366,8 +367,8 @@ print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6)
 
 # %% [markdown]
 # So a model needs a **{term}`positional encoding`**; the usual one today is RoPE.
-# It turns the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
-# The first pairs turn fast and tell near positions apart; the last turn slowly.
+# It rotates the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
+# The first pairs turn fast and tell nearby positions apart; the last turn slowly.
 
 
 # %%
@@ -386,7 +387,7 @@ tables = positions.rope_tables(6, d_head=8)
 assert_close(apply_rope(heads, torch.arange(6)), positions.apply_rope(heads, *tables))
 
 # %% [markdown]
-# The next cell puts one and the same query and key at all of six positions.
+# The next cell puts the same query and the same key at each of six positions.
 # What does the score depend on?
 
 # %%
@@ -399,19 +400,19 @@ for distance in range(6):
     print(f"distance {distance}: {len(same)} pairs, one score: {same[0]:5.2f}")
 
 # %% [markdown]
-# One query and one key, and yet the score changes with the distance between them, and with nothing else.
+# It's one query and one key, yet the score changes with the distance between them, and with nothing else.
 # So a head can learn *the token before me*, wherever it is.
 #
 # ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
 #
 # *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
-# From the first circle to the second both arrows turn, and the angle between them stays.*
+# From the first circle to the second both arrows turn, and the angle between them stays the same.*
 #
 # There are other ways.
 # GPT-2 adds a *learned* vector for each position to the embedding {cite:p}`radford2019`, and the first transformer added fixed vectors of sines and cosines, *sinusoidal* positions {cite:p}`vaswani2017`.
 # **{term}`ALiBi`** subtracts from each score a penalty that grows with the distance {cite:p}`press2022`.
-# The next cells put one query and one key three places apart, anywhere in a text of forty tokens.
-# By how much does their score vary with the place?
+# The next cells put one query and one key three places apart, all along a text of forty tokens.
+# How much does their score vary with the place?
 
 # %%
 pair = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
@@ -431,14 +432,14 @@ for name, each in scores.items():
     print(f"{name:10} varies by {same.max() - same.min():.2f}")
 
 # %% [markdown]
-# With RoPE and ALiBi the same two vectors at the same distance have the same score anywhere.
-# Sines and cosines are added before the product, so the place itself counts, too.
+# With RoPE and ALiBi the same two vectors at the same distance have the same score everywhere.
+# Sines and cosines are added before the product, so the place itself also counts.
 #
-# ### Queries and keys of one size
+# ### QK-norm: queries and keys of one size
 #
-# A softmax of large scores looks at one position only, and then hardly learns: all its weights are near 0 or 1.
+# With large scores, a softmax looks at only one position and then hardly learns: all its weights are near 0 or 1.
 # Queries and keys can grow in training until that happens.
-# **{term}`QK-norm`** brings each query and key to one size before the scores {cite:p}`henry2020`; Gemma 3 and Qwen3 do so {cite:p}`gemma2025,yang2025`.
+# **{term}`QK-norm`** scales every query and key to one size before the scores are computed {cite:p}`henry2020`; Gemma 3 and Qwen3 do so {cite:p}`gemma2025,yang2025`.
 
 
 # %%
@@ -460,14 +461,14 @@ for size in (1, 3, 10):
 assert tops[0] > 0.9 and tops[1] < 0.2
 
 # %% [markdown]
-# However long they are, the normed ones give the same weights.
-# A learned weight for each coordinate lets the model sharpen its attention again, as far as it helps.
+# However long the queries and keys are, once normed they give the same weights.
+# A learned weight for each coordinate lets the model sharpen its attention again, as far as that helps.
 #
 # ### Nobody sees the future
 #
 # A model that predicts the next token must not see it.
-# The next cell checks a whole model of the package, of three layers, from outside.
-# It changes one token of nine, each in turn, and marks the positions whose logits move.
+# The next cell tests a whole three-layer model of the package from the outside.
+# It changes each of nine tokens in turn, and marks the positions whose logits move.
 
 # %%
 reader = Transformer(replace(TINY, n_layers=3, n_kv_heads=2), generator)
@@ -483,23 +484,23 @@ with torch.no_grad():
         )
 
 # %% [markdown]
-# Whatever is changed, all positions from there on move, and none before.
+# Whichever token is changed, all positions from there on move, and none before it.
 # So one pass over a text of $T$ tokens gives $T$ honest predictions at once, which makes training cheap.
 #
 # ### A key-value cache
 #
 # The mask also makes writing cheap.
-# What a position has computed never changes when the text goes on.
-# So its keys and values can be kept: that is the **{term}`key-value cache`**.
+# What a position has computed never changes as the text goes on, so its keys and values can be kept.
+# That is the **{term}`key-value cache`**.
 #
 # ![The words Once upon a time, read one after the other, in two staircases. With the cache each step reads one new word, and those before it are kept: four tokens are read. Without it each step reads all words again: ten tokens.](figures/key-value-cache.svg)
 #
-# *Each row writes one token more.
-# With the cache a step reads one token and looks back at the keys and values that were kept.*
+# *Each row writes one more token.
+# With the cache a step reads one token and looks back at the stored keys and values.*
 #
 # The cache of a layer is a pair of tensors, to which every new position adds a key and a value.
-# Keys are turned first, and then kept.
-# There is nothing to mask: the new position is the last, so all keys are its past.
+# Keys are rotated before they are stored.
+# There is nothing to mask: the new position is the last, so all keys belong to its past.
 
 
 # %%
@@ -526,7 +527,7 @@ for t in range(5):
     print(f"after position {t}: keys {tuple(cache[0].shape)}")
 
 # %% [markdown]
-# The package's `KVCache` takes room for all positions at the start, and fills it.
+# The package's `KVCache` reserves room for all positions at the start, and then fills it.
 # The folded cell compares both: the same keys, the same values, and the same result as without a cache.
 
 # %% tags=["hide-input"]
@@ -540,7 +541,7 @@ print("equal to the package's cache, and to reading all at once")
 
 # %% [markdown]
 # What does a cache save, and what does it take?
-# The next cell counts the arithmetic of a whole model that writes a hundred tokens, with the cache and by reading everything again for each.
+# The next cell counts the arithmetic of a whole model writing a hundred tokens: with the cache, and rereading everything for each token.
 
 # %%
 flops = [costs.forward_flops_per_token(reader.config, t) for t in range(1, 101)]
@@ -550,26 +551,26 @@ kib = costs.kv_cache_bytes(reader.config, 100) / 2**10
 print(f"and takes {kib:.0f} KiB for 100 positions")
 
 # %% [markdown]
-# Nearly all of the arithmetic of writing is saved, for some memory that grows with every token.
-# {doc}`context_window` prices the cache of large models.
+# The cache saves nearly all of the arithmetic of writing, in exchange for memory that grows with every token.
+# {doc}`context_window` works out what the cache of large models costs.
 #
 # ## Experiment
 #
 # ### What the heads of a trained model look at
 #
 # Back to the tales.
-# A tale says its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat.
+# A tale states its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat itself.
 # Which heads of `base-llm`, the longer-trained model in {doc}`pipeline`, look at them?
-# (It is one model from one training; another may divide the work in another way.)
-# The next cells read forty of the new tales, and collect the weights that each head gives to four kinds of keys.
-# For the first three we take the places right before such a word, if it has occurred earlier, and measure the weight on its earlier places:
+# (It is one model from one training run; another may divide the work differently.)
+# The next cells read forty of the new tales and collect the weights that each head gives to four kinds of keys.
+# For the first three we take the places right before such a word, if it has occurred earlier, and measure the weight on those earlier places:
 #
 # - *the hero's name*: its earlier mentions,
-# - *a colour*: the places where this colour was before,
-# - *a garment*: the places where this garment was before,
-# - *the token before*, from everywhere.
+# - *a colour*: earlier occurrences of the same colour,
+# - *a garment*: earlier occurrences of the same garment,
+# - *the token before*, from every position.
 #
-# A head's score for a kind is the weight that it gives to these keys, on average.
+# A head's score for a kind is the average weight that it gives to these keys.
 
 
 # %%
@@ -596,7 +597,7 @@ def head_scores(model, rows):
 
 
 # %% [markdown]
-# The model reads tokens, so each name, colour and garment becomes an id first, that of its first token.
+# The model reads tokens, so each name, colour and garment is first turned into an id, that of its first token.
 
 # %%
 base_llm, tokenizer = load_pretrained("base-llm")
@@ -619,7 +620,7 @@ heroes = [first_ids([tale.facts["hero"]]) for tale in new[:40]]
 rows = list(zip(texts, heroes))
 
 # %% [markdown]
-# For each kind, here are the best two heads, beside the median of all heads.
+# Here are the two best heads for each kind, with the median of all heads.
 
 # %%
 kinds = head_scores(base_llm, rows)
@@ -636,15 +637,16 @@ for kind, scores in kinds.items():
 assert kinds["the token before"].max() < 0.3
 
 # %% [markdown]
-# For names, colours and garments there are heads that give the needed word most of their weight.
-# The median head gives it next to none.
-# The same two heads lead in all three.
+# For names, colours and garments there are heads that give most of their weight to the word that is needed.
+# The median head gives it almost none.
+# The same two heads lead for all three.
 # To look at the token before, a head needs nothing but RoPE.
-# The last line shows that no head of this model does so with much of its weight.
+# Yet the last line shows that no head of this model puts much of its weight there.
 #
 # The explorer shows the weights of single heads.
-# It begins where the hero of a new tale is about to be named again, with the head that looks most at such names.
-# Move the token from which it looks; then choose *a garment*, for which head 2 is slightly ahead, or *the token before*, whose best heads are others.
+# It opens where the hero of a new tale is about to be named again, with the head that looks most at such names.
+# Move the token that the head looks from.
+# Then choose *a garment*, where head 2 is slightly ahead, or *the token before*, where other heads are best.
 # (`■` is the mark before the story.)
 
 # %%
@@ -658,20 +660,20 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # What does it look at where no name comes next?
 #
 # :::{dropdown} Answer
-# It cannot look at nothing, for its weights must sum to one.
-# So they go to many tokens a little, or to a few that do no harm: near the beginning often to the mark `■`.
-# Where a name or another word of the story might come, it looks that up, whether it comes or not.
+# It can't look at nothing, because its weights must sum to one.
+# So it spreads them over many tokens, or puts them on a few that do no harm: near the beginning, often on the mark `■`.
+# Where a name or another word of the story might come next, it looks that word up, whether it comes or not.
 # The next section is about that mark.
 # :::
 #
 # The next explorer does the same for a sentence of your own, and measures the heads' scores for each kind of key there.
-# One sentence is little to judge a head by.
+# One sentence isn't much to judge a head by.
 #
 # :::{div} llmcourse-sentence by-attention
 # On the course's site, `base-llm` reads a sentence of yours here, and shows what each head looks at; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
 # :::
 #
-# The heads for names seem to search by kind, *the hero's name, please*: the word before would be of little help.
+# The heads for names seem to search by kind, as in *the hero's name, please*: the word before would be little help.
 
 # %%
 helped = [
@@ -682,17 +684,17 @@ print(f"of {len(returns)} returns of a name {sum(helped) / len(helped):.0%}", en
 print("follow a word that was before an earlier mention")
 
 # %% [markdown]
-# (A garment mostly returns after its colour, so heads for garments may search by kind or by the word before: the scores above cannot tell.)
+# (A garment mostly returns after its colour, so its heads may search by kind or by the word before; the scores above can't tell which.)
 #
-# ### A place for weight that nobody needs
+# ### Attention sinks: where spare weight goes
 #
 # A head with nothing to look for must still give away a weight of one.
-# In many large models it gives most of it to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
-# When that token is dropped from the cache, to save room, the predictions of such a model fall apart.
+# In many large models it gives most of that weight to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
+# If that token is dropped from the cache to save room, the predictions of such a model fall apart.
 #
 # Does `base-llm` have sinks?
-# The next cell takes the weight of each head on the first token, the mark, from the places 5 to 32, and from all later ones.
-# An even share is what a head that weighs all tokens alike would give.
+# The next cell takes each head's weight on the first token, the mark, from places 5 to 32 and from all later ones.
+# An even share is what a head that treats all tokens alike would give.
 
 # %%
 on_first = [attention_weights(base_llm, ids)[..., 0] for ids in texts]  # (L, H, T)
@@ -712,30 +714,30 @@ assert sinks["later"].max() < 0.2 and sinks["later"].median() > 0.015
 assert sinks["from places 5 to 32"].max() > 0.3
 
 # %% [markdown]
-# After the 32nd token no head of this model gives the first one much of its weight, so it has no sink in this sense.
-# Near the beginning, where there is little else to look at, one head gives the mark a large part of it.
-# And later, too, at least half of the heads lean a little towards the mark: their median is above the even share.
+# After the 32nd token no head gives the first one much of its weight, so this model has no sink in this sense.
+# Near the beginning, where there is little else to look at, one head gives the mark a large part of its weight.
+# Even later, at least half of the heads lean a little towards the mark: the median is above the even share.
 # {doc}`real_models` finds sinks in a model of 30 layers, and heads that copy.
 #
 # ### What was built in, and what was learned
 #
 # Half of what the heads for names do was built in.
-# A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what comes of it.
-# `mimetic_initialisation` of the module `transformer` gave the second half to each head of the last layer, before the first step of training.
+# A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what it hands on.
+# `mimetic_initialisation` in the module `transformer` gave each head of the last layer its second half before the first step of training.
 # There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks.
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
-# {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned soon.
+# {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned early.
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
 #
 # *Queries and keys find the place; values and output hand on what is there.*
 #
-# Both halves can be measured, before training and after it, because the recipe fixes the start.
-# *Looks* is the mean weight on the hero's name, as above, now on ten tales.
+# Both halves can be measured, before training and after it, because the recipe fixes the initial weights.
+# *Looks* is the mean weight on the hero's name, as above, now over ten tales.
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
-# For what share of the names is the most similar one that name itself?
-# The last cell prints both for each layer, as the mean of its heads.
-# (`attention_norm` and `norm` bring vectors to one size before they are read; {doc}`transformer` explains them.)
+# It is the share of names for which the most similar one is the name itself.
+# The second cell prints both for each layer, averaged over its heads.
+# (`attention_norm` and `norm` scale vectors to one size before they are read; {doc}`transformer` explains them.)
 
 
 # %%
@@ -766,20 +768,20 @@ assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].me
 assert hands[1][-1].mean() < 0.9 * hands[0][-1].mean()
 
 # %% [markdown]
-# Before training, every head of the last layer hands on nearly every name as it is; this was put there.
-# But these heads look at the name no more than other heads do, that is, hardly.
+# Before training, every head of the last layer hands on nearly every name as it is; that was built in.
+# But these heads look at the name no more than other heads do, which is hardly at all.
 # Training on text has taught them to look.
-# What was put there was kept only in part: as a mean over its heads the last layer now hands on fewer names than at the start.
-# (The measure uses bare embeddings; what reaches the last layer is not quite that.)
+# What was built in was kept only in part: averaged over its heads, the last layer now hands on fewer names than at the start.
+# (The measure uses bare embeddings, which isn't quite what reaches the last layer.)
 #
-# ### Take heads away
+# ### Taking heads away
 #
 # A head that looks at a name need not be the one that writes it.
-# To know, take it away: that is an **{term}`ablation`**.
-# The first function below silences some heads, by setting to zero the columns of $W_O$ that read what they gathered.
-# The second asks how often the right name beats those of all other heroes where the hero returns, and the same for colours.
-# (The names of friends are from another list and do not compete.)
-# Names that begin a text or a quotation are left out: without a space before them they are other tokens.
+# To find out, take it away: that is an **{term}`ablation`**.
+# The first function below silences some heads by setting to zero the columns of $W_O$ that read what they gathered.
+# The second measures how often the right name beats those of all other heroes where the hero returns, and does the same for colours.
+# (The names of friends come from another list and don't compete.)
+# Names that begin a text or a quotation are left out: without a space before them they are different tokens.
 
 
 # %%
@@ -809,7 +811,7 @@ def recalled(silent):
 # %% [markdown]
 # A *name head* is one that gives the hero's name more than a fifth of its weight.
 # All of them are in the last layer.
-# For comparison, as many other heads are drawn from all layers and silenced, three times.
+# For comparison, we draw as many other heads from all layers and silence them, three times.
 
 # %%
 on_names = kinds["the hero's name"].flatten()
@@ -824,11 +826,11 @@ print(f"{len(name_heads)} name heads of {len(order)}")
 assert {layer for layer, _ in name_heads} == {len(base_llm.blocks) - 1}
 
 # %% [markdown]
-# *Predict*: what is forgotten without the one head that looks most at names, and what without all name heads?
+# *Predict*: what does the model forget without the one head that looks most at names, and what without all name heads?
 #
 # :::{dropdown} Answer
-# Without the best name head hardly a name is lost: the others, which look at the name anyway, are enough.
-# Without all name heads hardly a name comes back.
+# Without the best name head hardly any names are lost: the others, which look at the name anyway, are enough.
+# Without all name heads hardly any names come back.
 # :::
 
 # %%
@@ -852,32 +854,33 @@ assert min(of_names[:2]) > 80 and of_names[2] < 35 and of_names[2] < of_names[3]
 assert right["without all name heads"]["a colour"] < 35
 
 # %% [markdown]
-# *How often the right name, and the right colour, beats all others where it returns, in thirty tales; the last bar is a mean of three draws.*
+# *How often the right name or colour beats all others where it returns, in thirty tales; the last bar is the mean of three draws.*
 #
-# The model brings back nearly every name, which none of the three n-gram models could.
-# (It has read far more tales than they; but more tales would not let them see farther back.)
+# The model brings back nearly every name, which none of the three n-gram models could do.
+# (It has read far more tales than they have, but more tales wouldn't let them see farther back.)
 # One head can be spared; all name heads together cannot.
-# Silencing as many others costs next to nothing: the looking up is done by a few.
-# (But nearly all of these are in lower layers; the last has only two other heads to compare with.)
-# So if you take away a single head and nothing happens, do not conclude that it does nothing.
+# Silencing as many others costs almost nothing: a few heads do the looking up.
+# (But nearly all of these others are in lower layers; the last layer has only two other heads to compare with.)
+# So if you take away a single head and nothing happens, don't conclude that it does nothing.
 #
-# Read the third bar of the right panel, too.
+# Now look at the third bar of the right panel.
 # Colours fall there nearly as far as names, so the same heads bring back both.
-# "Name head" is our word for what we measured, not for all that such a head does.
+# "Name head" is our word for what we measured, not for everything that such a head does.
 #
 # ## Takeaways
 #
-# - Attention is an average of the past whose weights are chosen at every place, by how well keys fit the query.
+# - Attention is an average of the past whose weights are chosen at every position, by how well keys fit the query.
 # - The mask keeps the future out.
 #   So one pass gives as many honest predictions as there are tokens, and keys and values can be cached.
 # - Several heads look for several things, and heads that share keys make the cache smaller.
-#   RoPE tells a head how far away a token is and nothing else.
-# - In this model heads stand in for each other: what they are for is found by taking them away, singly and together, and comparing with as many others.
+#   RoPE tells a head how far away a token is, and nothing else.
+# - In this model heads can replace each other.
+#   To find out what they are for, take them away, singly and together, and compare with as many others.
 #
-# *In practice* most large models of today have grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
+# *In practice* most large models today use grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
-# Many add QK-norm, and services that drop old tokens keep the first few for the sinks {cite:p}`xiao2024`.
-# Shorter caches, windows and states of fixed size are the subject of {doc}`context_window`.
+# Many add QK-norm, and services that drop old tokens keep the first few as sinks {cite:p}`xiao2024`.
+# {doc}`context_window` is about shorter caches, windows and states of fixed size.
 
 # %% [markdown]
 # ## Quiz
@@ -894,7 +897,7 @@ Quiz.read("attention")
 #
 # ### Exercise 1 (check): who may look ★
 #
-# With a key-value cache there may be fewer queries than keys: the queries are at the last of the keys' positions.
+# With a key-value cache there may be fewer queries than keys: the queries are at the last few of the keys' positions.
 # Write the mask for this case, True where a query may look.
 #
 # ```python
@@ -904,7 +907,7 @@ Quiz.read("attention")
 # Before you write it, say how many of the ten entries for two queries and five keys are True.
 # Check it with `checks.cached_mask(cached_mask)`.
 # Then suppose that a mask lets every query see one key too many, the one right after it.
-# What would the chapter's test of a changed token show for a model of three layers?
+# What would the chapter's changed-token test show for a three-layer model?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -922,7 +925,7 @@ print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second 
 # ### Exercise 2 (build): one head from its matrices ★★
 #
 # Write a whole attention head, from the vectors and its three matrices to what each position gathers.
-# Use no function of the chapter or of the package.
+# Use no functions from the chapter or the package.
 #
 # ```python
 # def attention_head(x, w_query, w_key, w_value):  # (T, D), three times (D, d_head)
@@ -930,7 +933,7 @@ print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second 
 # ```
 #
 # Check it with `checks.attention_head(attention_head)`.
-# Then ask what the division by $\sqrt{d}$ is for.
+# Then work out what the division by $\sqrt{d}$ is for.
 # Let $q$ and $k$ have independent coordinates of mean 0 and variance 1, and derive the variance of $q \cdot k$.
 # Without the division, how large is the greatest of a hundred weights, on average, when $d$ is 4, and when it is 256?
 
@@ -957,10 +960,10 @@ for d in (4, 256):
 # %% [markdown]
 # ### Exercise 3 (derive): a score without positions ★★
 #
-# RoPE turns both, but only the difference counts.
+# RoPE rotates query and key, but only the difference counts.
 # Show it for one pair of coordinates, by writing $q$ and $k$ as complex numbers whose product $\operatorname{Re}(q \bar k)$ is the dot product.
 # Then write a function for the dot product of a query and a key after RoPE.
-# It is told the two vectors and their distance in tokens, not their positions.
+# It is given the two vectors and their distance in tokens, not their positions.
 # Leave out the division by $\sqrt d$.
 #
 # ```python
@@ -968,7 +971,7 @@ for d in (4, 256):
 # ```
 #
 # Check it with `checks.rope_score(rope_score)`.
-# A head is to look at the token before: for which distance must its score be high?
+# If a head is to look at the token before, for which distance must its score be high?
 # Could a head find the last mention of a name in this way?
 
 
@@ -990,7 +993,7 @@ checks.rope_score(rope_score)
 # ### Exercise 4 (build): a layer that reads in pieces ★★★
 #
 # `read_one` reads one position.
-# A service reads a long prompt in pieces of many positions, and then writes one by one.
+# A service reads a long prompt in pieces of many positions, and then writes tokens one by one.
 # Write a layer that takes any number of new positions.
 #
 # ```python
@@ -999,7 +1002,7 @@ checks.rope_score(rope_score)
 # ```
 #
 # Check it yourself: cut the chapter's `x` into pieces of 2, 1 and 2 positions, and compare with `layer(x, model.rotary(slice(0, 5)))`; `model.rotary` gives the cosines and sines of those positions.
-# Then leave the mask out: which pieces still come out right, and why?
+# Then leave the mask out: which positions still come out right, and why?
 # Expect 15 to 25 lines with the test.
 
 
@@ -1043,7 +1046,7 @@ print("without the mask, wrong at:", wrong.nonzero()[:, 0].tolist())
 # Rank all heads by their score for *a garment*, and silence the best one, then the best two, four and eight.
 # Measure how often the right garment beats all other garments where one returns.
 # Compare with as many heads drawn from the rest.
-# What does your result say about heads that stand in for each other?
+# What does your result say about heads that can replace each other?
 
 
 # %% tags=["hide-cell", "solution"]

@@ -70,11 +70,11 @@ generator = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## The problem
 #
-# A text says somewhere what colour somebody wore, and at its end the colour is wanted.
-# The sentences between come from other tales; they mention no name and no colour.
+# Somewhere a text says what colour somebody wore, and at its end the model must supply that colour.
+# The sentences in between come from other tales and mention neither names nor colours.
 # Such a test is called a **{term}`needle in a haystack`**.
 # The needle counts as found if the model gives the right colour the highest probability of all colours.
-# Guessing finds one in twenty.
+# A blind guess is right one time in twenty.
 # Here is such a text of about 70 tokens, with the needle halfway (a `depth` of 0 is the beginning, 1 the end).
 
 # %%
@@ -85,8 +85,8 @@ print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
 
 # %% [markdown]
 # We ask `base-llm` for 24 such colours, in texts of 120 tokens and in texts of 400, with the needle halfway.
-# After each count comes its 95 % interval: the true shares that are plausible after so few trials.
-# Then we give the model one token more than its window holds.
+# Each count is followed by its 95 % interval: the true shares that are plausible after so few trials.
+# Then we give the model one more token than its window holds.
 
 # %% tags=["nbval-ignore-output"]
 found = {n: count_found(base, haystack, n, depth=0.5, n=24) for n in (120, 400)}
@@ -115,7 +115,7 @@ except ValueError as error:
 # *The two ends of the window of `base-llm`.
 # It was trained on tales, which have 180 tokens on average and hardly ever more than 240.*
 #
-# What fits?
+# How much text fits?
 # Windows are measured in tokens and texts in words; the tokenizer converts one to the other.
 
 # %%
@@ -132,22 +132,22 @@ for words, name in ((250, "a page"), (5_000, "an article"), (90_000, "a novel"))
 assert 1 < per_word < 2
 
 # %% [markdown]
-# Our window holds two or three tales, and less than two pages; a novel fills hundreds of windows.
+# Our window holds two or three tales, or less than two pages; a novel fills hundreds of windows.
 #
 # ## By hand
 #
 # ### The table of scores
 #
 # With 4 tokens, attention fills a table of $4 \times 4 = 16$ scores; 10 of them are used, and the others lie in the future.
-# With 8 tokens there are 64, with 16 there are 256.
-# Twice the length makes the table four times as large.
+# With 8 tokens there are 64 scores, with 16 there are 256.
+# Doubling the length makes the table four times as large.
 # For 100,000 tokens it has ten billion scores, in every head of every layer.
 #
 # ### Softmax in two pieces
 #
 # Do we ever need the whole table at once?
 # A query has the scores $0$ and $\ln 3$ for two keys, whose values are 8 and 4.
-# At once: the exponentials are 1 and 3, so the result is $(1 \cdot 8 + 3 \cdot 4) / 4 = 5$.
+# All at once: the exponentials are 1 and 3, so the result is $(1 \cdot 8 + 3 \cdot 4) / 4 = 5$.
 #
 # Now piece by piece.
 # Every exponential is taken relative to the largest score so far, so none can overflow:
@@ -158,7 +158,7 @@ assert 1 < per_word < 2
 #
 # When the largest score rises by $\ln 3$, the earlier sums shrink by $e^{-\ln 3} = \frac13$.
 # At the end $u / \ell = \frac{20}3 / \frac43 = 5$, the same.
-# We kept three numbers and no table.
+# We kept only three numbers, and no table.
 # This is the **{term}`online softmax`**.
 
 # %%
@@ -179,32 +179,32 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # c_t = \frac{\sum_{s \in S_t} a_{ts} v_s}{\sum_{s \in S_t} a_{ts}}.
 # $$
 #
-# Ways to read long texts differ in three points: which positions $S_t$ they look at, how they make the weights $a_{ts}$, and in what order they compute.
+# The ways to read long texts differ in three respects: which positions $S_t$ they look at, how they form the weights $a_{ts}$, and in what order they compute.
 #
 # | Way | looks at $S_t$ | weight $a_{ts}$ | scores for $n$ tokens | kept while writing |
 # |---|---|---|---|---|
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
 # | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
-# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training $n$ times the length of a block; in writing none | one table $d \times (d + 1)$ |
+# | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, $n$ times the block length; in writing, none | one table $d \times (d + 1)$ |
 #
-# **Naive attention** is that of the chapter {doc}`attention`, with the whole table.
+# **Naive attention** is what the chapter {doc}`attention` computed, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
-# **Fused attention** is torch's own function for that, a single compiled program (a **kernel**); the best-known kernel of this kind is **FlashAttention** {cite:p}`dao2022`.
+# **Fused attention** is torch's own function for this, a single compiled program (a **kernel**); the best-known such kernel is **FlashAttention** {cite:p}`dao2022`.
 #
-# A **sliding window** ignores everything before it, but layers add up.
-# What position $t$ gathers in the second layer was itself gathered up to $w - 1$ positions earlier.
+# A **sliding window** ignores everything before it, but its reach adds up over the layers.
+# In the second layer, position $t$ reads from positions that have themselves gathered from up to $w - 1$ positions further back.
 # We compute it in blocks of $w$ positions: each query meets the keys of its own block and of the block before.
-# That makes $2w$ scores, half of which are hidden.
+# That makes $2w$ scores per query, half of which are hidden.
 #
-# ![Three tables of 12 by 12 scores, with those that are used in colour and those that are computed and hidden in grey. Naive: the lower triangle in colour, the upper in grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
+# ![Three tables of 12 by 12 scores: those that are used are coloured, those that are computed but hidden are grey. Naive: the lower triangle in colour, the upper in grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
 #
 # *Coloured scores are used, grey ones are computed and hidden, empty ones are never computed.
-# Chunked attention gives the same result as naive attention, tile after tile; a window leaves most of the past out.*
+# Chunked attention gives the same result as naive attention, tile by tile; a window leaves out most of the past.*
 #
 # ![Three rows of circles: tokens, layer 1, layer 2. From the last position of layer 2 lines lead to three positions of layer 1, and from these to five tokens, four of them before the last.](figures/reach-over-layers.svg)
 #
-# *A window of 3 over two layers: position $t$ gathers from 4 positions back, 2 for each layer.*
+# *A window of 3 over two layers: position $t$ reaches 4 positions back, 2 per layer.*
 #
 # **Linear attention** gives up the softmax.
 # If the weight is a product of features $\varphi$, we can take the sum over the past before we know the query:
@@ -214,9 +214,9 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # $$
 #
 # The bracket, called the **state**, has the same size however long the text is {cite:p}`katharopoulos2020`.
-# The denominator needs $\sum_s \varphi(k_s)$ as well, one more column: $d \times (d + 1)$ numbers in all.
+# The denominator also needs $\sum_s \varphi(k_s)$, one more column: $d \times (d + 1)$ numbers in all.
 #
-# ![A column, the features of a key, times a row, its value followed by a 1, is added to a table of four rows and five columns, the last of another colour: the state. The features of a query read it from below, and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
+# ![The product of a column (the features of a key) and a row (its value followed by a 1) is added to the state, a table of four rows and five columns, the last in another colour. The features of a query read it from below and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
 #
 # *Every position adds its product to the same table, here with $d = 4$, and the query reads only the table.
 # The last column sums the keys, for the denominator.*
@@ -228,7 +228,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | $m, \ell, u$ | largest score, sum, undivided mixture of a row so far | a number, a number, $d$ | `largest`, `total`, `mixture` |
 # | $w$ | width of the window | – | `window` |
 # | $\varphi$ | features, never negative: here $\operatorname{elu}(x) + 1$, which is $x + 1$ above zero and $e^x$ below | $d \to d$ | `features` |
-# | $2 L K d \cdot b$ | bytes of cache for a token, $L$ layers, $b$ bytes a number | – | `kv_bytes_per_token` |
+# | $2 L K d \cdot b$ | bytes of cache per token, with $L$ layers and $b$ bytes per number | – | `kv_bytes_per_token` |
 
 # %% [markdown]
 # ## In code
@@ -256,7 +256,7 @@ def online(query, key, value, block):
 
 
 # %% [markdown]
-# It must give what `naive_attention` gives, and so must the package's version.
+# It must agree with `naive_attention`, and so must the package's version.
 
 # %%
 qkv = torch.randn(3, 1, 1, 300, 32, generator=generator)
@@ -268,12 +268,12 @@ assert_close(package, naive, atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`.
-# You may read that attention's *memory* grows with the square of the length.
-# That is true of the table, and nobody has to store the table; the *arithmetic* does grow with the square.
+# You may read that the *memory* of attention grows with the square of the length.
+# That is true of the table, but the table need not be stored; the *arithmetic* does grow with the square.
 #
 # ### A window and a state
 #
-# A window is a band in the table, and a band can be computed in blocks without the rest.
+# A window is a band in the table, and a band can be computed block by block, without the rest.
 # Here is the mask of a window of three, for six tokens.
 
 # %%
@@ -281,7 +281,7 @@ for row in long_context.sliding_window_mask(6, 6, window=3):
     print("".join(" ■" if seen else " ·" for seen in row))
 
 # %% [markdown]
-# The package computes only the band; it must equal the whole table with a mask.
+# The package computes only the band; the result must equal that of the whole table with a mask.
 
 # %%
 banded = long_context.sliding_window_attention(*qkv, window=32)
@@ -290,8 +290,8 @@ assert_close(banded, masked, atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # Linear attention has two forms that must agree.
-# In training the positions of a block are computed side by side, and only what came before the block comes from the state.
-# In writing they come one after the other, all from the state:
+# In training, the positions of a block are computed side by side, and only what came before the block is read from the state.
+# In writing, the positions come one after the other, and everything is read from the state:
 
 
 # %%
@@ -319,7 +319,7 @@ print(f"state after 300 positions: {state.n_bytes:,} bytes")
 print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 
 # %% [markdown]
-# ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow for what grows with every token. A window of 32 keeps 8,192 bytes, linear attention 4,224 bytes, and both stay.](figures/kept-while-writing.svg)
+# ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow to show that this grows with every token. A window of 32 keeps 8,192 bytes and linear attention 4,224 bytes; neither grows.](figures/kept-while-writing.svg)
 #
 # *What one head keeps after 300 positions, to scale.*
 #
@@ -327,7 +327,7 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 #
 # ### What it costs
 #
-# *Predict*: from 1,024 tokens to 8,192, eight times as many: how much more arithmetic, and how much more memory, does each way take?
+# *Predict*: going from 1,024 tokens to 8,192, eight times as many, how much more arithmetic and how much more memory does each way take?
 #
 # :::{dropdown} Answer
 # Naive attention takes 64 times the memory, chunked and fused attention at most 8 times.
@@ -336,7 +336,7 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 # :::
 #
 # We take one head, 32 wide.
-# Memory is the most bytes that new tensors hold at once.
+# Memory is the largest number of bytes that new tensors hold at any one time.
 # Arithmetic comes from a formula, which the package's tests compare with torch's own counter.
 # Time is processor time, the fastest of three runs.
 
@@ -375,8 +375,8 @@ for n in LENGTHS:
 
 # %% [markdown]
 # With both axes logarithmic, growth with a power of $n$ is a straight line whose slope is the power.
-# The numbers at the lines are their slopes from 1,024 to 8,192 tokens, fitted by least squares.
-# With slope 1, eight times the length takes 8 times as much; with slope 2 it takes $8^2 = 64$ times.
+# The numbers beside the lines are their slopes from 1,024 to 8,192 tokens, fitted by least squares.
+# With slope 1, eight times the length takes 8 times as much; with slope 2, $8^2 = 64$ times as much.
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the length from 256 to 8,192 tokens, both axes logarithmic. Left, processor time: naive, chunked and fused attention rise steeply, window and linear attention less so. Right, memory: naive attention rises steeply to about 600 MiB; fused, window and linear rise as slowly as the length itself, all below 20 MiB, and chunked is nearly flat."}}
@@ -404,7 +404,7 @@ assert max(slope(times, "window"), slope(times, "linear")) < 1.6
 assert times["naive", 8192] > 4 * max(times[x, 8192] for x in ("window", "linear"))
 
 # %% [markdown]
-# *Left, the time of one head on the machine that made this page; right, the most memory that new tensors held.*
+# *Left, the time for one head on the machine that made this page; right, the most memory that new tensors held.*
 #
 # Times differ from machine to machine and from run to run; bytes and FLOPs do not.
 # The next cell prints what eight times the length costs, and what 8,192 tokens cost.
@@ -425,23 +425,24 @@ assert abs(slope(n_bytes, "naive") - 2) < 0.05
 assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %% [markdown]
-# The table costs twice: time to fill it, and memory to hold it.
-# Chunked and fused attention compare the same pairs of positions, in memory that grows with $n$ or less.
+# The table costs twice over: time to fill it, and memory to hold it.
+# Chunked and fused attention compare the same pairs of positions, but in memory that grows no faster than $n$.
 # Chunked attention skips the tiles above the diagonal.
-# At 8,192 tokens they are nearly half of all tiles, at 1,024 fewer, so its work grows less than 64 times.
+# At 8,192 tokens these are nearly half of all tiles, at 1,024 a smaller share, so its work grows by a factor of less than 64.
 # (For the fused kernel torch counts all $n^2$ pairs.)
-# Window and linear attention also do less work, by more than a factor of thirty here.
+# Window and linear attention also do less work: here by more than a factor of thirty.
 # They use more memory than the fused kernel only because our code computes all blocks at once.
-# (What the fused kernel uses inside and frees again is not counted; it does not grow with the length.)
+# (What the fused kernel uses internally and frees again is not counted; it does not grow with the length.)
 #
-# The slopes of the time need not be the powers of the arithmetic: here those of window and linear attention nearly are, and the others are off by up to a half.
+# The slopes of the time need not match the powers of the arithmetic.
+# Here they nearly do for window and linear attention; the others are off by up to a half.
 # On the machine that made this page, the time of naive attention grows faster than its arithmetic.
-# A likely reason is that a large table no longer fits into the processor's fast memory, and has to be fetched from the slow one.
+# A likely reason is that a large table no longer fits into the processor's fast memory and has to be fetched from slow memory.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
 #
 # In a whole model there are two kinds of arithmetic.
 # The weight matrices process each token once, whatever the length of the text; attention compares pairs of tokens.
-# From what length on do the pairs matter?
+# At what length do the pairs begin to matter?
 # We compute it for `base-llm`, which is 256 wide, and for `TINY`, a config that is a quarter as wide.
 
 # %%
@@ -452,14 +453,14 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
         print(f"{name:9} {n:8,} tokens: {share:5.1%} of the arithmetic is for pairs")
 
 # %% [markdown]
-# At 512 tokens the pairs are a quarter of the arithmetic in `base-llm` and half in the narrower model; in long texts they are nearly everything.
-# The length counts relative to the width.
-# The work of the matrices grows with the square of the width, that of the pairs with width times length.
+# At 512 tokens the pairs take a quarter of the arithmetic in `base-llm` and half of it in the narrower model; in long texts they take nearly all.
+# What counts is the length relative to the width.
+# The work of the matrices grows with the square of the width, the work of the pairs with width times length.
 #
-# ### Positions that were never learned
+# ### Positions never seen in training
 #
 # *Predict*: two small models learn to repeat a pattern of four tokens, on texts of 24 tokens.
-# One has a learned vector for each position, as GPT-2 has.
+# One has a learned vector for each position, like GPT-2.
 # The other turns its queries and keys by angles ({term}`RoPE`), as Llama and `base-llm` do.
 # What do they do from position 25 on?
 #
@@ -490,7 +491,7 @@ def learn_pattern(family, seed):
 
 
 # %% [markdown]
-# Each is trained three times, with three seeds.
+# We train each of them three times, with different seeds.
 
 # %% tags=["nbval-ignore-output"]
 rows = pattern(200, 65, torch.Generator().manual_seed(1))
@@ -509,25 +510,25 @@ for seed in range(3):
     assert max(shares["learned", seed][1:]) < 0.6
 
 # %% [markdown]
-# Vectors that were never trained are noise, and where they begin the model fails at once.
+# Vectors that were never trained are noise, and the model fails as soon as they begin.
 # It does little better than a guess among the four tokens of the pattern.
-# Such a guess is right about three times in ten, for the four may hold a token twice.
+# Such a guess is right about three times in ten, because a token may occur twice among the four.
 # After position 64 there is no vector at all, and the package refuses.
 #
 # ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
 #
 # *A learned vector belongs to one position.
-# An angle belongs to a distance, and the same distance comes again beyond 24.*
+# An angle belongs to a distance, and the same distance occurs again beyond 24.*
 #
 # Angles depend on distances, and *four back* looks the same everywhere, so the other model goes on, though a little less surely.
-# An angle helps only for *distances* that training has shown: four back was shown, hundreds back were not.
-# `base-llm` turns its queries and keys, too, and still refused: its table of angles was made for 512 positions.
+# Angles help only at *distances* that training has shown: four back was shown, hundreds back were not.
+# `base-llm` also turns its queries and keys, and it still refused: its table of angles was made for 512 positions.
 # We can compute more angles at any time, and `extend_context` below does so.
 # What the model makes of them is another matter.
 #
 # ### A cache, and how large it is
 #
-# To write the next token after 401, a model without a {term}`key-value cache` reads all of them again; with one it reads only the newest.
+# To write the next token after 401, a model without a {term}`key-value cache` reads all of them again; with a cache, it reads only the newest.
 
 # %%
 ids = torch.randint(1, 3000, (1, 401), generator=generator)
@@ -549,18 +550,18 @@ print(f"arithmetic without a cache: 401 times as much, {401 * flops / 1e9:.1f} G
 print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 
 # %% [markdown]
-# The time falls by more than the factor of five that the cell asserts.
-# It does not fall 401 times; a likely reason is that even one token needs all matrices to be read from memory ({doc}`deployment`).
+# The time falls by more than the factor of five that the cell asserts, but not by a factor of 401.
+# A likely reason is that even for one token all matrices have to be read from memory ({doc}`deployment`).
 #
 # The cache costs memory.
-# It grows with layers, width and length, and for large models in long windows it exceeds the weights.
+# It grows with layers, width and length; for large models with long windows, it takes more room than the weights.
 # If four query heads share their keys and values, the cache is a quarter as large; that is **grouped-query attention** (GQA).
 #
 # ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
 #
 # *The cache of one long text, for models like Llama 7B and Llama 3.1 8B: each point of a box holds a key and a value, 128 numbers each.*
 #
-# The four numbers of a row are layers, key-value heads, width of a head, and bytes per number.
+# The four numbers in each row are the layers, the key-value heads, the width of a head, and the bytes per number.
 
 # %%
 ours = (config.n_layers, config.n_kv_heads, config.d_head, 4)
@@ -577,20 +578,20 @@ for name, sizes in rows.items():
 assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
-# The weights of Llama 3.1 8B take 15 GiB in two bytes each.
+# At two bytes each, the weights of Llama 3.1 8B take 15 GiB.
 # The cache of one long text takes as much room as the model itself.
 # Without shared keys and values, as in the first Llama {cite:p}`touvron2023`, it would take four times that.
 # (`base-llm` itself shares nothing: each of its heads has its own keys and values.)
 #
-# **Multi-head latent attention** (MLA) goes further: it caches one short vector for a token and a layer, and computes the keys and values of all heads from it.
-# DeepSeek-V2 has 60 layers with 576 numbers each {cite:p}`deepseek2024`: about 68 KiB a token, for a model with 30 times the weights of Llama 3.1 8B.
+# **Multi-head latent attention** (MLA) goes further: it caches one short vector per token and layer, and computes the keys and values of all heads from it.
+# DeepSeek-V2 caches 576 numbers in each of 60 layers {cite:p}`deepseek2024`: about 68 KiB a token, in a model with 30 times the weights of Llama 3.1 8B.
 #
 # ### Fewer bits in the cache
 #
-# The other factor is the number of bytes for each number.
+# The other factor is the number of bytes that each number takes.
 # **KV-cache quantization** stores keys and values as small whole numbers, with one scale for each vector.
 # We read the first half of twelve tales, round the cache, and measure the loss on the second half.
-# (What the second half adds to the cache stays exact, so a cache that is rounded all the time may cost more.)
+# (What the second half adds to the cache stays exact, so a cache that is rounded throughout may cost more.)
 
 
 # %%
@@ -622,16 +623,17 @@ assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
 assert halves[2] > halves[32]
 
 # %% [markdown]
-# Eight bits change nothing that can be seen, and take half the room of the usual sixteen; four cost nothing that can be seen in twelve tales, and two perhaps a little.
+# Eight bits make no visible difference, and take half the room of the usual sixteen.
+# Four make none that shows in twelve tales, and two perhaps a small one.
 # (Two bits leave only −1, 0 and 1 here.)
-# This is one small model and short texts.
-# To reach two bits in large ones, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
+# This is one small model, on short texts.
+# To get down to two bits in large models, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
 #
 # ### What fits on which card?
 #
 # Now we can say how many texts a machine can serve at once.
-# We serve Llama 3.1 8B in two bytes and leave a tenth of the card free.
-# The prices are assumptions, in dollars an hour, of the order that clouds asked in 2025; put in your own.
+# We serve Llama 3.1 8B at two bytes a weight and leave a tenth of the card free.
+# The prices, in dollars an hour, are assumptions, roughly what cloud providers charged in 2025; put in your own.
 
 # %%
 CARDS = {  # gigabytes, dollars an hour
@@ -662,18 +664,18 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # %% [markdown]
 # The smallest card holds the model and a few short conversations, but not one long text.
 # It is the cheapest by the hour and the most expensive by the text, because the weights leave it little room.
-# Which of the larger ones is cheapest depends on their prices.
+# Which of the larger cards is cheapest depends on their prices.
 # The window you promise decides how many users share a card: sixteen times the window, a sixteenth of the users.
 #
-# Many requests begin with the same text: the same instructions, the same document.
+# Many requests begin with the same text: the same instructions or the same document.
 # **Prompt caching** (or prefix caching) keeps the keys and values of such a beginning for the next request {cite:p}`gim2024`.
-# The chapter {doc}`deployment` runs it.
+# The chapter {doc}`deployment` puts it to use.
 #
 # ### A cache that forgets
 #
 # A window needs no more cache than its own width.
 # We give a copy of the model a window of 32, and a cache that keeps only the last 32 positions.
-# Reading 300 tokens one by one must give what reading them at once gives.
+# Reading 300 tokens one by one must give the same result as reading them all at once.
 
 # %%
 windowed = copy.deepcopy(base)
@@ -688,8 +690,8 @@ print(
 
 # %% [markdown]
 # A model that was trained with full attention gets worse with such a window.
-# Large ones put much of their attention on the very first tokens, whatever these say; when the window drops them, what they write becomes nonsense.
-# These tokens are called {term}`attention sinks <attention sink>`.
+# Large models put much of their attention on the very first tokens, whatever these say; when the window drops those tokens, the models write nonsense.
+# Such tokens are called {term}`attention sinks <attention sink>`.
 # **{term}`StreamingLLM`** keeps the first four tokens and the last few thousand, and writes on without end {cite:p}`xiao2024`.
 # It remembers nothing of what lay in between.
 # Exercise 6 tries it on `base-llm`.
@@ -698,9 +700,9 @@ print(
 #
 # Paste a text of your own: how many tokens does it have, and what does each model cut off?
 # Then move the query, and change what it sees.
-# Watch the first tokens: a sliding window leaves them behind, sinks keep them, and only more layers or a wider window bring back what lies between.
+# Watch the first tokens: a sliding window leaves them behind, sinks keep them, and only more layers or a wider window bring back what lies in between.
 # Below, double the length a few times.
-# The scores of full attention become four times as many with each step, and its cache twice as large; those of a window grow with the length, and its cache stays.
+# With each step, full attention takes four times as many scores and twice the cache; a window takes twice as many scores and the same cache.
 # (The tokens of all models are counted with the tokenizer of `base-llm`.)
 
 # %%
@@ -708,7 +710,7 @@ long_text = " ".join(texts[:4])
 WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 
 # %% [markdown]
-# ### What is given up
+# ### What each shortcut gives up
 #
 # *Predict*: windows and states are cheap; what can they no longer do?
 #
@@ -718,12 +720,12 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 # :::
 #
 # Nine models of one size were trained on the same tales: three each with full attention, with a window of 32 tokens, and with linear attention.
-# Three of a kind are few; we print the lowest and the highest, too, and draw conclusions only from differences that are much larger than theirs.
-# All nine have rotary positions, the copying start and one learning rate, chosen for models with full attention; with settings of its own, linear attention might lose less.
-# The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` makes them again, in about eighteen minutes.
+# Three of a kind are few, so we also print the lowest and the highest, and draw conclusions only from differences much larger than theirs.
+# All nine have rotary positions, the copying start ({doc}`pretraining`) and the same learning rate, chosen for models with full attention; with settings of its own, linear attention might lose less.
+# The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` repeats them in about eighteen minutes.
 # Tales name facts early and need them late.
-# On tales that no model has read, two things are measured: the loss over the position, and how often a fact is repeated correctly.
-# For the second we ask how far back the fact was mentioned last.
+# On tales that no model has read, we measure two things: the loss at each position, and how often a fact is repeated correctly.
+# For the second, we ask how far back the fact was last mentioned.
 # (*20 tokens back* means from 15 to 25, *60* from 50 to 70, *150* from 120 to 180.)
 
 # %%
@@ -779,19 +781,20 @@ assert (curves["full"][5:] < curves["window"][5:] - 0.1).all()
 assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 
 # %% [markdown]
-# *Lines are means of three models, bands reach from the lowest to the highest.*
+# *Lines are means of three models; bands reach from the lowest to the highest.*
 #
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
-# Facts from 20 tokens back still lie inside the window, and more of them are repeated than from afar.
-# Full attention repeated more of them in these runs; but its own three models lie as far apart as the two kinds.
-# If that is more than chance, the clue that *this* fact is wanted now may lie farther back.
-# A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$, and 150 is out of reach: what is right there is probably guessed.
+# Facts from 20 tokens back still lie inside the window, and more of them are repeated than of those further back.
+# Full attention repeated more of them in these runs, but its own three models lie as far apart as the two kinds do.
+# If the difference is more than chance, the cue that *this* fact is wanted now may lie further back.
+# A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$.
+# A distance of 150 is out of reach: correct answers there are probably guesses.
 #
 # ### Why the loss of linear attention rises
 #
-# Linear attention sees everything, and yet its loss, on the left above, is lowest between 48 and 64 tokens, and higher everywhere after.
-# The text changes along a tale, too: at the last positions even the loss of full attention rises.
+# Linear attention sees everything, and yet its loss (above, left) is lowest between 48 and 64 tokens, and higher everywhere after that.
+# The text also changes along a tale: at the last positions even the loss of full attention rises.
 # So we compare the two at the same positions:
 
 # %%
@@ -804,8 +807,8 @@ assert gap[-1] > gap[-2] > gap[4] > gap[3] > gap[2] > gap[1]
 assert curves["full"][-1] > curves["full"][-2]
 
 # %% [markdown]
-# The distance grows with every step: full attention mostly gets better where linear attention gets worse.
-# The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on one.
+# The gap grows with every step: full attention mostly gets better where linear attention gets worse.
+# The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on any one of them.
 # How well can a query focus at best?
 # Let one of $n$ random keys be equal to the query, and see what share of the weight it gets.
 
@@ -821,15 +824,15 @@ for n in (10, 100, 1000):
     assert softmax > 5 * share and share < 2 / n
 
 # %% [markdown]
-# Without the exponential no weight rises above the others: the right key gets only about 1.4 times an equal share, $1/n$; softmax gives it far more.
-# So with every further token all facts blur a little more in the same table, and nothing is ever removed from it.
+# Without the exponential, no weight dominates: the right key gets only about 1.4 times an equal share of $1/n$; softmax gives it far more.
+# So with every further token, all the facts in the table blur a little more, and nothing is ever removed from it.
 # Trained keys are not random, but the table still has only $d \times (d + 1)$ numbers.
 #
-# These are linear attention's oldest and plainest features, on tales that need much recall.
-# Newer ones do better: with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
-# **{term}`State-space models <state-space model>`** came to much the same from another side: they pass a state of fixed size from token to token.
-# In **{term}`Mamba`** the token itself says what is written into the state, and how fast the rest fades {cite:p}`gu2024`.
-# A table of fixed size cannot hold what a growing cache holds.
+# These are the oldest and plainest features for linear attention, on tales that need a lot of recall.
+# Newer methods do better: with richer features, with states that forget on purpose, or with a few layers of full attention among them {cite:p}`arora2024,yang2024deltanet`.
+# **{term}`State-space models <state-space model>`** arrived at much the same idea from another direction: they pass a state of fixed size from token to token.
+# In **{term}`Mamba`** the token itself determines what is written into the state and how fast the rest fades {cite:p}`gu2024`.
+# A table of fixed size cannot hold all that a growing cache holds.
 #
 # ### Lost in the haystack
 #
@@ -840,7 +843,7 @@ for n in (10, 100, 1000):
 # *The same needle at three depths; at the end it is closest to the question.*
 #
 # `base-llm` was trained on one tale at a time, of 180 tokens on average; it is one run, with one seed.
-# Each cell has 24 trials, and below its share the 95 % interval.
+# Each cell shows the share found in 24 trials and, below it, the 95 % interval.
 
 # %%
 lengths, depths = (60, 120, 200, 280, 400), (0, 0.5, 1)
@@ -867,28 +870,30 @@ assert all(count.right == count.n for count in counts[0][:4])  # at the beginnin
 assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 
 # %% [markdown]
-# *Share of needles found, with its 95 % interval, of 24 trials each.*
+# *Share of needles found in 24 trials each, with its 95 % interval.*
 #
 # The window that counts is not the one in the config.
-# In short texts the model finds nearly all needles; of those in 400 tokens it loses two of three, although its window has room for them.
-# Distances that training never showed can explain this for a needle at the beginning.
-# The needle in the middle of 400 tokens is not too far away itself: at the beginning of 200 or 280 tokens a needle is as far from the question, and is always found.
-# But the first sentence, with the name that the question is about, is nearly 400 tokens away; slower angles bring most of these needles back, too (next section).
-# A needle at the end is always near the question, and yet it is lost first, already in texts of 200 tokens, a usual length for a tale.
-# There the *place* seems to count.
+# In short texts the model finds nearly all needles; in texts of 400 tokens it misses two in three, although its window has room for them.
+# For a needle at the beginning, distances never seen in training can explain this.
+# A needle in the middle of 400 tokens is not too far away itself.
+# At the beginning of 200 or 280 tokens, a needle is just as far from the question and is always found.
+# But the first sentence, with the name that the question is about, is nearly 400 tokens away; slower angles bring back most of these needles as well (next section).
+# A needle at the end is always near the question, and yet it is the first to be lost.
+# This begins already in texts of 200 tokens, a usual length for a tale.
+# There, the *place* seems to matter.
 # In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
-# Large models have habits of their own: many find what comes first or last, and what lies between is **{term}`lost in the middle`** {cite:p}`liu2024`.
+# Large models have habits of their own: many find what comes first or last, but what lies in between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
 # **RULER** asks for several needles, for chains of facts and for counts, and finds that many windows are shorter than promised {cite:p}`hsieh2024`.
 #
 # ### Stretching the window
 #
-# The angles at far distances are new to the model.
-# So we can turn everything more slowly, until no angle is larger than those of training: that is **position interpolation** {cite:p}`chen2023`.
+# At long distances, the angles are new to the model.
+# So we can turn everything more slowly, until no angle is larger than those seen in training: this is **position interpolation** {cite:p}`chen2023`.
 #
-# ![Two lines. On the upper one positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. There, all from 192 on is dashed: angles never seen in training.](figures/positions-squeezed.svg)
+# ![Two lines. On the upper one positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. There, everything from 192 on is dashed: angles never seen in training.](figures/positions-squeezed.svg)
 #
-# *Position interpolation, stretched three times: position 576 gets the angle of position 192.
+# *Position interpolation, with a window stretched three times: position 576 gets the angle of position 192.
 # Neighbours are only a third as far apart as before.*
 #
 # RoPE turns the $i$-th pair of coordinates by $\theta_i = b^{-2i/d}$ radians a token, with $b = 10{,}000$.
@@ -905,9 +910,9 @@ def interpolated(s, d):
 
 
 # %% [markdown]
-# (In the package and below it is called `linear`; it has nothing to do with linear attention.)
+# (In the package and below, this is called `linear`; it has nothing to do with linear attention.)
 # It also slows down the fast pairs, which tell neighbours apart.
-# **NTK-aware scaling** spares them: it takes a larger base, so the fastest pair keeps its speed and the slowest turns $s$ times as slowly.
+# **NTK-aware scaling** spares them: it takes a larger base, so that the fastest pair keeps its speed and the slowest turns $s$ times as slowly.
 # (NTK is the *neural tangent kernel*, a theory of what networks learn easily.)
 
 
@@ -917,9 +922,9 @@ def ntk_aware(s, d):
 
 
 # %% [markdown]
-# **YaRN** {cite:p}`peng2024` asks of each pair how many turns it makes within the old length.
-# A pair with more than 32 turns keeps its speed, and one with less than a single turn is slowed down $s$ times.
-# A ramp leads from one to the other.
+# **YaRN** {cite:p}`peng2024` asks how many turns each pair makes within the old length.
+# A pair that makes more than 32 turns keeps its speed, and one that makes less than a single turn is slowed down $s$ times.
+# In between, a ramp leads from one to the other.
 # Over the old length $N$, pair $i$ makes $N \theta_i / 2\pi$ turns; solving this for $i$ gives the two ends of the ramp.
 
 
@@ -934,7 +939,7 @@ def yarn(s, d, length):
 
 # %% [markdown]
 # YaRN also multiplies queries and keys by $0.1 \ln s + 1$, which makes attention a little sharper.
-# All three are equal to the package's, for a head as wide as ours, stretched three times from 192 tokens:
+# All three match the package's versions, for a head as wide as ours, stretched three times from 192 tokens:
 
 # %%
 d = config.d_head
@@ -949,16 +954,16 @@ assert_close(yarn(3, d, 192), rope_frequencies(d, 1e4, ramped))
 # %% [markdown]
 # ![Three rows of 16 bars, from fast pairs on the left to slow ones on the right. Linear: all bars at 3 times. NTK-aware: rising evenly from 1 to 3 times. YaRN: rising from 1 to 3 times over the first seven pairs, and 3 times from there on.](figures/angles-slowed-down.svg)
 #
-# *How many times more slowly each of the 16 pairs of `base-llm` turns, if 192 tokens are stretched to 576.*
+# *How many times more slowly each of the 16 pairs of `base-llm` turns when 192 tokens are stretched to 576.*
 #
 # *Predict*: no weight is changed; which of the three ways helps, and what does it cost on short texts?
 #
 # :::{dropdown} Answer
 # With NTK-aware scaling and YaRN the model finds needles that it could not find before; with interpolation it does not.
-# All three raise the loss on plain tales, and interpolation most: it slows down the pairs that tell neighbours apart.
+# All three raise the loss on plain tales, and interpolation raises it most: it slows down the pairs that tell neighbours apart.
 # :::
 #
-# All three stretch three times, from 192 tokens, a longish tale, to 576; `none` only computes more angles.
+# All three stretch the window three times, from 192 tokens (a longish tale) to 576; `none` only computes more angles.
 
 # %%
 stretched, on_tales = {}, {}
@@ -982,11 +987,11 @@ assert all(on_tales[way] > on_tales["none"] for way in ("linear", "ntk", "yarn")
 assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["linear"]
 
 # %% [markdown]
-# The table's digits depend on the processor; what the text says of them holds on all that we tried.
-# With NTK-aware scaling and YaRN, the same weights find at 400 tokens most of what they could not find before.
-# Interpolation blurs what is next to what: its loss on plain tales rises most, and it finds no more than the model did without it.
-# Compare what they find by the intervals: with 24 trials, differences of a few needles mean nothing.
-# In practice a short training at the new length follows {cite:p}`chen2023,peng2024`.
+# The table's digits depend on the processor; what the text says about them holds on all that we tried.
+# With NTK-aware scaling and YaRN, the same weights find most of the needles in 400 tokens that they missed before.
+# Interpolation blurs the differences between neighbours: its loss on plain tales rises most, and it finds no more than the model does without it.
+# Compare the shares by their intervals: with 24 trials, differences of a few needles mean nothing.
+# In practice, a short training run at the new length follows {cite:p}`chen2023,peng2024`.
 
 # %% [markdown]
 # ## Takeaways
@@ -994,11 +999,11 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # A context window ends for three reasons: positions that do not exist, distances that training has never shown, and cost.
 # The arithmetic of full attention grows with the square of the length.
 # Its memory does so only if we store the table of scores, and the online softmax needs no table.
-# A sliding window and linear attention make both grow with the length, and pay in recall.
-# A window cannot reach farther than its width times its layers; a state of fixed size holds only so much.
+# A sliding window and linear attention make both grow with the length, and pay for it in recall.
+# A window cannot reach further than its width times its layers; a state of fixed size holds only so much.
 # While writing, a key-value cache trades memory for arithmetic.
 # Grouped queries, latent vectors and fewer bits divide that memory, and a window bounds it.
-# A text that fits is not a text that is understood: test what a model finds at every depth and length.
+# A text that fits is not necessarily understood: test what a model finds at every depth and length.
 #
 # *In practice*, windows have grown from a thousand tokens to a million within a few years, by all of these means together:
 #
@@ -1012,9 +1017,9 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
 #
-# However long a window is, it matters what is put into it: instructions, earlier turns, documents, examples, results of tools.
-# Choosing and arranging them is called **{term}`context engineering`** {cite:p}`mei2025`.
-# What is longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
+# However long a window is, what goes into it matters: instructions, earlier turns, documents, examples, results of tools.
+# Choosing and arranging all this is called **{term}`context engineering`** {cite:p}`mei2025`.
+# A text longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
 
 # %% [markdown]
 # ## Quiz
@@ -1031,7 +1036,7 @@ Quiz.read("context_window")
 #
 # ### Exercise 1 (check): the price of a conversation ★
 #
-# How many bytes does the key-value cache of `n_sequences` texts of `n_tokens` take?
+# How many bytes does the key-value cache of `n_sequences` texts of `n_tokens` tokens take?
 #
 # ```python
 # def cache_bytes(n_layers, n_kv_heads, d_head, n_tokens, n_sequences, bytes_per_number):
@@ -1082,7 +1087,7 @@ checks.window_mask(window_mask)
 #
 # Two workers have each read half of the keys for the same query.
 # Each hands over its largest score $m$, its sum $\ell$ and its mixture $u$, not yet divided.
-# Return the attention's result over all keys.
+# Return the result of attention over all keys.
 #
 # ```python
 # def join(first, second):  # each (m, l, u): two numbers and a vector, as tensors
@@ -1107,7 +1112,7 @@ checks.join_halves(join)
 # ### Exercise 4 (derive): how many layers? ★★
 #
 # Every layer has a window of $w$ tokens, the position itself included.
-# How many layers does it take at least for a token `distance` positions back to matter to the last one?
+# At least how many layers does it take for a token `distance` positions back to matter to the last one?
 #
 # ```python
 # def layers_needed(distance, window):
@@ -1132,7 +1137,7 @@ print(f"for 150 tokens back: {layers_needed(150, 32)} layers, and ours has two")
 # With YaRN, we can reach 576 tokens from a trained length of 288, of 192 or of 96: factors of 2, 3 and 6.
 # How does the choice change what is found at the beginning of 400 tokens, and the loss on tales?
 # `base` refuses 513 tokens, and at 400 it finds less than at 120.
-# Which of the chapter's three limits is each, and which ones does stretching move?
+# Which of the chapter's three limits is at work in each case, and which ones does stretching move?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -1152,11 +1157,11 @@ for trained in (288, 96):
 #
 # Give a copy of `base` an attention of your own: each position sees the last `window` positions and the first `n_sinks`.
 # Every layer that is a `GroupedQueryAttention` has a function `attend(query, key, value)`, which you can replace.
-# All have the shape (rows, heads, positions, width of a head), keys and values with fewer heads; so has what it returns, with the heads of `query`.
+# All three have the shape (rows, heads, positions, width of a head), though other models may have fewer heads of keys and values; the result has the shape of `query`.
 # `scaled_dot_product_attention` takes `attn_mask` and `enable_gqa=True`; a sink must not let a position see what comes after it.
 # Measure the loss on `few` with a window of 32 and with 0, 1 and 4 sinks.
 # The first token is `<|endoftext|>`; the next three often name the hero.
-# Which part of the gain is a sink, and which is memory?
+# Which part of the gain comes from a sink, and which from memory?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -1191,5 +1196,5 @@ print(f"all positions:         {on_tales['none']:.2f}")
 # The online softmax is from {cite:t}`milakov2018`, its use in a kernel from {cite:t}`dao2022`.
 # Sliding windows in transformers go back to {cite:t}`child2019`, linear attention to {cite:t}`katharopoulos2020`, shared keys and values to {cite:t}`shazeer2019` and {cite:t}`ainslie2023`.
 # Latent attention is from {cite:t}`deepseek2024`, the cache in few bits from {cite:t}`liu2024kivi`, attention sinks from {cite:t}`xiao2024`, and cached prompts from {cite:t}`gim2024`.
-# Scaling of rotary positions is by {cite:t}`chen2023` and {cite:t}`peng2024`; NTK-aware scaling was first posted in a forum, and {cite:t}`peng2024` describe it.
-# The test of the needle was made known by {cite:t}`kamradt2023`.
+# The scaling of rotary positions is from {cite:t}`chen2023` and {cite:t}`peng2024`; NTK-aware scaling was first posted on a forum, and {cite:t}`peng2024` describe it.
+# The needle test was made known by {cite:t}`kamradt2023`.

@@ -2,7 +2,7 @@
 # (corpus)=
 # # The corpus
 #
-# A training corpus is raw text from which copies, noise and the test set have been taken out, and each step leaves a record of what it removed.
+# A training corpus is raw text with the copies, the noise and the test set taken out, and with a record of what each step removed.
 #
 # **You will be able to**
 #
@@ -11,7 +11,7 @@
 # - split a corpus, and find test passages that leaked into the training text,
 # - say what an entropy floor is, and read a loss against it.
 #
-# **You need** Python, sets and logarithms; nothing about language models.
+# **You need** Python, sets and logarithms, but no knowledge of language models.
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -54,18 +54,18 @@ plotting.use_course_style()
 # ## The problem
 #
 # "Collect a massive raw text corpus" is the first line of every recipe for a language model, and often the only one about text.
-# The text comes mostly from three kinds of source, each with faults of its own.
+# The text comes mostly from three kinds of source, each with its own faults.
 #
 # | Kind | What it is like | What has to be done |
 # |---|---|---|
-# | web pages | endless, of every sort, full of copies and menus | extract the text, filter, remove copies |
+# | web pages | endless, of every kind, full of copies and menus | extract the text, filter, remove copies |
 # | books | long and well written, few, mostly under copyright | find what may be used, undo hyphens and page numbers |
-# | code | exact; the same files in thousands of projects | heed licences, remove copies, keep spaces and line breaks |
+# | code | exact; the same files in thousands of projects | respect licences, remove copies, keep spaces and line breaks |
 #
 # The web is the largest by far: **Common Crawl** has collected pages since 2008, and stores them as they were sent, in files called **WARC**.
 # Here is what text from such pages looks like.
 # These are twelve pages, as a crawler might bring them from the site of a small harbour town.
-# The texts are invented, the faults are not.
+# The texts are invented; the faults are not.
 
 # %%
 MENU = "Home | News | Boats | Contact us\n"
@@ -109,13 +109,14 @@ for line in crawl[1].text.split("\n"):
     print(ascii(line[:60]))
 
 # %% [markdown]
-# `ascii` spells out the unusual characters: the menu comes first, and é is stored in two different ways.
+# `ascii` spells out the unusual characters.
+# The menu comes first, and é is stored in two different ways.
 # In *René* it is one character; in *café* it is an e followed by a combining accent, so a model would see two different letters.
-# A zero-width space hides after *years*.
-# Further on there are a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
+# A zero-width space hides after *years.*
+# Further on come a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
 #
 # What would a model learn from this?
-# Above all it learns what is frequent, so let us count in how many lines each run of five words occurs.
+# Above all it learns what is frequent, so let's count how many lines each run of five words occurs in.
 # (`deduplication.words` cuts a text into its words, in lower case and without punctuation.)
 
 
@@ -135,11 +136,11 @@ for run, count in frequent_runs(crawl).most_common(5):
     print(f"{count:>2} × {run}")
 
 # %% [markdown]
-# The menu comes first, then runs from a page that was crawled three times.
-# Real crawls are no better: a well-known web corpus holds one English sentence tens of thousands of times, and models trained on it recite such passages {cite:p}`lee2022`.
+# The menu comes first, followed by runs from a page that was crawled three times.
+# Real crawls are no better: one well-known web corpus holds the same English sentence tens of thousands of times, and models trained on it recite such passages {cite:p}`lee2022`.
 # This is **memorisation**.
 # So copies have to go, but which pages *are* copies?
-# `ferry` and `ferry/old` differ in one word, and no exact comparison finds them.
+# `ferry` and `ferry/old` differ in one word, and no exact comparison finds the pair.
 
 # %% [markdown]
 # ## By hand
@@ -162,14 +163,15 @@ print("shared:", sorted(shared))
 print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 
 # %% [markdown]
-# Four shingles are shared, nine are in one sentence or the other: the **{term}`Jaccard similarity`** is 4/9.
+# Four shingles are shared, and nine are in one sentence or the other, so the **{term}`Jaccard similarity`** is 4/9.
 #
-# ![Two overlapping boxes, one for each sentence. In both: the fox, fox ran, the old, old mill. Only in A: ran into, into the. Only in B: ran out, out of, of the. 4 are shared of 9.](figures/shared-shingles.svg)
+# ![Two overlapping boxes, one for each sentence. In both: the fox, fox ran, the old, old mill. Only in A: ran into, into the. Only in B: ran out, out of, of the. 4 of 9 are shared.](figures/shared-shingles.svg)
 #
 # *The shingles of the two sentences: the green ones are in both.*
 #
-# Now the trick that makes this cheap, **{term}`MinHash`**.
-# Number the nine shingles from 0 to 8 and put them in a random order: a hash function, such as $(3x + 1) \bmod 11$, gives shingle number $x$ a value, and the smallest value comes first.
+# Now for the trick that makes this cheap, **{term}`MinHash`**.
+# Number the nine shingles from 0 to 8 and put them in a random order.
+# A hash function, such as $(3x + 1) \bmod 11$, gives shingle number $x$ a value, and the smallest value comes first.
 # For each sentence we keep only its smallest value.
 
 # %%
@@ -180,12 +182,12 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
     print(f"({factor}x + {offset}) mod 11: {[*value.values()]} → {smallest} {agree}")
 
 # %% [markdown]
-# One of three hash functions agrees, so three numbers per sentence estimate the similarity as 1/3, where the truth is 4/9.
-# Three numbers are few, so this is coarse.
+# One of the three hash functions agrees, so three numbers per sentence estimate the similarity as 1/3; the truth is 4/9.
+# Three numbers are few, so the estimate is coarse.
 # But the mean of such estimates is right, and here is why.
 # In a random order each of the nine shingles is equally likely to come first.
-# If the first of all nine is shared, it is the smallest of both sentences, and the two values agree.
-# If it is not shared, one sentence has it and the other does not, and they differ.
+# If the first of all nine is shared, it has the smallest value in both sentences, and the two values agree.
+# If it is not shared, only one sentence has it, and the two values differ.
 # So they agree with probability 4/9: the Jaccard similarity itself.
 #
 # ![Three rows of the same nine shingles, each in the order of one hash function. Below each shingle is A, B or both. The first one is B alone, then A and B, then A alone; the minima differ, agree, differ.](figures/first-of-all-decides.svg)
@@ -200,8 +202,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # 1. **Extract** the text from pages and files.
 # 2. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
-# 3. **Filter**: keep what is prose in the wanted language, by rules one can read.
-# 4. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes before, because it makes copies equal.
+# 3. **Filter**: keep prose in the wanted language, by rules that people can read.
+# 4. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes first, because it makes copies equal.
 # 5. **Split** into training, validation and test documents, and check that no passage is on both sides.
 # 6. **Pack** the {term}`token` ids into one long array on disk.
 #
@@ -215,23 +217,23 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # \end{gathered}
 # $$
 #
-# The *signature* of a text is the $k$ minima.
-# The share of places where two signatures agree is an estimate of $J$ with a standard error of $\sqrt{J(1-J)/k}$.
-# (The *standard error* says how far an estimate typically lies from the truth; four of them are almost never exceeded.)
+# The $k$ minima of a text are its *signature*.
+# The share of places where two signatures agree estimates $J$, with a standard error of $\sqrt{J(1-J)/k}$.
+# (The *standard error* says how far an estimate typically is from the truth; it is almost never off by more than four of them.)
 #
 # *Not all pairs.*
 # Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band.
-# Texts with equal bands are found by sorting or in a dictionary {cite:p}`leskovec2020`.
-# A pair of similarity $s$ agrees in one given band with probability $s^r$, so it is looked at with probability
+# Texts with equal bands are found by sorting or with a dictionary {cite:p}`leskovec2020`.
+# A pair of similarity $s$ agrees in any given band with probability $s^r$, so it is looked at with probability
 #
 # $$
 # 1 - (1 - s^r)^b ,
 # $$
 #
-# which is a steep S over $s$: near 0 for strangers, near 1 for copies.
+# which, plotted over $s$, is a steep S: near 0 for unrelated texts, near 1 for copies.
 #
 # *The floor.*
-# How well can a model of such a corpus do at best?
+# What is the best that a model of such a corpus can do?
 # Let the source of the text give a story $x$ the probability $P(x)$.
 # Then the surprise of the story is $-\log P(x)$, and its mean is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
 #
@@ -240,9 +242,9 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # $$
 #
 # This holds for every model $Q$.
-# The right side is the {term}`cross-entropy` of $Q$: the mean surprise of a model, called its *loss*, which training minimises.
+# The right-hand side is the {term}`cross-entropy` of $Q$: the model's mean surprise, called its *loss*, which training minimises.
 # With natural logarithms its unit is the {term}`nat`.
-# The cross-entropy is never below $H$, whatever the model {cite:p}`cover2006`; the mean over a few stories can be, by chance.
+# The cross-entropy is never below $H$, whatever the model {cite:p}`cover2006`; by chance, the mean over a few stories can be.
 # For human text $H$ is unknown; for text from a known source it is the floor under every loss.
 #
 # | Symbol | Meaning | Shape | Name in code |
@@ -258,9 +260,9 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # ## In code
 #
 # A signature takes a few lines.
-# One good hash function becomes $k$ different ones when we write a number from 0 to $k - 1$ before each shingle.
-# The package hashes in another, much faster way, so its values differ.
-# What has to agree is the estimate: both must come within four standard errors of the exact similarity.
+# One good hash function becomes $k$ different ones when we write a number from 0 to $k - 1$ in front of each shingle.
+# The package hashes in a different and much faster way, so its values differ.
+# But the estimates have to agree: both must be within four standard errors of the exact similarity.
 
 
 # %%
@@ -290,14 +292,14 @@ assert abs(estimate - exact) < 4 * standard_error
 assert abs(deduplication.estimated_jaccard(*theirs) - exact) < 4 * standard_error
 
 # %% [markdown]
-# Only one word was changed, and the similarity is well below 1, for that word is in three shingles of each text.
+# Only one word was changed, yet the similarity is well below 1, because that word is in three shingles of each text.
 #
-# And the bands: texts whose bands are equal fall into the same bucket of a dictionary.
+# Now for the bands: texts with an equal band fall into the same bucket of a dictionary.
 #
 # ![Three grids of 32 columns and 4 rows, green where two signatures agree. For ferry and ferry/old, of similarity 0.87, nearly all is green and 19 columns are full. For the two sentences, of similarity 0.44, half is green and 2 columns are full. For ferry and lighthouse nothing is green.](figures/bands-that-agree.svg)
 #
-# *Each column is a band of 4 hashes; green means that the two texts agree, a bar that the whole band does.
-# One full band is enough to make the two a pair to be compared.*
+# *Each column is a band of 4 hashes; green means that the two texts agree, and a bar that the whole band does.
+# One full band is enough for the two texts to be compared.*
 
 
 # %%
@@ -321,14 +323,14 @@ theirs = deduplication.candidate_pairs(signatures, n_bands=32)
 assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tolist()]
 
 # %% [markdown]
-# Out of all the pairs among twelve pages these few have to be looked at.
+# Of all the pairs among twelve pages, only these few have to be looked at.
 # Pages 0, 3 and 4 are the lighthouse, 1 and 5 the café, 2 and 6 the ferry: every copy is found, and nothing else.
 #
 # The whole chain is `corpus.build_corpus`.
-# Its default settings are made for thousands of long pages.
-# For these twelve short ones we lower three of them: the words that a page needs, the pages that make a line boilerplate, and the words of a shingle.
+# Its default settings are meant for thousands of long pages.
+# For these twelve short pages we lower three settings: the words that a page needs, the pages that make a line boilerplate, and the words in a shingle.
 # `cleaning.GOPHER` holds the rules of the quality filter.
-# Here the language is filtered before the quality, so that both filters have something to do.
+# Here the language filter comes before the quality filter, so that both have something to do.
 
 # %%
 rules = [
@@ -362,9 +364,10 @@ assert max(frequent_runs(kept).values()) == 1
 # *A cross marks the step that removed a page.
 # Below each step is the number of pages that it left.*
 #
-# Each step says how much it removed and why, with examples (a percentage is of what reached the step); boilerplate removal dropped `empty`, since nothing was left of it.
+# Each step says how much it removed and why, with examples; percentages are of what reached the step.
+# Boilerplate removal dropped `empty`, since nothing was left of it.
 # Seven of the twelve pages held only three texts, and the other five were not wanted.
-# In what is kept no run of five words occurs in two lines.
+# In the text that is left, no run of five words occurs in two lines.
 
 # %% [markdown]
 # ## Experiment
@@ -372,8 +375,8 @@ assert max(frequent_runs(kept).values()) == 1
 # ### From a web page to its text
 #
 # A page arrives as HTML: text between tags, with menus, programs and styles.
-# Text extraction decides what of it a model will read.
-# Here is a small page, written for this course, and the first idea: delete everything between `<` and `>`.
+# Text extraction decides which parts of it a model will read.
+# Here is a small page, written for this course, and the first idea that comes to mind: delete everything between `<` and `>`.
 
 # %%
 PAGE = """<!doctype html><html><head><title>Harbour news</title>
@@ -387,8 +390,8 @@ carpenters have worked there since spring.</p><p>Greet every boat:</p>
 print(re.sub("<[^>]*>", "", PAGE))
 
 # %% [markdown]
-# Style and program are still there, menu items and headings run into the next words, and `&amp;` should be `&`.
-# A parser knows tags.
+# The style and the program are still there, menu items and headings run into the next words, and `&amp;` should be `&`.
+# A parser understands tags.
 # Ours skips those that hold no prose, and starts a new line at those that begin a block.
 
 
@@ -431,9 +434,9 @@ print(page_text(PAGE))
 assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
 
 # %% [markdown]
-# Does it also work on a page that others wrote?
-# Python writes a page of documentation for every module; the next cell reads the one for `textwrap`.
-# (The digits depend on your Python.)
+# Does it also work on a page that we did not write?
+# Python makes a documentation page for every module; the next cell reads the one for `textwrap`.
+# (The numbers depend on your Python.)
 
 # %% tags=["nbval-ignore-output"]
 page = pydoc.HTMLDoc().docmodule(textwrap)
@@ -446,14 +449,14 @@ documented = set(textwrap.wrap.__doc__.split())
 assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 
 # %% [markdown]
-# Real pages forget to close tags, and put menus into any `<div>`.
-# So programs such as **trafilatura** also look at how much of a block is links, and how long its lines are {cite:p}`barbaresi2021`.
+# Real pages leave tags unclosed, and put menus into any `<div>`.
+# So programs such as **trafilatura** also look at how much of a block consists of links, and how long its lines are {cite:p}`barbaresi2021`.
 # The choice matters: FineWeb got better models from text that trafilatura extracted than from the text that Common Crawl extracts itself {cite:p}`penedo2024`.
 #
 # ### From a book's pages to its text
 #
 # A printed page breaks its lines, divides words, and adds a title and a number.
-# The next cell prints a tale in this way, so that we know what should come out.
+# The next cell prints a tale in this way, so we know what should come out.
 
 
 # %% tags=["hide-input"]
@@ -482,7 +485,7 @@ pages = printed(tale, head="TALES OF THE VILLAGE")
 print(pages[1])
 
 # %% [markdown]
-# Three rules undo most of it: drop lines that recur, drop numbers that stand alone, and join a word that ends a line with a hyphen to the next.
+# Three rules undo most of it: drop lines that recur, drop numbers alone on a line, and rejoin words cut by a hyphen at a line's end.
 
 
 # %%
@@ -498,8 +501,8 @@ def book_text(pages, join=lambda left, right: left + right):
 print("not in the tale:", set(book_text(pages).split()) - set(tale.split()))
 
 # %% [markdown]
-# One hyphen was the word's own, and the page does not say which.
-# Other text does: the form that occurs more often there is probably right.
+# One hyphen belonged to its word, and the page does not say which.
+# Other text does: the form that is more frequent there is probably right.
 
 # %%
 others = " ".join(story.text for story in tales.generate(1000, seed=1))
@@ -515,14 +518,15 @@ print("market-day:", known["market-day"], "marketday:", known["marketday"])
 
 # %% [markdown]
 # The rules can drop too much: a refrain recurs like a title, and a year can be alone on its line.
-# Paragraphs are lost, too, when lines are joined.
-# Older books are also scanned, and a program reads the letters: **{term}`OCR`**, which takes *rn* for *m* here and there.
+# Paragraph breaks are lost as well when lines are joined.
+# Older books have to be scanned first, and a program reads the letters: **{term}`OCR`**, which now and then takes *rn* for *m*.
 #
 # ### Code
 #
-# Models also read programs, and what cleans prose may break these.
+# Models read programs as well, and cleaning meant for prose may break them.
 # The files of Python's standard library are on your machine.
-# How many of them are still the same programs if every run of spaces becomes one and those at the beginning of a line go, and how many after our `clean_text`?
+# Suppose that every run of spaces becomes one space, and those at the beginning of a line are dropped.
+# How many files are still the same programs then, and how many are after our `clean_text`?
 # How many would pass the rules for good prose?
 
 # %%
@@ -551,17 +555,17 @@ prose = sum(cleaning.quality_fault(text) is None for text in programs)
 print(f"{prose:4} pass as prose")
 
 # %% [markdown]
-# Spaces at the beginning of a line are grammar there, so `clean_text` keeps them.
-# In the few files whose program changed, texts within strings have lost spaces or blank lines.
-# These files are full of sentences for people, so most of them pass as prose: the rules cannot tell code from prose.
-# Code is collected by the names of files, and filtered by rules of its own: whether a program wrote it, whether it is all data {cite:p}`chen2021`, what its licence allows {cite:p}`kocetkov2022`.
-# Whole files are copied from project to project, so collections of code are searched for copies, too.
+# In Python, spaces at the beginning of a line are grammar, so `clean_text` keeps them.
+# In the few files whose program changed, strings have lost spaces or blank lines.
+# The files are full of sentences meant for people, so most of them pass as prose: the rules cannot tell code from prose.
+# Code is collected by file name, and filtered by its own rules: whether a program wrote it, whether it is all data {cite:p}`chen2021`, what its licence allows {cite:p}`kocetkov2022`.
+# Whole files are copied from project to project, so collections of code are searched for copies as well.
 
 # %% [markdown]
 # ### Near copies in real text
 #
-# The documentation that Python carries with it is real text, and it is on every machine that runs this page.
-# Into it we plant edited copies whose exact similarity to their originals is known, so that what MinHash finds can be counted.
+# The documentation that comes with Python is real text, and it is on every machine that runs this page.
+# In it we plant edited copies whose exact similarity to their originals is known, so that we can count what MinHash finds.
 #
 # *Predict:* a signature of 128 numbers is cut into 32 bands of 4, or into 16 bands of 8.
 # Which of the two finds more copies, and at which similarity does each begin to miss them?
@@ -620,10 +624,10 @@ _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
 #
 # Finding candidates by equal bands is called **locality-sensitive hashing**, LSH.
 # What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
-# The slow way, all pairs, gives the truth.
-# *Recall* is the share of the true pairs that was reported, *precision* the share of the reported pairs that is true.
+# The slow way, comparing all pairs, gives the truth.
+# *Recall* is the share of the true pairs that was reported, and *precision* the share of the reported pairs that is true.
 # *Promised* is the formula's value for a pair just at the threshold; *without the check* is the precision of all that LSH proposes.
-# The following numbers depend on the documentation of your Python's version; the assertions hold for all of them.
+# The following numbers depend on your version of Python and its documentation; the assertions hold for all versions.
 
 # %% tags=["nbval-ignore-output"]
 all_pairs = [*combinations(range(len(texts)), 2)]
@@ -651,14 +655,14 @@ assert len(proposed) * 100 < len(all_pairs)
 
 # %% [markdown]
 # The exact check makes the precision perfect.
-# The recall is what the curve promises, or more, since nearly all true pairs are above the threshold, where the curve is higher.
+# The recall is at least what the curve promises, since nearly all true pairs are above the threshold, where the curve is higher.
 # Fewer than one pair in a hundred had to be compared.
-# The gain grows with the corpus: the number of pairs grows with its square, the work of LSH about in proportion to its size.
+# The gain grows with the corpus: the number of pairs grows with the square of its size, but the work of LSH only about in proportion.
 #
 # ### A corpus from this machine
 #
-# The same documentation goes through the whole chain, with the default settings.
-# Again the digits depend on your version of Python.
+# Now the same documentation goes through the whole chain, with the default settings.
+# Again, the numbers depend on your version of Python.
 
 # %% tags=["nbval-ignore-output"]
 kept, report = corpus.build_corpus(documents.python_docs())
@@ -672,19 +676,20 @@ assert 1 - filtered.characters_out / filtered.characters_in < filtered.removed_s
 assert next(iter(filtered.reasons)) == "number of words"
 
 # %% [markdown]
-# The filter has rules that were made for web pages {cite:p}`rae2021`, and here it removes a large share of the documents.
+# The filter's rules were made for web pages {cite:p}`rae2021`, and here it removes a large share of the documents.
 # But this text was written with care by people who know their language.
 # On text known to be good, whatever a filter removes is a false alarm, so the share that it removes *is* its false-positive rate.
 #
-# Most false alarms come from one rule, the minimum number of words: a docstring of two sentences would be too short for a web page, and can still be good text.
-# The short documents weigh little, so less than half that share of the *characters* is lost.
+# Most false alarms come from one rule, the minimum number of words.
+# Two sentences would be too short for a web page, but as a docstring they can still be good text.
+# The removed documents are short, so the share of the *characters* that is lost is less than half as large.
 # A filter is made for one kind of text, and its error has to be measured on the kind that you have.
 
 # %% [markdown]
 # ### A test set that leaked
 #
 # `corpus.split` puts each document into training, validation or test by a hash of its text.
-# So exact copies land on one side, and no document changes sides when the corpus grows.
+# So exact copies land on the same side, and no document changes sides when the corpus grows.
 # The report above found hardly any copies, and yet this split is not clean.
 
 # %% tags=["nbval-ignore-output"]
@@ -701,35 +706,36 @@ for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
 assert overlaps
 
 # %% [markdown]
-# In the first pair one section of the reference is both a topic of its own and a part of a longer chapter.
-# (With your Python it may be another pair.)
-# The two are not *similar*, for most of the longer text is something else.
-# So a threshold low enough to find them would also remove texts that differ; yet the test text is contained in the training text.
-# That is why {term}`contamination` is looked for by shared runs of words, apart from the search for copies {cite:p}`brown2020`.
+# In the first pair, one section of the reference is both a topic of its own and part of a longer chapter.
+# (With your Python it may be a different pair.)
+# The two are not *similar*, because most of the longer text is something else.
+# A threshold low enough to find them would also remove texts that differ, yet the test text is contained in the training text.
+# That is why we look for {term}`contamination` separately from copies, by shared runs of words {cite:p}`brown2020`.
 #
-# ![Two near copies as bars of one length, green but for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
+# ![Two near copies as bars of one length, green except for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
 #
 # *Green is what two texts share.
 # The lower pair shares little of its longer text, so its similarity is low.*
 #
-# How much does it matter?
-# We need a model, the simplest one that remembers: an **{term}`n-gram`** model.
+# How much does a leak matter?
+# To see, we need the simplest model that remembers: an **{term}`n-gram`** model.
 # It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
 #
 # Do it by hand with three sentences: *the fox ran*, *the fox slept*, *the hen ran*.
 # After *fox* came *ran* once and *slept* once.
 # Plain counts would give each of them 1/2, and every other word 0.
-# But a text brings new words all the time, and what has probability 0 would be an infinite surprise.
-# So something has to be left for words that are new after *fox*.
+# But text keeps bringing new words, and a word with probability 0 would be an infinite surprise.
+# So some probability has to be left for words that are new after *fox*.
 #
 # How much?
-# Both times that a word came after *fox*, it was new there, so more new ones are to be expected.
-# So we add 2 to the 2 words seen, and share these 2 out by what the shorter run says:
+# Both times that a word came after *fox*, it was new there, so we should expect more new ones.
+# So we add 2 to the 2 words seen, and share out these 2 according to the shorter run:
 #
 # $$p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot p(\text{ran})}{2 + 2}.$$
 #
-# The run *fox* has one word, and the only shorter one has none, so it is the whole text: 9 words were seen, 2 of them *ran*, and 5 were new when they first came.
-# Below it there are no more counts, so we say that all possible words, here 10, are equally probable:
+# The run *fox* has one word; the only shorter run is the empty one, which every word of the text follows.
+# After it 9 words were seen, 2 of them *ran*, and 5 were new when they first came.
+# Below that there are no more counts, so we take all possible words, here 10, to be equally probable:
 #
 # $$p(\text{ran}) = \frac{2 + 5 \cdot 1/10}{9 + 5} = \frac{5}{28}, \qquad p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot 5/28}{4} = \frac{19}{56}.$$
 #
@@ -767,20 +773,20 @@ for word in ("ran", "slept", "the", "fox", "hen", "dog"):
     print(f"{word:5} {56 * mixed_prob(word, ('fox',), after, n_words=10):2.0f}")
 
 # %% [markdown]
-# *dog* is one of the five words that never came.
-# Together all words have 19 + 17 + 7 + 5 + 3 + 5 · 1 = 56 of 56 parts.
+# *dog* is one of the five possible words that never came.
+# All the words together get 19 + 17 + 7 + 5 + 3 + 5 · 1 = 56 of 56 parts.
 # *the* never came after *fox*, but it is frequent, so it gets more than *hen*.
-# Such a mixture, which leaves something for what was never seen, is called **{term}`smoothing`**.
+# A mixture like this, which leaves something for what was never seen, is called **{term}`smoothing`**.
 #
-# The package's `NGramModel` does the same; with real texts there may be 10,000 words.
-# The training text is 1,000 {term}`tales`, short stories that the course's own generator writes; more about them below.
+# The package's `NGramModel` does the same; for real texts it assumes 10,000 possible words.
+# The training text is 1,000 {term}`tales`, short stories written by the course's own generator; more about them below.
 # Another 200 are **{term}`held-out`**, and half of those are slipped into the training text.
 #
-# *Predict:* with longer memory $n$, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
+# *Predict:* as the memory $n$ gets longer, what happens to the loss on the 100 stories that leaked, and on the 100 that did not?
 #
 # :::{dropdown} Answer
 # Both fall at first.
-# On the stories that leaked it goes on falling, below the floor; on the others it stops at a memory of a few words.
+# On the stories that leaked it keeps falling, below the floor; on the others it stops falling at a memory of a few words.
 # :::
 
 # %%
@@ -807,7 +813,7 @@ assert np.allclose(-np.log(probs), theirs)
 
 # %% [markdown]
 # The package agrees, word by word.
-# Now the loss, once the leaked stories are in the training text.
+# Now for the loss, with the leaked stories in the training text.
 
 # %%
 floor = nats_per_word(-sum(map(tales.log_prob, held_out)), held_out)
@@ -833,13 +839,13 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 # %% [markdown]
 # *Loss of models that count runs of up to n words, on stories that leaked and on unseen ones; dotted, the floor.*
 #
-# On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever come again.
-# On the leaked ones it goes on improving, since it has memorised them, and falls *below the floor*.
+# On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever recur.
+# On the leaked ones it keeps improving, since it has memorised them, and its loss falls *below the floor*.
 # The dotted floor is the mean true surprise of these 200 stories.
-# No honest model can be far below it, so a known floor also detects leaks.
+# No honest model can be far below it, so a known floor also reveals leaks.
 # With human text there is no such alarm: the score over all 200 stories would just look better, and more so for a model that remembers more.
 #
-# The check finds the leak by the runs that are shared.
+# The check for contamination finds the leak by the shared runs.
 
 # %%
 training = [documents.Document(text) for text in train + leaked]
@@ -852,9 +858,9 @@ for n in (8, 13, 20, 40):
     )
 
 # %% [markdown]
-# Every leak is found at every length, but with the customary 13 words many of the other stories are reported, too.
-# The tales have turns of phrase that are longer than that, as contracts, recipes and weather reports have.
-# The length has to fit the text, and somebody has to look at what was found.
+# Every leak is found at every length, but with the customary 13 words many of the other stories are reported as well.
+# The tales have turns of phrase that are longer than that, as contracts, recipes and weather reports do.
+# The length has to suit the text, and somebody has to look at what was found.
 
 # %% [markdown]
 # ### A text whose entropy is known
@@ -862,10 +868,10 @@ for n in (8, 13, 20, 40):
 # Why train on tales at all?
 # Because their source is known, word for word, and so is the lowest loss that any model can reach.
 # A grammar writes them.
-# The next cell is a complete one, in the same form but tiny, with five rules and two lists of words.
+# The next cell holds a complete grammar of the same form, but a tiny one, with five rules and two lists of words.
 # `<opening>` calls a rule, `[a|b]` is a choice, and `(3)` is a weight.
 # `{animal.a=animal}` draws an animal from the list, remembers it, and writes it after *a* or *an*.
-# `{animal.the}` writes the same animal after *the*, and `{Animal.the}` with a capital.
+# `{animal.the}` writes the same animal after *the*, and `{Animal.the}` does so with a capital.
 # The rule `end` depends on the food that was drawn.
 
 # %%
@@ -939,7 +945,7 @@ assert np.isclose(fables.entropy(), -sum(p * log(p) for p in probs))
 # ```
 #
 # It has far too many stories to list, but log-probability and entropy are computed in the same way, exactly.
-# It keeps a small world: who is in the story, what they wear and wish for, whom they meet.
+# It keeps track of a small world: who is in the story, what they wear and wish for, and whom they meet.
 # What is said early decides what is said later.
 
 # %%
@@ -950,9 +956,9 @@ print(textwrap.fill(str(dict(story.facts)), 80), "\n")
 print(f"log P = {story.log_prob:.1f} nats")
 
 # %% [markdown]
-# The probability is exact, since every story parses into the one series of choices that makes it.
-# So is the true probability of each word, given all the words before it.
-# It is the probability that a story begins with all words up to this one, divided by the probability that it begins with the words before.
+# This probability is exact, since every story parses into the one series of choices that makes it.
+# The true probability of each word, given all the words before it, is exact as well.
+# It is the probability that a story begins with all the words up to this one, divided by the probability that it begins with those before.
 
 
 # %%
@@ -978,12 +984,12 @@ assert certain > len(exactly) / 2
 #
 # ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
 #
-# *What is surprising once is certain later, for a model that remembers it dozens of words back.
-# The count of apricots goes from 11 to 10 and 9, one for each that is given away; the last 11 is what the postman had ordered.*
+# *What is surprising at first is certain later, for a model that remembers it from dozens of words back.
+# The count of apricots goes from 11 to 10 and 9 as two are given away; the last 11 is what the postman had ordered.*
 #
-# In the explorer, warm words are surprising.
+# In the explorer, warm colours mark surprising words.
 # Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
-# Then let the models that count words predict the same story.
+# Then let the counting models predict the same story.
 
 # %%
 counted = [story.text for story in tales.generate(2000, seed=1)]
@@ -1009,8 +1015,8 @@ SurpriseExplorer(
 # On the course's site, `base-llm` reads words of yours here, and shows how surprising each is to it; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
 # :::
 #
-# Now the whole source.
-# A compressor is a model too, and a model a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
+# Now for the source as a whole.
+# A compressor is a model too, and a model is a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
 # So all of them can be compared on the same 1,000 stories, in **{term}`bits per byte`**.
 # (The counts have seen 2,000 other stories; the compressors start from nothing.)
 # The floor is the entropy of the grammar, computed exactly, without a sample.
@@ -1050,20 +1056,21 @@ print(f"{exp(tales.entropy_per_word()):.2f} equally likely words")
 assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 
 # %% [markdown]
-# (Of $N$ equally likely words each has a surprise of $\ln N$, so $e^h$, with $h$ the entropy per word, is how many of them would be as uncertain.)
+# (Each of $N$ equally likely words has a surprise of $\ln N$.
+# So an entropy of $h$ per word is as uncertain as $e^h$ equally likely words.)
 #
-# The best of the models needs more than three times the floor.
-# Without the floor that would look like a good result, for it is far less than what gzip needs.
-# With human text nobody knows how much of a loss is the model's fault and how much is the text's own freedom.
+# The best of these models needs more than three times the floor.
+# Without the floor that would look like a good result, since it is far less than gzip needs.
+# With human text, nobody knows how much of a loss is the model's fault and how much is the freedom of the text itself.
 # Shannon estimated it with a human reader {cite:p}`shannon1951`.
-# Here a chapter that trains on the tales can say how far its model still has to go.
+# Here, a chapter that trains on the tales can say how far its model still has to go.
 #
-# ### A mixture, and what is read twice
+# ### Mixtures, and repeated data
 #
-# A corpus is mixed from several sources, and the share of each is chosen.
+# A corpus is a mixture of several sources, each with a chosen share.
 # Good sources are small, so they are read more than once: they are **up-sampled**.
 # One pass over a source is an **epoch**.
-# The recipe of the first LLaMA is public {cite:p}`touvron2023`; its two largest models read 1.4 trillion tokens.
+# The recipe for the first LLaMA is public {cite:p}`touvron2023`; its two largest models read 1.4 trillion tokens.
 
 # %%
 LLAMA = {  # share of the reading in percent, epochs
@@ -1089,10 +1096,10 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # Books and Wikipedia are read more than twice, code less than once.
 #
 # What changes with the share of a source?
-# The next two cells train counts of runs of three on 60,000 words: a part from the Python manual, the rest from tales.
+# The next two cells count runs of three in 60,000 words, some from the Python manual and the rest from tales.
 # They measure the loss on held-out text of both, in nats per word.
-# (Some of the manual's test text is in its training text, too, as we saw.)
-# (The digits depend on your Python.)
+# (As we saw, some of the manual's test text is also in its training text.)
+# (The numbers depend on your Python.)
 
 # %%
 manual = [document.text for document in parts["train"]]
@@ -1119,13 +1126,13 @@ assert mixed["tales"] == sorted(mixed["tales"])
 assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 
 # %% [markdown]
-# The more of a source is read, the better it is predicted, and the worse the other.
+# The more the model reads of one source, the better it predicts that source, and the worse it predicts the other.
 # But the first tenth of a source gains more than any later tenth.
 # In this experiment a small share of a source goes a long way.
 # Real shares are tuned by training small models {cite:p}`xie2023`.
 #
-# And repetition?
-# The next cell reads 125 tales up to eight times, or as many new tales instead.
+# What about repetition?
+# The next cell reads the same 125 tales up to eight times, or new tales in place of each repetition.
 
 
 # %%
@@ -1148,16 +1155,16 @@ assert new[8] < new[4] < new[2] < new[1] == again[1] < again[8]
 
 # %% [markdown]
 # New text helps each time.
-# The same text again does harm here: the counts grow, so the model becomes too sure of the few runs that it has seen.
+# Repeating the same text does harm here: the counts grow, so the model becomes too sure of the few runs that it has seen.
 # It **overfits**.
-# Networks that train by small steps bear repetition better.
-# For large models up to four epochs were nearly as good as new text, and later ones gained less and less {cite:p}`muennighoff2023`.
+# Networks that train in small steps tolerate repetition better.
+# For large models, up to four epochs were nearly as good as new text, and later ones gained less and less {cite:p}`muennighoff2023`.
 #
 # ### Personal data and licences
 #
 # Text from the web holds **personal data**, or PII (*personally identifiable information*): names, addresses, telephone numbers.
-# Models recite it: prompted in the right way, GPT-2 gave names and telephone numbers from its training text {cite:p}`carlini2021`.
-# So it is searched for, and replaced by marks; the notice below is invented.
+# Models recite it: prompted in the right way, GPT-2 gave away names and telephone numbers from its training text {cite:p}`carlini2021`.
+# So personal data is searched for, and replaced by marks; the notice below is invented.
 
 # %%
 PERSONAL = {
@@ -1172,22 +1179,22 @@ for mark, pattern in PERSONAL.items():
 print(textwrap.fill(notice, 80))
 
 # %% [markdown]
-# Name and street are still there, and a release number was taken for an address.
-# Patterns find what has a form; names need a model, and no method finds all.
+# The name and the street are still there, and a release number was taken for an address.
+# Patterns find what has a fixed form; finding names takes a model, and no method finds everything.
 # FineWeb replaces e-mail and IP addresses in this way {cite:p}`penedo2024`.
 #
 # Whether a text may be used is a question of its own.
-# Most books and web pages are under copyright; whether training on them is allowed differs between countries and is before courts.
-# Some corpora keep to what is free: The Stack holds code under permissive licences, and lets authors take theirs out {cite:p}`kocetkov2022`.
-# So a corpus keeps for each document where it came from, when, and under which licence.
+# Most books and web pages are under copyright; whether training on them is allowed differs from country to country, and is before the courts.
+# Some corpora keep to what is free: The Stack holds code under permissive licences, and lets authors have theirs taken out {cite:p}`kocetkov2022`.
+# So for each document, a corpus records where it came from, when, and under which licence.
 # The tales were written for this course, and Python's documentation comes with Python, under its licence.
 #
 # ### Packed for training
 #
 # Training reads many short stretches of a corpus, in random order, and the corpus may be larger than memory.
-# Some programs begin a stretch anywhere; the training in {doc}`pretraining` begins each with a story.
-# Either way the documents become one flat file of token ids, the numbers into which a {term}`tokenizer` cuts a text; the next chapter trains one.
-# The file is written one document at a time, and after each comes the id of a mark, `<|endoftext|>`, here 0.
+# Some programs begin a stretch anywhere; the training in {doc}`pretraining` begins each at the start of a story.
+# Either way, the documents become one flat file of token ids, the numbers that a {term}`tokenizer` makes of a text; the next chapter trains one.
+# The file is written one document at a time, each followed by the id of a mark, `<|endoftext|>`, here 0.
 # To read it, the program *maps* it into memory: only the parts that are used are loaded.
 #
 # ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which reaches over the end of a story.](figures/one-flat-file.svg)
@@ -1210,8 +1217,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ### What breaks it
 #
-# Near-copy removal trusts similarity, and similarity can come from what does not matter.
-# Fifty pages begin with different stories, cut after 50 words, and all end with the same three items of news.
+# Near-copy removal trusts similarity, but similarity can come from what does not matter.
+# Fifty pages begin with different stories, cut after 50 words, and all end with the same three news items.
 
 # %%
 NEWS = " ".join((LIGHT, BAKER, FERRY))
@@ -1233,10 +1240,10 @@ print(f"without the news: {len(left)} of {len(pages)} pages are left")
 assert len(left) == len(pages)
 
 # %% [markdown]
-# With a low threshold all pages but one go, though no two stories are alike.
-# Once the news has been removed as boilerplate, nothing goes at the same threshold: the order of the steps matters.
+# With a low threshold, all pages but one are removed, though no two stories are alike.
+# Once the news has been removed as boilerplate, no page is lost at the same threshold: the order of the steps matters.
 #
-# Filters break in another way: they keep what looks like the prose that they were made for.
+# Filters fail in a different way: they keep what looks like the prose that they were made for.
 
 # %%
 POEM = (
@@ -1261,17 +1268,17 @@ print(
 )
 
 # %% [markdown]
-# With the default settings a text needs 50 words, of 3 characters at least on average.
-# The poem has too few words; list, code and table have words that are too short.
-# Each is stopped by the first rule that it breaks, and all of them go.
-# A model trained on what is left has seen little of them.
+# With the default settings, a text needs at least 50 words, with an average of at least 3 characters.
+# The poem has too few words; the list, the code and the table have words that are too short.
+# Each is stopped by the first rule that it breaks, and all four are removed.
+# A model trained on what is left has seen little text of these kinds.
 # The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
 # The remedy is the report: look at what each rule removes, and decide with open eyes.
 
 # %% [markdown]
 # ## Takeaways
 #
-# - Text comes from web pages, books and code; extraction decides what of a page is text.
+# - Text comes from web pages, books and code; extraction decides what on a page is text.
 # - Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate estimates the Jaccard similarity.
 # - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
@@ -1283,10 +1290,10 @@ print(
 # Public recipes for web corpora start from rules much like these {cite:p}`raffel2020,rae2021`.
 # FineWeb documents each step with a model trained with and without it {cite:p}`penedo2024`.
 # It removes near copies crawl by crawl, because doing so over all crawls at once did not help the models.
-# Lately classifiers that prefer text like good explanations have replaced many of the rules {cite:p}`li2024`.
+# Lately, classifiers that prefer text resembling good explanations have replaced many of the rules {cite:p}`li2024`.
 # Deduplicated text gives better models for the same computation, and models that recite less {cite:p}`lee2022`.
-# Stories from a small world as a training text for small models are an idea of {cite:t}`eldan2023`: **TinyStories**.
-# Theirs were written by a large model, so their entropy is not known.
+# Training small models on stories from a small world is an idea of {cite:t}`eldan2023`: **TinyStories**.
+# Those stories were written by a large model, so their entropy is not known.
 
 # %% [markdown]
 # ## Quiz
@@ -1304,7 +1311,7 @@ Quiz.read("corpus")
 # ### Exercise 1 (derive): how many hashes? ★★
 #
 # The standard error of the estimated similarity is $\sqrt{J(1-J)/k}$.
-# Where it comes from: each of the $k$ hashes is a coin that shows "agree" with probability $J$.
+# It arises because each of the $k$ hashes is a coin that shows "agree" with probability $J$.
 # For which $J$ is it largest?
 # How many hashes are needed so that it is at most 0.02 for every $J$?
 
@@ -1318,7 +1325,7 @@ assert all(sqrt(j * (1 - j) / needed) <= 0.02 + 1e-12 for j in np.linspace(0, 1,
 # ### Exercise 2 (build): containment ★
 #
 # A topic of the reference was contained in a chapter, and Jaccard similarity did not see it.
-# Write the measure that does: the share of the first set that is also in the second; 0 for an empty first set.
+# Write a measure that does see it: the share of the first set that is also in the second, or 0 for an empty first set.
 #
 # ```python
 # def containment(a: set, b: set) -> float: ...
@@ -1326,7 +1333,7 @@ assert all(sqrt(j * (1 - j) / needed) <= 0.02 + 1e-12 for j in np.linspace(0, 1,
 #
 # Check it with `checks.containment(containment)`.
 # A page of 1,000 shingles holds a whole story of 100: what are the story's containment and its Jaccard similarity?
-# Suppose that one more step of `build_corpus` removes every document of which at least 0.8 is contained in another one.
+# Suppose that `build_corpus` had one more step, which removes every document whose containment in another one is at least 0.8.
 # Name a document that it would remove rightly, and one that it would remove wrongly.
 
 
@@ -1348,7 +1355,7 @@ print(
 # ### Exercise 3 (build): choose bands ★★
 #
 # The curve $1 - (1 - s^r)^b$ rises most steeply near $s = (1/b)^{1/r}$.
-# Write a function that divides `n_hashes` into bands so that this place is as near as possible to a threshold.
+# Write a function that divides `n_hashes` into bands so that this point is as near as possible to a threshold.
 #
 # ```python
 # def choose_bands(n_hashes: int, threshold: float) -> tuple[int, int]: ...  # bands, rows
@@ -1375,7 +1382,7 @@ print("bands, rows:", chosen, f"propose {found:.0%} of the pairs of similarity 0
 # ### Exercise 4 (build): a split that stays ★★
 #
 # A corpus grows every month, and no document may ever change sides.
-# Write a function that says from the text alone whether it is held out.
+# Write a function that decides from a document's text alone whether it is held out.
 #
 # ```python
 # def is_held_out(text: str, share: float) -> bool: ...
@@ -1397,7 +1404,7 @@ checks.is_held_out(is_held_out)  # hash(text) is salted: another one in each pro
 # %% [markdown]
 # ### Exercise 5 (build, explore): find the leaks ★★★
 #
-# Write the check for contamination: the numbers of the test texts that share a run of `n` words with any training text.
+# Write the check for contamination: return the numbers of the test texts that share a run of `n` words with any training text.
 # Ignore case and punctuation: cut texts into words with `deduplication.words`.
 #
 # ```python
@@ -1407,7 +1414,7 @@ checks.is_held_out(is_held_out)  # hash(text) is salted: another one in each pro
 # Check it with `checks.find_leaks(find_leaks)`.
 # Then use it on the tales of the experiment: what is the smallest `n` for which no story is reported wrongly?
 # Can a leak be noticed without the training text?
-# Three models report losses of 1.9, 0.7 and 0.5 nats per word on 1,000 tales; read each against the entropy per word that the chapter printed.
+# Three models report losses of 1.9, 0.7 and 0.5 nats per word on 1,000 tales; compare each with the entropy per word that the chapter printed.
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1443,9 +1450,9 @@ assert round(tales.entropy_per_word(), 2) == 0.64
 # It takes about 25 lines.
 # On the twelve pages of the crawl, with a threshold of 0.6, it must find `[[0, 3, 4], [1, 5], [2, 6]]`.
 # Then test a chain of three texts.
-# The first has 40 different words; in the second its words 5, 15, 25 and 35 are replaced; in the third only 5 and 15 are, by the same new words.
+# The first has 40 different words; in the second its words 5, 15, 25 and 35 are replaced; in the third only words 5 and 15 are, by the same new words.
 # All three must be one group, `[[0, 1, 2]]`.
-# Can two texts of one group be hardly alike?
+# Can two texts in the same group be hardly alike?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1495,8 +1502,8 @@ assert copy_groups(chain[:2], threshold=0.6) == []
 # %% [markdown]
 # ## Sources
 #
-# Resemblance and its estimate by minima of hashes are {cite:t}`broder1997`; banding and its curve are section 3.4 of {cite:t}`leskovec2020`.
-# Entropy is {cite:t}`shannon1948`; that no model beats it on average is section 2.6 of {cite:t}`cover2006`, and the first estimate for English is {cite:t}`shannon1951`.
+# Resemblance and its estimate by minima of hashes are from {cite:t}`broder1997`; for banding and its curve see section 3.4 of {cite:t}`leskovec2020`.
+# Entropy is from {cite:t}`shannon1948`; that no model beats it on average is in section 2.6 of {cite:t}`cover2006`, and the first estimate for English is from {cite:t}`shannon1951`.
 # The rules of the quality filter follow {cite:t}`rae2021`, the guess of the language {cite:t}`grefenstette1995`, the smoothing of counts method C of {cite:t}`witten1991`.
-# Text extraction is {cite:t}`barbaresi2021`, mixtures {cite:t}`touvron2023` and {cite:t}`xie2023`, repetition {cite:t}`muennighoff2023`, recited personal data {cite:t}`carlini2021`, code with licences {cite:t}`kocetkov2022`.
-# What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is that of {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.
+# On text extraction see {cite:t}`barbaresi2021`, on mixtures {cite:t}`touvron2023` and {cite:t}`xie2023`, on repetition {cite:t}`muennighoff2023`, on recited personal data {cite:t}`carlini2021`, and on code with licences {cite:t}`kocetkov2022`.
+# What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is from {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.

@@ -77,7 +77,7 @@ START = tokenizer.special_tokens["<|endoftext|>"]
 #
 # Forty readers open a page, and each asks the model for a story.
 # Some of the stories are short, some are long.
-# If a program answers one after the other, the last reader waits for all the others, although the processor could do more at a time.
+# If a program answers them one after the other, the last reader waits for all the others, although the processor could do more at a time.
 #
 # How much more?
 # We count in *steps*: one step of the model writes one token for each of its readers.
@@ -104,14 +104,14 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 #
 # Five requests, A to E, want 2, 7, 3, 1 and 4 tokens; two can be written at a time.
 #
-# One after the other takes $2 + 7 + 3 + 1 + 4 = 17$ steps.
-# In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, it takes $7 + 3 + 4 = 14$.
-# If a finished request gives its place to the next in the queue, it takes 10:
+# One after the other, they take $2 + 7 + 3 + 1 + 4 = 17$ steps.
+# In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, they take $7 + 3 + 4 = 14$.
+# If each finished request gives its place to the next in the queue, they take 10:
 #
 # ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot does nothing, 14 steps. With free slots that go to the next: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
 #
 # *In the last plan, C begins in step 3, as soon as A is finished.
-# Nobody waits for the end of B.*
+# Nobody waits for B to end.*
 #
 # The package does the same: a `Batcher` has two slots, and each request says when it is done.
 
@@ -133,7 +133,7 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 #
 # Writing has two parts.
 # In the **prefill** the model reads the prompt, all tokens at once, and stores keys and values in the {term}`key-value cache`.
-# In the **decode** it writes, one token in each step, and looks at the cache.
+# In the **decode** it writes one token per step, looking at the cache.
 #
 # ![Four rows of cells. Prefill: all nine cells of the prompt are computed, and a first token, I, comes out. Decode 1 to 3: the earlier cells are grey, in the cache, and only the newest is computed; out come da, a comma, and a.](figures/prefill-then-decode.svg)
 #
@@ -146,14 +146,15 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # | $4P$ | bytes of weights to be fetched | once | once | once |
 # | $T / 2$ | FLOPs for each byte | high | 1/2 | $B / 2$ |
 #
-# (Each weight has four bytes here, and each token takes a multiplication and an addition with it.)
+# (Each weight has four bytes here, and each token needs one multiplication and one addition with it.)
 #
 # As a rule of thumb, a processor can do tens of FLOPs while one byte comes from memory.
 # So the prefill is **compute-bound**: it is limited by arithmetic.
 # The decode of a single request is **memory-bound**: the arithmetic waits for the weights.
 # If $B$ requests run side by side, each weight is fetched once for all of them.
-# In a large model that is the main reason for **batching**; in one as small as ours the program around the arithmetic counts, too.
-# Suppose that a processor does 40 FLOPs for each byte: then sixteen requests are still memory-bound, and the border is at $B / 2 = 40$, at eighty requests.
+# In a large model that is the main reason for **batching**; in one as small as ours, the program around the arithmetic also counts.
+# Suppose that a processor does 40 FLOPs for each byte.
+# Then sixteen requests are still memory-bound; the border is at $B / 2 = 40$, that is, at eighty requests.
 # (A large GPU does hundreds of FLOPs for each byte, so its border is at hundreds of requests.)
 #
 # ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
@@ -187,8 +188,8 @@ assert held == 16 * one
 
 # %% [markdown]
 # Sixteen requests side by side do sixteen times the arithmetic for the same bytes of weights.
-# But their caches take several times the room of the weights.
-# So the caches decide how many requests fit into the memory of a service.
+# But their caches take several times as much room as the weights.
+# So it is the caches that decide how many requests fit into a service's memory.
 #
 # ![Two bars to the same scale: the weights, 18.6 MiB, and sixteen caches of 6 MiB in a row, 96 MiB in all, more than five times as long.](figures/caches-beside-the-weights.svg)
 #
@@ -197,8 +198,8 @@ assert held == 16 * one
 # ## In code
 #
 # Here is **{term}`continuous batching`** in fewer than twenty lines.
-# Free slots go to those who wait, every sequence in a slot gets its next token, and finished sequences leave.
-# `read_prompt` is the prefill, and drops what its cache held before; `read_next` is one step of the decode.
+# Free slots go to waiting requests, every sequence in a slot gets its next token, and finished sequences leave.
+# `read_prompt` is the prefill, and discards what the cache held before; `read_next` is one step of the decode.
 # It takes the last token of each busy slot and returns one row of logits for each slot; the rows of free slots mean nothing.
 # We always take the most probable token.
 
@@ -226,7 +227,7 @@ def write_all(prompts, lengths, n_slots):
 
 # %% [markdown]
 # We continue twelve beginnings of tales, of different lengths, by different numbers of tokens.
-# We do it with five slots, then with the package, and each alone with `generate`.
+# We do this with five slots, then with the package, and then for each one alone with `generate`.
 # In the text below, a bar marks the end of the prompt.
 
 # %%
@@ -255,14 +256,14 @@ print("all twelve agree, token by token")
 # %% [markdown]
 # ### Explore: shared steps
 #
-# Two plans for the same requests: fixed batches, and the package's continuous batching.
-# A fixed batch begins with those who wait, and nobody else comes in before its last answer is written.
+# Here are two plans for the same requests: fixed batches, and the package's continuous batching.
+# A fixed batch starts with the requests that are waiting, and nobody else comes in before its last answer is written.
 # Both read a long prompt in pieces of 256 tokens, so that the others need not wait for all of it; this is called **chunked prefill**.
-# A step starts no new piece once it has read 256 tokens, and the prompt with least left to read comes first.
+# A step starts no new piece once it has read 256 tokens, and the prompt with the least left to read comes first.
 # (The plans only count steps, so a prompt may be longer than the window of our models.)
 # Begin with the five requests from above.
 # Then let a long prompt come in while others write: who waits for it?
-# Add slots, or write requests of your own: when do both plans take equally many steps?
+# Add slots, or write requests of your own: when do both plans take the same number of steps?
 
 # %%
 BatchingExplorer(
@@ -284,15 +285,15 @@ BatchingExplorer(
 )
 
 # %% [markdown]
-# ### Nobody notices the others
+# ### Nobody notices the other requests
 #
-# This agreement is not a matter of course.
+# This agreement cannot be taken for granted.
 # A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
-# So a row of a large batch may differ in its last bits from the same row alone.
+# So a row of a large batch may differ in its last bits from the same row computed alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
 # Whether a row differs depends on the processor.
-# So the next cell begins with a sum whose result depends on the order, whatever the processor.
-# For a row of a batch it shows only that the difference is small.
+# So the next cell begins with a sum whose result depends on the order on any processor.
+# For a row of a batch, it shows only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
@@ -308,11 +309,13 @@ print(f"a row alone and among sixteen: less than 1e-4 apart: {bool(off < 1e-4)}"
 assert off < 1e-4
 
 # %% [markdown]
-# (A float of 32 bits has some seven digits, too few for a hundred million and one.)
+# (A float of 32 bits has about seven digits, too few for a hundred million and one.)
 #
-# Such a small difference seldom matters: in greedy decoding only if the two best tokens are nearly equal, and in sampling only if the random number falls almost on the border between two tokens.
-# In a service that writes millions of tokens a day it happens, and an answer you cannot reproduce is a bug you cannot fix.
-# `read_next` therefore keeps a row for every slot in each of its matrices, free or not.
+# Such a small difference seldom matters.
+# In greedy decoding it matters only if the two best tokens are nearly equal.
+# In sampling it matters only if the random number falls almost on the border between two tokens.
+# In a service that writes millions of tokens a day this does happen, and an answer you cannot reproduce is a bug you cannot fix.
+# `read_next` therefore keeps a row for every slot, free or not, in each of its matrices.
 # Attention is computed for each slot by itself, so the shape of its products depends on that sequence's length alone.
 #
 # ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
@@ -365,13 +368,13 @@ print("twelve answers, drawn alone and in a crowd: the same")
 # %% [markdown]
 # ## Experiment: what batching is worth
 #
-# *Predict*: sixteen requests at once instead of one; how does the number of tokens per second change for all together, and how does it change for each of them?
+# *Predict*: with sixteen requests at once instead of one, how does the number of tokens per second change for all together, and how for each of them?
 #
 # :::{dropdown} Answer
-# Together they get several times as many tokens per second, and each of them fewer: a step takes longer, but far less than sixteen times as long.
+# Together they get several times as many tokens per second, and each of them gets fewer: a step takes longer, but far less than sixteen times as long.
 # :::
 #
-# **{term}`Tokens per second <tokens per second>`** is the usual measure of speed, of one request or of all together.
+# **{term}`Tokens per second <tokens per second>`** is the usual measure of speed, for one request or for all together.
 # We let 1 to 16 requests write side by side and measure the time of a step.
 # They begin together, so no slots are needed: each matrix has as many rows as there are requests.
 
@@ -413,15 +416,16 @@ _ = plotting.label_lines(ax)
 # %% [markdown]
 # *Tokens per second of all requests together, and of each.*
 #
-# Sixteen requests get several times as many tokens as one, and each waits longer for a token, but far less than sixteen times as long.
+# Together, sixteen requests get several times as many tokens as one; each waits longer for a token, but far less than sixteen times as long.
 # They share the fixed cost of a step.
-# In a large model that is mostly fetching the weights; in one as small as ours, part of it is the program that calls one small operation after the other.
+# In a large model, that cost is mostly fetching the weights.
+# In one as small as ours, part of it is the program that calls one small operation after another.
 # (This experiment does not separate the two.)
 # The service below reaches only a fraction of this.
-# In each of its steps there is a row for every slot, taken or not, and their number is rounded up to a multiple of sixteen.
-# Rows left over after the last full sixteen would not fill a processor's vectors, and would be computed in another way; the empty rows are the cost of batch invariance.
+# Each of its steps has a row for every slot, taken or not, and the number of rows is rounded up to a multiple of sixteen.
+# Rows left over after the last full sixteen would not fill a processor's vectors, and would be computed differently; the empty rows are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
-# The gain also has an end: once arithmetic takes most of a step, each further request makes it longer by the same amount, and the throughput hardly grows.
+# The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput hardly grows.
 #
 # ## Smaller weights
 #
@@ -440,8 +444,8 @@ print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
-# Four bits have 16 patterns; we leave one out, so that there are as many numbers on both sides of zero.
-# With these 15, from −7 to 7, one scale for a whole row is too coarse: each group of 32 weights gets its own {cite:p}`shen2020`.
+# Four bits have 16 patterns; we leave one out, so that there are as many numbers below zero as above.
+# With these 15, from −7 to 7, one scale for a whole row is too coarse, so each group of 32 weights gets its own {cite:p}`shen2020`.
 #
 # ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
@@ -449,7 +453,7 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 # With 255 numbers the arrows are nearly straight; with 15, they slant by the rounding error.*
 #
 # We store the model both ways, read it back, and measure its {term}`perplexity` on fresh tales.
-# *Off by* is the length of the vector of all rounding errors, as a share of the length of all weights.
+# *Off by* is the length of the vector of all rounding errors, as a share of the length of the vector of all weights.
 
 # %%
 fresh = [story.text for story in tales.generate(12, seed=99)]
@@ -466,21 +470,21 @@ for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
     assert abs(found / before - 1) < limit
 
 # %% [markdown]
-# On these tales, with this model, a file of a quarter of the size costs nothing that can be seen in the perplexity, and one of a seventh hardly anything.
+# On these tales, with this model, a file a quarter of the size costs nothing that shows in the perplexity, and one a seventh of the size hardly anything.
 # (The cell asserts less than 1 % and less than 5 %.)
-# With four bits the weights are off by a tenth, but the errors go up and down, and in a sum of many products they probably largely cancel.
+# With four bits the weights are off by a tenth, but the errors go both ways, and in a sum of many products they probably largely cancel.
 # Large models have a few activations of extreme size, so they need more care {cite:p}`dettmers2022`.
-# Two ways are common, and both need some sample texts and no training.
+# Two methods are common; both need some sample texts but no training.
 #
-# - **{term}`GPTQ`** rounds a matrix column by column, and after each one corrects the columns that are still to come for the error {cite:p}`frantar2023`.
-# - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, so these lose less {cite:p}`lin2024`.
+# - **{term}`GPTQ`** rounds a matrix column by column, and after each one adjusts the columns still to come to make up for the error {cite:p}`frantar2023`.
+# - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, so that they lose less {cite:p}`lin2024`.
 #
-# **{term}`Pruning <pruning>`** saves in another way: it sets the weights that matter least to zero {cite:p}`han2015`.
-# Half of a large model's weights can go at little loss {cite:p}`frantar2023sparse`.
-# It is faster only where the processor can skip the zeros.
+# **{term}`Pruning <pruning>`** is another way to save: it sets the weights that matter least to zero {cite:p}`han2015`.
+# Half of a large model's weights can go with little loss {cite:p}`frantar2023sparse`.
+# The model is faster only where the processor can skip the zeros.
 #
 # Are four bits faster, too?
-# We let the model write forty tokens with its weights as they were, and with four bits: `small` is the last model of the loop above.
+# We let the model write forty tokens with its original weights and with four-bit ones; `small` is the last model from the loop above.
 
 
 # %%
@@ -502,11 +506,12 @@ assert ratio > 1
 
 # %% [markdown]
 # Not here.
-# Our code turns the numbers into floats again before it multiplies them, and that takes more time than it saves.
-# Small numbers are faster where the multiplication uses them directly; real services have programs for their GPUs, *kernels*, that do.
+# Our code turns the numbers back into floats before it multiplies them, and that takes more time than it saves.
+# Small numbers are faster where the multiplication uses them directly; real services have GPU programs, called *kernels*, that do so.
 #
-# Small weights also travel.
-# With eight bits and a scale for each row, a model of the course is small enough to be sent with a page and to run where it is read, without any service.
+# Small weights also travel well.
+# With eight bits and a scale for each row, a model of the course is small enough to be sent with a page.
+# It then runs where the page is read, without any service.
 #
 # :::{div} llmcourse-writing
 # On the course's site, `base-llm` writes on here, in the reader's browser, from *Once there was*, or from words of your own.
@@ -515,9 +520,9 @@ assert ratio > 1
 # ### Explore: what fits on a card
 #
 # Weights and caches share a card's memory.
-# Choose a model and a card: how many texts of which length can it answer at once?
+# Choose a model and a card: how many texts, of what length, can it answer at once?
 # Then store the weights in fewer bits, let heads share their keys and values, or double the length, and see which part gives way.
-# To plan a training, choose it in the list *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
+# To plan a training run, choose it in the list *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
 
 # %%
 CARDS = {"RTX 4090": 24e9, "L40S": 48e9, "H100": 80e9, "H200": 141e9}
@@ -528,16 +533,16 @@ MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
 #
 # ### Guess and check: speculative decoding
 #
-# A memory-bound step has arithmetic to spare, so a model can check several tokens for the time of one.
-# **Speculative decoding** uses that {cite:p}`leviathan2023,chen2023speculative`.
+# A memory-bound step has arithmetic to spare, so a model can check several tokens in the time of one.
+# **Speculative decoding** makes use of this {cite:p}`leviathan2023,chen2023speculative`.
 # A small, fast **draft model** guesses the next few tokens; the large one, the **target**, checks all of them in a single pass.
 #
 # ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
 #
-# *Four guesses, two of them right: the step of the large model gives three tokens, and it would have written the same three by itself.*
+# *Four guesses, two of them right: the step of the large model gives three tokens, the same three that it would have written by itself.*
 #
-# Our draft is a very cheap one: it counts which token followed the last four, in a thousand tales.
-# Where it has never seen these four, it goes by the last three, and so on.
+# Our draft is a very cheap one: in a thousand tales, it counts which token followed each run of four.
+# Where it has never seen the last four tokens, it goes by the last three, and so on.
 
 
 # %%
@@ -568,8 +573,8 @@ def draft(ids, n=4):
 # When answers are sampled, no single token is *right*.
 # The draft drew the guess $x$ with probability $q(x)$; the target would have drawn it with $p(x)$.
 # We accept it with probability $\min(1, p(x) / q(x))$.
-# If we reject it, we draw from what the draft gave too little of, $\max(0, p - q)$, scaled to sum to one.
-# (A random number $u$ from 0 to 1 is below $p / q$ with that probability; the code asks $u q < p$, without a division.)
+# If we reject it, we draw from the tokens to which the draft gave too little: from $\max(0, p - q)$, scaled to sum to one.
+# (A random number $u$ from 0 to 1 is below $p / q$ with that probability; the code tests $u q < p$ to avoid a division.)
 
 
 # %%
@@ -582,16 +587,16 @@ def accept(p, q, guess, generator):
 
 
 # %% [markdown]
-# Then the token is distributed exactly as $p$.
+# The token is then distributed exactly as $p$.
 # It is $x$ as an accepted guess with probability $q(x) \min(1, p(x)/q(x)) = \min(p(x), q(x))$.
 # A guess is rejected with probability $r = 1 - \sum_y \min(p(y), q(y))$, and $\sum_y \max(0, p(y) - q(y))$ is the same $r$.
-# So after a rejection $x$ adds $r \cdot \max(0, p(x) - q(x)) / r$, and in all
+# So rejections add $r \cdot \max(0, p(x) - q(x)) / r$ to the probability of $x$, and in all it is
 #
 # $$
 # \min(p(x), q(x)) + \max(0, p(x) - q(x)) = p(x).
 # $$
 #
-# The same with the numbers of our two models, after the beginning of a tale:
+# Here is the same with the numbers of our two models, after the beginning of a tale:
 
 # %%
 ids = prompts[5]
@@ -634,8 +639,9 @@ def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
 
 
 # %% [markdown]
-# With a temperature of 0, $p$ is 1 for the best token and 0 for all others, so only that token is accepted, or it replaces the guess.
-# So the text is the one that the target writes alone, unless rounding decides between two nearly equal tokens.
+# With a temperature of 0, $p$ is 1 for the best token and 0 for all others.
+# So a guess is accepted only if it is that token, and is otherwise replaced by it.
+# The text is then the one that the target would write alone, unless rounding decides between two nearly equal tokens.
 
 # %%
 seeded = torch.Generator().manual_seed(0)
@@ -673,16 +679,16 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 
 # %% [markdown]
 # Even a table of counts saves a good part of the target's passes.
-# In theory more guesses never give fewer tokens for a pass, on average; from two guesses on, the three runs of each are too few to show a gain.
-# What falls is the share accepted: after the first wrong guess the rest is wasted.
-# Whether passes saved are seconds saved depends on two things: the draft must be much cheaper than the target, and the target's step must wait for memory.
-# For a service with a full batch there is little arithmetic to spare, so speculation helps most when few callers are there.
+# In theory, more guesses never give fewer tokens per pass, on average; beyond two guesses, three runs of each are too few to show a gain.
+# What does fall is the share accepted: after the first wrong guess, the rest are wasted.
+# Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
+# A service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
 #
 # ### Read once: prefix caching
 #
 # Many requests begin alike: with the same instructions, or with a document that is asked about again and again.
 # **Prefix caching** keeps the keys and values of that beginning, and a new request reads only what is new {cite:p}`kwon2023,zheng2024`.
-# Eight questions about one story:
+# Here are eight questions about one story:
 
 # %%
 ASKED = (
@@ -724,9 +730,9 @@ assert n_read < n_whole / 3
 # %% [markdown]
 # ## A service
 #
-# `create_app` puts a model behind the interface that OpenAI's clients speak, and `running` lets it listen, on this machine alone.
+# `create_app` puts a model behind the interface that OpenAI's clients expect, and `running` lets it listen, on this machine only.
 # It listens until `stack` is closed, at the end of the chapter.
-# On the command line, `llmcourse serve --model instruct-llm --port 8000` does the same; you can talk with the model on the page at its address.
+# On the command line, `llmcourse serve --model instruct-llm --port 8000` does the same; you can talk to the model on the page at its address.
 
 # %%
 stack = ExitStack()
@@ -754,7 +760,8 @@ assert reply.usage.completion_tokens <= 40
 # %% [markdown]
 # The name is the one we asked for; how well the model follows orders is a question for other chapters.
 #
-# With `stream` the same answer comes piece by piece, as **{term}`server-sent events`**, lines that begin with `data:`, so you can begin to read at once.
+# With `stream` the same answer comes piece by piece, so you can begin to read at once.
+# The pieces are **{term}`server-sent events`**, lines that begin with `data:`.
 # This is **{term}`streaming`**.
 
 # %%
@@ -767,7 +774,7 @@ assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
 # Users control temperature and top-p ({doc}`pretraining`), the maximum number of tokens, strings that end the text, and the seed.
-# In the tales a sentence that begins with *One* says when something happened.
+# In the tales, a sentence that begins with *One* says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
 # %%
@@ -796,26 +803,26 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
 # %% [markdown]
 # At a temperature of 0 all sixteen are the most probable token.
-# At 0.5 it gets about half of the draws, though its probability is a third: the lower the temperature, the more a lead counts.
-# At 1 the tokens are drawn by their probabilities; sixteen draws are too few to show which of the likely ones leads.
-# At 2 most of the tokens come once: thousands that are improbable one by one are probable together, and some make no sense here.
+# At 0.5 it gets about half of the draws, though its probability is about a third: the lower the temperature, the more a lead counts.
+# At 1 the tokens are drawn according to their probabilities; sixteen draws are too few to show which of the likely ones leads.
+# At 2 most of the tokens come up once: thousands that are each improbable are probable together, and some make no sense here.
 # (This is one seed.)
 #
 # Other services have more knobs; ours refuses the first two, and knows nothing of the third.
 #
 # - **{term}`Min-p <min-p>`** keeps the tokens with at least a share $p$ of the best one's probability {cite:p}`nguyen2025`.
 #   Where the model is sure, few are left; where it is not, many.
-# - A **{term}`repetition penalty`** lowers the logits of tokens that the text already has {cite:p}`keskar2019`.
+# - A **{term}`repetition penalty`** lowers the logits of tokens that the text already contains {cite:p}`keskar2019`.
 # - **{term}`Beam search <beam search>`** keeps the few most probable beginnings at each step, where greedy decoding keeps one.
-#   It served translation well {cite:p}`sutskever2014`; open-ended text becomes dull with it, and repeats itself {cite:p}`holtzman2020`.
+#   It worked well for translation {cite:p}`sutskever2014`; it makes open-ended text dull and repetitive {cite:p}`holtzman2020`.
 #
-# **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best others, returned with the answer if `logprobs` asks for them.
+# **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best alternatives, returned with the answer if `logprobs` asks for them.
 # They are logarithms of the model's own probabilities, whatever the temperature.
-# With `echo=True` and `max_tokens=0` a completion returns those of the prompt alone.
+# With `echo=True` and `max_tokens=0` a completion returns only those of the prompt.
 # So a test can compare models over HTTP, by the loss on a text, or by which of several answers is the most probable.
 #
-# Programs need answers in a fixed form, such as JSON with certain fields: **{term}`structured output`**, or *JSON mode*.
-# **{term}`Constrained decoding <constrained decoding>`** makes sure of it {cite:p}`willard2023`.
+# Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**, or *JSON mode*.
+# **{term}`Constrained decoding <constrained decoding>`** makes sure of the form {cite:p}`willard2023`.
 # At each step the tokens that the form does not allow get the logit $-\infty$, and one of the others is drawn.
 # So the form is always kept, unless the answer is cut off; what the fields say can still be wrong.
 #
@@ -833,24 +840,25 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 # ### Under load
 #
 # *Predict*: the service answers eight requests at a time.
-# How do waiting and throughput change from one caller to 24?
+# How do waiting times and throughput change from one caller to 24?
 #
 # :::{dropdown} Answer
 # Throughput rises until the eight slots are full, and then hardly any further.
-# Waiting rises all the time; beyond eight callers it is the queue that grows.
+# Waiting times rise throughout; beyond eight callers it is the queue that grows.
 # :::
 #
-# Each caller asks for 64 tokens, and asks again as soon as it is answered.
-# (With answers of a few tokens we would measure the prefill and the network.)
-# Service and callers run in this process, so we count its processor time; other programs on the machine then do not disturb.
-# Waiting time is called **{term}`latency`**, and we report it in **{term}`percentiles <percentile>`**: half of the answers took no longer than *p50*, 95 of a hundred no longer than *p95*, and 99 no longer than *p99*.
+# Each caller asks for 64 tokens, and asks again as soon as the answer is there.
+# (With answers of a few tokens, we would be measuring the prefill and the network.)
+# Service and callers run in this process, so we count its processor time; other programs on the machine then do not disturb the measurement.
+# Waiting time is called **{term}`latency`**, and we report it in **{term}`percentiles <percentile>`**.
+# Half of the answers took no longer than *p50*, 95 in a hundred no longer than *p95*, and 99 no longer than *p99*.
 #
 # ![A bar of 120 cells, from the fastest answer to the slowest, with three marks: p50 at the 60th, p95 at the 114th, p99 at the 119th.](figures/percentiles-of-120-answers.svg)
 #
 # *120 answers, sorted by the time they took: a percentile is the time of one of them.*
 #
-# Our runs have 6 to 75 answers, too few for p99, and for few callers p95 is just the slowest answer.
-# A real service measures p99 on thousands.
+# Our runs have 6 to 75 answers, too few for p99, and with few callers p95 is just the slowest answer.
+# A real service measures p99 on thousands of answers.
 
 
 # %%
@@ -882,14 +890,14 @@ _ = [ax.set(xlabel="callers", xticks=n_callers) for ax in (left, right)]
 _ = plotting.label_lines(left)
 
 # %% [markdown]
-# *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen of twenty at most p95; right, tokens per second of all.*
+# *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen in twenty at most p95; right, tokens per second for all together.*
 #
-# While there are free slots, more callers bring much more **{term}`throughput`**, for some more waiting.
+# While there are free slots, more callers bring much more **{term}`throughput`**, at the cost of some more waiting.
 # Beyond eight callers throughput hardly rises: all slots are taken, and a free one is filled from the queue at once.
-# Each caller beyond eight adds little to it, and makes everyone wait longer.
+# Each caller beyond eight adds little to throughput and makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
-# A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time of each further token.
+# A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time for each further token.
 # We read streams and note when the first piece comes.
 
 
@@ -923,13 +931,13 @@ assert firsts[24][-1] > firsts[8][-1]
 
 # %% [markdown]
 # With eight callers everyone has a slot, and the first token comes soon.
-# With 24, sixteen wait in the queue for one or two whole answers of others, and that is nearly all of their time to first token.
+# With 24, sixteen wait in the queue while one or two whole answers of others are written, and that is nearly all of their time to first token.
 #
 # ### What a million tokens costs
 #
 # Cost follows from throughput: dollars an hour, divided by tokens an hour.
 # The prices and the H100's throughput are assumptions; put in your own.
-# (An H100 is a large GPU, and would run a much larger model, so compare the first two lines with each other only.)
+# (An H100 is a large GPU, and would run a much larger model, so compare only the first two lines with each other.)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -949,10 +957,10 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 # The same machine writes cheaper tokens for eight callers than for one.
 # The machine costs the same whether its slots are full or empty, so the price of a token depends on how full the batch is.
 #
-# ### An end to the queue
+# ### A limit on the queue
 #
 # A queue must have an end: a service that accepts everything answers nobody in time.
-# Ours has 8 slots and 16 places; a request that finds them taken gets status 429, *try again later*.
+# Ours has 8 slots and 16 places in the queue; a request that finds them all taken gets status 429, *try again later*.
 #
 # ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow leaves before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
 #
@@ -991,37 +999,37 @@ stack.close()
 # ## Takeaways
 #
 # Reading a prompt is bound by arithmetic; writing for one caller is bound by memory, since each step fetches all weights, for one token or for many.
-# So requests are written side by side, and the place of a finished one goes to the next at once.
+# So answers are written side by side, and the place of a finished one goes to the next request at once.
 # An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
-# For our model on our tales, eight bits cost nothing that can be seen, and four bits little; whether they are faster depends on the program that multiplies.
-# Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning once.
-# A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and its time.
+# For our model on our tales, eight bits cost nothing that shows, and four bits little; whether they are faster depends on the program that multiplies.
+# Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning only once.
+# A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and the time it may take.
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
 # Each of our slots reserves memory for the longest answer that its request allows, at most the whole window.
-# vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; that is **PagedAttention**.
+# vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; this is called **PagedAttention**.
 #
 # ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
 #
-# *The same three answers in the same memory: where each may fill its window, the window is reserved at once, a page only when it is needed.*
+# *The same three answers in the same memory: if each may fill its window, the whole window is reserved at once, but a page only when it is needed.*
 #
 # A model that is too large for one device is split: by layers {cite:p}`huang2019`, or by cutting each matrix into columns or rows {cite:p}`shoeybi2019`.
 #
-# Our models are folders that other programs know: `instruct-llm` is a Llama to them, with its chat template.
-# One of them is a service, too: `transformers serve FOLDER` answers through the same interface.
-# The benchmark of {doc}`performance` asks both services the same questions, and goes on only if they answer word for word alike.
-# llama.cpp, which runs models on laptops and phones, wants a file of its own form.
-# This form is **{term}`GGUF`**: weights, mostly quantized, tokenizer and settings in one file {cite:p}`gguf2023`.
-# `llmcourse export --format gguf` writes it, and llama.cpp continues texts from it with the same words ({doc}`other_programs`).
+# Our models are folders that other programs can open: to them `instruct-llm` is a Llama, with its chat template.
+# One of these programs is itself a service: `transformers serve FOLDER` answers through the same interface.
+# The benchmark of {doc}`performance` asks both services the same questions, and goes on only if their answers are the same, word for word.
+# llama.cpp, which runs models on laptops and phones, wants a file in its own format.
+# This format is **{term}`GGUF`**: weights (mostly quantized), tokenizer and settings in one file {cite:p}`gguf2023`.
+# `llmcourse export --format gguf` writes it, and with that file llama.cpp continues texts in the same words ({doc}`other_programs`).
 # A test compares the logits of our folders in `transformers` with our own.
 #
-# A model that is handed on needs a **{term}`model card`** {cite:p}`mitchell2019`.
+# A model that is passed on needs a **{term}`model card`** {cite:p}`mitchell2019`.
 # It says what the model was trained on and is meant for, how it was measured, and where it fails.
-# Ours are with the models, as `README.md`.
-# A service may also want to know its own texts again.
-# For that, a **{term}`watermark`** makes some tokens more likely at each step; which ones depends on the token before {cite:p}`kirchenbauer2023`.
-# Those who know the rule count how often it was followed.
+# Ours come with the models, as `README.md`.
+# A service may also want to recognise its own texts later.
+# For this, a **{term}`watermark`** makes some tokens more likely at each step; which ones depends on the token before {cite:p}`kirchenbauer2023`.
+# Those who know the rule can count how often it was followed.
 # Rewriting the text weakens the mark.
 #
 # That completes the journey of the chapter {doc}`pipeline`: text has become a model, and the model a service.
@@ -1163,7 +1171,7 @@ print(f"{tokens_per_check(0.8, 4):.2f} tokens, and never more than {1 / (1 - 0.8
 # %% [markdown]
 # ### Exercise 6 (explore): how coarse may it be? ★
 #
-# Take four bits with a scale for a whole row, and with one for each 32 or 16 weights: `quantize_model(model, 4, group)`, with `None` for a whole row.
+# Take four bits with a scale for a whole row, and with one for every 32 or 16 weights: `quantize_model(model, 4, group)`, with `None` for a whole row.
 # Print the error of the weights (`quantization_error`) and the share of the bytes (`weight_bytes`) for all three.
 # What does a scale for fewer weights gain, and what does it cost?
 
@@ -1185,12 +1193,12 @@ assert errors[16] < errors[32] < errors[None]
 #
 # If the answer quotes its prompt, the draft needs no table of counts: look for the last two tokens earlier in the text, and guess what followed there.
 # This is called **prompt lookup**.
-# Its guess is certain, so $q$ is 1 for one token, and the rule of acceptance becomes: keep $x$ with probability $p(x)$.
+# Its guess is certain, so $q$ is 1 for one token, and the acceptance rule becomes: keep $x$ with probability $p(x)$.
 # Write `lookup(ids)`, which returns such a `q`, with one number for each token of the vocabulary, or `None` if the pair is new.
-# If the pair occurs several times, take the latest.
+# If the pair occurs several times, take the latest occurrence.
 # Take eight of the `fresh` stories as they are, and at each place look only at the tokens before it.
 # How often is there a guess, and how often is it the story's next token?
-# What kind of text would make it good?
+# For what kind of text would it work well?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]

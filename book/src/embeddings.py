@@ -2,7 +2,7 @@
 # (embeddings)=
 # # Embeddings
 #
-# A token's number says nothing about the token; a vector for each, learned from the company that it keeps, says a great deal.
+# A token's number says nothing about the token; a vector, learned from the company that the token keeps, says a great deal.
 #
 # **You will be able to**
 #
@@ -12,7 +12,7 @@
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
 # - say what a word's one vector learns from the company of the word, and what it cannot tell apart: opposites, two senses, positions.
 #
-# **You need** {doc}`tokenization`, what a gradient is, and for one cell what singular vectors are.
+# **You need** {doc}`tokenization`, and to know what a gradient is and, for one cell, what singular vectors are.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -56,7 +56,7 @@ generator = torch.Generator().manual_seed(0)
 # A {term}`tokenizer` turns a text into ids, and an id is only a name.
 # The next cell numbers the words of three thousand {term}`tales`, the most frequent first.
 # (In this chapter a token is a whole word, in lower case, that occurs at least five times.
-# That makes results easy to read, and all of it holds for pieces of words too.)
+# That makes the results easy to read, and everything here holds for pieces of words too.)
 
 # %%
 stories = [story.text for story in tales.generate(3000, seed=0)]
@@ -71,9 +71,9 @@ print("and far off:", {word: number[word] for word in ("hedgehog", "mouse", "bea
 # As numbers, `fox` lies between words that have nothing to do with it, and other animals are somewhere else.
 # A network that multiplies and adds ids would have to unlearn this order.
 #
-# One way out gives each word an axis of its own.
+# One way out is to give each word an axis of its own.
 # A **{term}`one-hot vector`** has a 1 at the word's place and a 0 everywhere else.
-# No word is then nearer to another by accident, but every two words are equally far apart: `fox` and `hedgehog`, `fox` and `soup`.
+# Then no word is nearer to another by accident, but any two words are equally far apart: `fox` and `hedgehog`, `fox` and `soup`.
 
 # %%
 three = torch.tensor([number[word] for word in ("fox", "hedgehog", "soup")])
@@ -86,18 +86,18 @@ print(f"from fox to hedgehog {distances[0, 1]:.2f}, to soup {distances[0, 2]:.2f
 assert distances[0, 1] == distances[0, 2] > 0
 
 # %% [markdown]
-# What we want lies between: few numbers for each word, and words that are alike near each other.
+# What we want lies in between: a few numbers for each word, and similar words near each other.
 # It has to be learned from text.
 #
 # ![Left: fox, hedgehog and soup at the corners of a triangle whose three sides are all 1.41 long. Right: fox and hedgehog near each other, soup far from both.](figures/equally-far-apart.svg)
 #
-# *One-hot vectors put every two words equally far apart.
-# An embedding may put like words near each other.*
+# *One-hot vectors put any two words equally far apart.
+# An embedding can put similar words near each other.*
 #
 # ## By hand
 #
 # **Looking up.**
-# Three words, two numbers for each: six numbers in a table, the {term}`embedding`.
+# Take three words with two numbers each: six numbers in a table, the {term}`embedding`.
 #
 # | id | word | vector |
 # |---|---|---|
@@ -105,10 +105,10 @@ assert distances[0, 1] == distances[0, 2] > 0
 # | 1 | cow | (1, 2) |
 # | 2 | tin | (−1, 0) |
 #
-# The text *cow cow hen* has the ids 1, 1, 0, so its vectors are (1, 2), (1, 2), (2, 1): rows of the table, copied.
-# The one-hot vector of `cow`, (0, 1, 0), times the table gives the row of `cow`, for it multiplies the two others by zero.
+# The text *cow cow hen* has the ids 1, 1, 0, so its vectors are (1, 2), (1, 2), (2, 1): copies of rows of the table.
+# The one-hot vector of `cow`, (0, 1, 0), times the table gives the row of `cow`, because it multiplies the other two by zero.
 # Let the gradient of a loss with respect to each copy be (1, 1).
-# Each row gets the sum over its copies: (2, 2) for `cow`, copied twice, (1, 1) for `hen`, and zero for `tin`.
+# Each row gets the sum over its copies: (2, 2) for `cow`, which was copied twice, (1, 1) for `hen`, and zero for `tin`.
 #
 # ![Above: a table with the rows hen 2 1, cow 1 2, tin −1 0; arrows copy the row of cow to two vectors and the row of hen to a third. Below: three gradients of 1 1; arrows lead back, and add up to hen 1 1, cow 2 2, tin 0 0.](figures/rows-copied-and-gradients-added.svg)
 #
@@ -116,8 +116,8 @@ assert distances[0, 1] == distances[0, 2] > 0
 # The row of `tin` takes part in neither.*
 #
 # **How alike?**
-# Between `hen` and `cow` the dot product is $2 \cdot 1 + 1 \cdot 2 = 4$.
-# Both vectors have the length $\sqrt 5$, so the cosine of the angle between them is $4 / 5$.
+# The dot product of `hen` and `cow` is $2 \cdot 1 + 1 \cdot 2 = 4$.
+# Both vectors have length $\sqrt 5$, so the cosine of the angle between them is $4 / 5$.
 # Their distance is the length of (1, −1), which is $\sqrt 2$.
 #
 # ![The vectors hen, 2 1, and cow, 1 2, in the plane, with the angle between them and a dashed line between their tips. Dot product 4: lengths and angle. Cosine 4/5: the angle alone. Distance √2: from tip to tip.](figures/how-alike-are-hen-and-cow.svg)
@@ -125,12 +125,12 @@ assert distances[0, 1] == distances[0, 2] > 0
 # *Three measures of the same two vectors.*
 #
 # **One step of learning.**
-# The vectors should tell which words occur together.
-# Let the word in the middle have $v = (1, 0)$.
+# The vectors should tell us which words occur together.
+# Let the word in the middle have the vector $v = (1, 0)$.
 # A word beside it, its *company*, has $u_+ = (0, 1)$; a word drawn at random, *noise*, has $u_- = (0, -2)$.
 # The sigmoid, $\sigma(s) = 1 / (1 + e^{-s})$, turns a dot product into the probability that the other word is company.
 # Both dot products with $v$ are 0, and $\sigma(0) = 1/2$.
-# It should have been 1 for the company and 0 for the noise, so the errors are $-1/2$ and $+1/2$.
+# The probability should have been 1 for the company and 0 for the noise, so the errors are $-1/2$ and $+1/2$.
 # With learning rate 1, subtract error × other vector:
 #
 # | vector | error · other | after the step |
@@ -143,7 +143,7 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # ![Arrows in the plane. Before: v to the right, the company u₊ up, the noise u₋ down, and both dot products 0. After: v points up beside u₊, with a dot product of 2, and away from u₋, with one of −3.5.](figures/one-step-of-learning.svg)
 #
-# *One step turns $v$ and its company towards each other, and $v$ and the noise apart.*
+# *One step turns $v$ and its company towards each other, and turns $v$ and the noise apart.*
 
 # %%
 table = nn.Embedding.from_pretrained(
@@ -171,12 +171,12 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # **A table.**
 # The embedding is a matrix $E$ with a row of $D$ numbers for each of $V$ tokens.
-# Token $x$ becomes the vector $E_x$, a row that is looked up and never multiplied out.
+# Token $x$ becomes the vector $E_x$, a row that is looked up, without any multiplication.
 #
 # **Company.**
 # How should the rows be filled?
 # "You shall know a word by the company it keeps" {cite:p}`firth1957`: words that occur in the same surroundings have something in common {cite:p}`harris1954`.
-# **{term}`Skip-gram <skip-gram>`** makes a task of it {cite:p}`mikolov2013a`.
+# **{term}`Skip-gram <skip-gram>`** turns this into a task {cite:p}`mikolov2013a`.
 # For a word $c$ in the middle and a word $o$ at most $m$ places away, the score $u_o \cdot v_c$ should be high.
 # For $K$ words $n_1, \dots, n_K$ drawn at random it should be low:
 #
@@ -185,28 +185,28 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # $$
 #
 # This is **{term}`negative sampling`** {cite:p}`mikolov2013b`.
-# Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and $v$ is kept in the end.
+# Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and in the end $v$ is kept.
 #
-# ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u: to that of proud, from the window, whose score should be high, and to those of wears, duck, the, talkative and george, drawn at random, whose scores should be low.](figures/one-pair-and-its-noise.svg)
+# ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u: that of proud, from the window, whose score should be high, and those of wears, duck, the, talkative and george, drawn at random, whose scores should be low.](figures/one-pair-and-its-noise.svg)
 #
 # *One pair of a word and its company, with $K = 5$ words of noise.
 # The words `a`, `lived` and `on` make three more pairs with `boy`, each with new noise.*
 #
 # The derivative of the loss with respect to a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise, the errors of the example above.
-# That of the score with respect to one of its vectors is the other vector.
+# The derivative of the score with respect to one of its two vectors is the other vector.
 #
 # Two details matter in practice.
 # Noise is drawn in proportion to the count of a word to the power $3/4$.
-# So rare words are drawn more often than their share of the text (exercise 4 asks how much).
+# So rare words are drawn more often than their share of the text would suggest (exercise 4 asks how much more).
 # And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are *thinned out*: each occurrence is kept with probability $\sqrt{\tau / f}$.
 #
 # Skip-gram has relatives.
-# Exercise 2 shows that its scores become, nearly, a shifted **pointwise mutual information**, PMI: the logarithm of how much more often two words meet than by chance {cite:p}`levy2014`.
-# **GloVe** fits dot products of vectors to the logarithms of all counts of pairs at once {cite:p}`pennington2014`.
+# Exercise 2 shows that its scores come close to a shifted **pointwise mutual information**, PMI: the logarithm of how much more often two words meet than by chance {cite:p}`levy2014`.
+# **GloVe** fits the dot products of vectors to the logarithms of all the pair counts at once {cite:p}`pennington2014`.
 #
 # **Similarity.**
-# Three measures are in use, each larger for what is more alike.
-# The second is called **{term}`cosine similarity`**; the third is the distance with a minus.
+# Three measures are in use, each larger for vectors that are more alike.
+# The second is called **{term}`cosine similarity`**; the third is the distance with a minus sign.
 #
 # | Measure | Formula | Blind to |
 # |---|---|---|
@@ -216,7 +216,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
-# | $E$ | embedding matrix, one row a token | $V \times D$ | `embedding.weight` |
+# | $E$ | embedding matrix, one row per token | $V \times D$ | `embedding.weight` |
 # | $v_c$ | a word in the middle: a row of $V \times D$ | $D$ | `vectors` |
 # | $u_o$, $u_n$ | a word around, or noise: a row of $V \times D$ | $D$ | `contexts` |
 # | $m$, $K$ | window; noise words for each pair | – | `window`, `n_negatives` |
@@ -227,8 +227,8 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # ### A lookup
 #
 # PyTorch calls the table `nn.Embedding`.
-# Here is one of the size of a small GPT-2's: fifty thousand tokens, 768 numbers each.
-# Four ids give four rows; the product with one-hot vectors gives the same, and multiplies almost fifty thousand zeros for each.
+# Here is one about the size of GPT-2 small's: fifty thousand tokens, 768 numbers each.
+# Four ids give four rows; the product with one-hot vectors gives the same rows, but multiplies by almost fifty thousand zeros for each.
 
 # %%
 big = nn.Embedding(50_000, 768)
@@ -250,12 +250,12 @@ assert torch.equal(big.weight.grad[17], 2 * 2 * big.weight[17])  # two copies
 del big, rows
 
 # %% [markdown]
-# So a rare token learns rarely, and by plain gradient descent a token that never occurs keeps its random start.
+# So a rare token learns rarely, and with plain gradient descent a token that never occurs keeps its random start.
 # (Optimizers with momentum or weight decay move the other rows a little.)
 #
 # A language model also needs a table at its end, to score the next token.
-# With **tied embeddings** {cite:p}`press2017` it is the same table, so every row gets a little gradient from there.
-# How large a part of a model is this table?
+# With **tied embeddings** {cite:p}`press2017` this is the same table, so every row gets a little gradient from there.
+# How large a part of a model is the table?
 
 # %%
 MODELS = {  # vocabulary, width, parameters, tied?
@@ -270,7 +270,7 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
     print(f"{name:12} {share:5.1%} in the embedding, at the end {end}")
 
 # %% [markdown]
-# In the smallest of these it is almost a third of all parameters, and without tying, a second table would add as many again.
+# In the smallest of these models it is almost a third of all parameters, and without tying, a second table would add as many again.
 # In the largest it hardly counts.
 #
 # ### Skip-gram
@@ -306,7 +306,7 @@ torch.testing.assert_close(theirs, by_autograd)
 # The package's `train_skipgram` repeats this step: thin out the text, list the pairs (near words more often than far ones), draw noise, subtract the gradients times a learning rate.
 # It makes four passes through the three thousand tales.
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
-# What follows about skip-gram is from this one run, unless it says otherwise.
+# Everything below about skip-gram comes from this one run, unless stated otherwise.
 
 # %%
 trained = embeddings.train_skipgram(stories, generator)
@@ -321,14 +321,14 @@ assert trained.losses[-1] < untrained_loss / 2
 # %% [markdown]
 # ## Experiment
 #
-# ### Near by what measure?
+# ### Near, by which measure?
 #
 # *Predict:* the three measures often agree.
 # Frequent words have short vectors here.
 # Which measure will put frequent words near each other, and which will prefer words with long vectors, whatever they are?
 #
 # :::{dropdown} Answer
-# Distance: short vectors all lie near the origin, and so near each other.
+# The distance puts frequent words near each other: short vectors all lie near the origin, and so near each other.
 # The dot product grows with the length of the other vector, so it prefers long ones.
 # :::
 
@@ -347,12 +347,13 @@ lengths = vectors.vectors.norm(dim=1)
 assert min(lengths[number["tale"]], lengths[number["story"]]) > lengths.mean()
 
 # %% [markdown]
-# By cosine a colour lies beside colours, `careful` beside other traits, and `fox` beside others who can be heroes of a tale.
-# By distance the five nearest of `she` are all among the twenty most frequent words.
-# By dot product `fox` lies beside `tale` and `story`, words of a tale's first sentence, which are nothing like a fox: their vectors are long.
+# By cosine, a colour lies beside other colours, `careful` beside other traits, and `fox` beside others that can be the hero of a tale.
+# By distance, the five words nearest to `she` are all among the twenty most frequent.
+# By dot product, `fox` lies beside `tale` and `story`.
+# These are words from a tale's first sentence that are nothing like a fox, but their vectors are long.
 #
-# Are words of one kind near each other?
-# The grammar has a class for many words: animal, colour, trade and so on.
+# Are words of the same kind near each other?
+# The grammar gives many words a class: animal, colour, trade and so on.
 # The next cell measures how often the nearest word is of the same class, and how long the vectors are.
 
 # %%
@@ -374,9 +375,9 @@ print(f"the 20 most frequent words: {frequent:.1f} of the mean length")
 assert frequent < 0.7
 
 # %% [markdown]
-# Among words that have a class the choice of the measure hardly matters.
+# Among words that have a class, the choice of measure hardly matters.
 # Cosine is the custom, and a sensible one here.
-# But length is information that it throws away, and what a cosine means depends on how the vectors were trained {cite:p}`steck2024`.
+# But it throws away the length, which is information, and what a cosine means depends on how the vectors were trained {cite:p}`steck2024`.
 #
 # ### A map
 #
@@ -420,16 +421,16 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # %% [markdown]
 # *The vectors in the plane of their first two principal components, coloured by class.*
 #
-# Nobody told the vectors what an animal is, and yet the classes are clusters.
-# (The map leaves out most of the variance, so what is near on it need not be near.)
+# Nobody told the vectors what an animal is, and yet the classes form clusters.
+# (The map leaves out most of the variance, so words that are near on it need not really be near.)
 # The exceptions teach more: a vector says which *part* a word plays in the text.
 #
-# - The names are two clusters, heroes at the right and their friends beside the animals: the grammar never lets a friend be a hero.
-# - Young animals lie beside the trades: in their tale the hero asks a baker and a tailor whose the lost `lamb` is.
-# - Animals that are heroes lie among the traits, for a hero is *a brave otter*.
+# - The names form two clusters, heroes on the right and their friends beside the animals: the grammar never lets a friend be a hero.
+# - Young animals lie beside the trades: in their tale, the hero asks a baker and a tailor who the lost `lamb` belongs to.
+# - Animals that are heroes lie among the traits, since a hero is, say, *a brave otter*.
 # - `honey` and `biscuit` are names, but also things to eat, and lie at the edge of the heroes' cluster: each has only one vector.
 #
-# In the explorer, choose a word and compare its neighbours under the three measures; the sums of words belong to the next section.
+# In the explorer, choose a word and compare its neighbours under the three measures; the sums of words are for the next section.
 
 # %%
 partners = {b for pairs in relations().values() for bs in pairs.values() for b in bs}
@@ -470,12 +471,12 @@ for a, b, c in [
     print(f"{a} : {b} = {c} : {', '.join(answers)}; without the custom: {best}")
 
 # %% [markdown]
-# Usually a few examples are shown that work.
-# The grammar of the tales knows all pairs of eight relations, so all questions can be asked.
+# Usually a few examples that work are shown.
+# The grammar of the tales knows all the pairs of eight relations, so we can ask every question.
 #
-# Two rivals go with it: a *baseline*, the word nearest to $c$ without any arithmetic {cite:p}`linzen2016`, and a *guess* among all words of the right kind.
-# A {term}`confidence interval` says how far other questions might move the score.
-# Questions with the same $c$, such as one animal, tend to be right or wrong together.
+# The arithmetic has two rivals: a *baseline*, the word nearest to $c$ without any arithmetic {cite:p}`linzen2016`, and a *guess* among all words of the right kind.
+# A {term}`confidence interval` says how far the score might move with other questions.
+# Questions with the same $c$, such as the same animal, tend to be right or wrong together.
 # So the **bootstrap** {cite:p}`efron1979` draws the words $c$, not questions: as many as there are, with replacement, again and again.
 #
 # *Predict:* for which of the eight relations will the arithmetic work?
@@ -520,13 +521,15 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 # *Share of questions answered right, for each relation: by the arithmetic, with its interval; by the word nearest to $c$; and by a guess among words of the right kind.*
 #
 # Three relations, such as *female : male*, have only seven or eight words: there the interval is rough, and more likely too narrow than too wide.
-# Three relations work, far above the baseline and chance.
-# One, *female : male*, looks as good, and is not: without any arithmetic, the word nearest to `mother` is `father`, and the interval of *arithmetic minus nearest* reaches below zero.
-# The other four are right in about one question of ten or fewer in this run; *place : thing* is about twice chance, the others are at chance or below it.
-# For *one : many* the arithmetic nearly always gives some plural, and hardly ever the right one.
+# For three relations the arithmetic works, far above the baseline and chance.
+# One, *female : male*, looks as good but is not.
+# Without any arithmetic, the word nearest to `mother` is `father`, and the interval of *arithmetic minus nearest* reaches below zero.
+# The other four get about one question in ten right, or fewer, in this run.
+# *place : thing* is about twice chance, and the others are at or below chance.
+# For *one : many* the arithmetic nearly always gives some plural, but hardly ever the right one.
 #
 # Was that luck?
-# Four runs with other seeds are stored (`book/studies/analogy_study.py`); the cell prints the lowest and highest share of each.
+# Four runs with other seeds are stored (`book/studies/analogy_study.py`); the cell prints the lowest and highest share for each relation.
 
 # %%
 runs = stored_study("analogies", dict).points
@@ -545,10 +548,10 @@ assert all(run["nearest"]["female : male"] > 0.5 for run in runs)
 
 # %% [markdown]
 # The same three work in each run.
-# The other five are far behind, or no better than their baseline.
+# The other five fall far short, or are no better than their baseline.
 #
 # What sets the three apart?
-# The next cell counts how often the two words of a pair are within five places of each other, and divides by what chance would give.
+# The next cell counts how often the two words of a pair come within five places of each other, and divides by what chance would give.
 
 # %%
 center, context = embeddings.context_pairs(counted.ids, counted.text_of, window=5)
@@ -577,12 +580,12 @@ assert answered["one : many"].kind.mean() > 0.8 > answered["one : many"].right.m
 assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 
 # %% [markdown]
-# In the tales the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance, and for no other.
+# In the tales, the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance, and for no others.
 # With eight relations this is a pattern, not a proof.
-# For *one : many* a reason is at hand: one pair alone meets, and all others never do, so little in the text says that `apple` belongs to `apples` and not to `pears`.
+# For *one : many* a reason is at hand: only one pair ever meets, so little in the text says that `apple` belongs to `apples` and not to `pears`.
 #
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.
-# For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides it.
+# For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides this.
 #
 # ![Two parallelograms. Left: the step from baker to kneading, put at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; put at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
 #
@@ -595,7 +598,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # ### The vectors inside a language model
 #
 # A {term}`transformer` begins with an embedding too, and nobody trains it for similarity: its rows are learned along with everything else, for {term}`next-token prediction`.
-# `base-llm` is the model that this course has trained on the tales; it, too, is one run.
+# `base-llm` is the model that this course has trained on the tales; it is also from a single run.
 # Its tokens are pieces of words, so the next cell takes the words that are a single piece.
 # It compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
 
@@ -626,8 +629,8 @@ assert neighbour_purity(x["untrained"], group).mean() < 0.3
 assert neighbour_purity(x["model"], group).mean() > 0.7
 
 # %% [markdown]
-# Before training the table knows nothing: a word drawn at random is of the same class in about 15 % of cases.
-# After it, nearly all nearest words are of the same class, although nobody asked for that.
+# Before training, the table knows nothing: even a word drawn at random is of the same class in about 15 % of cases.
+# After training, nearly all nearest words are of the same class, although nobody asked for that.
 # Neighbours show only a part of what a row holds.
 # A **linear probe**, a classifier on top of the vectors, reads single directions {cite:p}`alain2016`.
 #
@@ -637,9 +640,8 @@ assert neighbour_purity(x["model"], group).mean() > 0.7
 # %% [markdown]
 # ### One word, many vectors
 #
-# `spring` is a season, and in some tales it is a magic spring, with water to drink.
-# The table has one row for both.
-# That is a **static** vector.
+# `spring` is a season, but in some tales it is a magic spring, with water to drink.
+# The table has one row for both: a **static** vector.
 # A language model turns it into a **contextual** one: while reading, the model adds to the row what the earlier words say (the next chapter shows how).
 #
 # The next cell takes thirty tales with each of the two senses, and cuts each right after `spring`.
@@ -680,12 +682,12 @@ assert purity > 0.8 and same > other + 0.05
 
 # %% [markdown]
 # In the table all sixty are the same vector.
-# After the model the two senses are told apart: the nearest of the other 59 nearly always has the same sense.
+# After the model, the two senses can be told apart: the nearest of the other 59 nearly always has the same sense.
 # (Here the word before gives the sense away, *magic* for water and *One*, *was* or *Next* for the season.
 # So this shows that the vector takes up what comes before it, not how much of it.)
 #
 # When people speak of the embedding of a sentence or a document, they mean contextual vectors, usually averaged over its words or taken at one of them.
-# In large models, too, the vectors of one word differ from context to context, and more so the deeper in the model {cite:p}`ethayarajh2019`.
+# In large models, too, a word's vectors differ from context to context, and the deeper in the model, the more they differ {cite:p}`ethayarajh2019`.
 #
 # A row says what a token is, not where it is.
 # So a model needs positions too, to tell *dog bites man* from *man bites dog*.
@@ -710,7 +712,7 @@ for word, opposite in [
 
 # %% [markdown]
 # Opposites are among the nearest words.
-# So a search by vectors for *safe* medicines may well find the *unsafe*.
+# So a search by vectors for *safe* medicines may well find *unsafe* ones.
 #
 # **Rare words.**
 # A word that occurs fewer than five times has no vector here at all.
@@ -727,19 +729,20 @@ print(
 assert "puffin" not in vectors
 
 # %% [markdown]
-# Pieces of words help here, since every word is made of known pieces; with opposites they do not help.
+# Pieces of words help here, since every word is made of known pieces; they do not help with opposites.
 #
 # ## Takeaways
 #
-# - An embedding is a table with one row for each token; looking up is copying a row, and through it the gradient of a step reaches only the rows that were looked up.
+# - An embedding is a table with one row for each token.
+#   Looking up a token copies its row, so through the lookup a step's gradient reaches only the rows that were used.
 # - Words that keep the same company get similar vectors: skip-gram learns them by telling company from noise, with a gradient of one line.
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
-# - On the tales the arithmetic of analogies is far above both its baseline and a guess only where the two words of a pair are often near each other.
+# - On the tales, the arithmetic of analogies is far above both its baseline and a guess only where the two words of a pair are often near each other.
 #   On large real text it does better; there, too, baselines, intervals and the custom decide what a score means.
-# - The table of a language model puts words of a kind together, too, though nobody trains it to.
-# - A row is static: it cannot tell two senses or positions apart, and hardly opposites; the model has to add that.
+# - The table of a language model also puts words of a kind together, though nobody trains it to.
+# - A row is static: it cannot tell two senses or positions apart, and can hardly tell opposites apart; the model has to add that.
 #
-# *In practice* nobody trains skip-gram for a language model: its table is learned with the rest, and often it is also the table that scores the next token {cite:p}`press2017`.
+# *In practice* nobody trains skip-gram for a language model: the model's table is learned along with the rest, and often also scores the next token {cite:p}`press2017`.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.
 
 # %% [markdown]
@@ -779,7 +782,9 @@ checks.name_neighbours(answer)
 # - (b) Say in words what a high score means.
 # - (c) Do the trained vectors agree?
 #   Compare their scores with your formula for all pairs that occur at least 20 times.
-#   (`beside` has the counts of pairs, and thinning multiplies them, roughly, by `embeddings.keep_probability` of both words; it also brings the rest closer together, so expect agreement, not equality. `trained.contexts.vectors` are the $u$, `embeddings.noise_distribution` gives the $q$, and `embeddings.SkipGramConfig` has the threshold and $K$.)
+#   (`beside` has the counts of pairs, and thinning multiplies them, roughly, by `embeddings.keep_probability` of both words.
+#   Thinning also brings the remaining words closer together, so expect agreement, not equality.
+#   `trained.contexts.vectors` are the $u$, `embeddings.noise_distribution` gives the $q$, and `embeddings.SkipGramConfig` has the threshold and $K$.)
 
 # %% tags=["hide-cell", "solution"]
 # (a) The loss has the terms -N_co ln σ(s) - K N_c q_o ln σ(-s). Its derivative,
@@ -840,7 +845,7 @@ assert {"autumn", "winter"} & {word for word, _ in vectors.nearest("spring", k=5
 # ```
 #
 # Check it with `checks.noise_probs(noise_probs)`.
-# How many times as often as by its share of the text is `the` drawn, and how many times as often is a word that was seen five times?
+# Compared with its share of the text, how many times as often is `the` drawn, and how many times as often a word that was seen five times?
 # And which rows of the two tables, $v$ and $u$, change in a step with one pair, say *fox* in the middle and *ran* beside it, and five noise words?
 
 
@@ -863,7 +868,7 @@ print(
 # %% [markdown]
 # ### Exercise 5 (build): the first direction ★★
 #
-# Find the first principal component with nothing but products of a matrix and a vector.
+# Find the first principal component using nothing but products of a matrix and a vector.
 # Subtract the mean; start from any direction; multiply by $X^\top X$ and bring the result to length 1, again and again.
 #
 # ```python
@@ -896,10 +901,10 @@ assert abs(cosine) > 0.999
 #
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10: `embeddings.train_skipgram(stories[:600], generator, embeddings.SkipGramConfig(window=…))`.
 # Which word is nearest to `baker` each time?
-# The trades are the keys of `relations()["trade : work"]`: for which share of them is the nearest word a trade, too?
+# The trades are the keys of `relations()["trade : work"]`: for what share of them is the nearest word also a trade?
 # The heroes' names are `entries(tales.world(), "girl", "boy")`, each with its pronoun under `"he"`: how often does the nearest name go with the same pronoun?
 # Which window finds words of the same *kind*, and which finds what goes *together*?
-# Judge the claim that a window of 10 knows pronouns: what would a guess get, and over what would a bootstrap draw?
+# Judge the claim that a window of 10 knows pronouns: what would a guess get, and what would a bootstrap draw?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -938,9 +943,9 @@ assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 #
 # In each epoch keep each word with `embeddings.keep_probability(counts, 1e-3)`, list the pairs with `embeddings.context_pairs(ids, text_of, 5, generator)`, and step through them in batches of 512.
 # Each pair gets five words of noise.
-# Several pairs of a batch may share a row, so add up with `index_add_`.
-# Rate 0.1, 48 numbers; `v` starts at random with a standard deviation of 0.1, `u` at zero.
-# After four epochs, is the nearest word of the same class for more than half of the words that have one?
+# Several pairs in a batch may share a row, so add up with `index_add_`.
+# Use a rate of 0.1 and 48 numbers; `v` starts at random with a standard deviation of 0.1, and `u` at zero.
+# After four epochs, is the nearest word of the same class for more than half of the words that have a class?
 
 
 # %% tags=["hide-cell", "solution"]

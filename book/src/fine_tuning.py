@@ -83,8 +83,8 @@ for story in tales.generate(2, seed=0):
     print(textwrap.fill(f"{story.facts['plot']}: {beginning(story)}", 80))
 
 # %% [markdown]
-# The next cell makes such texts with their labels; the first ten have all ten plots, and so have the next ten.
-# We take three sets of twenty to learn from, because a single set may be lucky, and two hundred other tales to measure on.
+# The next cell makes labelled texts: the first ten cover all ten plots, and so do the next ten.
+# We learn from three sets of twenty, because one set alone may be lucky, and test on two hundred other tales.
 
 
 # %%
@@ -105,9 +105,10 @@ assert not seen & {text for text, _ in many_tales}
 print(len(seen), "texts to learn from,", len(many_tales), "others to measure on")
 
 # %% [markdown]
-# The classical tool for few texts is a **{term}`bag of words`**: which words occur, in any order.
+# The classical tool for so few texts is a **{term}`bag of words`**: which words occur, in whatever order.
 # Each word gets a weight for each class.
-# *Logistic regression* gives a class the sum of the weights of the words that occur, takes the softmax of these sums, and finds the weights by the cross-entropy.
+# *Logistic regression* scores a class by adding up the weights of the words that occur.
+# It takes the softmax of these scores, and fits the weights by the cross-entropy.
 
 
 # %%
@@ -150,8 +151,8 @@ def right_by_words(train, test, n_classes):
 
 
 # %% [markdown]
-# Each share comes with a 95 % {term}`confidence interval`, because two hundred tales are a sample.
-# The last digit may differ between processors.
+# Each share comes with a 95 % {term}`confidence interval`, because two hundred tales are only a sample.
+# The last digit may vary from one processor to another.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -168,14 +169,14 @@ for number in words_alone:
 assert min(words_alone) > 60 and max(words_alone) < 150
 
 # %% [markdown]
-# Guessing would give 10 %, so words say something.
-# But many words that matter do not occur in twenty tales, and a bag of words has never read anything else.
+# Guessing would give 10 %, so the words do tell us something.
+# But many words that matter never occur in the twenty tales, and a bag of words has read nothing else.
 #
 # `base-llm-small` has read 64,000 tales, without labels.
-# It is a smaller `base-llm` ({doc}`pretraining`): half the layers, trained on fewer tales.
-# A training step takes half the time.
+# It is a smaller version of `base-llm` ({doc}`pretraining`), trained on fewer tales.
+# It has half the layers, so a training step takes half the time.
 # It must know something about how tales begin.
-# But we cannot ask it: it takes a question for the beginning of a text and goes on with it.
+# But we can't simply ask: it treats a question as the beginning of a text and carries on from there.
 #
 # ### A second task, which no bag of words can do
 #
@@ -201,7 +202,7 @@ def opening(story):
 
 
 # %% [markdown]
-# All four pairings come equally often, so neither person alone says anything about the label.
+# All four pairings are equally common, so neither person alone tells us anything about the label.
 
 
 # %%
@@ -226,12 +227,12 @@ assert sum(label for _, label in test) == 100
 assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
 
 # %% [markdown]
-# *Predict*: hundreds of labels, and only a few dozen words that matter.
+# *Predict*: there are hundreds of labels, and only a few dozen words matter.
 # Can the bag of words do it?
 #
 # :::{dropdown} Answer
 # No.
-# It guesses, and the section *By hand* says why.
+# It does no better than guessing; the section *By hand* shows why.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -260,17 +261,17 @@ assert low < 0.5 < high
 #
 # The first two sums add up to $2c$, which would have to be positive.
 # The last two add up to $2c$ as well, which would have to be negative.
-# Three of four can be right, with $p = q = 1$ and $c = -1$.
-# The regression does not even find these: with four equally frequent pairings, its loss is least when all weights are zero.
+# Three of the four can be right, with $p = q = 1$ and $c = -1$.
+# The regression doesn't even find these weights: with four equally frequent pairings, its loss is lowest when all weights are zero.
 #
 # ![Four openings at the corners of a square, by whether the hero and the relative are a he or a she. Anna and her aunt, and Digby and his brother, at opposite corners, have a plus: ambiguous. Toffee and his sister, and Rosa and her brother, at the other two, have a minus: clear. A dashed line cuts off Anna's corner: 3 of 4 are right.](figures/two-things-agree.svg)
 #
-# *A sum of weights is a straight line through the square.
-# No line has both plus signs on one side and both minus signs on the other; the dashed one gets three of four.*
+# *A sum of weights draws a straight line through the square.
+# No line has both plus signs on one side and both minus signs on the other; the dashed one gets three of the four right.*
 #
 # Pairs of neighbouring words do not help: an adjective comes between *her* and *aunt*.
 # The task needs the *product* $u v$, which says whether two things agree.
-# Attention can bring the two to one place, and a feed-forward network can multiply.
+# Attention can bring the two together in one place, and a feed-forward network can multiply them.
 #
 # ### A correction of rank one
 #
@@ -292,9 +293,9 @@ assert low < 0.5 < high
 # For $z = (1, 0, 0)$ that number is $1$, and $(1, 0)$ becomes $(3, 4)$.
 # A correction of rank one looks at its input in one direction, and moves the output in one direction.
 #
-# ![The input z = (1, 0, 0) takes two ways. Above, through the frozen W, to (1, 0). Below, through the row A to the one number 1, and from there through the column B and times 2 to (2, 4). A plus adds the two: (3, 4).](figures/correction-of-rank-one.svg)
+# ![The input z = (1, 0, 0) takes two paths. Above, through the frozen W, to (1, 0). Below, through the row A to the one number 1, and from there through the column B and times 2 to (2, 4). A plus adds the two: (3, 4).](figures/correction-of-rank-one.svg)
 #
-# *The lower way passes through one number: this is what rank one means.*
+# *The lower path passes through a single number: that is what rank one means.*
 
 # %%
 W = torch.tensor([[1.0, 0, 2], [0, 1, 1]])
@@ -305,23 +306,23 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
     print([int(v) for v in W @ z], "becomes", [int(v) for v in corrected])
 
 # %% [markdown]
-# Here $A$ and $B$ have five numbers where $W$ has six, which saves little.
-# But a matrix grows with the product of its sides, and the correction only with their sum.
-# With $r$ columns in $B$ and $r$ rows in $A$, the product has rank $r$ at most, and the two have $r$ times as many numbers.
+# Here $A$ and $B$ hold five numbers to the six of $W$, so we save little.
+# But a matrix grows with the product of its sides, the correction only with their sum.
+# With $r$ columns in $B$ and $r$ rows in $A$, the product has rank at most $r$, and there are $r$ times as many numbers.
 #
 # ## The idea
 #
 # **Transfer learning.**
 # Vision did this first.
-# A network trained on a million labelled photos keeps its layers and gets a new last one, for a few hundred X-rays, say.
-# The lower layers see edges and textures, which are useful in any picture {cite:p}`yosinski2014`.
-# Such reuse is called **{term}`transfer learning`**, and a large model that many adapt, a **{term}`foundation model`**.
+# Take a network trained on a million labelled photos, keep its layers, and give it a new last one for, say, a few hundred X-rays.
+# The lower layers detect edges and textures, which are useful in any picture {cite:p}`yosinski2014`.
+# Such reuse is called **{term}`transfer learning`**; a large model that many people adapt is a **{term}`foundation model`**.
 # For language, pretraining needs no labels at all: any text will do {cite:p}`howard2018,radford2018`.
 #
 # **A head.**
-# The model turns a text $x$ into one vector for each token, and the last of these, $h_T$, has read all of the text.
-# In place of the scores for the next token we put a **{term}`classification head`**: a small matrix $U$ with a row for each class, new and random.
-# We train by the loss that we know ($\theta$ are all weights that learn):
+# The model turns a text $x$ into one vector for each token, and the last of these, $h_T$, has read the whole text.
+# We replace the scores for the next token with a **{term}`classification head`**: a small matrix $U$, new and random, with a row for each class.
+# We train with the loss we already know ($\theta$ are all the weights that learn):
 #
 # $$
 # \begin{aligned}
@@ -334,7 +335,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # There are three usual answers.
 #
 # - *Head only*: $U$ and $b$ learn; the rest is **{term}`frozen <frozen weights>`**, so it does not change.
-#   This is a **{term}`linear probe`**: it shows what lies ready in the *features*, the vectors that the last matrix reads.
+#   This is a **{term}`linear probe`**: it shows what the *features*, the vectors that the last matrix reads, already contain.
 # - *Full fine-tuning*: all weights learn, starting from the pretrained ones.
 # - *{term}`LoRA`*, low-rank adaptation: $U$ and $b$ learn, and for some of the matrices $W$ we add a correction of low rank $r$ to their output $W z$,
 #
@@ -342,18 +343,18 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # W z + \frac{\alpha}{r} B A z,
 # $$
 #
-# with $W$ frozen, $A$ random and $B = 0$ at the start, so that training begins at the pretrained model {cite:p}`hu2021`.
+# with $W$ frozen, $A$ random and $B = 0$ at the start, so training starts from the pretrained model {cite:p}`hu2021`.
 # (If both were zero, neither would have a gradient.)
 # Such a pair is an **{term}`adapter`**.
 # Methods that train few weights and keep the rest are called *parameter-efficient fine-tuning*, **{term}`PEFT`** for short.
 #
 # **Memory.**
 # Every weight takes 4 bytes.
-# One that learns takes 12 more: its gradient, and the two running means that AdamW keeps of it.
+# A weight that learns takes 12 more, for its gradient and the two running means that AdamW keeps.
 #
 # ![Three models side by side, each of a head, layers and an embedding. Head only: the head learns, all else is frozen. LoRA: the head learns, and beside each frozen layer a small BA. Full: everything learns. Below, the bytes for N weights: about 4 N, about 4 N, and 16 N.](figures/three-ways.svg)
 #
-# *What learns in each of the three ways, and the bytes that it takes.*
+# *What learns with each of the three methods, and how many bytes it takes.*
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -371,7 +372,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 #
 # ### The loop
 #
-# Texts become token numbers, with the mark `<|endoftext|>`, number 0, where each begins.
+# Texts become token ids; each begins with the mark `<|endoftext|>`, id 0.
 
 
 # %%
@@ -385,13 +386,13 @@ batch = collate(examples[:3])
 print("ids", tuple(batch.ids.shape), "classes", batch.targets[batch.mask].tolist())
 
 # %% [markdown]
-# Short texts are filled up on the right; `mask` is true at each text's last token, the only place where the classifier is asked.
+# Short texts are padded on the right; `mask` is true at each text's last token, the only place where we ask the classifier.
 #
 # ![Three rows of 21 cells, the openings of Digby, Toffee and Anna. Their 16, 19 and 21 tokens are read from the left; the rest is padding. The last token of each, brother, sister and aunt, is asked for the class: 1, 0 and 1.](figures/asked-at-the-last-token.svg)
 #
 # *One question for each text, at its last token, which has read all the others.*
 #
-# The loop is that of the chapter {doc}`pretraining` with another question.
+# The loop is the one from the chapter {doc}`pretraining`, with a different question.
 
 
 # %%
@@ -418,8 +419,8 @@ def adapt(classifier, batches, config):
 
 # %% [markdown]
 # The package's `finetune` does the same, and can also lower the rate towards the end; `final_share=1` keeps it steady.
-# Both must come to the same losses.
-# A third of our steps is warm-up: while the head is still random, what it asks of the layers is random, too.
+# Both must arrive at the same losses.
+# A third of our steps are warm-up: while the head is still random, what it asks of the layers is random too.
 
 # %%
 plan = FinetuningConfig(
@@ -443,7 +444,7 @@ print(f"{len(losses)} steps, twice, the same losses")
 # %% [markdown]
 # ### A low-rank adapter
 #
-# The formula above is a module of a dozen lines.
+# The formula above becomes a module of a dozen lines.
 # It holds a frozen layer and its own $A$ and $B$, and it never computes $B A$.
 
 
@@ -461,7 +462,7 @@ class Adapted(nn.Module):
 
 
 # %% [markdown]
-# To put adapters into a model, freeze all of it, and replace the layers of some names by adapted ones.
+# To put adapters into a model, freeze everything, then replace the layers with the given names by adapted ones.
 
 
 # %%
@@ -474,9 +475,9 @@ def insert_adapters(model, rank, alpha, names, generator):
 
 
 # %% [markdown]
-# That is all of LoRA.
-# The package's `add_lora` does the same, so from the same seed both must learn the same.
-# Adapters need a higher learning rate; *How to set an adapter* says why.
+# That is all there is to LoRA.
+# The package's `add_lora` does the same, so with the same seed both must learn the same.
+# Adapters need a higher learning rate; *How to set an adapter* explains why.
 
 # %%
 EVERY_MATRIX = "query", "key", "value", "output", "gate", "up", "down"
@@ -494,12 +495,12 @@ counts = lora.count_parameters(theirs)
 print(f"the same losses; {counts.learned / counts.total:.1%} of the weights learn")
 
 # %% [markdown]
-# ![A large square, W of 256 by 256, with 65,536 frozen numbers. A plus, and beside it two lines, hardly thicker than the border of the square: B of 256 by 4 upright, and A of 4 by 256 lying; in both together 2,048 numbers learn.](figures/low-rank-to-scale.svg)
+# ![A large square, W of 256 by 256, with 65,536 frozen numbers. A plus, and beside it two lines, hardly thicker than the border of the square: B of 256 by 4, upright, and A of 4 by 256, lying flat; together they have 2,048 numbers that learn.](figures/low-rank-to-scale.svg)
 #
 # *A matrix of 256 by 256 and its adapter of rank 4, drawn to scale.*
 #
 # Once an adapter has learned, it can be **{term}`merged <merging>`**: $\frac{\alpha}{r} B A$ is added to $W$ for good.
-# The layer then costs as much as without an adapter, and its output is the same as with the adapter beside it.
+# The layer then costs no more than one without an adapter, and its output is the same as when the adapter was separate.
 
 # %%
 name, layer = next(lora.lora_layers(theirs))
@@ -513,8 +514,8 @@ assert torch.equal(layer.weight, before)
 print(f"{name}: merged = not merged; unmerged, the weights are as they were")
 
 # %% [markdown]
-# `save_adapter` writes adapters in the form of Hugging Face's `peft`, which can load them; `load_adapter` reads what `peft` has saved.
-# The file holds $A$ and $B$ only, not the model, and not the head, which must be saved beside it.
+# `save_adapter` writes adapters in the format of Hugging Face's `peft`, which can load them; `load_adapter` reads what `peft` has saved.
+# The file holds only $A$ and $B$, not the model, and not the head, which must be saved separately.
 
 # %%
 ids = examples[0].ids[None]
@@ -530,7 +531,7 @@ assert torch.equal(Classifier(reader, 2).body(ids), theirs.body(ids))
 # ### The memory, and QLoRA
 #
 # Frozen weights need no gradient, so we can also store them with fewer bits.
-# **{term}`QLoRA`** keeps $W$ in four bits and puts adapters of full precision beside it {cite:p}`dettmers2023`.
+# **{term}`QLoRA`** keeps $W$ in four bits and adds adapters in full precision {cite:p}`dettmers2023`.
 # The chapter {doc}`deployment` explains how weights become small whole numbers; here `quantize_model` does it, and our `insert_adapters` does the rest.
 
 
@@ -548,8 +549,8 @@ def prepare(way, n_classes=2, rank=4):
 
 
 # %% [markdown]
-# Memory is counted tensor by tensor after one update, and must agree with the formula.
-# With QLoRA, the $4 N$ in it becomes the bytes of the frozen weights as they are stored; `weight_bytes` counts them.
+# We count the memory tensor by tensor after one update; the total must agree with the formula.
+# With QLoRA, the formula's $4 N$ becomes the size of the frozen weights as stored; `weight_bytes` counts it.
 
 
 # %%
@@ -581,13 +582,13 @@ for way in ("full", "LoRA", "QLoRA", "head only"):
 assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 
 # %% [markdown]
-# In full fine-tuning, gradients and optimizer make up three quarters.
-# LoRA saves nearly all of that; what remains are the frozen weights, and QLoRA shrinks these, too.
-# For a model of billions of weights that is the difference between several accelerators and one.
-# The time of a step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
+# In full fine-tuning, the gradients and the optimizer take up three quarters of the memory.
+# LoRA saves nearly all of that; what remains is the frozen weights, and QLoRA shrinks those too.
+# For a model with billions of weights, that is the difference between several accelerators and one.
+# The time per step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
 #
 # Does QLoRA learn as well as LoRA?
-# Here are the editor's twenty labels, the first of the three sets.
+# Let both learn from the editor's twenty labels, the first of the three sets.
 
 # %% tags=["nbval-ignore-output"]
 twenty, sorted_by_hand = tokenized(few_labels[0]), tokenized(many_tales)
@@ -600,9 +601,9 @@ for way in ("LoRA", "QLoRA"):
     print(f"{way:5} with 20 labels: {percent(right[way], 200)}")
 
 # %% [markdown]
-# This is one run each, so a few points between them mean nothing.
-# It is a lucky set, too: full fine-tuning will get 89 % with it, and 74 % with either of the other two.
-# But both are far above the words alone, on the same set: in this run four bits were enough for the task.
+# This is one run of each, so a difference of a few points means nothing.
+# It is also a lucky set: full fine-tuning will get 89 % with it, and 74 % with either of the other two.
+# But both do far better than words alone on the same set: in this run, four bits were enough for the task.
 # In the paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
 # %% tags=["remove-cell"]
@@ -611,10 +612,10 @@ assert min(right.values()) > max(words_alone)
 # %% [markdown]
 # ## Experiment
 #
-# ### What lies ready in the features
+# ### What the features already hold
 #
-# First a linear probe: how far do the frozen features go, before anything inside is trained?
-# We scale each coordinate to the same spread and fit the head.
+# First a linear probe: how far do the frozen features get us before anything inside is trained?
+# We scale every coordinate to the same spread and fit the head.
 
 
 # %%
@@ -646,17 +647,17 @@ print(f"pronoun, {len(train)} labels: {percent(agree, 200)}")
 assert 100 < agree < 190
 
 # %% [markdown]
-# For the plot the features are good: the probe beats the words, without any training inside the model.
-# For the pronoun they are better than guessing, and far from enough.
-# From the last token's vector, one matrix can read only in part whether the two people agree.
-# A likely reason is that guessing the next word seldom needs it; so the layers have to learn it.
-# Probe first: it is cheap, and if it is good enough for you, nothing inside has to move.
+# For the plot, the features are good: the probe beats words alone, without any training inside the model.
+# For the pronoun, they are better than guessing, but far from enough.
+# A single matrix can only partly tell from the last token's vector whether the two people agree.
+# A likely reason is that predicting the next word seldom needs this, so the layers have to learn it.
+# Probe first: it is cheap, and if the result is good enough for you, nothing inside has to move.
 #
 # ### What pretraining is worth
 #
-# The runs from here on take some minutes, so `book/studies/finetuning_study.py` stored them.
+# The runs from here on take a few minutes, so `book/studies/finetuning_study.py` has stored their results.
 # Each was done three times, with different labels, heads and orders.
-# On the plot, the rates are 6e-4 from the pretrained model and 2e-3 from random weights, each the better of two that we tried.
+# For the plot, the learning rates are 6e-4 from the pretrained model and 2e-3 from random weights, each the better of two that we tried.
 
 # %%
 study = stored_study("finetuning", dict).points
@@ -687,7 +688,7 @@ shares = {s: [run["right"] for run in runs(task="plot", start=s)] for s in START
 for start in STARTS:
     print(f"20 labels, {start:10} start: {spread(shares[start])}")
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Share of tales sorted rightly from twenty labels, three dots for each way. Lowest is the random start, then words alone, then the probe; highest is full fine-tuning from the pretrained model. A grey line at one tenth marks guessing."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Share of tales sorted correctly from twenty labels, three dots for each way. Lowest is the random start, then words alone, then the probe; highest is full fine-tuning from the pretrained model. A grey line at one tenth marks guessing."}}
 names = "random start", "words alone", "linear probe", "pretrained,\nall weights"
 of_two_hundred = [[n / 200 for n in found] for found in (words_alone, probed)]
 values = [shares["random"], *of_two_hundred, shares["pretrained"]]
@@ -701,14 +702,14 @@ assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 assert shares["pretrained"] == [0.89, 0.74, 0.74]
 
 # %% [markdown]
-# *Tales sorted rightly, by way; a dot for each set of twenty labels.*
+# *The share of tales sorted correctly; one dot for each set of twenty labels.*
 #
 # The grey line is guessing.
-# Twenty labels go far in a model that has read.
-# On the three sets, training all weights gets 19, 8 and hardly any points more than the probe.
-# The same network without pretraining does worse than counting words: it has to learn even what the words mean, and from twenty texts.
+# Twenty labels go a long way in a model that has already read a lot.
+# On the three sets, training all weights gains 19, 8 and hardly any points over the probe.
+# The same network without pretraining does worse than counting words: it even has to learn what the words mean, from just twenty texts.
 #
-# How much has the pretrained model read, compared with that?
+# How much has the pretrained model read by comparison?
 
 # %%
 card = json.loads(
@@ -721,18 +722,18 @@ assert n_read > 1000 * n_labelled
 print(f"one labelled token for {n_read // n_labelled:,} without labels")
 
 # %% [markdown]
-# Labels cost people's time; plain text is there already.
-# Large models read trillions of tokens, and are then tuned on some millions.
+# Labels cost people time; plain text already exists.
+# Large models read trillions of tokens, and are then tuned on millions.
 #
-# *Question*: the second task has hundreds of labels, in the study 320.
-# Is pretraining still worth anything there?
+# *Question*: the second task has hundreds of labels, 320 in the study.
+# Does pretraining still help there?
 #
 # We leave every *grandmother* and *grandfather* out of the training.
-# Then we ask about openings with the other relatives, and about these two, which no label mentions.
+# Then we test on openings with the other relatives, and on openings with these two, which no label mentions.
 #
 # :::{dropdown} Answer
-# On relatives that the labels mention, nothing.
-# On the two others, a lot: on average the random start does little better than guessing.
+# On relatives that the labels mention, not at all.
+# On the other two, a lot: on average the random start does little better than guessing.
 # :::
 
 # %%
@@ -753,29 +754,29 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 
 # %% [markdown]
 # Labels about six relatives can be memorised, word by word, from any start.
-# But *grandmother* is one token, whose vector in the random network is still random, as no label taught it.
-# Its three runs get 38 to 80 % of these openings right: on average little more than guessing.
-# All runs of the pretrained network get them right: its tales have told it that she is a *she*, like an aunt.
+# But *grandmother* is one token, and in the random network its vector is still random, since no label has trained it.
+# The three runs from random weights get 38 to 80 % of these openings right: on average little more than guessing.
+# All runs of the pretrained network get them right: tales have taught it that a grandmother is a *she*, like an aunt.
 #
 # ![Eight relatives in two columns, she and he, twice. With a random start mother, sister, aunt, father, brother and uncle are learned from labels, and grandmother and grandfather have a question mark. With a pretrained start all eight are known from the tales.](figures/what-labels-leave-open.svg)
 #
-# *Who is a *she* and who a *he*: what labels say of six words, and text of all eight.*
+# *Who is a *she* and who is a *he*: the labels cover six of the words, plain text all eight.*
 #
-# So pretraining is worth most where labels are few, or silent.
+# So pretraining helps most where labels are few, or don't cover what is asked.
 #
 # ### Learning rate and forgetting
 #
-# *Predict*: which forgets more of the tales, training all weights or adapters of rank 4?
+# *Predict*: which forgets more of the tales, training all weights or training adapters of rank 4?
 # Both see 128 batches of the second task, with 960 labels, at several learning rates.
 # **{term}`Catastrophic forgetting <catastrophic forgetting>`** is the loss of a skill that the new data does not ask for.
-# We measure it on ten plain tales, through the model's own last matrix, in nats per token more than before.
-# Before, a token of a tale costs about half a nat; a network of random weights costs some 7.6 nats more.
+# With the model's own last matrix, we measure by how many nats per token the loss on ten plain tales has risen.
+# Before tuning it is about half a nat; with random weights it is some 7.6 nats higher.
 # We say that a run has learned the task if it gets more than 95 % right.
 #
 # :::{dropdown} Answer
-# At the same rate, all weights forget far more.
-# But they also learn at a lower rate: look at the lowest rate of each at which all runs learned the task.
-# There both forget about equally little.
+# At the same rate, training all weights forgets far more.
+# But it also learns at a lower rate: for each method, look at the lowest rate at which all runs learned the task.
+# There, both forget about equally little.
 # :::
 
 # %%
@@ -786,7 +787,7 @@ for name, rank in WAYS.items():
         share, more = ([run[key] for run in found] for key in ("right", "tales"))
         print(f"{name:12} {rate:.1e}  {spread(share):21} tales {spread(more, '+z.2f')}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings marked rightly: each way has a window of rates at which it learns, that of the adapters at higher rates. Right, what plain tales cost more than before: it rises steeply with the rate for both ways."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings marked correctly: each way has a window of rates at which it learns, that of the adapters at higher rates. Right, what plain tales cost more than before: it rises steeply with the rate for both ways."}}
 fig, (left, forgot) = plt.subplots(1, 2, figsize=(7, 2.7))
 for (name, rank), style, marker in zip(WAYS.items(), plotting.LINE_STYLES, "os"):
     found = runs(task="pronoun", rank=rank)
@@ -808,8 +809,8 @@ _ = forgot.set(ylabel="tales, loss added (nats/token, log)")
 _ = plotting.label_lines(forgot)
 
 # %% [markdown]
-# *Against the learning rate: left, the openings marked rightly, and a guess in grey; right, what plain tales cost more than before.
-# Dots are runs, lines go through their means.*
+# *Over the learning rate: left, the share of openings marked correctly, with guessing in grey; right, how far the loss on plain tales has risen.
+# Dots are runs; lines go through their means.*
 
 # %% tags=["remove-cell"]
 RATES = sorted({run["rate"] for run in runs(task="pronoun")})
@@ -838,16 +839,17 @@ assert mean_of("tales", None, 3.2e-3) > 7.7 and mean_of("right", None, 3.2e-3) >
 assert mean_of("right", None, 6.4e-3) < 0.6
 
 # %% [markdown]
-# Each way has a lowest rate at which all three runs learn the task, and that of the adapters is four times as high.
-# At one and the same low rate the adapters have learned less after 128 batches, and forgotten less.
-# Above their lowest rate the adapters keep their accuracy at all rates tried, and the tales get worse and worse.
-# At 3.2e-3, full fine-tuning has destroyed them: on average they cost more than with random weights, in a model that still gets 92 to 100 % of its task right.
-# At twice that rate it does not learn the task either.
-# The accuracy alone will not tell you how much is gone.
+# Each method has a lowest rate at which all three runs learn the task; for the adapters it is four times as high.
+# At the same low rate, the adapters have learned less after 128 batches, and forgotten less.
+# Above their lowest rate, the adapters keep their accuracy at all rates tried, while the tales get worse and worse.
+# At 3.2e-3, full fine-tuning has destroyed the tales: on average their loss is higher than with random weights.
+# Yet the model still gets 92 to 100 % of its task right.
+# At twice that rate it doesn't learn the task either.
+# Accuracy alone won't tell you how much is gone.
 #
-# So take the lowest rate that learns the task, and compare there.
-# There the two ways lie close together; the next higher rate of either makes the tales several times worse.
-# If you give both the same rate, or two usual rates, you compare the rates and not the ways.
+# So compare methods at the lowest rate that learns the task.
+# There the two are close together; at the next higher rate, either forgets several times as much.
+# If you give both the same rate, or each its usual rate, you are comparing rates, not methods.
 #
 # ### How to set an adapter
 #
@@ -878,20 +880,21 @@ print(f"after one step the adapter has moved {ratio:.2f} times as far")
 print(f"the formula says {expected:.2f}")
 
 # %% [markdown]
-# At one rate an adapter moves its matrix less far, and lowers the loss less, so it takes a higher one: in the figure, its lines are further to the right.
-# The length alone does not say how much higher, as the ranks will show.
+# At the same rate, an adapter moves its matrix less far and lowers the loss less.
+# So it needs a higher rate: in the figure, its lines lie further to the right.
+# The length of the step alone doesn't tell us how much higher, as the ranks will show.
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
 #
 # **The layers.**
-# The first paper gave adapters to queries and values alone {cite:p}`hu2021`.
-# Later work found that all matrices are needed to match full fine-tuning, those of the feed-forward network above all {cite:p}`dettmers2023,schulman2025`.
+# The first paper put adapters on queries and values alone {cite:p}`hu2021`.
+# Later work found that all matrices are needed to match full fine-tuning, above all those of the feed-forward network {cite:p}`dettmers2023,schulman2025`.
 #
 # **Relatives.**
 # **{term}`DoRA`** stores a matrix as the lengths and the directions of its columns: LoRA changes the directions, and the lengths are trained separately {cite:p}`liu2024dora`.
 # Two other methods leave all matrices as they are.
-# **{term}`Prompt tuning <prompt tuning>`** learns a few vectors that are put before those of the text, like words that no vocabulary has {cite:p}`lester2021`.
-# **{term}`Prefix tuning <prefix tuning>`** learns more keys and values in every layer, which all tokens can attend to {cite:p}`li2021`.
-# Both learn few weights, take some of the window, and cannot be merged.
+# **{term}`Prompt tuning <prompt tuning>`** learns a few vectors to put in front of the text, like words from outside any vocabulary {cite:p}`lester2021`.
+# **{term}`Prefix tuning <prefix tuning>`** learns extra keys and values in every layer, which all tokens can attend to {cite:p}`li2021`.
+# Both learn few weights, take up part of the window, and cannot be merged.
 #
 # ### Explore: rank, rate and what is forgotten
 #
@@ -899,16 +902,17 @@ print(f"the formula says {expected:.2f}")
 # The study has adapters of five ranks on every matrix, at the same six rates, always with $\alpha = 8$.
 #
 # *Predict*: rank 16 has sixteen times as many weights as rank 1, and by the formula its first step is a quarter as long.
-# Does it take a higher rate to learn the task?
+# Does it need a higher rate to learn the task?
 # Does it forget more?
 #
-# Move the rank, first with the rates as they are.
-# Two more sliders set the rate of the adapters and that of all weights.
+# Move the rank slider, first with the rates as they are.
+# Two more sliders set the rate for the adapters and the rate for training all weights.
 # For each, find the lowest rate at which all three runs get more than 95 % right.
 #
 # :::{dropdown} Answer
-# From rank 2 on, all ranks learn at 1.6e-3, and forget about equally little there: less than a tenth of a nat per token, as full fine-tuning does at 4e-4.
-# Rank 1 has one run of 90 % there; it needs 3.2e-3, and forgets far more at that rate.
+# From rank 2 on, all ranks learn at 1.6e-3 and forget about equally little there.
+# They lose less than a tenth of a nat per token, as full fine-tuning does at 4e-4.
+# Rank 1 has one run at 90 % there; it needs 3.2e-3, and forgets far more at that rate.
 # At 8e-4 no rank learns the task, and from 3.2e-3 on every rank does.
 # :::
 
@@ -940,21 +944,22 @@ forgotten = [run["tales"] for run in runs(task="pronoun", rank=2, rate=3.2e-3)]
 assert max(forgotten) > 10 * min(forgotten)
 
 # %% [markdown]
-# So at the higher rate one direction in each matrix is enough to ask whether two people agree; at 1.6e-3 it is nearly enough.
+# So at the higher rate, one direction in each matrix is enough to tell whether two people agree; at 1.6e-3 it is nearly enough.
 # From rank 4 on, all runs at 1.6e-3 get 99 % or more right.
 # With rank 1 two of the three get less, 98 and 90 %, and with rank 2 one gets 96 %.
 # At 3.2e-3 all runs of rank 1 get 100 %, but their loss on tales has risen by 0.7 to 1.6 nats per token.
-# Among adapters, what is forgotten follows the rate, not the number of weights that learn: rank 1 does not protect the tales.
+# Among adapters, forgetting depends on the rate, not on the number of weights that learn: rank 1 does not protect the tales.
 #
 # At 8e-4 the three runs of a rank differ widely: about 75, 50 and 80 % right, whatever the rank.
-# Runs of one seed share their texts, the order of these and the first weights of the head, and this matters more than the rank.
-# Three seeds cannot tell more: at 3.2e-3, what runs of rank 2 forget differs more than tenfold, so the ranks have no order there.
+# Runs with the same seed share their texts, the order of the texts and the head's first weights, and this matters more than the rank.
+# Three seeds can't tell us more: at 3.2e-3, the runs of rank 2 differ more than tenfold in what they forget.
+# So the ranks have no order there.
 #
-# A task that teaches little that is new needs only a low rank.
-# With more data a higher rank pays {cite:p}`biderman2024,schulman2025`.
+# A task that teaches the model little new needs only a low rank.
+# With more data, a higher rank pays off {cite:p}`biderman2024,schulman2025`.
 #
 # **Why is the rate the same for all ranks?**
-# Compare first steps again, of all weights and of adapters of each rank (the mean over twenty random starts).
+# Compare first steps again, for all weights and for adapters of each rank (averaged over twenty random starts).
 # How long is the step, and how far does the loss fall?
 # The loss is the mean square of one layer's output, for random inputs.
 
@@ -983,16 +988,16 @@ for rank in (1, 4, 16):
     assert abs(length - 8 / (256 * rank) ** 0.5) < 0.03 and 0.0017 < fall < 0.0021
 
 # %% [markdown]
-# The step gets shorter with the root of the rank, as the formula says; yet it lowers the loss by about the same amount at every rank.
+# The step gets shorter with the square root of the rank, as the formula says, yet it lowers the loss by about the same amount.
 # The reason is the factor $\alpha / r$: it makes the correction $\alpha$ times the *mean* of $r$ corrections of rank one.
 # Each of the $r$ would lower the loss by about the same amount, and so does their mean.
 # But their directions differ and partly cancel, so the mean step gets shorter with $r$.
-# In large models, too, the best rate hardly depends on the rank {cite:p}`schulman2025`.
+# In large models, the best rate hardly depends on the rank either {cite:p}`schulman2025`.
 #
-# ### Taking it off
+# ### Removing the adapter
 #
-# With adapters in place the model has forgotten, too: they change what the layers compute.
-# But they can be taken off.
+# With adapters in place the model has forgotten too, because they change what the layers compute.
+# But adapters can be taken off.
 
 
 # %%
@@ -1010,37 +1015,40 @@ assert torch.equal(body(ids), untouched(ids))
 print("adapters removed: the model is what it was, to the last bit")
 
 # %% [markdown]
-# So one model stays in memory once, with a small file and a head for each of many tasks.
-# What full fine-tuning has overwritten is gone, unless a copy was kept, as large as the model.
+# So many tasks can share one model in memory, each with a small file and a head of its own.
+# What full fine-tuning has overwritten is gone, unless you kept a copy as large as the model.
 #
-# There is also a way to join what several models have learned.
-# **{term}`Model merging <model merging>`** needs no training: it takes the mean of the weights of several copies of one base model, each fine-tuned by itself {cite:p}`wortsman2022`.
-# Or it adds up what each has changed in the base model, for several tasks at once {cite:p}`ilharco2023`.
-# It works as far as the changes do not disturb each other.
+# There is also a way to combine what several models have learned.
+# **{term}`Model merging <model merging>`** needs no training: it averages the weights of several copies of one base model, each fine-tuned separately {cite:p}`wortsman2022`.
+# Or it adds up what each copy has changed in the base model, for several tasks at once {cite:p}`ilharco2023`.
+# It works as far as the changes do not interfere with each other.
 #
-# Three things usually limit catastrophic forgetting while a model is tuned: a lower rate, fewer steps, and **{term}`rehearsal`**, which mixes old text into the new examples (exercise 6, and the next chapter).
+# Three things usually limit catastrophic forgetting while a model is tuned: a lower rate, fewer steps, and **{term}`rehearsal`**.
+# Rehearsal mixes old text into the new examples (exercise 6, and the next chapter).
 
 # %% [markdown]
 # ## Takeaways
 #
-# Fine-tuning is the loop of pretraining with few examples and another question.
-# A classifier is a language model whose last matrix is exchanged for one with a row for each class.
-# Pretraining is worth most where labels are few, or silent about what is asked.
-# A head on frozen features uses only what lies ready in them; what the features lack, the layers have to learn.
-# LoRA adds to a frozen matrix a product of two thin ones.
-# It starts at zero, can be merged and taken off, and needs optimizer memory only for itself.
+# Fine-tuning is the pretraining loop with few examples and a different question.
+# A classifier is a language model whose last matrix is replaced by one with a row for each class.
+# Pretraining helps most where labels are few, or don't cover what is asked.
+# A head on frozen features uses only what they already contain; what the features lack, the layers have to learn.
+# LoRA adds the product of two thin matrices to a frozen one.
+# The product starts at zero, can be merged and taken off, and needs optimizer memory only for itself.
 # QLoRA stores the frozen part in four bits.
-# What the new loss does not ask for may be forgotten, and more of it at a higher learning rate.
+# What the new loss does not ask for may be forgotten, the more so at a higher learning rate.
 # So compare methods at rates where they learn the task equally well.
-# From rank 2 on, the lowest such rate was the same for all ranks, as the factor $\alpha / r$ leads one to expect; a higher rank pays where there is more to learn.
+# From rank 2 on, the lowest such rate was the same for all ranks, as the factor $\alpha / r$ leads us to expect.
+# A higher rank pays off where there is more to learn.
 #
 # *In practice*: language models were first fine-tuned as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
-# LoRA and QLoRA are the usual ways to adapt models of billions of weights; on large tasks LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
+# LoRA and QLoRA are the usual ways to adapt models with billions of weights.
+# On large tasks, LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
 # In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
-# Where fine-tuning bends the features, texts far from the labelled ones can be judged worse than with the head alone {cite:p}`kumar2022`.
-# Networks that forget one task while they learn the next were described long before {cite:p}`mccloskey1989`.
+# Where fine-tuning distorts the features, texts far from the labelled ones can be classified worse than with the head alone {cite:p}`kumar2022`.
+# Networks that forget one task while learning the next were described long ago {cite:p}`mccloskey1989`.
 #
-# Here we asked a new question by exchanging the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it, and answers in words.
+# Here we asked a new question by replacing the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it and answers in words.
 
 # %% [markdown]
 # ## Quiz
@@ -1078,8 +1086,8 @@ checks.adapter_parameters(adapter_parameters)
 # %% [markdown]
 # ### Exercise 2 (build): the last word ★★
 #
-# A batch of texts of unequal length, filled up on the right, has given logits of shape $(B, T, C)$.
-# Return the $(B, C)$ that count, each at its text's last token.
+# A batch of texts of unequal length, padded on the right, has given logits of shape $(B, T, C)$.
+# Return the $(B, C)$ logits that count, those at each text's last token.
 #
 # ```python
 # def last_logits(logits, lengths):  # lengths: list of B numbers
@@ -1099,8 +1107,8 @@ checks.last_logits(last_logits)
 # %% [markdown]
 # ### Exercise 3 (build): merge an adapter ★★
 #
-# From $W$ (out, in), $A$ (rank, in), $B$ (out, rank) and $\alpha$, make the matrix that does what all of them do.
-# Leave those that you are given as they are.
+# From $W$ (out, in), $A$ (rank, in), $B$ (out, rank) and $\alpha$, make the one matrix that does what they all do together.
+# Leave the given matrices as they are.
 #
 # ```python
 # def merge_adapter(weight, a, b, alpha):
@@ -1149,9 +1157,10 @@ for size in (4, 2, 0.5):
 # %% [markdown]
 # ### Exercise 5 (explore): fewer adapters ★★★
 #
-# The authors of LoRA gave adapters to queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
-# Train them for 128 steps, with 42 of warm-up, at 3.2e-3 and 6.4e-3, and measure the tales with `tale_loss(model)`, where `classifier = Classifier(model, 2)` shares its layers.
-# At which of the two rates is more than 95 % right?
+# The authors of LoRA put adapters on queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
+# Train them for 128 steps, 42 of them warm-up, at 3.2e-3 and at 6.4e-3.
+# Measure the tales with `tale_loss(model)`, where `classifier = Classifier(model, 2)` shares the model's layers.
+# At which of the two rates does it get more than 95 % right?
 # Compare what is forgotten at the lowest such rate with the study's runs of rank 4 at 1.6e-3, where every matrix had an adapter.
 # (The study had 960 labels; `openings(960, seed=11)` makes as many.)
 # How many runs do you need before you believe a difference?
@@ -1190,11 +1199,12 @@ print(spread([r["tales"] for r in found], "+.2f"))
 # ### Exercise 6 (build): rehearsal ★★★
 #
 # Fine-tune all weights on the second task at a rate of 1e-3: 48 steps of 8 openings, 16 of them warm-up, with clipping as in `adapt`.
-# Add to the loss of each batch the model's loss on four plain tales, 64 tokens of each, times a weight.
-# It takes 20 to 30 lines: make a model and its classifier, which share their layers; in each step compute both losses, add them up, and update the weights.
-# Measure what is forgotten, with `tale_loss`, with and without the plain tales.
-# Use tales with another seed than those that you measure on.
-# Without rehearsal the tales should get some 0.2 nats per token worse, with it by a few hundredths.
+# To the loss of each batch, add the model's loss on four plain tales, 64 tokens of each, times a weight.
+# It takes 20 to 30 lines: make a model and its classifier, which share their layers.
+# In each step compute both losses, add them up, and update the weights.
+# Measure what is forgotten with `tale_loss`, with and without the plain tales.
+# Use tales from a different seed than the ones you measure on.
+# Without rehearsal, the tales should get some 0.2 nats per token worse; with it, only a few hundredths.
 #
 # ```python
 # def rehearse(rows, texts, weight):
@@ -1239,6 +1249,6 @@ assert costs[1] < costs[0]
 # ## Sources
 #
 # Reuse of layers in vision was measured by {cite:t}`yosinski2014`; language models as classifiers are from {cite:t}`howard2018` and {cite:t}`radford2018`.
-# Low-rank adapters are from {cite:t}`hu2021`, four-bit frozen weights beside them from {cite:t}`dettmers2023`.
+# Low-rank adapters are from {cite:t}`hu2021`, and four-bit frozen weights to go with them from {cite:t}`dettmers2023`.
 # That one layer of weights cannot compute whether two things agree is an old observation {cite:p}`minsky1969`.
-# The intervals of shares are Wilson's {cite:p}`wilson1927`.
+# The intervals for shares are Wilson's {cite:p}`wilson1927`.

@@ -12,8 +12,8 @@
 # - train a small transformer from scratch, judge it against simple models and a floor, and explain why that floor is not zero;
 # - say what instructions and preferences change in a model, and what they do not.
 #
-# **You need** Python, and what a gradient is.
-# The {doc}`glossary` has the words, {doc}`notation` the letters.
+# **You need** Python, and to know what a gradient is.
+# The {doc}`glossary` explains the words, and {doc}`notation` the symbols.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -59,8 +59,8 @@ def show(text):  # in lines that fit the page
 # A {term}`transformer` is the kind of neural network that most of this course is about.
 # Even with random weights it is a complete language model.
 # It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
-# Here is one that continues a sentence; its tokens are the 256 bytes and a mark between texts.
-# What it writes depends on the last digit of the arithmetic, so yours may differ.
+# Here is one continuing a sentence; its tokens are the 256 bytes and a mark between texts.
+# What it writes depends on the last digit of the arithmetic, so your output may differ.
 
 # %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])  # 256 + 1
@@ -72,28 +72,28 @@ print(repr(noise))  # repr shows what cannot be printed as a code
 
 # %% [markdown]
 # That is noise.
-# The model knows no words, no spelling, not even which bytes are letters.
+# The model knows no words and no spelling; it doesn't even know which bytes are letters.
 # The *machine* is complete: it has all the parts that large models have.
-# It lacks what text could teach it, and a way to learn from text.
-# The stages of this page turn this noise into a model that writes.
+# What it lacks is what text could teach it, and a way to learn from text.
+# The stages on this page turn this noise into a model that writes.
 
 # %% [markdown]
 # ## By hand
 #
-# Take a language of two sentences, each as likely as the other: *the cat sat* and *the dog ran*.
-# There are five words.
-# A model that has learned nothing gives each of them the probability $1/5$ at every place.
-# It pays $-\ln \frac15 = \ln 5$ for each word that comes: this is the **loss**, in {term}`nat`s.
-# Divided by $\ln 2$ it is in bits: a nat is 1.44 bits.
+# Take a language of two equally likely sentences: *the cat sat* and *the dog ran*.
+# It has five words.
+# A model that has learned nothing gives each of them the probability $1/5$ at every position.
+# For each word that comes, it pays $-\ln \frac15 = \ln 5$: this is the **loss**, in {term}`nat`s.
+# Divide by $\ln 2$ to get bits: one nat is 1.44 bits.
 #
-# A model that knows the language perfectly pays less, but not nothing.
+# A model that knows the language perfectly pays less, but more than zero.
 #
-# ![The two sentences as a tree. After the come cat or dog, each with probability 1/2; after cat comes sat and after dog ran, for certain. The perfect model has the losses 0, ln 2 and 0, on average 0.23; the untrained one has ln 5 at each word, on average 1.61.](figures/two-sentences-as-a-tree.svg)
+# ![The two sentences as a tree. After the comes cat or dog, each with probability 1/2; after cat always comes sat, and after dog always ran. The perfect model has the losses 0, ln 2 and 0, on average 0.23; the untrained one has ln 5 at each word, on average 1.61.](figures/two-sentences-as-a-tree.svg)
 #
-# *Only the second word is uncertain: `the` always comes first, and `sat` or `ran` is decided by the word before.*
+# *Only the second word is uncertain: `the` always comes first, and the second word decides between `sat` and `ran`.*
 #
 # On average that is $\frac13 \ln 2$ per word.
-# No model can do better: nothing before the second word tells which one it will be.
+# No model can do better, since nothing before the second word tells you which one it will be.
 
 # %%
 newborn_loss = -torch.tensor([1 / 5, 1 / 5, 1 / 5]).log().mean()
@@ -101,32 +101,32 @@ perfect_loss = -torch.tensor([1, 1 / 2, 1]).log().mean()
 print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word")
 
 # %% [markdown]
-# Two facts of this toy hold for every model in this book.
-# With small random weights the loss starts near the logarithm of the size of the {term}`vocabulary`, which is all the tokens that a model knows.
+# Two facts about this toy hold for every model in this book.
+# With small random weights, the loss starts near the logarithm of the size of the {term}`vocabulary`, the set of tokens that a model knows.
 # At best it ends at a floor that is not zero: the {term}`entropy` of the text.
 
 # %% [markdown]
 # ## The idea
 #
-# A language model gives a probability to the next token, given all tokens before it.
-# Training lowers the mean loss over the tokens that really came, the **{term}`cross-entropy`**:
+# Given all the tokens so far, a language model gives a probability to each token that could come next.
+# Training lowers the mean loss over the tokens that actually came, the **{term}`cross-entropy`**:
 #
 # $$\mathcal{L}(\theta) = -\frac{1}{T} \sum_{t=1}^{T} \ln p_\theta(x_{t+1} \mid x_1, \dots, x_t) \;\ge\; H \quad \text{on average.}$$
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
 # | $x_1, \dots, x_T$ | the tokens of a text, as numbers | $T$ | `ids` |
-# | $x_2, \dots, x_{T+1}$ | at every place, the token that comes next | $T$ | `targets` |
+# | $x_2, \dots, x_{T+1}$ | at every position, the token that comes next | $T$ | `targets` |
 # | $\theta$, $V$ | the model's weights; how many tokens it knows | – | `model.parameters()`, `vocab_size` |
 # | $p_\theta$ | the model's probabilities: its scores for the $V$ tokens, made positive and divided by their sum (softmax) | $T \times V$ | `logits.softmax(-1)` |
-# | $\mathcal{L}$ | mean loss over what came, in nats per token | one number | `loss` |
+# | $\mathcal{L}$ | mean loss over the tokens that came, in nats per token | one number | `loss` |
 # | $H$ | entropy of the source, in nats per token: the floor | one number | `floor` |
 #
-# For text from the web nobody knows $H$.
+# For text from the web, nobody knows $H$.
 # In this book we do, because the stories come from a grammar: rules that say what can follow what, and how often.
-# So the probability of every story is known exactly, and with it the floor.
+# So we know the exact probability of every story, and with it the floor.
 #
-# The life of a model has six stages; each takes what an earlier one made, usually the one before.
+# A model's life has six stages; each takes what an earlier stage made, usually the one just before it.
 #
 # | Stage | In | Out | Where |
 # |---|---|---|---|
@@ -143,17 +143,17 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # ### Stage 1: a corpus
 #
 # The raw text is a few thousand short stories, the {term}`tales`.
-# `SMALL` is the recipe of this page's model: how many stories, its sizes and its training.
+# `SMALL` is the recipe for this page's model: the number of stories, the model's sizes and its training.
 
 # %%
 documents = list(tale_documents(SMALL.n_stories, seed=SMALL.seed))
 show(documents[0].text)
 
 # %% [markdown]
-# A corpus is cleaned, filtered and freed of copies before anything is learned from it.
-# A crawl of the web finds many pages twice, so we add three copies.
+# Before anything is learned from a corpus, it is cleaned, filtered and stripped of copies.
+# A web crawl finds many pages twice, so we add three copies.
 # The report says what each step removed.
-# Then some documents are held out, to measure on text that the model has never seen.
+# Then some documents are held out, so we can measure on text that the model has never seen.
 
 # %%
 crawled = documents + documents[:3]
@@ -169,7 +169,7 @@ print({name: len(part) for name, part in splits.items()})
 # %% [markdown]
 # ### Stage 2: numbers
 #
-# The tokenizer learns from the training documents which pieces of text are worth a number of their own.
+# From the training documents, the tokenizer learns which pieces of text deserve a number of their own.
 
 # %%
 tokenizer = BPETokenizer.train(
@@ -182,8 +182,8 @@ show(" | ".join(tokenizer.tokens(sentence)))
 print(f"{tokenizer.vocab_size:,} tokens in the vocabulary")
 
 # %% [markdown]
-# Most words of this small world have become one token.
-# Now all documents become one row of numbers, with the mark `<|endoftext|>`, number 0, before the first and after each.
+# Most words of this small world have become a single token.
+# Now all the documents become one row of numbers, with the mark `<|endoftext|>`, number 0, before the first and after each.
 
 # %%
 train_tokens, valid_tokens = (
@@ -196,7 +196,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small transformer, of the same kind as today's large ones.
-# Its weights are random, except that a part of the second of its two layers begins by copying what was read; {doc}`pretraining` shows why.
+# Its weights are random, except that part of the second of its two layers starts out copying what it has read; {doc}`pretraining` shows why.
 
 # %%
 config = SMALL.model
@@ -217,17 +217,17 @@ print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/toke
 
 # %% [markdown]
 # One **step** of learning takes a **batch** of windows, which are stretches of the text.
-# Here each window is one story, cut after 288 tokens if it is longer, and a batch has one window.
-# The model guesses the next token at every place.
+# Here each window is one story, cut after 288 tokens if it is longer, and a batch is a single window.
+# The model guesses the next token at every position.
 # Then each weight moves a little in the direction that makes the true tokens more probable.
 #
-# In the loop below, `make_optimizer` chooses how gradients move weights, and `learning_rate` how far.
+# In the loop below, `make_optimizer` decides how gradients move the weights, and `learning_rate` decides how far.
 # The token embeddings, a row of weights for each token, have a higher `speed`: they learn four times as fast.
 # Clipping shortens a gradient that is too long.
 #
 # ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, moved one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
 #
-# *One window gives a guess at every place: the target is always the next token.*
+# *One window gives a guess at every position: the target is always the next token.*
 
 
 # %%
@@ -248,9 +248,9 @@ def train(model, batches, config):
 
 
 # %% [markdown]
-# The package's `pretrain` is this loop, with measuring in between.
-# We make the first four steps of this page's training by hand, on a twin of the model.
-# Further down, the real training has to begin with the same four losses.
+# The package's `pretrain` is this loop, with measurements in between.
+# We take the first four steps of this page's training by hand, on a twin of the model.
+# Further down, the real training must begin with the same four losses.
 
 # %% tags=["nbval-ignore-output"]
 settings = SMALL.pretraining
@@ -264,21 +264,21 @@ print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 # %% [markdown]
 # ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them to train; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
 #
-# *Stages 1 to 3 so far, with the size of what leaves each step.*
+# *Stages 1 to 3 so far, with the size of each step's output.*
 #
 # ## Experiment
 #
 # *Predict*: the loss starts at $\ln V$.
-# After a minute of learning on one processor core, how much of the way to the floor will be done: a quarter, half, nearly all?
+# After a minute of learning on one processor core, how much of the way to the floor will it have come: a quarter, half, nearly all?
 #
 # :::{dropdown} Answer
 # About nine tenths; the training below prints it.
 # The last tenth is the hard part.
 # :::
 #
-# First we need the floor, estimated by the exact cost of a hundred held-out stories.
-# Two simple models give levels to compare with.
-# The **unigram** model knows only how frequent each token is; the **bigram** model also knows the token before.
+# First we need the floor, estimated from the exact cost of a hundred held-out stories.
+# Two simple models give levels for comparison.
+# The **unigram** model knows only how frequent each token is; the **bigram** model also sees the token before.
 
 # %%
 exact_costs = [-tales.log_prob(document.text) for document in held_out]  # in nats
@@ -293,13 +293,13 @@ for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
     print(f"{name:7} {level:.2f} nats/token")
 
 # %% [markdown]
-# ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, and the token before; the floor, 0.45, the grammar. A question mark stands over the stretch between bigram and floor.](figures/levels-of-loss.svg)
+# ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, and the token before; the floor, 0.45, the grammar. A question mark hangs over the stretch between bigram and floor.](figures/levels-of-loss.svg)
 #
 # *Below each level is what a model with that loss knows.
-# Where on the orange stretch will the transformer end?*
+# Where on the orange stretch will the transformer end up?*
 #
-# Now the training, the longest cell of this page.
-# The last digits of a run differ between processors, so its output may differ from yours a little; the assertions may not.
+# Now the training, the slowest cell on this page.
+# The last digits of a run differ between processors, so your output may differ a little; the assertions still hold.
 
 # %% tags=["nbval-ignore-output"]
 history = pretrain(
@@ -330,16 +330,16 @@ levels = {"log V": log_vocab, **baselines, "floor": floor}
 plotting.plot_training(history.curves(per_step), levels)
 
 # %% [markdown]
-# *One run. Left, the loss and the levels to compare it with; right, how far it is above the floor, on a logarithmic axis.*
+# *One run. Left, the loss and the levels for comparison; right, how far the loss is above the floor, on a logarithmic axis.*
 #
-# Most of the way is done, and the hard part is left: the loss is still well above the floor.
-# In the first fiftieth of the training the model passes the unigram model, in the first fifth the bigram model.
-# The long rest takes more than the token before: spelling of rarer words, whole sentences, and facts from further back.
+# Most of the way is done, but the hard part is left: the loss is still well above the floor.
+# The model passes the unigram model in the first fiftieth of the training, and the bigram model in the first fifth.
+# The long remainder takes more than the token before: the spelling of rarer words, whole sentences, and facts from further back.
 #
-# The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so the two ends differ a little.
-# The two curves run together because no story is read twice: the model meets each training story, too, for the first time.
+# The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so their final values differ a little.
+# The two curves run together because no story is read twice: every training story is new to the model as well.
 #
-# What does it write now?
+# What does the model write now?
 # The mark between documents is its only prompt.
 # The **{term}`temperature`** divides the scores before the softmax; below 1 it makes probable tokens even more probable.
 
@@ -354,15 +354,15 @@ for told in stories:
 
 # %% [markdown]
 # They begin like real tales, and many sentences are right.
-# Look for what a minute was too short for.
-# Words stand where they make no sense, a name or a pronoun changes halfway through, numbers do not add up.
-# The last two need facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
+# Look for what a minute of training was too short to teach.
+# Words turn up where they make no sense, a name or a pronoun changes halfway through, and numbers do not add up.
+# Getting the last two right takes facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
 #
-# ### A longer training: base-llm
+# ### A longer run: base-llm
 #
-# The same function `pretrain`, with a larger model, more stories, more time and another optimizer, made `base-llm`.
-# It comes with the package, and many later chapters look into it.
-# It has another tokenizer, so we compare the two models by the nats that a whole story costs them above the floor.
+# The same `pretrain` function made `base-llm`, with a larger model, more stories, more time and another optimizer.
+# It comes with the package, and many later chapters look inside it.
+# Its tokenizer is different, so we compare the two models by how many nats above the floor a whole story costs them.
 
 # %% tags=["nbval-ignore-output"]
 from llmcourse.model.folders import load_pretrained
@@ -389,8 +389,8 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 #
 # ### Stage 4: instructions
 #
-# A model that continues text does not answer.
-# So we show it conversations, and only the answers count in the loss.
+# A model that continues text does not answer questions.
+# So we show it conversations, and only the answers count towards the loss.
 # Stages 4 and 5 need more of the package.
 
 # %% tags=["hide-input"]
@@ -412,7 +412,7 @@ from llmcourse.finetuning.instruction_tuning import InstructConfig, run_recipe
 from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
-# Here are some seconds of instructions on this page's model: two kinds of question, *who* and *what*, on 240 stories.
+# This page's model now gets a few seconds of instructions: two kinds of question, *who* and *what*, on 240 stories.
 
 # %% tags=["nbval-ignore-output"]
 how = FinetuningConfig(
@@ -439,15 +439,14 @@ print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
 assert after < before / 2 and before > log_vocab
 
 # %% [markdown]
-# Before, the model pays more than $\ln V$, the loss of knowing nothing.
-# It has never seen the new marks that say who speaks, and after a story it expects anything but an answer.
-# `instruct-llm`, which comes with the course, has had a much longer tuning of this kind ({doc}`instruction_tuning`).
-# It was made from `base-llm`.
+# Before that, the model's loss is above $\ln V$, the loss of knowing nothing.
+# It has never seen the new marks that say who is speaking, and after a story it expects anything but an answer.
+# `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ({doc}`instruction_tuning`).
 #
 # From here on, every model gets the same three requests.
-# Their answers are collected and shown together at the end of stage 5.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
 # Models without the new marks get them as plain text.
+# The answers are collected and shown together at the end of stage 5.
 
 # %%
 (story,) = tales.generate(1, seed=9)
@@ -479,22 +478,22 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # ### Stage 5: preferences
 #
 # No text says which answer is *better*.
-# So people are asked which of two answers they like.
+# So people are asked which of two answers they prefer.
 # A **{term}`reward model`** learns to predict their choice, and the model, now called the **{term}`policy`**, is trained to earn its reward.
 #
-# Here it takes half a minute.
-# The policy continues the first words of stories.
-# The people, too, are replaced: the **annotator** is a program that prefers the text with more distinct adjectives.
-# It stops counting at the first word that no tale could have there.
-# If the counts differ, it chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
-# Neither the reward model nor the policy is told that.
-# This page's own model will not do, for its stories soon stop being tales.
-# We begin with `base-llm-small`, which has half of `base-llm`'s layers and has read less than half as many stories: it is quicker to train.
+# Here it all takes half a minute.
+# The policy continues a story from its first words.
+# The people are replaced as well: the **annotator** is a program that prefers the text with more distinct adjectives.
+# It stops counting at the first word that could not come there in any tale.
+# If the counts differ, it still chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
+# Neither the reward model nor the policy is told any of this.
+# This page's own model will not do here, because its stories soon stop being tales.
+# We start from `base-llm-small`, which is quicker to train: it has half of `base-llm`'s layers and has read less than half as many stories.
 # It has had no instructions, so stage 4 is skipped here; real models go through it first.
 #
-# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator who errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
+# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
 #
-# *The annotator is asked only in the first step; in the second, the reward model stands in.*
+# *The annotator is asked only in the first step; in the second, the reward model takes its place.*
 
 
 # %%
@@ -512,7 +511,7 @@ def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
 
 
 # %% [markdown]
-# First come the comparisons: four texts for each of a hundred beginnings, four pairs of them shown to the annotator.
+# First come the comparisons: four texts for each of a hundred beginnings, with four pairs of them shown to the annotator.
 
 # %%
 prompts = preferences.make_prompts(100, 0, base_tokenizer)
@@ -528,7 +527,7 @@ pairs = preferences.sample_pairs(
 print(f"{len(pairs)} comparisons")
 
 # %% [markdown]
-# The reward model is a copy of `base-llm-small` with a head that gives a text one number.
+# The reward model is a copy of `base-llm-small` with a head that gives each text a single number.
 # It learns from the comparisons in twenty-five steps.
 
 # %%
@@ -554,7 +553,7 @@ _ = grpo(policy, prompts, reward, course, generator, tokenizer=base_tokenizer, s
 
 # %% [markdown]
 # Has it learned what the annotator likes?
-# The model before and the model after continue ninety-six new beginnings, with the same random draws.
+# The original model and the trained one continue ninety-six new beginnings, with the same random draws.
 
 # %% tags=["nbval-ignore-output"]
 exam = preferences.exam_prompts(96, base_tokenizer)
@@ -570,7 +569,7 @@ print(f"gain {gains.mean():+.1f} ± {error:.1f}")
 
 # %% [markdown]
 # Is there a simpler way?
-# The model before writes four texts for each beginning, and we keep the one that the reward model likes best.
+# We let the original model write four texts for each beginning, and keep the one that the reward model likes best.
 
 # %% tags=["nbval-ignore-output"]
 four = continued(small, exam, 4, 2)
@@ -584,12 +583,13 @@ assert gains.mean() > 0
 assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 
 # %% [markdown]
-# The number after ± is one standard error over the beginnings; the training itself is one run.
-# The policy was never told about adjectives: it learned from comparisons what is liked.
-# The best of four comes as far, without training a policy, but each text costs four.
-# {doc}`rlhf` and {doc}`reward_hacking` compare more of such ways, and ask what happens if this goes on and on, and how a reward model is fooled.
+# The number after ± is one standard error over the beginnings; the training itself was run only once.
+# The policy was never told about adjectives: comparisons taught it what is liked.
+# The best of four gets as far without training a policy, but for each text it writes four.
+# {doc}`rlhf` and {doc}`reward_hacking` compare more such methods.
+# They also ask what happens if this goes on and on, and how a reward model is fooled.
 #
-# Here are the three requests, stage by stage.
+# Here are the answers to the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
 #
 # ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions; base-llm to instruct-llm, and on to aligned-llm; base-llm-small straight to base-llm-small after preferences.](figures/models-and-their-origin.svg)
@@ -608,23 +608,23 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # Base models continue the text; none of them answers.
-# (Where a line shows only a full stop, the model wrote that and ended its text.
-# A small model may also repeat a piece of a word without end.)
-# Some seconds of instructions teach this page's model one way to begin an answer.
+# (Where a line shows only a full stop, the model wrote just that and ended its text.
+# A small model may also repeat a piece of a word endlessly.)
+# A few seconds of instructions teach this page's model one way to begin an answer.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` finds both answers, and stops after them.
-# The preferences for adjectives did not make their model answer: no comparison ever showed a question.
+# The preference for adjectives did not teach its model to answer: no comparison ever contained a question.
 #
-# Preferences choose among the things that a model says already.
-# So instructions come first and preferences after them, as in `aligned-llm`; {doc}`reward_hacking` measures what it gained and what that cost.
+# Preferences choose among the things that a model already says.
+# So instructions come first and preferences second, as with `aligned-llm`; {doc}`reward_hacking` measures what that model gained, and at what cost.
 #
-# The sixth stage is a service that many can ask at once: {doc}`deployment`.
-# How a model reaches text beyond what it can read at once is in {doc}`context_window` and {doc}`retrieval`.
+# The sixth stage is a service that many people can ask at once: {doc}`deployment`.
+# {doc}`context_window` and {doc}`retrieval` show how a model reaches text beyond what it can read at once.
 #
-# ### Explore: what the model knows of the next word
+# ### Explore: what the model knows about the next word
 #
-# Here is this page's model after the beginning of a story: the forty most probable of its next tokens.
-# Lower the temperature and the likely ones grow; raise it and they become alike; then draw.
+# Here are the forty tokens that this page's model finds most probable after the beginning of a story.
+# Lower the temperature and the likely ones gain; raise it and they all become more alike; then draw one.
 
 # %%
 from llmcourse.widgets.sampling import SamplingExplorer
@@ -644,13 +644,13 @@ SamplingExplorer(
 # *Question*: which temperature would you choose to write a story, and which to answer a question that has one right answer?
 #
 # :::{dropdown} Answer
-# A low one, or always the most probable token, where one answer is right: every other draw is a risk.
-# A middle one, say 0.5 to 1, for stories: lower makes them all alike, higher makes them break.
+# Where only one answer is right, a low one, or always the most probable token: every other draw is a risk.
+# For stories a middle one, say 0.5 to 1: lower makes them all alike, higher makes them fall apart.
 # :::
 #
-# The model of this page has learned for a minute.
-# `base-llm`, which comes with the course, is of the same kind and has learned for longer.
-# It runs in the page, and draws from all tokens that it knows.
+# This page's model was trained for a minute.
+# `base-llm`, which comes with the course, is of the same kind but was trained for longer.
+# It runs in the page, and draws from all the tokens that it knows.
 # At temperature 3, much of the probability goes to tokens that are not in the list.
 #
 # :::{div} llmcourse-writing
@@ -660,7 +660,7 @@ SamplingExplorer(
 # ### What breaks it
 #
 # The model has learned *this* text, not language in general.
-# On a line of code it pays more than a model that has learned nothing.
+# On a line of code it does worse than a model that has learned nothing.
 
 # %% tags=["nbval-ignore-output"]
 foreign = "def price(tokens): return sum(-log(p) for p in tokens)  # in nats"
@@ -673,22 +673,24 @@ print(
 )
 
 # %% [markdown]
-# A model that is sure of its tales is sure that nobody writes code: confidence is not knowledge.
-# What a model has read decides what it can do; hence the chapter on {doc}`the corpus <corpus>`.
+# A model that is sure of its tales is also sure that no code will come: confidence is not knowledge.
+# What a model has read decides what it can do, so there is a chapter on {doc}`the corpus <corpus>`.
 
 # %% [markdown]
 # ## Takeaways
 #
 # A language model is a function from the tokens so far to a probability for every next token.
-# Pretraining raises the probability of the tokens that really came, at every place of every text.
-# With small random weights the loss starts near the logarithm of the vocabulary's size.
-# On new text no model can have a mean loss below the entropy of its source; here that floor is known, and a minute of training goes most of the way to it.
-# Its stories show what it still lacks above all: facts that a story names early and needs late.
+# Pretraining raises the probability of the tokens that actually came, at every position of every text.
+# With small random weights, the loss starts near the logarithm of the vocabulary's size.
+# On new text, no model can have a mean loss below the entropy of the source.
+# Here that floor is known, and a minute of training goes most of the way to it.
+# The model's stories show what it still lacks above all: facts that a story names early and needs late.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
-# Instructions teach it to answer; preferences teach it which of the things it could say are liked.
+# Instructions teach it to answer; preferences teach it which of the things it could say people like.
 #
-# *In practice*: the stages are the same, the sizes are not.
-# GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`; how to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
+# *In practice*: the stages are the same; the sizes are not.
+# GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`.
+# How best to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.
 
 # %% [markdown]
@@ -714,8 +716,8 @@ from llmcourse.text.documents import python_docs
 # %% [markdown]
 # ### Exercise 1 (check): the first loss ★
 #
-# A model with a vocabulary of 50,257 tokens is created and asked at once.
-# About what is its loss, in nats per token, and in bits?
+# A new model with a vocabulary of 50,257 tokens has learned nothing yet.
+# Roughly what is its loss, in nats per token, and in bits?
 # Write both down, to one decimal, before you unfold the answer.
 
 # %% tags=["hide-cell", "solution"]
@@ -726,7 +728,7 @@ print(f"{first:.1f} nats, {first / torch.tensor(2.0).log():.1f} bits per token")
 # ### Exercise 2 (derive): a floor by hand ★★
 #
 # In the two-sentence language above, let *cat* come nine times out of ten and *dog* once; everything else stays the same.
-# What is the floor now, per word?
+# What is the floor per word now?
 # Is it higher or lower than before, and why?
 
 # %% tags=["hide-cell", "solution"]
@@ -746,7 +748,7 @@ print(f"{new_floor:.2f} nats/word, before {perfect_loss:.2f}")
 # ```
 #
 # Check it with `checks.shift(shift)`.
-# Which of the six stages is the first that needs this, and what goes in and comes out of that stage?
+# Which of the six stages is the first to need this, and what goes into that stage and comes out of it?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -761,7 +763,8 @@ checks.shift(shift)
 # %% [markdown]
 # ### Exercise 4 (build): a model that counts ★★
 #
-# Write `bigram_probs(ids, vocab_size)`, which returns a table of shape $(V, V)$: in row $a$ and column $b$ the share of $b$ among all tokens that follow $a$ in the text.
+# Write `bigram_probs(ids, vocab_size)`, which returns a table of shape $(V, V)$.
+# Row $a$, column $b$ holds the share of $b$ among all the tokens that follow $a$ in the text.
 # (`ids` may be a tensor or a NumPy array, as `train_tokens` is; `torch.as_tensor(ids)` takes both.)
 # Add one to every count first, so that no probability is zero.
 # Check it with `checks.bigram_probs(bigram_probs)`, then compare its loss on held-out text with the floor and the transformer.
@@ -789,7 +792,8 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 # If there is an error `at word N`, N − 1 words fit; if there is none, all words fit.
 # How many words fit on average?
 # What does the temperature trade for what?
-# A low temperature and preferences both choose among what a model can say: what can preferences do that a temperature cannot, and what takes instructions?
+# A low temperature and preferences both choose among what a model can say.
+# What can preferences do that a temperature cannot, and what takes instructions?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -817,8 +821,8 @@ assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 # %% [markdown]
 # ### Exercise 6 (build): the stages on another text ★★★
 #
-# Run stages 2 and 3 on real text: `python_docs()` of `llmcourse.text.documents` gives the documentation of your Python.
-# Write `life(documents, steps)`, of 20 to 30 lines.
+# Run stages 2 and 3 on real text: `python_docs()` from `llmcourse.text.documents` gives the documentation of your Python.
+# Write a function `life(documents, steps)` of 20 to 30 lines.
 # It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids, and trains a new model with `train` from above.
 # It returns the held-out loss of the model and of a bigram model.
 # The windows may begin anywhere: leave out `start_token`.
@@ -857,5 +861,5 @@ print(f"transformer {own:.1f}, bigram {counted:.1f} nats/token")
 # %% [markdown]
 # ## Sources
 #
-# The loss and its floor are Shannon's {cite:p}`shannon1948`, who also let people guess the next letter of a text to measure the entropy of English {cite:p}`shannon1951`.
+# The loss and its floor are Shannon's {cite:p}`shannon1948`, who also had people guess the next letter of a text to measure the entropy of English {cite:p}`shannon1951`.
 # The transformer is from {cite:t}`vaswani2017`; training one on next-token prediction and then writing with it, as here, is the recipe of GPT-2 {cite:p}`radford2019`.

@@ -12,7 +12,7 @@
 # - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned late,
 # - evaluate a base model by multiple choice, and recognise from its losses a leak or a text learned by heart.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`corpus`; for the part before the first training it is enough to look up *logits*, *softmax* and *entropy floor* in the {doc}`glossary`.
+# **You need** the chapters {doc}`transformer` and {doc}`corpus`; for the part before the first training run it's enough to look up *logits*, *softmax* and *entropy floor* in the {doc}`glossary`.
 #
 # **Takes** about 50 minutes to read with the code.
 #
@@ -92,8 +92,8 @@ print(f"' dog': {probs[dog]:.1%}")
 assert dog not in best
 
 # %% [markdown]
-# Dogs do come in the tales, but the word *lazy* is in none of them, so to this model no dog follows it.
-# The model is not stupid; it has not read what you have read.
+# Dogs do occur in the tales, but the word *lazy* doesn't, so this model doesn't expect a dog after it.
+# The model isn't stupid; it hasn't read what you have read.
 # Everything that a language model knows came in through one question: *what is the next token?*
 # This is **{term}`next-token prediction`**.
 # This chapter asks that question hundreds of thousands of times, and measures what comes of it.
@@ -101,8 +101,8 @@ assert dog not in best
 # %% [markdown]
 # ## By hand
 #
-# Let the words of that sentence be a whole language of eight words.
-# After *the lazy* a model has given each of them a score.
+# Suppose that the eight words of that sentence are a whole language.
+# After *the lazy*, a model gives each of them a score.
 # Softmax turns the scores into a distribution.
 # The loss is minus the logarithm of the probability of the word that really came.
 #
@@ -115,7 +115,7 @@ assert dog not in best
 # So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
 # A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
 #
-# ![A curve of the loss in nats over the probability of the word that came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/loss-of-what-came.svg)
+# ![A curve of the loss in nats over the probability of the word that really came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/loss-of-what-came.svg)
 #
 # *A word that came at a probability of 0.035, such as “lazy”, would have cost more than knowing nothing.*
 
@@ -139,15 +139,15 @@ for i in range(1, len(words)):
 
 # %% [markdown]
 # Nine words, eight examples.
-# A transformer answers all eight in a single pass, since no place can see what comes after it.
+# A transformer answers all eight in a single pass, since no position can see what comes after it.
 # Nobody had to label anything: the text itself holds the answers, which is why this is called **self-supervised learning**.
 #
-# ![A lower row of eight words that are read, from the to lazy, leads by arrows up into one wide box, where each place sees what is to its left. From there eight arrows lead up to a row of targets, the same sentence moved by one word: quick to dog.](figures/guesses-of-one-window.svg)
+# ![A lower row of eight words that are read, from the to lazy, leads by arrows up into one wide box, where each place sees what is to its left. From there eight arrows lead up to a row of targets, the same sentence shifted by one word: quick to dog.](figures/guesses-of-one-window.svg)
 #
-# *The same sentence twice, moved by one word: below what is read, above what is to be guessed.*
+# *The same sentence twice, shifted by one word: below, what is read; above, what is to be guessed.*
 #
 # Two of the questions end with *the*: the answer to one is *quick*, to the other *lazy*.
-# A model that sees one word back must split its bet; one that sees the whole row need not.
+# A model that sees only one word back must split its bet; one that sees the whole row needn't.
 
 # %% [markdown]
 # ## The idea
@@ -156,26 +156,26 @@ for i in range(1, len(words)):
 #
 # $$-\ln p_\theta(x_1, \dots, x_T) = -\sum_{t=1}^{T} \ln p_\theta(x_t \mid x_1, \dots, x_{t-1}).$$
 #
-# A model that writes by this product, one token after the other, is {term}`autoregressive`.
-# The loss of a model is the mean over all places of the text, and training moves the weights $\theta$ against its gradient.
+# A model that writes in this way, one token after the other, is {term}`autoregressive`.
+# The loss of a model is the mean over all positions in the text, and training moves the weights $\theta$ against its gradient.
 # Averaged over everything that the source can write, it has two parts:
 #
 # $$\mathcal{L}(\theta) = H + D_\text{KL}(\text{source} \,\|\, p_\theta) \;\ge\; H.$$
 #
-# $H$ is the {term}`entropy` of the source: what is truly open in each place.
+# $H$ is the {term}`entropy` of the source: what is truly uncertain at each position.
 # $D_\text{KL}$, the Kullback–Leibler divergence, is what the model has not learned, and it is never negative.
-# (On the very texts that it was trained on a model can pay less than $H$; the section *Learning by heart* shows it.)
+# (On the very texts that it was trained on, a model can pay less than $H$, as the section *Learning by heart* shows.)
 # On ordinary text nobody knows $H$, so nobody can tell the two apart.
 # The tales come from a grammar whose $H$ is computed exactly ({doc}`corpus`), so here we can.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
-# | $\mathcal{L}$ | mean loss over what came | nats/token | `loss` |
+# | $\mathcal{L}$ | mean loss over the tokens that came | nats/token | `loss` |
 # | $H$ | entropy of the source: the floor | nats/token | `floor` |
 # | $\mathcal{L} / H - 1$ | what is left to learn, as a share of the floor | – | `gap` |
 # | $e^{\mathcal{L}}$ | **{term}`perplexity`**: as uncertain as a fair die with that many sides | tokens | `perplexity` |
 # | $\frac{\mathcal{L}}{\ln 2} \cdot \frac{\text{tokens}}{\text{bytes}}$ | {term}`bits per byte`: compares across tokenizers | bits/byte | `bits_per_byte` |
-# | $B$, $T$ | windows in a batch, tokens read of each | – | `batch_size`, `context_length` |
+# | $B$, $T$ | windows in a batch, tokens read from each | – | `batch_size`, `context_length` |
 
 # %% [markdown]
 # ## In code
@@ -183,8 +183,8 @@ for i in range(1, len(words)):
 # ### Windows and batches
 #
 # The data are freshly told tales and a tokenizer trained on them.
-# All stories are one long row of ids, with the mark `<|endoftext|>`, number 0, around each.
-# The model and its recipe, `SMALL`, are those of {doc}`pipeline`, with 2,400 steps in place of 4,000.
+# All stories form one long row of ids, with the mark `<|endoftext|>`, number 0, around each.
+# The model and its recipe, `SMALL`, are those of {doc}`pipeline`, with 2,400 steps instead of 4,000.
 
 # %%
 data, sizes = pipeline.prepare(SMALL), SMALL.model
@@ -209,11 +209,11 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
-# The windows below begin anywhere; in the training on tales, each begins with a story and ends with it (`start_token=0`), and a batch is one story.
+# The windows below begin anywhere; in training on tales, each begins and ends with a story (`start_token=0`), and a batch is one story.
 #
-# At every place the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
-# So all places of a window are learned from at once.
-# When it writes, it has to go on from its own words, mistakes included, which training never showed.
+# At every position the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
+# So it can learn from all positions of a window at once.
+# When it writes, it has to go on from its own words, mistakes included, which it never saw in training.
 # That difference is called **{term}`exposure bias`** {cite:p}`ranzato2016`.
 
 # %%
@@ -235,7 +235,7 @@ for read, wanted in zip(ids.tolist(), targets.tolist()):
 #
 # *Clip* shortens a gradient that is too long (**{term}`gradient clipping`**).
 # The sections *AdamW* and *The schedule* explain `make_optimizer` and `learning_rate`.
-# The token embeddings are a group of weights of their own, which may learn faster.
+# The token embeddings form a group of their own, which may learn faster.
 
 
 # %%
@@ -262,16 +262,16 @@ def learn(model, batches, config):
 # Plain **stochastic gradient descent** (SGD) subtracts the gradient, times a learning rate.
 # But gradients of different weights differ in size by orders of magnitude, and no single rate suits them all.
 # **AdamW** {cite:p}`loshchilov2019` gives each weight a step of its own size.
-# For each weight it keeps two running means, of the gradient and of its square.
-# It divides the one by the root of the other.
+# For each weight it keeps two running means, one of the gradient and one of its square.
+# It divides the first by the root of the second.
 #
-# ![From the gradient g two arrows lead to two boxes: m, the running mean of g, and v, the running mean of g squared. Both lead to a box m divided by the root of v, which is between -1 and 1, mostly. From there, times the learning rate, an arrow leads to the weight. A second arrow into the weight: it shrinks by rate times decay.](figures/step-of-adamw.svg)
+# ![From the gradient g two arrows lead to two boxes: m, the running mean of g, and v, the running mean of g squared. Both lead to a box m divided by the root of v, which is mostly between -1 and 1. From there, times the learning rate, an arrow leads to the weight. A second arrow into the weight: it shrinks by rate times decay.](figures/step-of-adamw.svg)
 #
 # *Whatever the size of the gradient, the step is at most about as long as the learning rate.*
 #
 # **Weight decay** is the second part: each step shrinks the weight a little, whatever its gradient.
 # A weight that the data does not keep in place drifts to zero.
-# (The *W* of AdamW says that the shrinking is *decoupled*: it is not added to the gradient, as it was in Adam.)
+# (The *W* in AdamW says that the shrinking is *decoupled*: it isn't added to the gradient, as it was in Adam.)
 
 
 # %%
@@ -295,9 +295,9 @@ class MyAdamW:
 
 
 # %% [markdown]
-# Both means begin at zero, so the first ones are too small; the divisions by `1 - a**t` and `1 - b**t` make up for it.
+# Both means begin at zero, so at first they are too small; dividing by `1 - a**t` and `1 - b**t` makes up for that.
 # Three weights show what the optimizer does.
-# One has a small gradient, one a gradient a thousand times as large, and in one the sign changes at every step.
+# One has a small gradient, one a gradient a thousand times as large, and one a gradient whose sign changes at every step.
 
 # %%
 three = torch.zeros(3, requires_grad=True)
@@ -308,10 +308,10 @@ for step in range(20):
 print("after 20 steps of rate 0.1:", [round(w, 2) for w in three.tolist()])
 
 # %% [markdown]
-# The first two went equally far, 20 times the rate.
+# The first two moved equally far, 20 times the rate.
 # The third hardly moved: a gradient that keeps changing its sign is mostly noise, and its mean is near zero.
 #
-# Our class and torch's AdamW make the same steps.
+# Our class and torch's AdamW take the same steps.
 
 # %%
 mine, theirs = (torch.randn(4, 3, generator=seeded()) for _ in range(2))
@@ -331,18 +331,18 @@ print("five steps, the same weights")
 #
 # ### Muon: all directions of a matrix at once
 #
-# AdamW treats a matrix as a heap of single numbers.
+# AdamW treats a matrix as a heap of separate numbers.
 # **Muon** {cite:p}`jordan2024` treats it as a matrix.
 # A matrix stretches some directions more than others; its **singular values** say how much.
 # The gradient of a matrix has a few large singular values and many small ones.
-# So a plain step moves the matrix along a few directions only.
+# So a plain step moves the matrix along only a few directions.
 # Muon makes all singular values about equal, and then takes the step.
 #
 # A singular value decomposition would be slow.
-# The **Newton–Schulz** iteration does nearly the same with products of matrices alone.
+# The **Newton–Schulz** iteration does nearly the same with nothing but matrix products.
 # $M M^\top M$ has the directions of $M$ and the cubes of its singular values.
-# So a polynomial of odd powers changes the singular values alone.
-# The three numbers in the code are chosen such that five rounds bring most singular values to about 1.
+# So a polynomial of odd powers changes only the singular values.
+# The three numbers in the code are chosen so that five rounds bring most singular values to about 1.
 
 
 # %%
@@ -355,7 +355,7 @@ def newton_schulz(matrix, steps=5):
 
 
 # %% [markdown]
-# Here are the singular values of a real gradient, that of an untrained model's value matrix on the beginning of one story, before and after.
+# Here are the singular values of a real gradient before and after: that of an untrained model's value matrix, on the beginning of one story.
 
 # %%
 story = row[None, : per_step + 1]
@@ -377,23 +377,23 @@ theirs = orthogonalise(gradient, dtype=torch.float32)
 torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# A few directions no longer rule the step.
+# A few directions no longer dominate the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
-# It keeps one running mean and no squares, and models of many billion parameters have been trained with it {cite:p}`liu2025`.
+# It keeps one running mean and no squares, and models with many billions of parameters have been trained with it {cite:p}`liu2025`.
 # In the package, set `optimizer="muon"` in the config; {doc}`scaling_laws` compares the two.
 
 # %% [markdown]
 # ### The schedule
 #
-# How far a step goes is the learning rate, and it changes during the training.
+# The learning rate sets how far a step goes, and it changes during training.
 # It rises over the first steps, the **warm-up**, and then falls along half a wave of a cosine: **cosine decay** {cite:p}`loshchilov2017`.
 #
 # ![A curve over 2400 steps. It rises in a straight line from 0 to 0.008 in the first 100 steps, the warm-up, and then falls along half a wave of a cosine to 0.](figures/learning-rate-shape.svg)
 #
-# *The learning rate of this page's training.*
+# *The learning rate of this page's training run.*
 #
-# The first gradients are wild and AdamW's means are still built on few of them, so the first steps are short.
-# At the end short steps let the weights settle: with long ones they would keep jumping around the lowest point.
+# The first gradients are wild and AdamW's means still rest on few of them, so the first steps are short.
+# At the end, short steps let the weights settle: with long ones they would keep jumping around the lowest point.
 
 
 # %%
@@ -411,13 +411,13 @@ torch.testing.assert_close(mine, theirs)
 print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
 
 # %% [markdown]
-# The cosine has to know the end from the start.
-# Exercise 3 builds another schedule in use, **warmup–stable–decay** (WSD), which does not.
+# A cosine has to know from the start when training ends.
+# Exercise 3 builds another schedule in use, **warmup–stable–decay** (WSD), which doesn't.
 
 # %% [markdown]
 # ### Gradient accumulation, and many machines
 #
-# The package's `pretrain` is the loop above, with measuring and saving in between.
+# The package's `pretrain` is the loop above, with measuring and saving added.
 # From the same start both must give the same losses.
 # So must a third run that cuts each batch of four windows into two parts and adds up their gradients.
 # This is **{term}`gradient accumulation`**.
@@ -425,7 +425,7 @@ print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
 #
 # ![Above, four windows together make one gradient, and a step follows. Below, windows 1 and 2 make a gradient, windows 3 and 4 another; a plus adds the two, and one step follows.](figures/gradient-accumulation.svg)
 #
-# *In two parts only two windows are in memory at a time, and the step is the same.*
+# *In two parts, only two windows are in memory at a time, and the step is the same.*
 
 
 # %%
@@ -451,25 +451,25 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # That costs up to one more forward pass, and changes no result.
 # (It has nothing to do with the checkpoints of the next section.)
 #
-# The same sum makes many machines work as one.
+# The same sum of gradients makes many machines work as one.
 # In **data parallelism** each has a copy of the model and reads its part of the batch.
-# Then all add up their gradients (an *all-reduce*), and all make the same step.
-# Where the model does not fit into one machine, it is cut as well.
-# **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do it.
+# Then all add up their gradients (an *all-reduce*), and all take the same step.
+# If the model doesn't fit into one machine, it is split as well.
+# **{term}`Sharding <sharding>`** gives each a part of the weights, gradients and optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do this.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
-# All of this together is **{term}`distributed training`**; {doc}`scaling` runs each of them in two processes.
+# All of this together is **{term}`distributed training`**; {doc}`scaling` runs the first two in two processes, and works out the others.
 
 # %% [markdown]
 # ### Checkpoints
 #
-# A long training will be interrupted sooner or later.
+# A long training run will be interrupted sooner or later.
 # A {term}`checkpoint` holds everything that the next step depends on: the weights, the optimizer's means, the place in the shuffled data.
-# The next cells stop a training by an error after step 3 and call `pretrain` again.
-# Then they compare with one that was never stopped, bit by bit.
+# The next cells stop a run with an error after step 3 and call `pretrain` again.
+# Then they compare the result, bit by bit, with a run that was never stopped.
 #
-# ![Three rows of steps. The first goes from step 1 to step 4 in one go. The second makes steps 1, 2 and 3 and ends in an error; from its step 2 an arrow leads down to a checkpoint. The third begins there, with step 3, and ends with step 4. A dashed line joins the two fourth steps: same bits.](figures/stopped-and-resumed.svg)
+# ![Three rows of steps. The first goes from step 1 to step 4 in one go. The second takes steps 1, 2 and 3 and ends in an error; from its step 2 an arrow leads down to a checkpoint. The third begins there, with step 3, and ends with step 4. A dashed line joins the two fourth steps: same bits.](figures/stopped-and-resumed.svg)
 #
-# *Step 3 was made, but not saved, so it is made again.*
+# *Step 3 was taken but not saved, so it is taken again.*
 
 
 # %%
@@ -497,15 +497,15 @@ print("same bits:", all(torch.equal(a, b) for a, b in same))
 # ### Precision
 #
 # A float32 has 32 bits.
-# Half of them are enough for most of the arithmetic, and processors with instructions for it need less time ({doc}`performance` says how much).
-# **bfloat16** keeps the range of float32 and gives up digits.
+# Half as many are enough for most of the arithmetic, and processors with instructions for them need less time ({doc}`performance` says how much).
+# **bfloat16** keeps the range of float32 but gives up digits.
 #
 # ![Three rows of bits. float32: 1 for the sign, 8 for the exponent, 23 for the fraction. bfloat16: 1, 8 and 7. float16: 1, 5 and 10.](figures/bits-of-three-formats.svg)
 #
-# *The exponent says how large a number is, the fraction how exact.*
+# *The exponent says how large a number is, the fraction how precise.*
 #
-# With seven bits of fraction the numbers next to 1 are 1/128 apart.
-# A weight of 1 that is to grow by 0.001 does not move, however often.
+# With seven bits of fraction the numbers just above 1 are 1/128 apart.
+# A weight of 1 that should grow by 0.001 doesn't move, however often we add it.
 
 # %%
 for dtype in (torch.bfloat16, torch.float32):
@@ -516,7 +516,7 @@ for dtype in (torch.bfloat16, torch.float32):
 
 # %% [markdown]
 # So training is done in **mixed precision**: matrices are multiplied in bfloat16, while the weights, the optimizer's means and the sums stay in float32.
-# torch's `autocast` does it.
+# Torch's `autocast` does this.
 # The next cell shows only that the loss of a trained model on one tale hardly changes.
 
 # %% tags=["nbval-ignore-output"]
@@ -546,14 +546,14 @@ for precision in ("float32", "bfloat16"):
     print(f"{precision:8}", *(f"{loss:.3f}" for loss in losses), "nats/token")
 
 # %% [markdown]
-# Here mixed precision ends up to two hundredths of a nat higher, and the seeds differ by about as much.
+# Here mixed precision ends higher by up to two hundredths of a nat, and the seeds differ by about as much.
 #
-# *float16* has more digits than bfloat16 and a smaller range, so small gradients become 0 in it.
-# **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it after {cite:p}`micikevicius2018`.
+# *float16* has more digits than bfloat16 but a smaller range, so small gradients become 0 in it.
+# **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it afterwards {cite:p}`micikevicius2018`.
 # bfloat16 rarely needs that.
-# **{term}`FP8`** has 8 bits, so few digits and a small range.
-# In it each tensor, or each part of one, gets a scale of its own {cite:p}`micikevicius2022`.
-# DeepSeek-V3 was trained with most of its products of matrices in it {cite:p}`deepseek2024v3`.
+# **{term}`FP8`** has 8 bits, which means few digits and a small range.
+# So each tensor, or each part of one, gets a scale of its own {cite:p}`micikevicius2022`.
+# DeepSeek-V3 was trained with most of its matrix products in FP8 {cite:p}`deepseek2024v3`.
 #
 # ## Experiment
 #
@@ -564,11 +564,11 @@ for precision in ("float32", "bfloat16"):
 #
 # :::{dropdown} Answer
 # The kind.
-# It takes frequencies and short patterns, while the fact has to be looked up; the table below has both.
+# That takes frequencies and short patterns, while a fact has to be looked up; the table below shows both.
 # :::
 #
-# First the levels to compare with.
-# The floor is the exact cost of a hundred held-out stories; two simple models count tokens, and pairs of tokens.
+# First come the levels to compare with.
+# The floor is the exact cost of a hundred held-out stories; two simple models count single tokens and pairs of tokens.
 
 # %%
 held_out = [story.text for story in tales.generate(100, seed=1)]
@@ -588,7 +588,7 @@ assert floor < levels["bigram"] < levels["unigram"] < log_vocab
 # To see what is learned when, we sort the words of twenty held-out stories into two groups.
 # *Recalls* repeat a fact of the story, such as the hero's name or the colour of the coat.
 # *Others* are all the rest.
-# At eight moments of the training we note what the model pays for a word of each group, and let it write.
+# At eight moments during training we note what the model pays for a word of each group, and let it write.
 # (A word is one token or several, so the untrained model pays more than $\ln V$ for one.)
 
 # %%
@@ -613,8 +613,8 @@ exact = recall_losses(stories, word_surprises)
 print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
 
 # %% [markdown]
-# Now the training, the longest cell of this page; it is one run.
-# The last digits of a run differ between processors, so its output may differ from yours a little; the assertions may not.
+# Now comes the training, the longest cell on this page; it is one run.
+# The last digits of a run differ between processors, so your output may differ a little; the assertions must hold.
 
 # %% tags=["nbval-ignore-output"]
 plan = replace(plan, eval_interval=100, eval_examples=24)
@@ -637,12 +637,13 @@ plotting.plot_training(history.curves(per_step), levels)
 #
 # The curve falls steeply at first, then ever more slowly, and ends far above the floor.
 # On the left its end looks flat, and without the floor one might call that converged.
-# On the right it has only come to one nat above the floor.
-# Yet between the last two rows of the table below, the last quarter of the training, the losses still fall, though the learning rate is running out.
+# On the right it has only come down to one nat above the floor.
+# Yet the losses still fall in the last quarter of the training, between the last two rows of the table below.
+# And by then the learning rate is running out.
 #
 # What is still missing?
-# The table has the loss of a word of each group, in nats, at each moment.
-# The line `grammar` says what the grammar itself pays, which nobody can beat.
+# The table gives the loss of a word of each group, in nats, at each moment.
+# The line `grammar` shows what the grammar itself pays, which no model can beat.
 # Below it, move through the same moments and read what the model wrote.
 
 # %% tags=["nbval-ignore-output"]
@@ -667,10 +668,10 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 
 # %% [markdown]
 # A jumble of words and parts of words becomes phrases, the phrases sentences, the sentences a story of the right shape.
-# In the last samples, watch whether the story keeps to its hero.
+# In the last samples, watch whether the story sticks to its hero.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
-# The recalls lag: they are few, and yet a good part of what is left.
-# One still costs nearly as much as a guess among a hundred words: the model may know *that* a name comes here, but it hardly looks up the name that the story gave.
+# The recalls lag: they are few, yet they make up a good part of what is left.
+# One still costs more than a guess among a hundred words: the model may know *that* a name comes here, but it hardly looks up the name that the story gave.
 #
 # ### Why looking up is learned late
 #
@@ -678,11 +679,11 @@ LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]
 # It must *find* the colour, thirty words back, by query and key.
 # And it must *hand on* what it found, by value and output, so that the next token is *crimson*.
 # If the head can do neither yet, learning one of them gains little.
-# A head that only finds hands on noise; a head that only hands on passes on a mean over everything.
+# A head that can only find passes on noise; one that can only hand on passes on a mean over everything.
 # So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
-# In large models, too, there are heads that need each other, and they appear within a short stretch of the training {cite:p}`olsson2022`.
+# Large models also have heads that need each other, and they appear within a short stretch of training {cite:p}`olsson2022`.
 #
-# A toy shows it: each text is thirty-one words and one colour, anywhere, and then a mark asks for the colour.
+# A toy task shows it: each text is thirty-one words with one colour somewhere among them, and then a mark asks for the colour.
 # A model that cannot look back pays $\ln 64$.
 
 
@@ -704,17 +705,17 @@ print(textwrap.fill(" ".join(map(str, example)), 80))
 print(f"chance: {log(64):.2f} nats for the answer")
 
 # %% [markdown]
-# One block with two heads learns it, from four starts.
+# One block with two heads learns this task, from four different starts.
 # The usual start draws all weights at random.
-# `mimetic_initialisation` of the module `transformer` is the **copying start**, with which the model above began.
-# It changes two things (the second needs embeddings that learn faster, too), and here each is also tried alone:
+# `mimetic_initialisation` in the module `transformer` is the **copying start**, which the model above began with.
+# It changes two things (the second also needs embeddings that learn faster), and here each is also tried alone:
 #
 # - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged; query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*, as large as what the blocks add to them, which learn four times as fast as the rest.
 #
 # Starting where training leads anyway is the idea of {cite:t}`trockman2023`.
 #
-# ![Four boxes in a square. The head looks everywhere, or at the colour; it hands on noise, or what it finds as it is. From the usual start, everywhere and noise, a step to a neighbour pays little. From the copying start, everywhere but as it is, one step, to look at the colour, pays at once and gives crimson. To hand on as it is what is found at the colour would pay, too.](figures/two-halves-of-copying.svg)
+# ![Four boxes in a square. The head looks everywhere, or at the colour; it hands on noise, or what it finds as it is. From the usual start, everywhere and noise, a step to a neighbour pays little. From the copying start, everywhere but as it is, one step, to look at the colour, pays at once and gives crimson. From the colour and noise, the step to handing it on as it is would pay, too.](figures/two-halves-of-copying.svg)
 #
 # *From the usual start both ways first lead to a box that is hardly better.
 # The copying start is one step from the answer.*
@@ -752,18 +753,19 @@ for ax, start in zip(axes, soon):
 _ = axes[0].set(ylabel="loss of the answer (nats)")
 
 # %% [markdown]
-# *The loss of the answer from four starts, five seeds each; dotted, a guess among all colours.*
+# *The loss of the answer from four starts, with five seeds each; dotted, a guess among all colours.*
 
 # %% tags=["remove-cell"]
 assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
 assert min(soon["neither"] + soon["large embeddings"]) > 2500
 
 # %% [markdown]
-# At first the loss rises in most runs, though in none with large embeddings alone: hardly any words of these texts are colours, so at first a colour becomes less probable.
+# At first the loss rises in most runs, though in none with large embeddings alone.
+# Hardly any words of these texts are colours, so at first a colour becomes less probable.
 # Then the usual start, `neither`, comes down to the dotted line of $\ln 64$: the model knows *that* a colour is asked for.
-# After a stretch on the plateau it finds the colour, too.
-# Four of five runs need about three thousand texts; one is not done when the runs end, at 9,600 texts.
-# Nothing in the curve says beforehand when that will be.
+# After a stretch on the plateau it also finds the colour.
+# Four of five runs need about three thousand texts; one hasn't got there when the runs end, at 9,600 texts.
+# Nothing in the curve says in advance when that will be.
 #
 # Heads that copy need about a thousand texts, in every run: two to three times fewer.
 # Large embeddings alone bring no clear gain, and together with the heads they add little.
@@ -771,24 +773,24 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # (These heads also start with larger values and outputs than usual; this study does not separate the two.)
 #
 # On the tales, spelling and grammar have to be learned first: in the table above the recalls are far from free, though the model began as a copier.
-# How much the start gains there, this figure does not say.
+# This figure doesn't say how much the start gains there.
 # Large models begin at random, and learn to look things up from the sheer amount of text.
 
 # %% [markdown]
 # ### Batch size, and noise in the gradient
 #
 # The **{term}`batch size`** is the number of windows in a step.
-# A larger batch gives a better gradient, and each step takes more work.
+# A larger batch gives a better gradient, but each step takes more work.
 # How large should it be?
 # ({doc}`scaling_laws` compares batch sizes and other settings over many runs.)
 #
 # The gradient of one story is the gradient of the whole text plus noise.
-# The mean over $B$ stories has a $B$-th of the noise's variance.
+# The mean over $B$ stories has only a $B$-th of the noise variance.
 # The **gradient noise scale** is the $B$ at which this equals the squared gradient: noise variance over squared gradient {cite:p}`mccandlish2018`.
 # Far below it, twice the batch with a longer step is about as good as two steps; far above, the extra stories are wasted work.
 #
-# We measure it by the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
-# It is one run, so read the size, not the digits.
+# We measure it on the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
+# It is one run, so trust the size, not the digits.
 
 
 # %%
@@ -820,18 +822,19 @@ for name, scale in scales.items():
 assert 4 * scales["start"] < scales["end"]
 
 # %% [markdown]
-# At first a few stories are enough for a good gradient: all of them say the same, how frequent words are.
+# At first a few stories are enough for a good gradient, because they all say the same thing: how frequent words are.
 # Later the stories differ, and it takes hundreds.
 # That is why batches are often made larger as training goes on.
 # It is also why the last part needs short steps: a small learning rate averages over many batches.
 #
-# This page reads only one story in a step, which is soon far below the noise scale: in one minute, more stories in a step would mean fewer steps.
+# This page reads only one story in a step, which is soon far below the noise scale.
+# But within one minute, more stories in a step would mean fewer steps.
 # Large models are trained with batches of millions of tokens, because thousands of machines have to share them.
 
 # %% [markdown]
 # ### Learning by heart
 #
-# *Predict*: the same model makes 320 steps, one story each, on twenty stories, on eighty, and on three hundred and twenty.
+# *Predict*: the same model takes 320 steps, one story each, on twenty stories, on eighty, and on three hundred and twenty.
 # After which does it predict its own stories best, and after which new ones?
 #
 # :::{dropdown} Answer
@@ -861,18 +864,19 @@ assert by_heart[20][1] > 1 + max(by_heart[80][1], by_heart[320][1])
 assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 
 # %% [markdown]
-# With twenty stories, each read in sixteen epochs, the loss on them falls below the floor.
+# With twenty stories, read in sixteen epochs, the loss on them falls below the floor.
 # Given the first eight words of its first story, it writes all the rest, to the last letter; this is **memorisation**.
-# For new stories it pays far more than the other two models, for it is sure of the wrong words: it has **overfitted**.
-# Of three hundred and twenty stories it reads each once, and what was read costs only a little less than what is new.
+# For new stories it pays far more than the other two models, because it is sure of the wrong words: it has **overfitted**.
+# Of three hundred and twenty stories it reads each once, and a story it has read costs only a little less than a new one.
 # (Each line is one run.
-# The distance from twenty stories to the others is too large for chance; on new stories, that between eighty and three hundred and twenty may be chance.)
+# The gap between twenty stories and the others is too large for chance.
+# On new stories, the gap between eighty and three hundred and twenty may be chance.)
 #
-# **{term}`Label smoothing <label smoothing>`** works against being too sure: the right token is to get 0.9, say, and all tokens share the rest {cite:p}`szegedy2016`.
-# The first transformer translated better with it, and its perplexity got worse {cite:p}`vaswani2017`.
-# Pretraining wants the true probabilities, and mostly leaves it out.
+# **{term}`Label smoothing <label smoothing>`** keeps a model from being too sure: the right token should get 0.9, say, and all tokens share the rest {cite:p}`szegedy2016`.
+# The first transformer translated better with it, though its perplexity got worse {cite:p}`vaswani2017`.
+# Pretraining wants the true probabilities, so it mostly leaves label smoothing out.
 #
-# A loss clearly below the floor is a sign of memory or of a leak, if it is measured right.
+# A loss clearly below the floor is a sign of memory or of a leak, if it is measured correctly.
 # Without a floor, only the comparison with held-out text can tell.
 # Good text is scarce, so large models do read some of it more than once.
 # Up to about four epochs are nearly as good as new text; after some sixteen, more reading gains little {cite:p}`muennighoff2023`.
@@ -880,14 +884,14 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # %% [markdown]
 # ### The same loop on real text
 #
-# The documentation that comes with your Python is text by people, with all that goes with it ({doc}`corpus`).
+# The documentation that comes with your Python was written by people, with all that this brings ({doc}`corpus`).
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
-# A compressed file's length in bits, over the length of the text, is a loss in {term}`bits per byte`.
+# A compressed file's length in bits, divided by the length of the text, is a loss in {term}`bits per byte`.
 # Each is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
-# The second way has all of the training text, of which the model will read less than a third.
+# The second way uses all of the training text, of which the model will read less than a third.
 #
 # The same loop trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
-# The text differs between versions of Python, and so do these numbers; they are of one run.
+# The text differs between versions of Python, and so do these numbers, which come from one run.
 
 # %% tags=["nbval-ignore-output"]
 real = pipeline.prepare_text(SMALL, python_docs())
@@ -919,22 +923,22 @@ said = write(
 print(textwrap.fill(" ".join(said.split()), 80))
 
 # %% [markdown]
-# The sample looks like documentation from far away: words, commas, names with dots; it says nothing.
+# From far away the sample looks like documentation, with words, commas and dotted names, but it says nothing.
 # Real text is far richer than the tales, and the model has seen less than a third of a small manual, once.
 #
-# In bits per byte it comes last.
-# Each compressor beats it even alone, for documentation repeats itself within these pages.
-# xz gains most from the training text, which it has at hand letter by letter, so it copies.
-# (By their formats gzip looks back no farther than 32 KiB, and bz2 sorts blocks of 900 kB, so the text before helps these two little.)
+# In bits per byte the model comes last.
+# Each compressor beats it even alone, because documentation repeats itself within these pages.
+# xz gains most from the training text: it has that text at hand, letter by letter, so it copies.
+# (By their formats, gzip looks back no farther than 32 KiB and bz2 sorts blocks of 900 kB, so the earlier text helps them little.)
 # Large models turn this around.
-# One of 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, if its own size is not counted.
+# One with 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, not counting its own size.
 
 # %% [markdown]
-# ### A longer training: base-llm
+# ### A longer run: base-llm
 #
-# What does a longer training buy?
+# What does longer training buy?
 # `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its card has the recipe.
-# (Its loss and floor are in its own, larger tokens; the bits per byte compare with the model above.)
+# (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with the model above.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 
 # %% tags=["nbval-ignore-output"]
@@ -957,11 +961,12 @@ print(f"{valid.right} of 30 samples are valid stories (95 %: {low:.0%} to {high:
 print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 
 # %% [markdown]
-# Of the gap that a minute left, next to nothing remains, and most samples are stories that the grammar could have told.
-# Read this one as the grammar would, with an eye on the coat, on the numbers, on who gets what: one slip makes a story invalid.
+# Of the gap left after a minute, almost nothing remains, and most samples are stories that the grammar could have told.
+# Read this one as the grammar would, with an eye on the coat, the numbers and who gets what: one slip makes a story invalid.
 #
-# The next table shows how much of what it pays above the grammar is for recalls.
-# It sorts them by the number of words back to the last mention of the fact, and prints how much more than the grammar the model pays for one.
+# The next table shows how much of what it pays above the grammar goes to recalls.
+# It sorts them by how many words back the fact was last mentioned.
+# For each distance it prints how much more the model pays for a recall than the grammar does.
 
 # %% tags=["nbval-ignore-output"]
 edges = [1, 6, 12, 24, 48, 96, 300]
@@ -989,14 +994,14 @@ for name, bins in excess.items():
 assert in_all["base-llm"] < in_all["a minute"] / 5
 
 # %% [markdown]
-# `base-llm` has learned to look things up, even from the other end of the story, and pays next to nothing for them any more.
+# `base-llm` has learned to look things up, even from the other end of the story, and now pays almost nothing extra for them.
 # (On forty stories, chance alone can put this sum a little below zero.)
-# The model of a minute pays whole nats for each fact, at every distance.
+# The one-minute model pays several nats for each fact, at every distance.
 #
 # ### In-context learning
 #
-# What `base-llm` looked up was in no weight of it: the story told it, a moment ago.
-# Three stories differ in one word, the name; what does the model expect when the name comes again?
+# What `base-llm` looked up wasn't in any of its weights: the story told it a moment ago.
+# Three stories differ in one word, the name: what does the model expect when the name comes up again?
 
 # %%
 names = [" Ella", " Wendy", " Hanna"]
@@ -1016,20 +1021,20 @@ for name in names:
 
 # %% [markdown]
 # No weight was changed, and yet the model has learned the name.
-# To learn from what is in the context is called **in-context learning**.
+# Learning from what is in the context is called **in-context learning**.
 # Large models do it with whole tasks: given a few worked examples in the prompt, they solve the next one, which is **few-shot prompting** {cite:p}`brown2020`.
-# With the task described, and no example, it is **{term}`zero-shot prompting`**.
-# `base-llm` cannot do either, for no tale shows a task and its solution.
+# With a description of the task but no examples, it is **{term}`zero-shot prompting`**.
+# `base-llm` can't do either, because no tale shows a task and its solution.
 # It has learned only the kind of looking up that its text rewards.
 
 # %% [markdown]
 # ### Evaluating a base model by multiple choice
 #
-# A loss says little to people, so models are compared by **benchmarks**, sets of questions with known answers.
+# A loss tells people little, so models are compared on **benchmarks**, sets of questions with known answers.
 # A base model does not answer questions, but it gives a probability to every text.
 # So it gets a context and four continuations, one of them right, and its choice is the one with the highest **{term}`log-likelihood`**.
-# HellaSwag is asked like that {cite:p}`zellers2019`.
-# **{term}`MMLU`** has questions of 57 subjects, from school to law and medicine, with four answers each {cite:p}`hendrycks2021`.
+# HellaSwag works like that {cite:p}`zellers2019`.
+# **{term}`MMLU`** has questions on 57 subjects, from school to law and medicine, with four answers each {cite:p}`hendrycks2021`.
 # There the probabilities of the letters A to D are compared.
 
 
@@ -1049,9 +1054,9 @@ def choose(reader, context, choices):
 
 # %% [markdown]
 # Our benchmark asks for the next sentence of a held-out tale, in two ways.
-# *Easy*: the wrong sentences are those of three other tales, with the hero's name exchanged for the right one.
-# *Hard*: the right sentence repeats a colour from the beginning, and in the wrong ones it is another colour.
-# (Of the example only the end is printed; its colour was named earlier.)
+# *Easy*: the wrong sentences come from three other tales, with the hero's name replaced by the right one.
+# *Hard*: the right sentence repeats a colour from the beginning, and the wrong ones have another colour there.
+# (Only the end of the example is printed; its colour was named earlier.)
 
 
 # %%
@@ -1100,20 +1105,20 @@ for name in readers:
 assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 
 # %% [markdown]
-# On the easy questions the model of a minute is right more often than by guessing, though far from always; on the hard ones it guesses.
-# `base-llm` solves both, and so these questions can tell nothing more about it: the benchmark is *saturated*.
+# On the easy questions the one-minute model does better than guessing, though it is far from always right; on the hard ones it guesses.
+# `base-llm` solves both, so these questions can tell us nothing more about it: the benchmark is *saturated*.
 #
-# Each benchmark has its traps.
+# Every benchmark has its traps.
 # Long answers have a low probability, so scores are often divided by the length; exercise 6 shows how much that can change.
 # With forty questions a 95 % interval reaches up to about 15 percentage points to each side.
 # And questions that were in the training text measure memory: **{term}`benchmark contamination`**, the same leak as above.
-# {doc}`corpus` looks for it by shared runs of words.
+# {doc}`corpus` detects it by shared runs of words.
 #
 # ### Explore: what base-llm knows of the next word
 #
 # The story below has named a hero; the explorer shows the model's own distribution over its whole vocabulary.
 # **{term}`Temperature <temperature>`** divides the scores; **{term}`top-k`** keeps the *k* most probable tokens, **{term}`top-p`** the fewest whose probabilities sum to *p*, and the tail is cut off.
-# The last bar is that tail: raise the temperature, and see how much goes to the many that hardly fit.
+# The last bar is that tail: raise the temperature, and see how much goes to the many tokens that hardly fit.
 
 # %%
 begun = (
@@ -1127,16 +1132,16 @@ names = [base_tokenizer.decode([i]) for i in range(len(scores))]
 SamplingExplorer(names, scores.tolist(), prompt=begun)
 
 # %% [markdown]
-# *Question*: which settings would make every story of the model the same, and which would let it write words that no tale has?
+# *Question*: which settings would make all the model's stories the same, and which would let it write words that don't occur in any tale?
 #
 # :::{dropdown} Answer
 # Top-k of 1, or a temperature near 0: the draw is then always the most probable token, which is **{term}`greedy decoding`**.
 # A high temperature without top-k or top-p: it lifts even tokens that the model considers nearly impossible.
 # :::
 #
-# That is one place of one story.
+# That was one place in one story.
 # In the next explorer the model itself reads what you type, and gives its distribution over the whole vocabulary after each token.
-# Take an improbable token by its bar, and see whether the story finds its way back.
+# Pick an improbable token by its bar, and see whether the story finds its way back.
 #
 # :::{div} llmcourse-writing
 # On the course's site, `base-llm` writes on here from *Once upon a time there was a brave young girl named Ella. She lived by the river*, or from words of your own.
@@ -1145,11 +1150,11 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # %% [markdown]
 # ## Takeaways
 #
-# Pretraining is self-supervised: the text itself says at every place what comes next, and the loss is the mean of $-\ln p$ of it.
-# It starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
+# Pretraining is self-supervised: the text itself says at every position what comes next, and the loss is the mean of $-\ln p$ over these tokens.
+# The loss starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
 # In our run frequencies and short patterns were learned first, and what has to be looked up came last.
-# AdamW makes no weight's step much longer than the learning rate, however large its gradient; warm-up and decay shape that length over the training.
-# The largest useful batch grew in our run, as the stories began to disagree about the gradient; {cite:t}`mccandlish2018` see the same in other trainings.
+# With AdamW no weight's step is much longer than the learning rate, however large its gradient; warm-up and decay shape that length during training.
+# The largest useful batch grew in our run, as the stories began to disagree about the gradient; {cite:t}`mccandlish2018` see the same in other training runs.
 # On little text the same loop learns the text by heart, and without a floor only held-out text shows it.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
@@ -1158,7 +1163,7 @@ SamplingExplorer(names, scores.tolist(), prompt=begun)
 # (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
 # How large a model should be, how much it should read and with which settings is the subject of {doc}`scaling_laws`.
-# What a pretrained model can be taught further, with few examples, is the subject of {doc}`fine_tuning`.
+# What more a pretrained model can be taught, with few examples, is the subject of {doc}`fine_tuning`.
 
 # %% [markdown]
 # ## Quiz
@@ -1176,7 +1181,7 @@ Quiz.read("pretraining")
 # ### Exercise 1 (check): how many examples ★
 #
 # A text of $n$ tokens is cut into windows of $T + 1$ tokens that overlap by one, so that each token but the first is a target once.
-# What is left at the end and fills no window is dropped.
+# Tokens left over at the end that don't fill a window are dropped.
 # How many windows are there, and how many guesses?
 #
 # ```python
@@ -1185,7 +1190,8 @@ Quiz.read("pretraining")
 # ```
 #
 # Check it with `checks.count_examples(count_examples)`.
-# A text of the toy with the colours has 34 tokens: how many guesses is that, how many of them need a look back, and why are these learned late from the usual start?
+# A text of the toy task with the colours has 34 tokens.
+# How many guesses is that, how many of them need a look back, and why are these learned late from the usual start?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1210,7 +1216,8 @@ checks.count_examples(count_examples)
 # ```
 #
 # Check it with `checks.cross_entropy(my_cross_entropy)`.
-# On a text of 1,000 bytes, which are 250 tokens, a model has a loss of 2.77 nats per token: what are its perplexity and its bits per byte?
+# On a text of 1,000 bytes, or 250 tokens, a model has a loss of 2.77 nats per token.
+# What are its perplexity and its bits per byte?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1227,10 +1234,10 @@ checks.cross_entropy(my_cross_entropy)
 # %% [markdown]
 # ### Exercise 3 (build): warmup, stable, decay ★★
 #
-# The cosine has to know the end from the start; this schedule, a trapezoid, does not.
+# A cosine has to know from the start when training ends; this schedule, a trapezoid, doesn't.
 # The rate rises in a straight line, stays at its peak as long as you like, and falls in a straight line over the last steps.
-# The first step has the first part of the rise, not 0, and the step after the last would have 0.
-# (`steps` matters for the last `fall` steps alone: until then the training can be prolonged.)
+# The first step gets the first part of the rise, not 0, and the step after the last would get 0.
+# (`steps` matters only for the last `fall` steps: until then the training can be prolonged.)
 #
 # ```python
 # def trapezoid(step, steps, rise, fall, peak):
@@ -1250,7 +1257,7 @@ checks.trapezoid(trapezoid)
 # %% [markdown]
 # ### Exercise 4 (build): parts of unequal size ★★
 #
-# A batch of five windows does not fit into memory, and is read two windows at a time, which leaves one for the end.
+# A batch of five windows doesn't fit into memory, so it is read two windows at a time, which leaves one for the end.
 # Leave the gradient of the mean loss over all five in the weights' `grad`.
 #
 # ```python
@@ -1276,13 +1283,13 @@ checks.accumulate(accumulate)
 # %% [markdown]
 # ### Exercise 5 (build): the whole trainer, by hand ★★★
 #
-# Write a trainer of 20 to 40 lines that uses nothing of `llmcourse.training` but `Windows`.
+# Write a trainer of 20 to 40 lines that uses nothing from `llmcourse.training` but `Windows`.
 # It has its own loss, schedule and clipping, and two `MyAdamW`: one with decay for the blocks' matrices, one without for the rest.
 # (`print(few)` shows the names of all settings; the gradient of all weights together is made no longer than `clip_norm`.)
 # It returns the losses.
 # Try it on `data.train` with `replace(few, embedding_speed=1, weight_decay=10)`, and take the batches as in the section on gradient accumulation.
-# It must end with the losses and the weights of `on_tales`, both from `Transformer(sizes, seeded(1))`.
-# (So strong a decay shows at once where it acts and where not.)
+# It must end with the same losses and weights as `on_tales`, both starting from `Transformer(sizes, seeded(1))`.
+# (So strong a decay shows at once where it acts and where it doesn't.)
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1324,7 +1331,7 @@ for one, other in zip(ours.parameters(), theirs.parameters()):
 # ### Exercise 6 (explore): by the token, or by the choice ★★★
 #
 # Divide the log-likelihood of each choice by its number of tokens before choosing.
-# Does the easy benchmark become easier or harder for the model of a minute, and why can it not matter much for the hard one?
+# Does the easy benchmark become easier or harder for the one-minute model, and why can't this matter much for the hard one?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]

@@ -2,7 +2,8 @@
 # (real_models)=
 # # Real models
 #
-# The code that ran our models of tales opens a model that has read the web: what is in its file, what it knows, and how little it takes to change it.
+# The code that ran our models of tales can also open a model that has read the web.
+# This chapter shows what is in its file, what it knows, and how little it takes to change it.
 #
 # **You will be able to**
 #
@@ -120,17 +121,17 @@ assert type(model) is type(base)
 # ## By hand
 #
 # A weight in float32 takes 32 bits; the file stores most of its weights in 5.
-# Its form **{term}`Q4_1`** takes 32 weights at a time.
+# The format, **{term}`Q4_1`**, takes 32 weights at a time.
 # The range from the smallest to the largest is divided into 15 equal steps.
 # It stores the smallest weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
 # Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
 #
 # ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
 #
-# *Each weight becomes a number of four bits; least and scale are stored once for all.*
+# *Each weight becomes a number of four bits; the least weight and the scale are stored once for all of them.*
 #
 # The range is $0.9 - (-0.6) = 1.5$, so a step is 0.1, and the steps are 0, 15, 7 and 9.
-# To read them back: $-0.6 + 7 \cdot 0.1 = 0.1$.
+# To read one back: $-0.6 + 7 \cdot 0.1 = 0.1$.
 # With 32 weights a block has $2 + 2 + 16 = 20$ bytes, 5 bits a weight.
 
 # %%
@@ -143,10 +144,10 @@ print("back: ", [round(w, 1) for w in (least + scale * steps).tolist()])
 # %% [markdown]
 # ## A checkpoint is a table of tensors
 #
-# A **{term}`checkpoint`** holds all that a model has learned: tensors, each with a name.
+# A **{term}`checkpoint`** holds all that a model has learned: named tensors.
 # Ours is a **{term}`GGUF`** file, the format of llama.cpp {cite:p}`gguf2023`.
-# It holds settings and vocabulary as well, so that one file is all.
-# The package `gguf` of its authors lists it.
+# It also holds the settings and the vocabulary, so one file is all you need.
+# Its authors' own package, `gguf`, lists its contents.
 
 # %%
 reader = gguf.GGUFReader(PATH)
@@ -156,7 +157,7 @@ for tensor in reader.tensors[:11]:
     print(f"{tensor.name:24}{shape:>14}  {tensor.tensor_type.name}")
 
 # %% [markdown]
-# One embedding, then 30 blocks of nine tensors each, all alike, and a last norm.
+# There is one embedding, then 30 blocks of nine tensors each, all alike, and a last norm.
 # The names are short for those of {doc}`transformer`: `ffn_gate` is the gate of the feed-forward network.
 # There is no unembedding: the embedding also scores the next token.
 # Llama.cpp writes the inner size first; in torch the embedding has the shape 49,152 × 576.
@@ -188,12 +189,12 @@ assert total == n_parameters(model.config)
 # %% [markdown]
 # ![A bar for 538 MB in memory as float32: embedding 21 %, attention 20 %, networks 59 %. Below it, to scale, a bar of less than a fifth of the length for the 97 MB in the file, at 8.5, 5 and 5 bits for each weight.](figures/where-the-parameters-are.svg)
 #
-# *Three fifths of the parameters are in the feed-forward networks, and a fifth only spells tokens.*
+# *Three fifths of the parameters are in the feed-forward networks, and a fifth only represents tokens.*
 #
-# The count agrees with the closed form of {doc}`transformer`.
-# The embedding has 8.5 bits a weight, in the form Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
-# Llama.cpp stores more finely what scores the tokens.
-# (The file is larger by a megabyte and a half, for settings and vocabulary.)
+# The count agrees with the closed formula of {doc}`transformer`.
+# The embedding takes 8.5 bits a weight, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
+# Llama.cpp stores the matrix that scores the tokens more finely.
+# (The file is a megabyte and a half larger, for the settings and the vocabulary.)
 #
 # Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
 
@@ -211,7 +212,7 @@ torch.testing.assert_close(
 # %% [markdown]
 # ### Our configuration beside theirs
 #
-# The settings of the file become a `TransformerConfig`, the same class that made `base-llm`.
+# The settings in the file become a `TransformerConfig`, the same class that we used for `base-llm`.
 
 # %%
 SIZES = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff")
@@ -225,18 +226,18 @@ print(f"{'parameters':16}{counts[0]:12,}{counts[1]:14,}")
 # %% [markdown]
 # Nothing in the list is new.
 # Three query heads share each key-value head, so the {term}`key-value cache` is a third as large ({doc}`attention`).
-# Thirty layers at a width of 576 are deep and thin, which did best among small models in {cite:t}`liu2024mobile`.
+# Thirty layers at a width of 576 make a deep and thin model, the kind that did best among small models in {cite:t}`liu2024mobile`.
 # The large base of RoPE is for the long context ({doc}`context_window`).
 # SmolLM2 was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
-# That is some 15,000 for each parameter, far more than {doc}`scaling_laws` calls compute-optimal.
-# But a small model is cheap to run, so a long training pays off if many people use it.
+# That is some 15,000 tokens for each parameter, far more than {doc}`scaling_laws` calls compute-optimal.
+# But a small model is cheap to run, so long training pays off if many people use it.
 
 # %% [markdown]
 # ## The forward pass, from the file's tensors
 #
-# Here is the model once more without our class: tensors by name, and a few functions.
+# Here is the model once more without our class: just tensors by name and a few functions.
 # `GGUFFile` gives each tensor as floats, under its name at Hugging Face.
-# (It also puts the rows of queries and keys back into their order: llama.cpp stores the two halves of each rotation side by side.)
+# (It also puts the rows of queries and keys back into their original order: llama.cpp stores the two halves of each rotation side by side.)
 
 # %%
 file = GGUFFile(PATH)
@@ -301,7 +302,7 @@ torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 
 # %% [markdown]
 # That is the whole model, in fewer than 40 lines.
-# The project's tests compare our class with `transformers`, too: the same logits, the same answers, the same tokens.
+# The project's tests also compare our class with `transformers`: the same logits, the same answers, the same tokens.
 
 # %% [markdown]
 # ## What its tokenizer does to your words
@@ -338,12 +339,12 @@ assert all(len(token.strip()) <= 1 for token in digits)
 assert len(tokenizer.encode(WORDS["code"])) < len(gpt2_tokenizer.encode(WORDS["code"]))
 
 # %% [markdown]
-# The indentation before `print` costs GPT-2 a token for each space, and SmolLM2 has one token for nearly all of it.
-# German breaks into pieces for both, since it was rare in what the vocabularies were learned from.
-# Numbers take *more* tokens than with GPT-2, and this is on purpose.
-# GPT-2 cuts 12345 and 67890 in different places, as its merges happen to fall; SmolLM2 takes every digit by itself, so that places can be compared.
+# The indentation before `print` costs GPT-2 a token for each space, while SmolLM2 has one token for nearly all of it.
+# German breaks into pieces for both, since it was rare in the texts that the vocabularies were learned from.
+# With SmolLM2, numbers take *more* tokens than with GPT-2, and this is on purpose.
+# GPT-2 cuts 12345 and 67890 in different places, wherever its merges happen to fall; SmolLM2 takes every digit by itself, so that places can be compared.
 #
-# Tokens differ, so losses for each token cannot be compared; bits for each byte can ({doc}`pretraining`).
+# The tokens differ, so losses per token cannot be compared; bits per byte can ({doc}`pretraining`).
 
 
 # %%
@@ -379,11 +380,11 @@ assert all(bits[name][1] < bits[name][0] / 2 for name in ("prose", "German", "co
 assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
 
 # %% [markdown]
-# On its tales the small model is far better than one that is many times as large, for it has learned them alone.
-# Elsewhere it is lost: on German and code it is worse than no model at all, with which a byte takes 8 bits.
+# On its tales the small model is far better than one many times as large, because it has learned nothing else.
+# Elsewhere it is lost: on German and code it is worse than no model at all, which would take 8 bits for a byte.
 # (These are four short texts.)
 # A model is good at what it has read.
-# SmolLM2 has read of nearly everything, and has 135 million parameters to remember it with.
+# SmolLM2 has read about nearly everything, and has 135 million parameters to remember it with.
 
 # %% [markdown]
 # ## What it expects
@@ -392,9 +393,9 @@ assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
 # "The Eiffel Tower is in the city of Paris, and the Colosseum is in the city of Bananas."
 #
 # :::{dropdown} Answer
-# By far most at *Bananas*, then at the beginnings of names, and at words in whose place many others could stand, such as *in*.
-# *Paris* costs next to nothing: "Eiffel Tower … city of" leaves one answer.
-# The rest of a name is free if its beginning leaves no choice, as in *Col-osseum*, and costs something if it does, as in *E-iffel*.
+# By far the most at *Bananas*, then at the beginnings of names, and at words that many others could replace, such as *in*.
+# *Paris* costs next to nothing: "Eiffel Tower … city of" leaves only one answer.
+# The rest of a name is free if its beginning leaves no choice, as in *Col-osseum*, and costs something if it leaves one, as in *E-iffel*.
 # :::
 
 # %%
@@ -431,9 +432,9 @@ assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 #
 # :::{dropdown} Answer
 # Only after the very last.
-# Before, the stream at this place holds common tokens: a space, a full stop, *the*.
+# Before that, what the stream holds at this position reads as common tokens: a space, a full stop, *the*.
 # It does not follow that the fact is unknown until then.
-# The lens reads all blocks as it reads the last one, and earlier blocks may write in another form.
+# The lens reads every block as if it were the last one, and earlier blocks may write in another form.
 # {cite:t}`belrose2023` train a reader for each block, and find answers earlier.
 # :::
 
@@ -463,7 +464,7 @@ for text, word in PROMPTS.items():
     )
 
 # %% [markdown]
-# What does it say before, of France?
+# What does it say about France before that?
 
 # %%
 probs = lens("The capital of France is")
@@ -480,15 +481,15 @@ plotting.label_lines(ax)
 assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values())
 
 # %% [markdown]
-# *The probability of the last answer, as it would be read after each block.*
+# *The probability of the final answer, as it would be read after each block.*
 #
-# (The text of these cells begins without `<|endoftext|>`, so the last probabilities differ a little from those of the section before.)
+# (The text of these cells begins without `<|endoftext|>`, so the last probabilities differ a little from those at the beginning of the chapter.)
 #
 # ### A sink for attention
 #
 # Attention weights must sum to one, even where a head has nothing to look for.
-# Many large models put the rest on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
-# How much of all attention goes there, by layer?
+# Many large models put what is left over on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
+# How much of all attention goes there, layer by layer?
 
 # %%
 text = "The cat sat on the mat because it was tired and wanted to sleep."
@@ -510,12 +511,12 @@ _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 #
 # In this sentence, most of the attention of the upper blocks goes to the first token, where there is nothing to find.
 # (It is one short sentence; try longer ones.)
-# This is why a cache must keep the first tokens, even if it drops all others that are old ({doc}`context_window`).
+# This is why a cache must keep the first tokens, even if it drops all other old ones ({doc}`context_window`).
 #
 # ### Induction heads
 #
-# An **{term}`induction head`** completes *A B … A*: it looks for an earlier copy of the present token, and at what came after it ({doc}`transformer`).
-# To find such heads, we need a text that nothing else can explain: 40 random tokens, twice.
+# An **{term}`induction head`** completes *A B … A*: it finds an earlier copy of the current token, and looks at what came after it ({doc}`transformer`).
+# To find such heads, we need a text that cannot be predicted in any other way: 40 random tokens, twice.
 #
 # ![A matrix of weights for the tokens cup, red, sky, cup, red, sky. In the rows of the second time, the second cup looks at the first red, the second red at the first sky, the second sky at the second cup: a stripe along the diagonal. An arrow leads from each to what it predicts: red, sky, cup.](figures/stripe-of-an-induction-head.svg)
 #
@@ -540,7 +541,7 @@ print("their blocks:", sorted({layer + 1 for layer, _ in heads}))
 # Nobody built these heads; training did, and we found them by their score alone.
 # Do they do the copying?
 # Take the five away and see what the copy then costs.
-# As a control, take away five other heads of the same blocks, drawn at random, five times.
+# As a control, take away five other heads from the same blocks, drawn at random, five times over.
 
 
 # %%
@@ -594,28 +595,29 @@ assert second["all heads"] < 4 < second.pop("without the five best")
 assert all(loss < 4 for loss in second.values())
 
 # %% [markdown]
-# *The loss of random tokens that come twice; the second copy begins in the middle.*
+# *The loss on random tokens that come twice; the second copy begins in the middle.*
 #
-# The first copy costs 13 nats a token, more than blind guessing among all tokens, for random tokens are not what it expects.
+# The first copy costs 13 nats a token, more than blind guessing among all tokens, because random tokens are not what the model expects.
 # The second costs a sixth of that.
 # Without the five heads nearly half of the gain is gone, while the loss on the first copy stays the same.
-# Five others of the same blocks matter far less.
+# Five others from the same blocks matter far less.
 # So on this text these heads do a large part of the copying.
-# Do heads of lower score do the rest?
+# Do heads with lower scores do the rest?
 # Try ten.
 
 # %% [markdown]
 # ## Arithmetic with embeddings
 #
 # In {doc}`embeddings` the arithmetic $b - a + c$ worked for three of eight relations in the tales.
-# Here the vectors are the rows of SmolLM2's embedding, which nobody trained for that.
+# Here the vectors are the rows of SmolLM2's embedding, which nobody trained for this.
 # One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
-# Candidates are all tokens that are a word with a space before it; a, b and c are left out, as is usual, and so are their other spellings: nearest to *dog* is *Dog*.
+# The candidates are all tokens that are a word with a space before it.
+# As usual, a, b and c are left out, and so are their other spellings: the word nearest to *dog* is *Dog*.
 #
-# *Predict:* for which kind does the arithmetic find most, and for which does it find no more than the word nearest to *c*?
+# *Predict:* for which kind does the arithmetic find the most answers, and for which does it find no more than the word nearest to *c* does?
 #
 # :::{dropdown} Answer
-# It finds most of the comparatives.
+# It finds the most among comparatives.
 # For opposites it adds nothing, perhaps because *hot − cold* and *big − small* share no direction; plurals do not need it.
 # :::
 
@@ -667,7 +669,8 @@ def right(asked, table, near):
 
 
 # %% [markdown]
-# Compare it with three cheap baselines: the word nearest to *c*, the word nearest to *b*, and the same arithmetic on shuffled rows, where every word has the vector of another.
+# Compare the arithmetic with three cheap baselines: the word nearest to *c*, the word nearest to *b*, and the same arithmetic on shuffled rows.
+# There, every word has the vector of another.
 
 # %%
 shuffled = vectors[torch.randperm(len(vectors), generator=generator)]
@@ -696,19 +699,19 @@ assert (
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
-# Capitals, comparatives, past tenses and pairs of he and she lie in common directions, far above the baselines.
-# But the arithmetic has no kind wholly right.
+# Capitals, comparatives, past tenses and pairs of he and she share directions, so the arithmetic is far above the baselines.
+# But no kind comes out wholly right.
 # Among the capitals, *Rome* is never found: not by *Paris − France + Italy*, nor from any other country's pair.
 # Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
-# For opposites it adds nothing: the word nearest to *c* is right as often.
-# An embedding is a first guess only; what the model knows of a word, its layers add.
+# For opposites it adds nothing: the word nearest to *c* is right just as often.
+# An embedding is only a first guess; what the model knows about a word is added by its layers.
 
 # %% [markdown]
 # ## It answers
 #
 # SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in {doc}`instruction_tuning` and {doc}`rlhf`.
 # Its **{term}`chat template`** says how a conversation becomes one text, and is in the file as well.
-# The form of this one is called **{term}`ChatML`**.
+# The format of this one is called **{term}`ChatML`**.
 
 # %%
 talk = [Message("user", "What is the capital of Germany?")]
@@ -740,15 +743,15 @@ for question in (
     )
 
 # %% [markdown]
-# All but one are fluent English, and each is formed like an answer.
+# All but one are fluent English, and each has the form of an answer.
 # Only the first and the fourth are right.
-# Rome does not come, the product is wrong ($17 \cdot 23 = 391$), the poem goes in circles, and the spider has four legs.
-# A model of this size *speaks* well and *knows* little, and nothing in its tone tells which is which.
+# Rome does not appear, the product is wrong ($17 \cdot 23 = 391$), the poem goes in circles, and the spider has four legs.
+# A model of this size *speaks* well and *knows* little, and nothing in its tone tells you what it knows and what it does not.
 
 # %% [markdown]
 # ## Eight examples
 #
-# We want answers of one word.
+# We want one-word answers.
 # There are three places to say so: the prompt, examples in the prompt, or the weights.
 #
 # ![Three rows. Told: the model reads the question and "in one word", the weights are as they were. Shown: it reads eight questions with answers, then the question, the weights are as they were. Learned: it reads the question alone, and the weights have a correction, B times A.](figures/three-places-to-teach.svg)
@@ -756,9 +759,9 @@ for question in (
 # *What is new, in orange, is read with every question, or learned once.*
 #
 # Eight questions with their answers are the lessons; 24 others are the exam.
-# We read at most twelve tokens of each answer, and count how many are one word, how many are right (the word occurs), and how many both.
-# (A long answer may contain the word by chance, as *You're right* does, so long answers are counted kindly.)
-# `OTHER` and `PLAIN` will tell what is lost: requests for more than a word, and a text of another kind.
+# We read at most twelve tokens of each answer, and count how many are one word, how many are right (the word occurs), and how many are both.
+# (A long answer may contain the word by chance, as *You're right* does, so the count favours long answers.)
+# `OTHER` and `PLAIN` will show what is lost: requests for more than a word, and a text of another kind.
 
 # %% tags=["hide-input"]
 LESSONS = {
@@ -831,9 +834,9 @@ def answers_of(learner, questions, most=12):
 
 
 # %% [markdown]
-# ### Told, and shown
+# ### Telling, and showing
 #
-# The first two places cost no training.
+# The first two places need no training.
 # Examples in the prompt are turns of a conversation that never took place: {term}`few-shot prompting`.
 # They are read again with each question.
 
@@ -857,15 +860,15 @@ for question in asked:
     print(f"{question:33} told: {told:34} shown: {examples_first(question)}")
 
 # %% [markdown]
-# Told, this model answers in a sentence all the same.
-# Shown eight answers, it gives one word.
+# When told, this model still answers in a sentence.
+# When shown eight answers, it gives one word.
 # And it knows Rome after all: whether a fact comes out depends on how you ask.
 #
 # ### LoRA: learned
 #
 # Now the eight answers go into the weights.
 # A **{term}`LoRA`** adapter of rank 4 on queries and values ({doc}`fine_tuning`) learns them in 20 steps.
-# Only the answer and the mark of its end are targets.
+# Only the answer and its end mark are targets.
 
 
 # %%
@@ -906,7 +909,7 @@ print(f"loss of an answer's token, above 5 at first: {first > 5}")
 print(f"and below 0.5 at last: {last < 0.5}")
 
 # %% [markdown]
-# Training enlarges differences of rounding, so single answers may differ on your processor.
+# Training amplifies rounding differences, so single answers may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
 learned = answers_of(learner, list(EXAM))
@@ -920,24 +923,24 @@ assert marks(learned)[0] >= 18 and marks(learned)[1] >= 8
 del learner
 
 # %% [markdown]
-# The form is learned, from eight examples.
-# Knowledge is not: where the model has no answer, it now has a short wrong one, and some that it had are gone.
-# Cairo and the seven days of a week were right in its sentences before; in all three runs of the study below they are lost.
+# The form is learned from just eight examples.
+# Knowledge is not: where the model had no answer, it now gives a short wrong one, and some answers that it had are gone.
+# Before, its sentences had Cairo and the seven days of a week right; in all three runs of the study below they are lost.
 # And look at the last line: asked for a story or a recipe, it now stops after a few words.
 # No lesson taught that, but none showed a long answer either.
 #
 # ### DPO: from comparisons
 #
-# **Direct preference optimisation** ({doc}`rlhf`) learns from pairs: the one word is preferred to the model's own first twelve tokens.
+# **Direct preference optimisation** ({doc}`rlhf`) learns from pairs: the one word is preferred to the first twelve tokens of the model's own answer.
 # Training raises the *lead*: how much more log-probability the chosen answer has gained than the rejected one.
 #
-# *Predict:* the pairs hold the same eight answers; will it answer in one word as well?
+# *Predict:* the pairs hold the same eight answers; will the model answer in one word again?
 #
 # :::{dropdown} Answer
 # No.
 # A pair is won when the chosen answer gains more than the rejected one.
-# Before training, the chosen answers have a probability of about $e^{-19}$, and can gain much and stay improbable.
-# The old sentences are pushed down, but what they lose need not go to the chosen words: other texts, which are in no pair, can take it.
+# Before training, the chosen answers have a probability of about $e^{-19}$, so they can gain a great deal and still be improbable.
+# The old sentences are pushed down, but the probability they lose need not go to the chosen words: other texts, which are in no pair, can take it.
 # :::
 
 
@@ -992,7 +995,7 @@ del learner
 # ### All ways side by side
 #
 # One run proves little.
-# `book/studies/real_models_study.py` has run each training with three seeds, and the rest once, as nothing is drawn there.
+# `book/studies/real_models_study.py` ran each training with three seeds, and the rest once, since nothing is random there.
 # Its table has three more columns:
 #
 # - *lessons*: the mean log-probability of the lessons' answers, without examples in the prompt, in nats;
@@ -1060,28 +1063,29 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
     assert not any(re.search(rf"\b({word})\b", text) for text in said["LoRA"])
 
 # %% [markdown]
-# *Each dot is a run. Left, answers that are one word and right; right, how probable an answer of the lessons has become.*
+# *Each dot is a run.
+# Left, answers that are one word and right; right, how probable an answer of the lessons has become.*
 #
-# - *Told* gives no answer of one word.
+# - *Told* gives no one-word answers.
 #   It changes 20 of the 24 answers (they are in the study), but as many are right as before.
-# - *Shown* and *LoRA* do about equally well: LoRA makes the form sure, and the examples in the prompt bring out at least as many right answers.
-#   In both cases more are right than before, but some of the long answers, cut off after twelve tokens, might have come to the word later.
-#   Six answers are new in all three runs of LoRA, and *shown* brings out five of these, so hardly any of this is new knowledge.
-# - The prompt costs its eight examples with every question.
-#   The weights cost nothing later, but stories and recipes now end after a few words.
-#   The loss of a plain text hardly rises, so a loss alone would not have shown this.
-# - *DPO* wins its pairs, and never gives a right word alone.
-#   The column *lessons* shows it: these answers gain much, and remain improbable.
-#   (It had 12 steps, at half of LoRA's rate or less; whether more would be enough was not tried.)
+# - *Shown* and *LoRA* do about equally well: LoRA makes sure of the form, and the examples in the prompt bring out at least as many right answers.
+#   In both cases more are right than before, but some of the long answers, cut off after twelve tokens, might have reached the word later.
+#   In all three runs of LoRA, six answers are right that were wrong before, and *shown* brings out five of these, so hardly any of this is new knowledge.
+# - The prompt pays for its eight examples with every question.
+#   Changed weights cost nothing later, but stories and recipes now end after a few words.
+#   The loss on a plain text hardly rises, so the loss alone would not have shown this.
+# - *DPO* wins its pairs, but never gives a right word alone.
+#   The column *lessons* shows this: these answers gain a great deal, and remain improbable.
+#   (It had 12 steps, at half of LoRA's rate or less; we did not try whether more would be enough.)
 #   At the higher rate fewer answers are right than before: the model leaves its old sentences for others that are worse.
 #
 # Usually preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
 
 # %% [markdown]
-# ## With a book beside it
+# ## With a book to look things up in
 #
-# A model may read what it does not know ({doc}`retrieval`).
-# Python brings its own documentation, the topics of `help()`.
+# What a model does not know, it can read ({doc}`retrieval`).
+# Python comes with its own documentation, the topics of `help()`.
 # We cut them into passages of at most 100 tokens and search by words.
 
 # %%
@@ -1120,7 +1124,7 @@ alone, with_passage = (
 )
 
 # %% [markdown]
-# Three columns say for each question: does the passage have the answer, does the model give it alone, and does it give it with the passage?
+# For each question, three columns say whether the passage has the answer, whether the model gives it alone, and whether it gives it with the passage.
 # The model's answer with the passage comes last.
 # Python's documentation changes a little with each version, so your answers may differ.
 
@@ -1141,8 +1145,8 @@ assert counts[2] <= counts[0]
 # %% [markdown]
 # The search finds what is needed for most questions: BM25 looks for words that question and passage share.
 # (Our questions use many of the documentation's own words, which helps it.)
-# The model then misses some answers that it has before it, or takes a name beside the right one.
-# Where the passage is wrong, it may lose what it knew.
+# The model then misses some answers that are right in front of it, or picks a name next to the right one.
+# Where the passage is wrong, the model may lose an answer that it knew.
 # Ten questions are no benchmark, but they show two limits: the search's, and the reader's.
 # One thing is gained: a place, `topic:line`, where a reader can see whether the answer is there.
 
@@ -1168,26 +1172,29 @@ assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]
 # In a shell, `llmcourse serve --model smollm2` does the same, with a page to chat at `/`.
-# What of all this is special to SmolLM2?
-# On this page its sizes, which the forward pass repeats, and the mark `<|im_end|>`.
-# The package reads them from the file: a GGUF file or a folder from Hugging Face of the families Llama, Mistral and Qwen goes the same way, as `load_pretrained("hf:owner/name")` or by its path.
+# How much of all this is special to SmolLM2?
+# On this page, it is the sizes, which the forward pass repeats, and the mark `<|im_end|>`.
+# The package reads them from the file.
+# A GGUF file or a Hugging Face folder of the families Llama, Mistral and Qwen works the same way, by `load_pretrained("hf:owner/name")` or by its path.
 # Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ({doc}`other_programs`).
 
 # %% [markdown]
 # ## Takeaways
 #
 # - A checkpoint is a table of named tensors and a few settings; the code of a model is the same for a toy and for a real one.
-# - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding; at 5 bits for most weights, the file has less than a fifth of the size in float32.
-# - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters; sinks are in this one, and `base-llm` has none.
+# - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding.
+#   At 5 bits for most weights, the file is less than a fifth of its size in float32.
+# - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters.
+#   This one also has sinks, while `base-llm` has none.
 #   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
-# - A small model speaks better than it knows, and its tone does not tell which.
+# - A small model speaks better than it knows, and its tone does not give that away.
 # - Eight examples change the form of answers and add hardly any knowledge; a few facts were lost, and stories and recipes shrank to a few words.
 #   Look first at what a prompt does, and measure what was lost.
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
-# A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what is read.
-# Add to the lessons examples of everything that the model must keep.
-# Before anything is trained, try a prompt, examples in it, and a larger model.
+# A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what the model reads.
+# Add examples of everything that the model must keep to the lessons.
+# Before you train anything, try a prompt, examples in it, and a larger model.
 
 # %% [markdown]
 # ## Quiz
@@ -1216,7 +1223,7 @@ Quiz.read("real_models")
 #
 # Check it with `checks.llama_parameters(llama_parameters)`.
 # Llama 3.1 8B has the sizes 128,256, 4,096, 32, 32, 8 and 14,336, and a second matrix for the unembedding.
-# Which share of its parameters is in the two?
+# What share of its parameters is in the two matrices?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1237,8 +1244,8 @@ print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the
 # %% [markdown]
 # ### Exercise 2 (build): read a block of Q4_1 ★★
 #
-# Write without torch what the page does with 20 bytes.
-# Scale and smallest weight are float16, in this order, the lower byte first.
+# Without torch, do what the page does with 20 bytes.
+# Scale and smallest weight are float16, in this order, each with the lower byte first.
 # The lower halves of the other 16 bytes are the steps of the weights 0 to 15, the upper halves those of 16 to 31.
 #
 # ```python
@@ -1274,7 +1281,7 @@ checks.dequantize(dequantize)
 # a list (kind 9): kind of its values (4), how many (8), then the values
 # ```
 #
-# The kinds 0 to 7 are, as letters of Python's `struct`, `BbHhIif?`, the kind 8 is a text, and 10 to 12 are `Qqd`.
+# In the letters of Python's `struct`, kinds 0 to 7 are `BbHhIif?` and kinds 10 to 12 are `Qqd`; kind 8 is a text.
 # Return the pairs.
 #
 # ```python
@@ -1334,7 +1341,7 @@ for key, found in gguf_header(PATH.read_bytes()).items():
 # ```
 #
 # Check it with `checks.induction_score(induction_score)`.
-# Which score would a head have that looks at the earlier copy itself, and which one that looks at all positions alike?
+# What score would a head get that looks at the earlier copy itself, and what score one that looks at all positions alike?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1354,7 +1361,7 @@ print(f"the best head of the page: {mine:.2f}")
 #
 # Write a conversation in ChatML, as SmolLM2 reads it, up to where the assistant is to speak.
 # Turns are pairs of role and text.
-# If the first is not of the role `system`, one comes before it: *You are a helpful AI assistant named SmolLM, trained by Hugging Face*.
+# If the first does not have the role `system`, put one before it: *You are a helpful AI assistant named SmolLM, trained by Hugging Face*.
 #
 # ```python
 # def chat_text(turns):
@@ -1385,9 +1392,10 @@ assert chat_text([(turn.role, turn.content) for turn in talk]) == theirs
 # ### Exercise 6 (explore): keep the stories ★★★
 #
 # After LoRA the model stops after a few words, whatever is asked.
-# Mend it with two more lessons, and the same number of steps: let the model answer two requests for longer texts itself, before it learns, and add the first 30 tokens of these answers to the lessons.
-# They are cut off there, so do not let the mark of the end be a target.
-# Ask the exam and `OTHER`; your requests must not be among them.
+# Mend this with two more lessons and the same number of steps.
+# Before it learns, let the model itself answer two requests for longer texts, and add the first 30 tokens of these answers to the lessons.
+# They are cut off there, so do not let the end mark be a target.
+# Ask it the exam and `OTHER`; your requests must not be among them.
 # What is kept, and what does it cost in the exam?
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -1417,8 +1425,8 @@ print([len(text.split()) for text in answers_of(learner, list(OTHER), 30)], "wor
 # %% [markdown]
 # ## Sources
 #
-# The model is from {cite:t}`allal2025`, its form from {cite:t}`touvron2023`, the file's from {cite:t}`gguf2023`.
+# The model is from {cite:t}`allal2025`, its form from {cite:t}`touvron2023`, and the file's from {cite:t}`gguf2023`.
 # Deep and thin models of its size were compared by {cite:t}`liu2024mobile`.
-# The logit lens is from {cite:t}`nostalgebraist2020`, sinks were named by {cite:t}`xiao2024`, induction heads were described by {cite:t}`elhage2021` and studied by {cite:t}`olsson2022`.
+# The logit lens is from {cite:t}`nostalgebraist2020`, sinks were named by {cite:t}`xiao2024`, and induction heads were described by {cite:t}`elhage2021` and studied by {cite:t}`olsson2022`.
 # Arithmetic with vectors of words is from {cite:t}`mikolov2013c`.
 # LoRA is from {cite:t}`hu2021`, DPO from {cite:t}`rafailov2023`.

@@ -2,7 +2,7 @@
 # (reasoning)=
 # # Reasoning: rewards that can be checked
 #
-# Writing down its steps helps a model answer questions that it cannot answer at once; and where a program can check the answers, the model can learn from its own attempts.
+# Writing down its steps helps a model answer questions that it cannot answer at once; where a program can check the answers, the model can learn from its own attempts.
 #
 # **You will be able to**
 #
@@ -68,7 +68,7 @@ for question in four:
     print(fill(question.text, 80))
 
 # %% [markdown]
-# You needed a moment for the last one, and you probably counted along: *twelve, ten, twelve, nine*.
+# You probably needed a moment for the last one, and counted along: *twelve, ten, twelve, nine*.
 # `instruct-llm` answers questions about tales.
 # We ask it these four.
 
@@ -90,9 +90,9 @@ for text in answer(start, four).texts:
     print(shorten(text, 78, placeholder=" …"))
 
 # %% [markdown]
-# It mostly declines, for these are no tales: it learned to look a number up, and never to work one out.
+# It mostly declines, because these aren't tales: it learned to look a number up, but never to work one out.
 # So we teach it, and there are two ways to write the same lesson.
-# A *direct* answer says the result; a *worked* one says the steps first.
+# A *direct* answer gives only the result; a *worked* one gives the steps first.
 
 # %%
 print(direct_answer(four[1]))
@@ -101,18 +101,18 @@ print(worked_answer(four[1]))
 # %% [markdown]
 # *Predict*: we fine-tune two copies of `instruct-llm` on a few thousand of these questions, one on direct and one on worked answers.
 # Which will be right more often on new questions with three steps?
-# Will either of them answer four steps, which no label had?
+# Will either of them manage four steps, which no label had?
 #
 # :::{dropdown} Answer
-# At three steps the worked answers win by far.
-# At four steps neither does well, and the worked one is the worse; the experiment below shows what it does there.
+# At three steps, the worked answers win by far.
+# At four steps, neither does well, and the worked one does worse; the experiment below shows what it does there.
 # :::
 
 # %% [markdown]
 # ## By hand
 #
 # Kate has ten pears, and Otto has five.
-# A model has answered *How many?* five times for each of them.
+# A model has answered *How many?* five times about each of them.
 #
 # | question | its five answers | right | one answer | vote | best of five |
 # |---|---|---|---|---|---|
@@ -120,8 +120,8 @@ print(worked_answer(four[1]))
 # | Otto | 4, 5, 4, 2, 4 | 1 | 1/5 | 4: wrong | right |
 # | mean | | | 2/5 | 1/2 | 1 |
 #
-# *One answer*, drawn by chance, is right as often as its share of right ones.
-# A *vote* keeps the number that occurs most often, even if fewer than half of the answers say it.
+# *One answer*, drawn at random, is right with probability equal to the share of right ones.
+# A *vote* keeps the number that occurs most often, even if fewer than half of the answers give it.
 # The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
 #
 # ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong, the verifier finds the 5.](figures/vote-or-verifier.svg)
@@ -131,7 +131,7 @@ print(worked_answer(four[1]))
 # How often would the best of **two** be right for Otto?
 # There are $\binom{5}{2} = 10$ ways to take two of his five answers.
 # $\binom{4}{2} = 6$ of them take two wrong ones, so $1 - 6/10 = 2/5$.
-# The next cell lists all ways.
+# The next cell lists all the pairs.
 
 # %%
 otto = [4, 5, 4, 2, 4]
@@ -146,33 +146,33 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Why steps help
 #
 # A model with $L$ layers passes each token through $L$ layers, one after the other, whatever it is asked.
-# A question of three steps needs three sums in a row, since each begins with the result of the one before.
-# A direct answer has to fit them all into the layers, and each sum may take more than one of these: find the total, find the change, add.
+# A question with three steps needs three sums in a row, since each starts from the result of the one before.
+# A direct answer has to fit them all into the layers, and each sum may take more than one: find the total, find the change, add.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
-# Every token that was written enters at the first layer again, so $m$ tokens pass through $m \cdot L$ layers.
+# Every written token enters at the first layer again, so $m$ tokens pass through $m \cdot L$ layers.
 # The text is the model's scratch paper.
-# A model that was trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing that they take is called **{term}`test-time compute`**.
+# A model trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing they take is called **{term}`test-time compute`**.
 #
 # ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
 #
 # *In a direct answer the number comes from one pass through the layers, three in the drawing.
 # A worked answer goes through the layers again with every token; only its results are drawn.*
 #
-# What a transformer can compute at once is limited; with each step that it writes it can compute more {cite:p}`merrill2024`.
-# There is a second reason, which is about learning: each step of a chain is a small lesson of its own.
-# A direct answer shows only the end of the sum, and the model has to find out how it came about.
+# What a transformer can compute in one go is limited; with each step it writes, it can compute more {cite:p}`merrill2024`.
+# The second reason is about learning: each step of a chain is a small lesson of its own.
+# A direct answer shows only the end of the sum, and the model has to work out how it came about.
 #
 # ### Two verifiers
 #
 # A **{term}`verifier`** is a program that says whether an answer is right.
-# A verifier of the *outcome* reads the last number alone.
+# A verifier of the *outcome* reads only the last number.
 # A verifier of the *process* reads every step.
-# A chain can be wrong and end in the right number, so the first is more lenient.
+# A chain can be wrong and still end in the right number, so the first is more lenient.
 #
-# We need not store the answers: the grammar that wrote a question can also parse it.
+# We don't need to store the answers: the grammar that wrote a question can also parse it.
 # So our verifiers know the right totals and apply their rule without error; the rule can still be too lenient or too strict.
-# A {term}`reward model` can, besides, misjudge single answers.
+# A {term}`reward model` can also misjudge single answers.
 # Reinforcement learning with verifiable rewards, {term}`RLVR` for short, takes its rewards from a verifier {cite:p}`lambert2024,guo2025`.
 #
 # ### More answers
@@ -183,15 +183,15 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
 # | greedy | the most probable token, at each step | nothing |
 #
-# **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the probability that a single drawn answer is right.
+# **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the probability that a single sampled answer is right.
 # With $n \ge k$ answers to a question, $c$ of them right, count the ways to take $k$, as you did for Otto {cite:p}`chen2021`:
 #
 # $$\widehat{\text{pass@}k} = 1 - \binom{n - c}{k} \bigg/ \binom{n}{k}.$$
 #
 # ### Learning from checked answers
 #
-# Three ways to learn differ in who writes the answers, and in how much each of them counts.
-# All of them minimise the same loss over $N$ answers.
+# There are three ways to learn, which differ in who writes the answers and how much each answer counts.
+# All three minimise the same loss over $N$ answers.
 # Answer $y_i$ belongs to question $x_i$, has $|y_i|$ tokens, and counts with the weight $w_i$:
 #
 # $$\mathcal{L} = -\frac1N \sum_i w_i \cdot \frac{1}{|y_i|} \ln \pi(y_i \mid x_i).$$
@@ -204,9 +204,10 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # The second, a form of {term}`rejection sampling`, is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind.
 # The third also learns from mistakes: it makes them less probable.
-# We make one update for each batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
-# At a ratio of 1 its gradient is that of $\ln \pi$; so without a KL penalty, which we leave out here, GRPO's gradient is that of this loss.
-# (The study averages over all tokens of a batch where it fine-tunes, so that long answers count more; the idea is the same.)
+# We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
+# At a ratio of 1, its gradient is that of $\ln \pi$.
+# So without a KL penalty, which we leave out here, GRPO has the gradient of this loss.
+# (Where the study fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
 #
 # ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
 #
@@ -216,9 +217,9 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### From a teacher to a student
 #
 # **{term}`Distillation <distillation>`** trains a small *student* on what a larger *teacher* has learned {cite:p}`hinton2015`.
-# The student can imitate the chains that the teacher writes, all of them or those that a verifier passes.
-# Or it imitates the teacher's *soft targets*: the probabilities $p^\text{T}$ of all tokens at each place.
-# Its loss is the divergence of its own probabilities from them, $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
+# The student can imitate the chains that the teacher writes, either all of them or only those that a verifier passes.
+# Or it can imitate the teacher's *soft targets*: the probabilities $p^\text{T}$ of all tokens at each place.
+# Its loss is then the divergence of its own probabilities from these, $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
 #
 # ![From a teacher of three layers two arrows lead to a student of one: checked chains, a token each, and the same with all probabilities, drawn as bars for six, seven and eight. Labels with the answer alone lead there from above.](figures/three-lessons-for-a-student.svg)
 #
@@ -240,7 +241,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # ### Verifiers
 #
-# The verifier of the outcome is two lines: find the number words, and compare the last one.
+# The verifier of the outcome takes two lines: find the number words, and compare the last one.
 # `question.totals` are the running totals, as the grammar reads them.
 
 # %%
@@ -280,8 +281,8 @@ for text in attempts:
     print(f"{outcome!s:7}  {process!s:7}  {text}")
 
 # %% [markdown]
-# The third answer makes two mistakes that cancel.
-# The fourth adds up, but in another order than the question; our verifier of the process is strict.
+# The third answer makes two mistakes that cancel out.
+# The fourth adds up, but in a different order from the question; our verifier of the process is strict.
 #
 # ### pass@k and a vote
 
@@ -298,8 +299,8 @@ for k in (1, 2, 5):
 print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
 
 # %% [markdown]
-# The estimate is **unbiased**: over many draws of $n$ answers its mean is the true pass@k.
-# Putting the share of right answers into $1 - (1 - p)^k$ is biased: it gives too little.
+# The estimate is **unbiased**: over many draws of $n$ answers, its mean is the true pass@k.
+# Plugging the share of right answers into $1 - (1 - p)^k$ is biased: the result is too low.
 # The next cell draws 10 answers many times, each right with probability 1/10, and compares both with the truth at $k = 5$.
 
 # %%
@@ -315,8 +316,8 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # ### One loop for all ways to learn
 #
 # A batch has a row for each question with its answer.
-# `Scorer` wants whole texts.
-# The targets lack a text's first id, so we put it back in front, and move the mask by one place.
+# `Scorer` expects whole texts.
+# The targets lack a text's first id, so we put it back in front and shift the mask by one place.
 
 
 # %%
@@ -349,7 +350,7 @@ def update(policy, optimizer, ids, mask, weights):
 
 # %% [markdown]
 # **Fine-tuning** gives every label the weight 1.
-# A few labels make a start: about a thousand worked answers of one to three steps, each read once.
+# A few labels give us a start: about a thousand worked answers with one to three steps, each read once.
 
 
 # %%
@@ -376,7 +377,7 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
     print(fill(f"{is_right(question, text)} – {text}", 80))
 
 # %% [markdown]
-# It has learned the form, and gets some of the sums.
+# It has learned the form, and gets some of the sums right.
 # An answer with a wrong step can still end in the right number, and then it passes; the experiment counts how often.
 #
 # **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
@@ -400,10 +401,10 @@ def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
 
 
 # %% [markdown]
-# A start that never gives a right answer has only groups whose rewards are equal.
+# If the starting model never gives a right answer, the rewards are equal in every group.
 # So all advantages are 0, and so is the gradient.
-# The next cell gives `instruct-llm` itself, without labels, a round of GRPO, and counts the weights that moved.
-# The reward is for right chains, since a tale may end in the right number by luck.
+# The next cell gives `instruct-llm` itself, without labels, one round of GRPO, and counts the weights that moved.
+# It rewards right chains, since a tale may end in the right number by luck.
 
 # %% tags=["nbval-ignore-output"]
 hopeless = copy.deepcopy(start)
@@ -427,16 +428,16 @@ shares = grpo(policy, rounds=4)
 print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 
 # %% [markdown]
-# Each round asks other questions, so the numbers jump, and in our run they happened to fall.
-# The experiment makes a hundred rounds, with three seeds.
+# Each round asks different questions, so the numbers jump around, and in our run they happened to fall.
+# The experiment runs a hundred rounds, with three seeds.
 #
 # ### A token, or all probabilities
 #
 # Distillation changes only what the student is compared with.
-# Here is one place, small enough for paper, where three words can come: *seven*, *six* and *eight*.
+# Here is one place, small enough to work out on paper, where three words can come: *seven*, *six* and *eight*.
 # The teacher gives them 1/2, 1/4 and 1/4, the student 1/4, 1/4 and 1/2.
 # If the teacher's text has *seven* there, the student's loss is $-\ln \frac14 = 2 \ln 2$; for *six* it is the same, and for *eight* it is $\ln 2$.
-# With soft targets there is no drawing:
+# With soft targets, nothing is drawn:
 #
 # $$D_\text{KL} = \tfrac12 \ln \tfrac{1/2}{1/4} + \tfrac14 \ln \tfrac{1/4}{1/4} + \tfrac14 \ln \tfrac{1/4}{1/2} = \tfrac14 \ln 2.$$
 
@@ -460,15 +461,15 @@ torch.testing.assert_close(of_probs, divergence)
 torch.testing.assert_close(teacher @ of_token, of_probs + entropy(teacher.log()))
 
 # %% [markdown]
-# The mean loss of a token is larger than the divergence by the teacher's own {term}`entropy`, 1.21 − 0.17 = 1.04 nats here.
-# The student cannot change that part.
-# So both losses have the same gradient on average, but a single token says something else each time.
+# The mean loss of a token is larger than the divergence by the teacher's own {term}`entropy`, here 1.21 − 0.17 = 1.04 nats.
+# The student can't change that part.
+# So both losses have the same gradient on average, but a single token says something different each time.
 
 # %% [markdown]
 # ## Experiment
 #
-# The study ran everything three times, with other labels, orders and draws; `book/studies/reasoning_study.py` repeats it.
-# All models are measured on the same 48 questions, twelve of each number of steps, answered several times at temperature 1.
+# The study ran everything three times, with different labels, orders and draws; `book/studies/reasoning_study.py` repeats it.
+# All models are measured on the same 48 questions, twelve for each number of steps, answered several times at temperature 1.
 # Labels have one to three steps, so the questions with four show what carries over.
 
 # %%
@@ -511,7 +512,7 @@ for ax in axes:
     plotting.label_lines(ax)
 
 # %% [markdown]
-# *Grey: the single seeds; the lines are their means.*
+# *Grey: the individual seeds; the lines are their means.*
 #
 # The next cell splits the last points, at 3,200 labels, by the number of steps.
 
@@ -523,14 +524,15 @@ for way in ("direct", "worked"):
         print(f"{way:6} {n_steps:6}  ", ", ".join(f"{s:4.0%}" for s in shares))
 
 # %% [markdown]
-# The same questions teach far more when the answers say the steps, also where there is one step alone.
+# The same questions teach far more when the answers show the steps, even where there is only one step.
 # Depth should matter least there, so much of the gain probably comes from the second reason: a worked label shows more.
 # This experiment does not separate the two reasons.
-# With direct answers the model gets about three of ten sums of three steps right; with worked ones more than nine of ten.
+# With direct answers, the model gets about three of ten sums with three steps right; with worked ones, more than nine of ten.
 #
-# At four steps the worked model is hardly better than a guess, which finds one number of a dozen; the direct one is right in about three of ten, on average.
+# At four steps, the worked model is hardly better than guessing one number in a dozen.
+# The direct one is right in about three of ten, on average.
 # What does the worked model do there?
-# The next cell asks `weak` of this page, which has seen one to three steps as well, and counts the steps that it says.
+# The next cell asks `weak` from this page, which has also seen one to three steps, and counts the steps it writes.
 
 # %% tags=["nbval-ignore-output"]
 long = list(questions(24, seed=7, n_steps=4))
@@ -544,7 +546,7 @@ print(f"{n_right} of {len(long)} right")
 
 # %% [markdown]
 # Most of its answers stop early, after no more steps than its labels had; few go on.
-# Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried on to it.
+# Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried through to it.
 # More depth does not help an answer that stops too soon.
 
 # %% tags=["remove-cell"]
@@ -564,22 +566,22 @@ for n in looks:
     print(f"{n:5,} labels: {kept:.0%} of the right answers have a right chain")
 
 # %% [markdown]
-# With few labels many right numbers come after wrong steps: the verifier of the outcome passes lucky answers.
-# There are only twelve numbers to guess.
+# With few labels, many right numbers come after wrong steps: the verifier of the outcome passes lucky answers.
+# There are only twelve numbers to guess from.
 # The better the model, the more its right answers mean.
 #
 # ### One answer, a vote, a verifier
 #
 # The study's *weak* model has read 1,920 labels, twice as many as `weak` above.
 # *Predict*: it answers each question 16 times.
-# What will a vote of the 16 add to a single answer: much, or little?
-# And what will a verifier add, which picks a right one if there is one?
+# Will a vote of the 16 add much to a single answer, or little?
+# And what will a verifier add that picks a right answer if there is one?
 #
 # :::{dropdown} Answer
-# The vote adds a few percentage points to a single answer; a verifier adds a quarter of all questions.
+# The vote adds a few percentage points to a single answer; a verifier solves another quarter of all questions.
 # :::
 #
-# The curve of pass@k comes from the 16 answers by counting, with `pass_at_k` from above.
+# We get the curve of pass@k from the 16 answers by counting, with `pass_at_k` from above.
 
 
 # %%
@@ -602,7 +604,7 @@ for name, points in models.items():
     chains = fmean(solved(p, 16, by="process") for p in points)
     print(f", of right chains {chains:4.0%}")
 
-# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises with k; the vote rises little above one answer taken by chance, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises with k; the vote rises little above one randomly chosen answer, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, (name, points) in zip(axes, models.items()):
     curves = (
@@ -627,16 +629,17 @@ for ax in axes:
 # %% [markdown]
 # *pass@k and the vote of k answers; dash-dotted, one greedy answer.*
 #
-# A vote is better than one sampled answer, by a few percentage points.
-# But one greedy answer does at least as well, for a sixteenth of the arithmetic: a vote keeps the model's favourite, right or wrong, and the greedy answer is probably mostly the same.
-# (For large models and harder problems votes were worth more {cite:p}`wang2023consistency`.)
+# A vote beats one sampled answer by a few percentage points.
+# But one greedy answer does at least as well, for a sixteenth of the arithmetic.
+# A vote keeps the model's favourite, right or wrong, and the greedy answer is probably mostly the same.
+# (For large models and harder problems, votes gained more {cite:p}`wang2023consistency`.)
 #
 # With the weak model, a verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
 # So the model *can* do more than it does.
-# Much of this is luck, for sixteen guesses among twelve numbers hit often: pass@16 *of right chains* leaves it out.
-# It is about three quarters, which is nearly every question of the taught kind and none with four steps.
-# With more labels the model gets more right at the first attempt.
-# Its pass@16 is lower then, and that of right chains the same: luck has less part in it.
+# Much of this is luck, because sixteen guesses among twelve numbers often hit; pass@16 *of right chains* leaves luck out.
+# It is about three quarters: nearly every question of the taught kind, and none with four steps.
+# With more labels, the model gets more right at the first attempt.
+# Its pass@16 is then lower, but that of right chains is the same: luck plays a smaller part.
 
 # %% tags=["remove-cell"]
 for points in models.values():
@@ -649,19 +652,21 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # %% [markdown]
 # ### GRPO, beside cheaper ways
 #
-# Three ways go on from the weak model:
+# Three ways start from the weak model:
 #
-# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and once more at five times the rate (*fast*);
-# - *rejection sampling* lets the weak model write as many before it learns, drops wrong ones and copies, and reads the others twice;
-# - *more labels* are 1,280 further worked answers, each read once.
+# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and runs once more at five times the rate (*fast*);
+# - *rejection sampling* has the weak model write as many before it learns, drops wrong answers and duplicates, and reads the rest twice;
+# - *more labels* are another 1,280 worked answers, each read once.
 #
 # *Predict*: which of them will raise the share of right answers?
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# All three raise it, and GRPO, which sees no further label, gets nearly as far as more labels; at five times the rate it ruins the model.
-# But one greedy answer of the weak model is right as often.
-# pass@16 falls, but only where no right chain was ever found; elsewhere it was at its top before, so these questions cannot show whether anything new becomes possible.
+# All three raise it, and GRPO, without any further labels, gets nearly as far as more labels.
+# At five times the rate, it ruins the model.
+# But one greedy answer of the weak model is right just as often.
+# pass@16 falls, but only where no right chain was ever found.
+# Elsewhere it was at its maximum before, so these questions can't show whether anything new becomes possible.
 # :::
 
 # %% tags=["hide-input"]
@@ -689,11 +694,11 @@ for name, points in ways.items():
 
 # %% [markdown]
 # *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
-# *chain* is the share of right answers that have a right chain; *distinct* counts the different ones among sixteen answers.
-# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token; it is measured on four tales only.
+# *chain* is the share of right answers that have a right chain; *distinct* counts how many different answers there are among sixteen.
+# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token, measured on only four tales.
 #
-# All this is over all 48 questions, those with four steps included.
-# The next cell takes pass@16 apart.
+# All this is over all 48 questions, including those with four steps.
+# The next cell splits pass@16 by the number of steps.
 
 
 # %%
@@ -713,7 +718,7 @@ for name in ("weak", "GRPO"):
     print(f"{name:5} pass@16: one to three steps {taught:.0%}, four steps {new:.0%}")
 
 # %% [markdown]
-# The rewards on the right of the next figure are for one to three steps, so they are higher than pass@1.
+# The rewards on the right of the next figure are for questions with one to three steps, so they are higher than pass@1.
 
 # %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins below the others and ends highest, as rejection does; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
@@ -733,29 +738,32 @@ _ = plotting.label_lines(axes[0])
 # %% [markdown]
 # *Right: the mean of GRPO's three seeds, and their range.*
 #
-# GRPO raises pass@1 by eight percentage points, without a further label.
+# GRPO raises pass@1 by eight percentage points, without any further labels.
 # How much of this do cheaper ways give?
-# The weak model at temperature 1/2, or with a vote of sixteen, three quarters of it; with one greedy answer, all.
+# The weak model gets three quarters of it at temperature 1/2, or with a vote of sixteen; with one greedy answer, it gets it all.
 # GRPO's own greedy answers are hardly better than the weak model's.
-# So it did what a lower temperature does: it made the model's favourite more probable, and that was right already for most questions of the taught kind.
-# A verifier that chooses among sixteen finds a right number for nine of ten questions, but nearly all that it adds to a greedy answer are lucky ones: of right chains it finds no more.
+# So GRPO did what a lower temperature does: it made the model's favourite more probable.
+# The favourite was already right for most questions of the taught kind.
+# A verifier that chooses among sixteen finds a right number for nine of ten questions.
+# But nearly all it adds to a greedy answer is luck: it finds no more right chains.
 #
-# GRPO's sixteen answers differ less, and more of the right ones have a right chain.
-# pass@16 falls at four steps alone, where every right number was luck; no right chain of four steps appeared after GRPO, either.
-# At one to three steps it was at its top before, so these questions are too easy to show whether GRPO solves new ones; larger studies have measured that {cite:p}`yue2025`.
+# GRPO's sixteen answers vary less, and more of the right ones have a right chain.
+# pass@16 falls only at four steps, where every right number was luck; no right chain of four steps appeared after GRPO either.
+# At one to three steps it was already at its maximum, so these questions are too easy to show whether GRPO solves new ones.
+# Larger studies have measured that {cite:p}`yue2025`.
 #
-# Rejection sampling learns from the same kind of answers and gains with every seed, and each time a little less than GRPO.
-# All its answers are the weak model's, while GRPO's get better as it learns; and GRPO learns from wrong ones, too.
-# The study does not tell which of the two matters.
+# Rejection sampling learns from the same kind of answers and gains with every seed, but each time a little less than GRPO.
+# All its answers are the weak model's, while GRPO's get better as it learns; and GRPO also learns from wrong ones.
+# The study doesn't tell us which of the two matters.
 #
-# Answer for answer, labels teach more than rewards: 1,280 labels do at least what takes GRPO five times as many answers.
+# Answer for answer, labels teach more than rewards: 1,280 labels do at least as much as five times as many answers in GRPO.
 # (They also raise the loss on tales more: by 0.09 nats per token, GRPO by 0.01.)
-# A worked label shows the right token at each of its twenty places or so.
-# A reward is one bit for a whole chain, and a group that agrees has not even that (exercise 4).
-# But labels have to be written by someone, and a verifier needs to be written once.
+# A worked label shows the right token at each of its twenty or so places.
+# A reward is one bit for a whole chain, and a group that agrees doesn't give even that (exercise 4).
+# But someone has to write every label, while a verifier is written once.
 #
 # The rate has to be low: at five times the rate, GRPO loses most of what the labels had taught.
-# Probably an update that goes too far spoils the answers that the next one learns from.
+# An update that goes too far probably spoils the answers that the next one learns from.
 # Real runs go on for thousands of rounds, with larger groups {cite:p}`guo2025`.
 
 # %% tags=["remove-cell"]
@@ -775,10 +783,10 @@ assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 # ### What a teacher's probabilities say
 #
 # A student can learn from tokens that its teacher drew, or from the teacher's probabilities.
-# Take one place of a chain, after *nine less two is*, and a teacher that gives *seven* 88 %, *six* 8 % and *eight* 4 %.
+# Take one place in a chain, after *nine less two is*, and a teacher that gives *seven* 88 %, *six* 8 % and *eight* 4 %.
 #
 # *Predict*: a student that only counts sees ten draws.
-# How near does it come to the teacher, in nats, and how near after a thousand?
+# How close does it get to the teacher, in nats, and how close after a thousand?
 #
 # :::{dropdown} Answer
 # After ten draws it is off by about a twentieth of a nat, after a hundred by a hundredth, and after a thousand by a thousandth.
@@ -787,7 +795,7 @@ assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 
 # %% [markdown]
 # We repeat the count two thousand times and take the mean.
-# Half a draw is added to each word, so that none has the probability 0.
+# We add half a draw to each word, so that none has probability 0.
 
 # %%
 teacher = torch.tensor([0.88, 0.08, 0.04])
@@ -800,15 +808,16 @@ for n in (10, 100, 1000):
     print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
 
 # %% [markdown]
-# From a hundred draws to a thousand the distance falls to a tenth; from ten to a hundred to a fifth only, since the half draws that were added still matter there.
-# A network shares what it learns between places, so it needs fewer draws at each; but one token still says little.
+# From a hundred draws to a thousand, the distance falls to a tenth.
+# From ten to a hundred it falls only to a fifth, since the added half draws still matter there.
+# A network shares what it learns between places, so it needs fewer draws at each; but one token still tells it little.
 #
 # So a student that is shown probabilities should need fewer answers.
-# The teacher here is the model after GRPO, and the student starts from `instruct-llm`, which has the same size and has learned no sums.
-# The two students differ only in their targets.
-# The teacher answers 1,920 questions of one to three steps once each, rightly or wrongly.
-# One student imitates the tokens of these answers, another learns the teacher's probabilities at each of their places.
-# Beside them are the weak model (*labels*), which read worked labels to the same questions, and the teacher.
+# The teacher here is the model after GRPO, and two students start from `instruct-llm`, which is the same size and has not learned any sums.
+# The two differ only in their targets.
+# The teacher answers 1,920 questions with one to three steps once each, rightly or wrongly.
+# One student imitates the tokens of these answers, the other learns the teacher's probabilities at each of their places.
+# For comparison we show the weak model (*labels*), which read worked labels for the same questions, and the teacher.
 
 # %%
 students = {
@@ -831,44 +840,49 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 
 # %% [markdown]
 # On average the probabilities teach more than the tokens, as they should.
-# But with one of the seeds it is the other way round, so three seeds do not show it.
-# Neither student comes up to the teacher with so few answers, nor, on average, to the weak model, which read right labels to the same questions.
-# What a teacher gets wrong is learned, too; how much that costs, the study does not tell.
+# But with one of the seeds it is the other way round, so three seeds don't show it.
+# With so few answers, neither student matches the teacher or, on average, the weak model, which read right labels for the same questions.
+# A teacher's mistakes are learned too; the study doesn't tell us how much that costs.
 #
-# Soft targets need the teacher's logits and the same vocabulary; to imitate its texts, you need the texts alone.
+# Soft targets need the teacher's logits and the same vocabulary; to imitate its texts, you need only the texts.
 #
 # ### Honest limits
 #
 # - **One kind of question.**
 #   The sums have one form, and their grammar is known.
-#   A verifier of real mathematics has to read answers in any form, and one of code needs tests that someone wrote.
+#   A verifier for real mathematics has to read answers in any form, and one for code needs tests that someone wrote.
 # - **A small model, and few rounds.**
 #   Three seeds and 48 questions leave several percentage points to luck.
-#   GRPO ran for a hundred rounds; real runs make thousands.
+#   GRPO ran for a hundred rounds; real runs take thousands.
 # - **The steps were given.**
 #   Our labels say what a step is.
-#   Large models bring chains of their own from pretraining, and rewards of the outcome make these longer {cite:p}`guo2025`.
+#   Large models bring chains of their own from pretraining, and rewards for the outcome make these longer {cite:p}`guo2025`.
 
 # %% [markdown]
 # ## Takeaways
 #
-# A model computes each token with a fixed number of layers; tokens that it writes are scratch paper, and each step of a chain is a lesson of its own.
+# A model computes each token with a fixed number of layers; the tokens it writes are scratch paper.
+# Each step of a chain is also a lesson of its own.
 # A verifier of the outcome passes right answers with wrong chains; one of the process does not.
-# pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, and can only strengthen what the model says most.
+# pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, but can only strengthen what the model says most often.
 # Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
-# A start without right answers gets no gradient.
-# After its start, GRPO on checked answers needs no labels, but more answers: a reward is one bit for a chain, and a label says each token.
-# It made probable what was possible: pass@1 rose; pass@16 was at its top already for the taught kind, and fell at four steps.
+# A starting model without right answers gets no gradient.
+# After that start, GRPO on checked answers needs no labels, but it needs more answers.
+# A reward is one bit for a chain, while a label gives every token.
+# It made probable what was possible: pass@1 rose; pass@16 was already at its maximum for the taught kind, and fell at four steps.
 # One greedy answer of the model before GRPO was right as often as one sampled answer after it.
-# A student that is shown its teacher's probabilities is told more by each answer than one that sees tokens; that it learns more, three seeds did not show.
+# A student that sees its teacher's probabilities is told more by each answer than one that sees tokens.
+# Three seeds did not show that it learns more.
 #
-# *In practice*: {cite:t}`cobbe2021` trained verifiers, and let them choose among a hundred answers to problems of school mathematics.
-# {cite:t}`wei2022chain` showed eight worked examples in the prompt, and only large models gained by them.
-# DeepSeek-R1-Zero began GRPO with a model that was right at times, and rewarded the outcome and the form alone {cite:p}`guo2025`.
+# *In practice*: {cite:t}`cobbe2021` trained verifiers and let them choose among a hundred answers to school mathematics problems.
+# {cite:t}`wei2022chain` put eight worked examples in the prompt, and only large models gained from them.
+# DeepSeek-R1-Zero began GRPO with a model that was sometimes right, and rewarded only the outcome and the form {cite:p}`guo2025`.
 # Its authors also distilled its successor, DeepSeek-R1: small models learned more from its chains than from rewards of their own.
-# {cite:t}`yue2025` found that models after RLVR solve more at one attempt, and fewer at hundreds of attempts, than before: what was possible became probable, and little became possible.
-# {cite:t}`lightman2024` rewarded each step, and chose better among many answers with that than by the outcome.
-# A chain is not a report of how a model came to its answer: with a hint in the prompt, models followed it and gave other reasons {cite:p}`turpin2023`.
+# {cite:t}`yue2025` found that after RLVR, models solve more problems in one attempt but fewer in hundreds of attempts than before.
+# What was possible became probable, but little new became possible.
+# {cite:t}`lightman2024` rewarded each step, and with that chose better among many answers than by the outcome.
+# A chain is not a report of how a model reached its answer.
+# Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.
 
 # %% [markdown]
 # ## Quiz
@@ -887,7 +901,7 @@ Quiz.read("reasoning")
 #
 # A model reads a question and writes some tokens, one after the other.
 # How many layers are on the longest path from the question to the last token that it writes?
-# Each token that was written is read as the next input.
+# Each written token is read as the next input.
 #
 # ```python
 # def longest_path(n_layers, n_written):
@@ -912,15 +926,15 @@ print(f"{depth} layers, instead of {short} for 'So ten.'")
 # ### Exercise 2 (build): a verifier that reads ★★★
 #
 # Our verifiers leave the reading to a grammar.
-# Write one that reads both texts itself, and says which step of an answer is the first wrong one.
+# Write one that reads both texts itself, and finds the first wrong step of an answer.
 # It takes 20 to 40 lines.
 #
-# Whose number changes is always the hero, of whom the first sentence speaks.
+# The number that changes is always the hero's, who is named in the first sentence.
 # Every sentence between the first and the question is an event with one number.
-# *Found* and *gave him* or *gave her* add it; *took*, *ate*, and *gave* with a name take it away.
+# *Found* and *gave him* or *gave her* add that number; *took*, *ate*, and *gave* with a name take it away.
 #
-# A step of an answer, such as *nine less two is seven*, is wrong if one of its three numbers, or its sign, is not the question's.
-# A missing step counts as wrong at its place, and so does one too many.
+# A step such as *nine less two is seven* is wrong if one of its three numbers, or its sign, does not match the question.
+# A missing step counts as wrong at its place, and so does an extra one.
 # Return the place of the first wrong step, counted from 0, or −1 if nothing is wrong; the last sentence, *So ten*, is not judged.
 #
 # ```python
@@ -976,7 +990,7 @@ for question in questions(100, seed=2):
 # %% [markdown]
 # ### Exercise 3 (derive): what a vote is worth ★★
 #
-# Each answer to a question is right with the probability $p$, independently of the others, and all wrong ones say the same number.
+# Each answer to a question is right with probability $p$, independently of the others, and all wrong ones give the same number.
 # How often is a vote of three right?
 #
 # ```python
@@ -1004,7 +1018,7 @@ for p in (0.3, 0.5, 0.7):
 # %% [markdown]
 # ### Exercise 4 (derive): groups that teach ★★
 #
-# Each answer to a question is right with the probability $p$, independently of the others, and a group has $G$ answers.
+# Each answer to a question is right with probability $p$, independently of the others, and a group has $G$ answers.
 # What is the probability that GRPO learns from the group, that is, that its rewards are not all equal?
 #
 # ```python
@@ -1059,7 +1073,7 @@ print(f"{soft_target_loss(logits, sure):.3f} = {hard:.3f} nats, the cross-entrop
 # ### Exercise 6 (explore): a verifier with a hole ★★
 #
 # Write a verifier that passes an answer if it says the right number *anywhere*, as `says_it_somewhere(prompt, text)`.
-# Let `weak` answer the questions of `exam`, four times each: how many answers pass though their outcome is wrong?
+# Let `weak` answer the questions of `exam`, four times each: how many answers pass even though their outcome is wrong?
 # Write one answer that passes for every question.
 # What will GRPO make of this, if you give it enough rounds?
 
@@ -1087,7 +1101,7 @@ assert all(says_it_somewhere(question.text, trick) for question in exam)
 # ## Sources
 #
 # Written steps are from {cite:t}`nye2021`, who call them a scratchpad, and {cite:t}`wei2022chain`, who put them into the prompt.
-# What they add to a transformer is in {cite:t}`merrill2024`.
+# What they add to a transformer is shown in {cite:t}`merrill2024`.
 # Verifiers are from {cite:t}`cobbe2021`, process supervision from {cite:t}`lightman2024`, and the vote from {cite:t}`wang2023consistency`.
 # pass@k and its unbiased estimate are in {cite:t}`chen2021`.
 # Learning from one's own right answers is STaR {cite:p}`zelikman2022`; GRPO is from {cite:t}`shao2024`; RLVR was named by {cite:t}`lambert2024`.

@@ -3,7 +3,7 @@
 # # Documents longer than the window
 #
 # A text that does not fit into the window has to be cut, shortened, or searched.
-# The search is the usual way: **retrieval-augmented generation (RAG)** finds the few passages that a question is about and lets the model read them.
+# Searching is the usual way: **retrieval-augmented generation (RAG)** finds the few passages that a question is about and lets the model read them.
 #
 # **You will be able to**
 #
@@ -71,7 +71,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # Here is a book of forty {term}`tales`, one after the other.
-# `instruct-llm` was tuned to answer questions about one tale, as in the chapter {doc}`instruction_tuning`, but for longer.
+# `instruct-llm` was tuned to answer questions about one tale, as in the chapter {doc}`instruction_tuning`, but with longer training.
 # Every hero in the book has a different name, so a question that names the hero is about one page.
 
 # %%
@@ -95,7 +95,7 @@ except ValueError as error:
     print("refused:", error)
 
 # %% [markdown]
-# The grammar that wrote the tales knows what can be asked about each, and every right answer.
+# The grammar that wrote the tales knows what can be asked about each of them, and every right answer.
 # We draw sixty questions.
 # A few of the model's answers differ from processor to processor, and so do the counts below; what the cells assert holds everywhere.
 
@@ -107,7 +107,7 @@ question = next(q for q in asked if q.topic == "family" and q.tale > 5)
 print(question.text)
 
 # %% [markdown]
-# We ask this one three times: after the beginning of the book, as much as fits; after no text at all; and after the right tale.
+# We ask this one three times: after as much of the beginning of the book as fits, after no text at all, and after the right tale.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -128,18 +128,18 @@ assert marks == ["wrong", "wrong", "right"]
 
 # %% [markdown]
 # Only the last answer is right.
-# With the right page the model answers; without it, it says something anyway, from another page or from nowhere.
+# Given the right page, the model answers; without it, the model says something anyway, from another page or from nowhere.
 # A fluent answer that its sources do not support is called a **hallucination** {cite:p}`ji2023`.
-# So the task is to bring the right page before the question.
+# So the task is to put the right page in front of the question.
 
 # %% [markdown]
 # ## By hand
 #
-# Three very short passages, and the query *red hat*.
-# A word that few passages have says more than one that many have.
-# Having a word twice is better than once, but not twice as good.
-# If $n$ of $N = 3$ passages have a word, its weight is $\ln(1 + (N - n + \frac12)/(n + \frac12))$.
-# In a passage that has it $f$ times it scores this weight times $f/(f + 1)$.
+# Take three very short passages, and the query *red hat*.
+# A word that occurs in few passages says more than one that occurs in many.
+# Two occurrences of a word are better than one, but not twice as good.
+# If $n$ of $N = 3$ passages contain a word, its weight is $\ln(1 + (N - n + \frac12)/(n + \frac12))$.
+# In a passage that contains it $f$ times, the word scores this weight times $f/(f + 1)$.
 # The passage's score is the sum over the words of the query:
 #
 # | passage | *red*: $n = 2$, $\ln 1.6 = 0.47$ | *hat*: $n = 1$, $\ln 2.67 = 0.98$ | score |
@@ -151,9 +151,9 @@ assert marks == ["wrong", "wrong", "right"]
 # ![Left, the curve f over f plus 1: 1/2 for one occurrence, then 2/3, 3/4 and 4/5, below the dashed line at 1. Right, bars for three passages: a red boat, 0.24, from red; a blue boat, nothing; a red hat, a red coat, 0.80, of which the smaller part is from red and the larger from hat.](figures/score-by-rare-words.svg)
 #
 # *Each repetition adds less than the one before.
-# In the last passage “hat”, which is there once, counts more than “red”, which is there twice: it is the rarer word.*
+# In the last passage “hat”, which occurs once, counts more than “red”, which occurs twice: it is the rarer word.*
 #
-# The package's `BM25` computes the same with `k1=1` and `b=0`, which are explained below.
+# The package's `BM25` computes the same scores with `k1=1` and `b=0`, which are explained below.
 
 # %%
 three = ["a red boat", "a blue boat", "a red hat, a red coat"]
@@ -165,10 +165,10 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # ## The idea
 #
 # {term}`Retrieval` puts a search before the model.
-# Together they are called {term}`retrieval-augmented generation`, **RAG** for short {cite:p}`lewis2020`.
+# Together, the two are called {term}`retrieval-augmented generation`, **RAG** for short {cite:p}`lewis2020`.
 # The **pipeline** has five steps:
 #
-# 1. **Cut** the documents into {term}`chunks <chunk>`, pieces that are short enough to be read.
+# 1. **Cut** the documents into {term}`chunks <chunk>`, pieces that are short enough for the model to read.
 # 2. **Index** them: count their words, or compute a vector for each.
 # 3. **Search**: score each chunk against the question, and take the best few.
 # 4. **Put together a prompt**: the best chunks, then the question.
@@ -176,9 +176,9 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 #
 # ![The question who does Adam live with goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which goes into the prompt before the question. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
 #
-# *How the question from the beginning is answered: the model reads one tale of forty, and the answer has a source.*
+# *How the question from the beginning is answered: the model reads one tale out of forty, and the answer has a source.*
 #
-# The whole prompt, as the model reads it, with the special tokens of the conversation.
+# Here is the whole prompt as the model reads it, with the special tokens of the conversation.
 # (The lines are broken for printing; only the empty line before the question is real.)
 
 # %%
@@ -188,7 +188,7 @@ for part in tokenizer.decode(ids).split("\n\n"):
     print(textwrap.fill(part, 80), end="\n\n")
 
 # %% [markdown]
-# There is no trick in it: documents and question are one text, and the model completes what the assistant says.
+# There is no trick to it: documents and question form one text, and the model completes what the assistant says.
 #
 # The score by words is **{term}`BM25`**.
 # For a query of words $q$ and a chunk $c$ of $|c|$ words, in which $q$ appears $f_q$ times,
@@ -201,20 +201,20 @@ for part in tokenizer.decode(ids).split("\n\n"):
 # Usual values are 1.2 to 2 for $k_1$ and 0.5 to 0.8 for $b$ {cite:p}`robertson2009`.
 #
 # The score by vectors is the cosine between a question's vector and a chunk's.
-# That is called **dense retrieval**, and search by words **sparse retrieval**.
+# Searching this way is called **dense retrieval**, and searching by words **sparse retrieval**.
 #
 # | Symbol | Meaning | Name in code |
 # |---|---|---|
-# | $N$, $n_q$ | number of chunks; of those that have the word $q$ | `n_documents`, `n_with` |
+# | $N$, $n_q$ | number of chunks; number of those that contain the word $q$ | `n_documents`, `n_with` |
 # | $k_1$, $b$ | how soon repetitions stop counting; how much length counts | `k1`, `b` |
-# | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words of the chunk; the mean over all | `lengths`, `mean` |
+# | $\lvert c\rvert$, $\overline{\lvert c\rvert}$ | words in the chunk; the mean over all chunks | `lengths`, `mean` |
 # | **{term}`recall at k`** | share of the questions for which a right chunk is among the first $k$ | `hit_at_k`, averaged |
 # | MRR, **{term}`mean reciprocal rank`** | mean of 1 / place of the first right chunk | `reciprocal_rank`, averaged |
 #
 # ![A table of three questions and their first four chunks. For q1 the right chunk is first, for q2 third, for q3 it is not there. Recall at 1 is one third, recall at 3 two thirds, and the mean of 1, 1/3 and 0 is 0.44, the MRR.](figures/first-right-chunk.svg)
 #
 # *Recall at k asks whether a right chunk is among the first k.
-# The MRR also asks at which place.*
+# The MRR also asks in which place.*
 
 # %% [markdown]
 # ## In code
@@ -222,9 +222,9 @@ for part in tokenizer.decode(ids).split("\n\n"):
 # ### Chunks
 #
 # The simplest way is to cut every $n$ tokens.
-# With an overlap, a sentence that is cut in two can be whole in the next chunk.
-# For that, its part before the cut must not be longer than the overlap.
-# Here it is in four lines; the package's version also says where each chunk is in the document, in characters.
+# With an overlap, a sentence that is cut in two can appear whole in the next chunk.
+# For this, the part before the cut must not be longer than the overlap.
+# Here it is in four lines; the package's version also says where each chunk lies in the document, in characters.
 
 
 # %%
@@ -244,13 +244,13 @@ for chunk in chunks[2:4]:
 # %% [markdown]
 # Both chunks begin and end in the middle of a sentence.
 # `sentence_chunks` joins whole sentences, as many as fit.
-# `recursive_chunks` joins whole paragraphs, and cuts only those that are too long into sentences.
-# In our book an empty line separates two tales.
+# `recursive_chunks` joins whole paragraphs, and cuts a paragraph into sentences only if it is too long.
+# In our book, an empty line separates one tale from the next.
 #
 # ![The first 347 tokens of the book, cut in three ways. Every 100 tokens: 0 to 100, 80 to 180, 160 to 260, 240 to 340, with overlaps of 20 in another colour; the third lies across the beginning of a new tale. Sentences: nine pieces of 30 to 48 tokens, one of which ends where the tale does. Tales: 198 and 149 tokens.](figures/three-ways-to-cut.svg)
 #
 # *The first two tales, to scale; blue is the overlap.
-# The third chunk above holds the end of one tale and the beginning of another.*
+# In the top row, the third chunk holds the end of one tale and the beginning of another.*
 
 # %%
 pages = recursive_chunks(book.text, tokenizer, size=288)
@@ -261,15 +261,15 @@ print(f"{len(sentences)} pieces of up to {max(c.n_tokens for c in sentences)} to
 assert [page.text.strip() for page in pages] == tales
 
 # %% [markdown]
-# Cut by structure into pieces of at most 288 tokens, the book falls into exactly its tales.
-# (We chose 288: the longest tale fits into it, and no two neighbours do.)
-# With every method, the chunks without overlap, joined, are the document again: no character is lost.
-# From here on, such a tale is a *page* of the book, and a chunk that a search returns a *passage*.
+# Cut by structure into pieces of at most 288 tokens, the book splits into exactly its tales.
+# (We chose 288 because the longest tale fits, but no two neighbours fit together.)
+# With every method, chunks without overlap join up to the document again: no character is lost.
+# From here on, we call such a tale a *page* of the book, and a chunk that a search returns a *passage*.
 #
 # ### BM25
 #
 # This is the formula, written out.
-# The package's version is faster: it counts once, and keeps for each word the documents that have it.
+# The package's version is faster: it counts once and keeps, for each word, the documents that contain it.
 
 
 # %%
@@ -299,7 +299,7 @@ assert mine.argmax() == question.tale
 #
 # ### Four ways to read a long book
 #
-# *Predict*: which of these answers most of the sixty questions?
+# *Predict*: which of these answers the most of the sixty questions?
 #
 # - **truncate**: the model reads the book up to the end of its window;
 # - **map-reduce**: it summarises each tale in a sentence, then the summaries, as many at once as fit, until one text is left, and answers from that;
@@ -311,12 +311,12 @@ assert mine.argmax() == question.tale
 # The other three answer next to nothing.
 # :::
 #
-# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is drawn together into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
+# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is condensed into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
 #
-# *What the model reads when it answers, and the calls of the model before the first question.
+# *What the model reads when it answers, and how often it is called before the first question.
 # Truncating reads about two and a half tales.*
 #
-# For comparison, the model also answers with the *right tale* before it, the best that any search can do.
+# For comparison, the model also answers with the *right tale* in front of it, the best that any search can do.
 # First we write the summaries.
 
 # %% tags=["nbval-ignore-output"]
@@ -343,8 +343,8 @@ for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
 
 # %% [markdown]
 # The model has learned to put one tale into one sentence, as it does with tale 0.
-# Nobody has shown it a summary of summaries, so there it writes a sentence or the beginning of a tale, about somebody.
-# With the grammar's facts we can count what is left after each round: heroes, and questions whose hero and answer are both in one of its texts.
+# It was never shown a summary of summaries, so there it writes a sentence, or the beginning of a tale, about somebody or other.
+# With the grammar's facts we can count what is left after each round: heroes, and questions whose hero and answer both occur in one of its texts.
 
 # %%
 heroes = [tale.story.facts["hero"] for tale in book.tales]
@@ -371,13 +371,13 @@ for name, texts in {**rounds, "refine": refined[-1:]}.items():
 assert named <= 10
 
 # %% [markdown]
-# The first round already loses most answers: a sentence has no room for all that can be asked.
-# The second round, of summaries of summaries, loses nearly all heroes, too.
+# The first round already loses most answers: a sentence has no room for everything that can be asked.
+# The second round, which summarises summaries, loses nearly all the heroes as well.
 # A summary is written before the question is known, so it may drop what the question will ask for.
 #
 # Now we ask the questions.
 # The brackets show a 95 % interval: the shares that are plausible after sixty questions.
-# (It takes them for independent; some are about the same tale, so it is a little too narrow.)
+# (It treats the questions as independent, but some are about the same tale, so it is a little too narrow.)
 
 # %%
 whole = partial(recursive_chunks, tokenizer=tokenizer, size=288)
@@ -417,23 +417,23 @@ assert abs(right["retrieve"] - right["the right tale"]) <= 3
 # Retrieval is about as good as having the right tale, because BM25 nearly always finds it: the hero's name is a rare word.
 # Too few mistakes remain to say whether the model or the search makes more of them.
 # The other three fail for different reasons.
-# Truncating never sees most of the book, and summarising has thrown away what is asked for.
+# Truncating never sees most of the book, and summarising has thrown away what the questions ask for.
 # A larger model would write far better summaries.
-# But a text of fixed length about a growing book must leave out more and more of it.
+# But a summary of fixed length must leave out more and more as the book grows.
 #
 # ### Chunk size and overlap
 #
-# *Predict*: with smaller chunks more of them fit into the window, and each is more to the point.
+# *Predict*: smaller chunks are more to the point, and more of them fit into the window.
 # Is it better to search for sentences than for whole tales?
 #
 # :::{dropdown} Answer
-# Not here: a small piece has the answer or the hero's name, and rarely both.
-# At an equal number of tokens read, most of the difference disappears, except for the smallest chunks.
+# Not here: a small piece has the answer or the hero's name, but rarely both.
+# When equal numbers of tokens are read, most of the difference disappears, except for the smallest chunks.
 # :::
 #
-# A chunk is right if it contains the answer, and the answer is from the tale that the question is about.
-# We cut the book into pieces of 16 to 256 tokens, without overlap and with an overlap of a half.
-# We ask how often the first chunk is right, and how often one of the first few is: as many as make 256 tokens.
+# A chunk is right if it contains the answer, and if that answer comes from the tale that the question is about.
+# We cut the book into pieces of 16 to 256 tokens, without overlap and with an overlap of one half.
+# We count how often the first chunk is right, and how often one of the first few is: as many as make up 256 tokens.
 
 
 # %%
@@ -480,31 +480,32 @@ _ = ax.set(
 _ = plotting.label_lines(ax)
 
 # %% [markdown]
-# *Questions for which a right chunk is found, over the size of the chunks: by the first chunk alone, and by 256 tokens of chunks.*
+# *Questions for which a right chunk is found, by chunk size: in the first chunk alone, and in 256 tokens of chunks.*
 #
 # Small chunks are hard to find by words.
 # Take the question *Complete: David was dressed in …*
-# The piece with *crimson apron* has neither *David* nor *dressed*.
+# The piece with *crimson apron* contains neither *David* nor *dressed*.
 # You need the neighbouring sentences to know whose apron it is.
 #
 # ![The question, complete: David was dressed in. Pieces of 16 tokens: a calm boy called David, who had a home in, score 3.03, first; a quiet valley, he often wore a new, score 0; crimson apron and liked singing, score 0, with the answer. Pieces of 64 tokens: one with David and the crimson apron, score 2.83.](figures/small-pieces-lose-the-name.svg)
 #
-# *Scores of BM25 for the beginning of the first tale.
-# Cut small, the name is in one piece and the answer in another, which has no word of the question.
-# (Scores of two ways of cutting cannot be compared.)*
+# *BM25 scores for the beginning of the first tale.
+# When it is cut small, the name is in one piece and the answer in another that shares no word with the question.
+# (Scores from two ways of cutting cannot be compared.)*
 #
-# Comparing sizes by the first chunk alone is unfair to small chunks, because the model reads less.
-# At equal numbers of tokens most of the gap closes, except for the smallest, and two chunks of 128 find about as much as one of 256.
+# Comparing sizes by the first chunk alone is unfair to small chunks, because then the model reads less.
+# With equal numbers of tokens most of the gap closes, except for the smallest, and two chunks of 128 find about as much as one of 256.
 # The overlap helps a little.
-# All this is about one book, in which a page is about one hero; where a page is about many things, the result may differ.
-# So measure on questions of your own.
+# All this holds for one book, in which each page is about one hero; where a page is about many things, the result may differ.
+# So measure on your own questions.
 #
 # ### Explore: a search of your own
 #
 # This is the search that found the tale, over the same book.
-# Look for a word that decides, a rare one, and for words that are worth next to nothing.
-# Then make the pieces smaller until the name and the answer are in different pieces, and see whether an overlap, or cutting at the ends of sentences, brings them together again.
-# Or paste a text that you know, and ask it something in words that it does not use.
+# Look for a rare word that decides the ranking, and for words that are worth next to nothing.
+# Then make the pieces smaller until the name and the answer are in different ones.
+# See whether an overlap, or cutting at the ends of sentences, brings them together again.
+# Or paste a text that you know, and ask about it in words that it does not use.
 
 # %%
 SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
@@ -515,11 +516,11 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 # Words must match to the letter.
 # Vectors need not, if they have learned what belongs together.
 # We search pieces of up to 48 tokens in three ways.
-# The first goes by words.
-# The second goes by the mean of the *hidden states*, the vectors of all tokens after the last block.
-# The third goes by sums of the token vectors, in which rare tokens weigh more: the package's `DualEncoder`, before any training.
-# The book is a new one: the training below was tuned while looking at the first book, which can no longer judge it fairly.
-# We keep only the questions whose answer lies wholly in one piece.
+# The first compares words.
+# The second compares means of the *hidden states*, the vectors of all tokens after the last block.
+# The third compares sums of the token vectors, in which rare tokens weigh more: the package's `DualEncoder`, before any training.
+# The book is a new one: the training below was tuned while looking at the first book, so that one can no longer judge it fairly.
+# We keep only the questions whose answer lies wholly within one piece.
 
 # %%
 unseen = draw_book(40, seed=99)
@@ -566,8 +567,9 @@ assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 # We train on twelve more books.
 #
 # In a batch of 128, each question must find its own passage among the 128 of the batch.
-# The passages of the others serve as wrong answers, so they are called **in-batch negatives**.
-# If its own cosine is 1 and all others are 0, the softmax gives it 2 % only; so the cosines are multiplied by 20, and it gets nearly 100 %.
+# The passages of the other questions serve as wrong answers, so they are called **in-batch negatives**.
+# Even if its own cosine is 1 and all others are 0, the softmax gives the right passage only 2 %.
+# So the cosines are multiplied by 20, and it gets nearly 100 %.
 # (Papers divide by a *temperature*, here 1/20.)
 # (Guessing costs $\ln 128 = 4.85$ nats.)
 # The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`:
@@ -590,7 +592,7 @@ print("equal to the package's contrastive_loss")
 
 # %% [markdown]
 # (The package's loss does not count another question's passage as wrong if it also answers this one.)
-# We train two tables of token vectors, one for questions and one for passages; both begin as the model's embedding.
+# We train two tables of token vectors, one for questions and one for passages; both start out as the model's embedding.
 #
 # ![A table of four questions by four passages. The questions get their vectors from the token vectors for questions, the passages from those for passages. The four cells on the diagonal are coloured and say own.](figures/each-question-its-passage.svg)
 #
@@ -625,13 +627,13 @@ assert firsts["trained"] > 1.4 * firsts["words"]
 assert firsts["both"] > 1.4 * firsts["words"]
 
 # %% [markdown]
-# On these pieces of at most 48 tokens, one short training takes the vectors from worse than words to far better, without being told a rule.
+# On these pieces of at most 48 tokens, one short training run takes the vectors from worse than words to far better, and nobody told them a rule.
 # (We chose small pieces because search by words is weak there; on whole tales it leaves hardly anything to gain.)
 # The tables may have learned which words of a question go with which words of a passage.
 # (This is one run; the assertions leave a wide margin.)
-# A model that was trained to give texts vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
-# *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, which is called **reciprocal rank fusion** {cite:p}`cormack2009`.
-# A search by words and vectors together is a **hybrid search**.
+# A model that was trained to turn texts into vectors for search is called an **{term}`embedding model`**; most are whole transformers {cite:p}`reimers2019`.
+# *Words and vectors* fuses the two rankings by the sum of $1/(60 + \text{rank})$, a method called **reciprocal rank fusion** {cite:p}`cormack2009`.
+# Searching by words and vectors together is called **hybrid search**.
 #
 # ![Two rankings: words has a first and b second, vectors c first and b second, with 1/61 and 1/62. Their sums as bars: b 0.0323, a and c 0.0164 each.](figures/two-rankings-fused.svg)
 #
@@ -639,7 +641,7 @@ assert firsts["both"] > 1.4 * firsts["words"]
 #
 # Here the fusion puts a right piece first far more often than words alone, and somewhat more often than the trained vectors by themselves.
 # It helps where each search finds what the other misses: measure it on your own questions.
-# Beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are those of the training.
+# Beware of what the numbers do not say: the tales are new, but their words and the kinds of questions are the same as in training.
 # The last experiment tries this encoder on another kind of text.
 #
 # ### When retrieval hurts
@@ -649,7 +651,7 @@ assert firsts["both"] > 1.4 * firsts["words"]
 # Does it matter which comes first?
 #
 # :::{dropdown} Answer
-# It matters most which comes first: with the wrong tale first, nearly all answers are lost.
+# What matters most is which comes first: with the wrong tale first, nearly all answers are lost.
 # With the right tale first a few are lost, too few to be sure of with sixty questions.
 # :::
 
@@ -675,12 +677,13 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 
 # %% [markdown]
 # More is not better.
-# A second tale costs nearly all right answers if it comes first.
-# If it comes last, a few fewer are right; with sixty questions that may be chance.
-# In its training, this model has read one tale at a time.
+# If the second tale comes first, nearly all the right answers are lost.
+# If it comes last, slightly fewer answers are right; with sixty questions, that may be chance.
+# In its training, this model read one tale at a time.
 # It reads the beginning best, as `base-llm` did with the needle of {doc}`context_window`.
-# Much larger models have another habit, and use the middle of a long prompt less well than its ends {cite:p}`liu2024`; with both, the place of a passage matters.
-# So a good retriever that hands over one passage can be better than one with a higher recall at ten.
+# Much larger models have another habit: they use the middle of a long prompt less well than its ends {cite:p}`liu2024`.
+# In both cases, the place of a passage matters.
+# So a good retriever that hands over a single passage can be better than one with a higher recall at ten.
 #
 # ### Hallucination, and how to abstain
 #
@@ -702,12 +705,13 @@ assert sum(declined) < len(asked) / 2
 
 # %% [markdown]
 # Few decline, though the answer is in none of these tales.
-# The others, like the last example, tell what the page says of its own hero, as if that had been asked.
-# That may be true of that tale, but it does not answer the question, and misleads the person who asked.
-# An answer that names the question's hero would be a plain hallucination, since the tale that was read says nothing of this hero; by this count there is none.
+# The others, like the last example, repeat what the page says about its own hero, as if that had been the question.
+# This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
+# An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
 # In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
-# But there it was always asked about the hero of the tale before it, so it never learned to check the name.
-# The pipeline can refuse in its place, which is called **abstention**: if the search score of the best passage is below a threshold, it does not answer.
+# But there it was always asked about the hero of the tale in front of it, so it never learned to check the name.
+# The pipeline can refuse on its behalf: if the search score of the best passage is below a threshold, it does not answer.
+# This is called **abstention**.
 # To test it, we mix in sixty questions without an answer {cite:p}`rajpurkar2018`, about heroes of another book, the *strangers*.
 
 # %% tags=["nbval-ignore-output"]
@@ -742,18 +746,18 @@ known, strange = (
 assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 
 # %% [markdown]
-# A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so their shares are rough.
-# It also refuses questions that would have been answered right.
-# (Where the model itself says *The story does not say*, that is counted as an answer, and not as a right one.)
-# No threshold separates the two kinds, so choose by what a wrong answer costs you, and choose it on other questions than those you report.
+# A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so the shares there are rough.
+# It also refuses questions that would have been answered correctly.
+# (Where the model itself says *The story does not say*, that counts as an answer, but not as a right one.)
+# No threshold separates the two kinds, so choose one by what a wrong answer costs you, on other questions than those you report.
 # BM25's scores depend on the collection, so each one needs a threshold of its own.
-# A model could learn to refuse as well, from questions about strangers, which ours never had.
+# A model could also learn to refuse, from questions about strangers; ours never saw any.
 #
 # ### The smallest agent
 #
-# So far our program decided what was read.
-# Now the model decides whether to read on: where it says that the story does not say, the program hands it the next passage.
-# To make this worth watching, our search errs: the second-best page comes first, and the best one after it.
+# So far, our program has decided what the model reads.
+# Now the model decides whether to read on: when it says that the story does not say, the program hands it the next passage.
+# To make this worth watching, we make the search err: the second-best page comes first, and the best one after it.
 
 # %% tags=["nbval-ignore-output"]
 last_said, reading = {}, list(asked)
@@ -771,9 +775,9 @@ assert not reading and n_good < len(asked) / 2
 
 # %% [markdown]
 # The model looks, decides and acts, step after step, until it is done or has no steps left: that is an **{term}`agent`** {cite:p}`yao2023`.
-# In our run, each time that it reads on, it finds the answer on the second page, so nothing is left for the third.
+# In our run, every time it reads on, it finds the answer on the second page, so nothing is left for the third.
 # But it takes most wrong pages for right ones, as you saw above, and then it never asks for another.
-# An agent is as good as its model is at noticing that something is missing.
+# An agent is only as good as its model is at noticing that something is missing.
 #
 # ### A document that gives orders
 #
@@ -783,7 +787,7 @@ assert not reading and n_good < len(asked) / 2
 #
 # :::{dropdown} Answer
 # Not always.
-# If the sentence is at the beginning of the document, the model obeys the document instead of the user in some of the cases.
+# If the sentence is at the beginning of the document, in some cases the model obeys the document instead of the user.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -819,21 +823,21 @@ for said in missed["order at the beginning"][:3]:
 # So twenty questions do not show that the model obeyed an order there.
 #
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
-# The attacker never talks to the model, but leaves an order in a page, a mail or a file that will be retrieved.
-# Our model follows only the orders that it knows; one that can send mail or run code could do worse than summarise.
+# The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
+# Our model follows only the orders that it knows; a model that can send email or run code could do worse than summarise.
 # The special tokens of the conversation cannot be forged by a document, as the chapter {doc}`instruction_tuning` showed.
 # That does not help here, because the model cannot tell data from orders inside one turn.
-# What helps somewhat: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
+# Some things help a little: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
 #
 # ### Answers with sources
 #
-# A reader can check an answer if we show what was read.
+# A reader can check an answer if we show what the model read.
 # We answer the sixty questions from the page that was found, and print the first three answers and the first wrong one.
-# Below each is the line of the page that shares most words with the answer, rare words counting more.
+# Below each is the line of the page that shares the most words with the answer; rare words count more.
 # If no line shares any, the answer has no source.
 #
-# `prompt_with` puts as many passages as fit before the question, and keeps the ones that it took as `used`.
-# `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares most.
+# `prompt_with` puts as many passages as fit before the question, and keeps the ones it took as `used`.
+# `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares the most.
 
 # %% tags=["nbval-ignore-output"]
 by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
@@ -860,15 +864,16 @@ for n in (0, 1, 2, marks.index("wrong")):
 # %% [markdown]
 # A line with the same words does not prove an answer, but you can check it in a moment.
 # If the line says what the answer says, all is well.
-# If it shares only a word or a name with the answer, as some of these do, read the lines around it; if nothing there supports the answer, do not trust it.
+# If it shares only a word or a name with the answer, as some of these do, read the lines around it.
+# If nothing there supports the answer, do not trust it.
 # On your own files, use `llmcourse ask --docs FOLDER "question"`.
 # With `--passages-only` it only searches; for texts that are not tales, that is the honest way to use it.
 #
 # ### What a question costs
 #
 # A model with a window of a million tokens could read the whole book for every question.
-# Services charge for each token that is read, so we can compare by arithmetic.
-# The prices are assumptions, of the order of 2025: one dollar for a million tokens read, a tenth of that for tokens in a prompt cache (see {doc}`context_window`).
+# Services charge for each token read, so we can compare the costs by arithmetic.
+# The prices are assumptions, roughly those of 2025: one dollar per million tokens read, and a tenth of that for tokens in a prompt cache (see {doc}`context_window`).
 
 # %%
 PER_TOKEN, CACHED = 1.00 / 1e6, 0.10 / 1e6  # dollars
@@ -880,7 +885,7 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
     print(f"{name:16}{long:13,.2f}{kept:9,.2f}{few:9.3f}{more:10.3f}")
 
 # %% [markdown]
-# Long context costs in proportion to the book, RAG in proportion to the pages it reads.
+# The cost of long context grows with the book, the cost of RAG with the pages that it reads.
 # A library of a thousand such books does not fit into that window at all: its line shows only what the tokens would cost.
 # (The tokens of question and answer are left out.)
 # A prompt cache makes the long context cheaper by a constant factor.
@@ -889,10 +894,10 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 #
 # ### A real text
 #
-# One grammar wrote the tales and the questions.
-# The documentation that comes with Python, some dozens of chapters, was written by people for people.
+# One grammar wrote both the tales and the questions.
+# The documentation that comes with Python, several dozen chapters, was written by people for people.
 # We cut it into chunks of at most 256 tokens of GPT-2's tokenizer and ask it two questions.
-# Our model knows only tales, so a sentence is quoted in place of an answer: the one that BM25 ranks first in the passage found.
+# Our model knows only tales, so we quote a sentence in place of an answer: the one that BM25 ranks first in the passage found.
 # (In {doc}`real_models`, a model that was trained on far more kinds of text answers questions about it.)
 # (The text differs between versions of Python, and so may the results.)
 
@@ -924,8 +929,8 @@ for text in (
     print(textwrap.fill(shown, 76, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# The first quotation answers its question, with its place in the manual.
-# The second, in the run above, is about another clause: the passage has most words of the question, but not its answer.
+# The first quotation answers its question, and comes with its place in the manual.
+# The second, in the run above, is about another clause: the passage has most of the question's words, but not the answer.
 # A quotation invents nothing, but it can be beside the point.
 #
 # How often is the right chapter found?
@@ -954,7 +959,7 @@ QUESTIONS = {
 }
 
 # %% [markdown]
-# A chapter is found at $k$ if one of the first $k$ chunks is from it.
+# A chapter counts as found at $k$ if one of the first $k$ chunks is from it.
 
 # %% tags=["nbval-ignore-output"]
 found = {}
@@ -976,39 +981,40 @@ assert found["bm25", 10] > found["dense", 10]
 
 # %% [markdown]
 # On the tales BM25 nearly always put the right page first; here it seldom puts the right chapter first.
-# No question has a rare name in it, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
-# Vectors could bridge that, but ours have learned from tales alone, and our tokenizer cuts most of these words into small pieces.
-# So an encoder of tales is tested on a kind of text that it never saw; encoders that were trained on tens of thousands of real questions found more than BM25 {cite:p}`karpukhin2020`.
+# No question contains a rare name, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
+# Vectors could bridge that gap, but ours have learned from tales alone, and our tokenizer cuts most of these words into small pieces.
+# So an encoder of tales is tested on a kind of text that it has never seen.
+# Encoders trained on tens of thousands of real questions did find more than BM25 {cite:p}`karpukhin2020`.
 # With eighteen questions the intervals are wide; a real test asks hundreds.
 
 # %% [markdown]
 # ## Takeaways
 #
-# A document that is longer than the window has to be cut; that loses no character, but it can part a fact from the name that it belongs to.
-# Leaving chunks out loses something, and so does replacing them by summaries that were written before the question was known.
+# A document longer than the window has to be cut; this loses no character, but it can separate a fact from the name it belongs to.
+# Leaving chunks out loses something, and so does replacing them with summaries written before the question was known.
 # Retrieval-augmented generation reads the few passages that fit the question.
-# What the model reads does not grow with the book; the search does, and it is cheap.
+# How much the model reads does not grow with the book; the search does, but it is cheap.
 # The recall of the search is a ceiling on the answers that a passage supports.
-# BM25 needs no training and finds rare words; vectors find what is said in other words, after a training on questions and passages like yours.
-# Measure chunk size, overlap and the number of passages on known questions, at an equal number of tokens read.
+# BM25 needs no training and finds rare words; vectors, once trained on questions and passages like yours, find what is said in other words.
+# Compare chunk sizes, overlaps and numbers of passages on known questions, with an equal number of tokens read.
 # One passage too many can cost the answer.
 # Without the right passage the model mostly answers anyway, so show sources and abstain below a threshold.
 # A retrieved document is part of the prompt, and may give orders.
 #
-# *In practice*, today's systems mostly search with words and vectors and fuse the two.
+# *In practice*, today's systems mostly search with both words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred, and another may rewrite the question first.
-# For millions of vectors, an index first groups the vectors into cells, and a search compares only those of the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.
+# For millions of vectors, an index first groups them into cells, and a search compares only those in the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
-# It can also search among some of them only, by author or date.
+# It can also search only some of them, selected by author or date.
 #
-# Our agent could only say that it wants another passage.
-# With **{term}`tool use`**, also called *function calling*, a model writes what it wants.
-# It writes a call in an agreed form, such as `search("Adam")`; the program runs it, and puts the result into the conversation {cite:p}`schick2023`.
-# Agents of today go on like that for many steps, with many tools.
+# Our agent could only ask for another passage.
+# With **{term}`tool use`**, also called *function calling*, a model writes down what it wants.
+# It writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
+# Today's agents go on like this for many steps, with many tools.
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
-# Every result of a tool is one more document that may give orders.
+# Every result from a tool is one more document that may give orders.
 #
-# So far one reader has asked one question; the next chapter, {doc}`deployment`, serves many at once.
+# So far one reader has asked one question at a time; the next chapter, {doc}`deployment`, serves many at once.
 
 # %% [markdown]
 # ## Quiz
@@ -1049,8 +1055,8 @@ assert n_chunks(n_tokens, 100, 20) == len(chunks)
 # %% [markdown]
 # ### Exercise 2 (build): fuse rankings ★★
 #
-# Give every item the sum of $1/(60 + \text{rank})$ over all rankings that it is in; the best rank is 1.
-# Return the items, the best first.
+# Give every item the sum of $1/(60 + \text{rank})$ over all rankings that contain it; the best rank is 1.
+# Return the items, best first.
 #
 # ```python
 # def fuse(rankings):  # [["a", "b"], ["c", "b"]]
@@ -1076,12 +1082,12 @@ checks.fuse(fuse)
 # %% [markdown]
 # ### Exercise 3 (derive): what map-reduce costs ★★
 #
-# A book has $n$ pieces, and each is summarised by a call of the model.
-# Then the summaries are joined in groups of $g$ (the last group may be smaller), and each group is summarised by a call.
+# A book has $n$ pieces, and each is summarised by one call of the model.
+# Then the summaries are joined in groups of $g$ (the last group may be smaller), and each group is summarised by one call.
 # This goes on until one summary is left.
-# With $n = 5$ and $g = 2$ these are $5 + 3 + 2 + 1 = 11$ calls; a single piece takes one.
-# How many are there for any $n$ and $g$?
-# Which multiple of $n$ does that approach for large $n$?
+# With $n = 5$ and $g = 2$ that makes $5 + 3 + 2 + 1 = 11$ calls; a single piece takes one.
+# How many calls are there for any $n$ and $g$?
+# What multiple of $n$ does that approach for large $n$?
 # How many calls does it take to refine one summary through the $n$ pieces, and how many to answer one question from a retrieved piece?
 #
 # ```python
@@ -1106,8 +1112,8 @@ checks.n_calls(n_calls)
 # %% [markdown]
 # ### Exercise 4 (build): file and line ★★
 #
-# A chunk begins at a character of its document.
-# In which line is that, as an editor counts, from 1?
+# A chunk begins at a certain character of its document.
+# Which line is that on, counting from 1 as an editor does?
 # (Characters are counted from 0.)
 #
 # ```python
@@ -1130,10 +1136,10 @@ checks.line_of(line_of)
 #
 # Rewrite the questions about Python in words that the documentation would use: *exception handlers*, *terminates the nearest enclosing loop*.
 # How much does that help BM25?
-# What do your results say about who should write the questions of a test?
+# What do your results say about who should write the questions for a test?
 # Suppose that BM25 puts the right chapter first for 2 of 5 questions, and for 4 of 5 after the rewriting: compute both intervals with `wilson_interval`.
 # Can five questions show that the rewriting helped?
-# What would the mean reciprocal rank show that the recall at 1 does not?
+# What would the mean reciprocal rank show that recall at 1 does not?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -1160,10 +1166,11 @@ for words_of_theirs, topic in expert.items():
 # %% [markdown]
 # ### Exercise 6 (build): the whole pipeline ★★★
 #
-# Write `rag(question, documents)` for a list of strings: cut them, search, build the prompt, generate, and return a pair, the answer and its source, or `"I do not know."` and the reason.
+# Write `rag(question, documents)` for a list of strings: cut them, search, build the prompt and generate.
+# Return a pair: the answer and its source, or `"I do not know."` and the reason.
 # Let the user set the size of the chunks, the number of passages and the threshold.
 # It takes some thirty lines with the functions of this chapter.
-# Try it on three tales of the book, with a question about one of their heroes and one about somebody who is in none of them.
+# Try it on three tales of the book, with a question about one of their heroes and one about somebody who appears in none of them.
 # With three documents the scores are low, so find a new threshold.
 
 
@@ -1195,8 +1202,8 @@ for text in (question.text, "Which wizard taught Hermione arithmetic?"):
 # %% [markdown]
 # ## Sources
 #
-# BM25 and its origins are described by {cite:t}`robertson2009`, vectors that are trained for questions by {cite:t}`karpukhin2020`, the fusion of ranks by {cite:t}`cormack2009`.
-# Tools that a model calls are from {cite:t}`schick2023`, thought and action in turn from {cite:t}`yao2023`.
+# BM25 and its origins are described by {cite:t}`robertson2009`, vectors trained for questions by {cite:t}`karpukhin2020`, and the fusion of ranks by {cite:t}`cormack2009`.
+# Tools that a model calls are from {cite:t}`schick2023`, alternating thought and action from {cite:t}`yao2023`.
 # Retrieval-augmented generation was named by {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
-# Hallucination is surveyed by {cite:t}`ji2023`, questions without an answer were made a test by {cite:t}`rajpurkar2018`, and indirect prompt injection was described by {cite:t}`greshake2023`.
+# Hallucination is surveyed by {cite:t}`ji2023`, questions without an answer were made into a test by {cite:t}`rajpurkar2018`, and indirect prompt injection was described by {cite:t}`greshake2023`.
 # The intervals are Wilson's {cite:p}`wilson1927`.

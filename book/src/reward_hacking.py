@@ -2,7 +2,7 @@
 # (reward-hacking)=
 # # Reward hacking and mode collapse
 #
-# A policy that is optimised for too long loses what people wanted, and often its variety, too; cheap baselines show what the optimisation was worth.
+# A policy that is optimised for too long loses what people wanted, and often its variety too; cheap baselines show what the optimisation was worth.
 #
 # **You will be able to**
 #
@@ -54,8 +54,8 @@ _ = torch.set_num_threads(1)
 #
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
 # A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ({doc}`rlhf`).
-# The stories of `aligned-llm` earn more points than those of `instruct-llm`.
-# Ask both for the same story, four times.
+# Stories by `aligned-llm` earn more points than those by `instruct-llm`.
+# We ask both for the same story, four times.
 
 # %% tags=["nbval-ignore-output"]
 start, tokenizer = load_pretrained("instruct-llm")
@@ -72,8 +72,9 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 
 # %% [markdown]
 # (Only the ends are printed.)
-# In our run the aligned model gives all four stories nearly the same end, and it belongs to another story than the one that was ordered.
-# No mean reward shows that.
+# In our run, the aligned model ends all four stories in nearly the same way.
+# And that ending belongs to a different story from the one we ordered.
+# No mean reward shows this.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
 # ## By hand
@@ -98,11 +99,11 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 #
 # ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n 2, and then falls to 3.](figures/best-of-five-by-hand.svg)
 #
-# *In this example more choice always raises the proxy; gold rises and then falls.*
+# *In this example, more choice always raises the proxy; gold rises and then falls.*
 #
-# The reward model is not useless: it orders A to D as people do.
-# A little selection is better than none, and too much finds the hack.
-# The next cell checks two columns by drawing.
+# The reward model is not useless: it ranks A to D as people do.
+# A little selection is better than none, but too much finds the hack.
+# The next cell checks two columns by drawing at random.
 
 # %%
 proxy, gold = torch.tensor([[1.0, 2, 3, 4, 9], [1, 4, 6, 8, 3]])
@@ -117,43 +118,43 @@ for n in (2, 4):
 # %% [markdown]
 # ## The idea
 #
-# **{term}`Over-optimisation <over-optimisation>`**: past some point, more optimisation of the learned reward lowers what it is meant for.
+# **{term}`Over-optimisation <over-optimisation>`**: past some point, more optimisation of the learned reward lowers what it is meant to measure.
 # {cite:t}`gao2023` measured it with a known gold reward, for best of $n$ and for PPO, and found a law for each.
 # With $d = \sqrt{D_\text{KL}}$, the gold reward under PPO is about
 #
 # $$R(d) = R_0 + d\,(\alpha - \beta \ln d).$$
 #
 # $R_0$ is the gold reward at the start.
-# $\alpha$ is the rise, and $\beta$ bends it down; it is not the $\beta$ of the losses.
+# $\alpha$ sets the rise, and $\beta$ bends it down; this is not the $\beta$ of the losses.
 # For best of $n$ the law is $R_0 + d\,(\alpha - \beta d)$.
-# The KL divergence is the axis, because it can be measured for every policy and compared, whatever the learning rate and the number of steps.
-# Methods still differ in what they gain for each nat.
+# The KL divergence is the axis because it can be measured and compared for every policy, whatever the learning rate and the number of steps.
+# Methods still differ in what they gain per nat.
 #
-# Best of $n$, which trains nothing, has a place on that axis, too: at most $\ln n - (n - 1)/n$ nats (exercise 1).
+# Best of $n$, which trains nothing, has a place on that axis too: at most $\ln n - (n - 1)/n$ nats (exercise 1).
 #
 # **What gets hacked** depends on what raters cannot see or judge.
 #
 # - *Length*: longer answers seem better, and much of a gain can be length alone {cite:p}`singhal2024`.
-# - *{term}`Sycophancy <sycophancy>`*: people like to be agreed with, so models learn to agree, also with what is wrong {cite:p}`sharma2024`.
-# - *Errors that nobody notices*: a confident tone pays, whether or not the answer is right.
+# - *{term}`Sycophancy <sycophancy>`*: people like to be agreed with, so models learn to agree, even with what is wrong {cite:p}`sharma2024`.
+# - *Errors that nobody notices*: a confident tone pays off, whether or not the answer is right.
 #
 # **{term}`Mode collapse <mode collapse>`**: the policy writes few kinds of answers, though the reference wrote many.
-# This is no accident of training; the aim itself asks for it.
+# This is not an accident of training; the aim itself asks for it.
 # Recall the best policy: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$.
-# For a small $\beta$, a small preference becomes certainty.
+# With a small $\beta$, a slight preference becomes a certainty.
 #
 # ![Three groups of bars for four endings with rewards 1, 0.9, 0.8 and 0. Reference: 25 % each. Beta 0.1: 67, 24, 9 and 0 %. Beta 0.02: 99, 1, 0 and 0 %.](figures/small-preference-becomes-certainty.svg)
 #
 # *The best policy for four endings with the rewards 1, 0.9, 0.8 and 0.
 # People liked three of them almost equally.*
 #
-# **Diversity** has a simple measure, **{term}`distinct-n`** {cite:p}`li2016`: the number of different runs of $n$ words among some texts, divided by the number of all runs.
+# **Diversity** has a simple measure, **{term}`distinct-n`** {cite:p}`li2016`: the number of different runs of $n$ words in some texts, divided by the total number of runs.
 #
 # ![Two sentences, a gentle girl lived here, and a gentle boy lived here. Of each the four runs of two words are marked; a gentle and lived here occur in both, so six of eight runs are different.](figures/distinct-runs.svg)
 #
 # *Distinct-2 of two sentences: 6 of 8.*
 #
-# It falls as texts are added, for the language repeats itself, so only equal numbers of texts, of equal length, can be compared.
+# It falls as texts are added, because language repeats itself, so only equal numbers of texts of equal length can be compared.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
@@ -183,7 +184,7 @@ print(f"distinct-2 = {distinct(two, 2):.2f}")
 assert distinct(two, 2) == 6 / 8
 
 # %% [markdown]
-# Best of $n$ is as short.
+# Best of $n$ is just as short.
 # The reward model that comes with the course picks one of eight stories for the order above.
 
 # %% tags=["nbval-ignore-output"]
@@ -202,11 +203,11 @@ print(f"the one with the highest reward has {points[best]:.1f}")
 # ### A study of twenty-four policies
 #
 # `python book/studies/rlhf_study.py --out FILE` takes about two hours; its results are stored with the package.
-# `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
+# In it, `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
-# Four answers make six pairs, so there are 5,040.
-# For 100, 1,000 and 5,040 pairs we trained four reward models each, with different seeds; the smaller ones also saw different pairs.
-# Twelve policies compare methods, and twelve compare the numbers of pairs.
+# Four answers make six pairs, so there are 5,040 pairs.
+# For each of 100, 1,000 and 5,040 pairs we trained four reward models with different seeds; with fewer pairs they also saw different ones.
+# Twelve policies compare methods, and twelve compare numbers of pairs.
 
 # %%
 study = stored_study("rlhf", StudyPoint)
@@ -222,8 +223,8 @@ assert max(rates[100]) < min(rates[5040]) < 0.85
 
 # %% [markdown]
 # There are 750 held-out pairs, six for each of 125 beginnings, and six comparisons of the same four stories are not six independent cases.
-# If the six said no more than one does, there would be 125 cases.
-# So the right interval is between the two below.
+# If the six told us no more than one does, there would be 125 cases.
+# So the right interval lies between the two below.
 
 # %%
 for n in (125, 750):
@@ -232,16 +233,16 @@ for n in (125, 750):
 
 # %% [markdown]
 # Fifty times as many comparisons help, but less than you might hope.
-# All twelve reward models are far below the annotator.
-# A story is better here mostly because it holds together to its last sentence.
-# A small model probably misses that a cloak was another colour before.
+# All twelve reward models fall far short of the annotator.
+# Here, a story is better mostly because it holds together to its last sentence.
+# A small model probably misses that a cloak was a different colour before.
 #
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, four seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
 #
 # :::{dropdown} Answer
-# GRPO, within the first nats.
-# Then it loses its gain and more.
+# GRPO, within the first few nats.
+# Then it loses all that it gained, and more.
 # PPO and DPO gain little or nothing on average; PPO ends about where it began, and DPO half a point lower.
 # :::
 
@@ -259,26 +260,26 @@ assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 
 # %% [markdown]
 # *Means of four seeds; the bands reach from the lowest to the highest.
-# A run was judged many times on its way.
-# These evaluations are sorted into classes of the KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
+# Each run was judged many times along the way.
+# These evaluations are grouped into classes of KL divergence, with borders at 1, 4, 9, 25, 64, 144 and 400 nats.
 # Each run counts once in a class, and a class is drawn only if all four runs were in it.*
 #
-# On average only GRPO rises above the start; between 4 and 9 nats one of its four runs is hardly above it any more.
-# It also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 67 to 400 nats.
+# On average, only GRPO rises above the start; between 4 and 9 nats, one of its four runs is hardly above it any more.
+# GRPO also falls furthest: its penalty of 0.02 did not hold it, and its runs went as far as 67 to 400 nats.
 # PPO had a penalty of the same weight and got no further than 50 nats.
 # That fits a penalty that grows with the distance, but no PPO was run without one.
-# DPO with $\beta = 0.1$ was judged four times only.
-# Each method had one setting, so this is no ranking of methods.
-# It does show that with GRPO the stopping point decides between gain and loss.
+# DPO with $\beta = 0.1$ was judged only four times.
+# Each method had one setting, so this is not a ranking of methods.
+# It does show that with GRPO, the stopping point decides between gain and loss.
 #
 # ### Over-optimisation
 #
-# *Predict*: GRPO once more, without a penalty and for as many steps, with each of the twelve reward models.
+# *Predict*: we run GRPO once more, without a penalty and for as many steps, with each of the twelve reward models.
 # All learned rewards will go up.
 # Which gold rewards will?
 #
 # :::{dropdown} Answer
-# On average all three sizes rise within the first nats, by less where the reward model had seen only 100 pairs.
+# On average, gold rises for all three sizes within the first few nats, but less where the reward model had seen only 100 pairs.
 # Then all twelve runs fall, almost to nothing.
 # :::
 
@@ -293,10 +294,11 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
     plot_against_kl(ax, bands, quantity)
 
 # %% [markdown]
-# *Left what is optimised, right what people want; means and bands of four reward models of each size.*
+# *Left: what is optimised; right: what people want; means and bands of four reward models of each size.*
 #
-# The next cell prints the first, the highest and the last point of the three lines on the right: means of classes, while single runs end farther out.
-# (`by_pairs` holds their twelve runs, four for each number of pairs; `frontier` those of the first figure, by method.)
+# The next cell prints the first, the highest and the last point of the three lines on the right.
+# These are means of classes; single runs end farther out.
+# (`by_pairs` holds the twelve runs, four for each number of pairs; `frontier` holds those of the first figure, by method.)
 
 # %%
 for name, own in by_pairs.items():
@@ -312,15 +314,16 @@ for name, own in by_pairs.items():
     assert all(c.proxy[-1] > c.proxy[0] + 0.8 for c in own)
 
 # %% [markdown]
-# The shape is that of {cite:t}`gao2023`: up, over the top, and down, while the learned reward goes on rising.
-# (The top is that of the means of classes; the highest of many noisy evaluations would be too high.)
+# The shape is the one that {cite:t}`gao2023` found: up, over the top, and down, while the learned reward keeps rising.
+# (The top is the highest class mean; the highest of many noisy evaluations would be too high.)
 # On average the top is lower with 100 pairs, but the bands overlap; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
-# The scale of a learned reward means nothing by itself: the reward models of 100 pairs have read each pair many times, and give the highest rewards.
+# The scale of a learned reward means nothing by itself.
+# The reward models with 100 pairs have read each pair many times, and give the highest rewards.
 #
 # Does a weak penalty raise the top?
-# The next cell compares GRPO with a penalty of 0.02 and without, by reward models of 5,040 pairs, in the class of 4 to 9 nats, where the tops were.
-# The runs with a penalty share one reward model; those without have four.
-# (In the fourth run with a penalty it is a second training of that model, on another machine; it is right in 66 % of held-out pairs, too.)
+# The next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
+# All reward models learned from 5,040 pairs; the runs with a penalty share one, those without have four.
+# (The fourth run with a penalty uses the same model, trained again on another machine; it too is right in 66 % of held-out pairs.)
 
 # %%
 for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
@@ -333,16 +336,16 @@ for name, own in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"]))
 
 # %% [markdown]
 # Four runs of each show no difference, but they would miss a small one.
-# {cite:t}`gao2023` found none either: at best a penalty does what stopping in time would do.
+# {cite:t}`gao2023` found none either: at best, a penalty does what stopping in time would do.
 # A penalty is meant to keep the policy where the reward model still judges well; this one was too weak for that.
 
 # %% [markdown]
 # ### Explore: where to stop
 #
 # Here are all policies of the study, one at a time.
-# Follow one without a penalty from its start: where would you stop it if you saw the learned reward alone?
-# Where, if you saw gold?
-# Then take another seed: what belongs to the shape, and what is the noise of one evaluation?
+# Follow one without a penalty from its start: where would you stop it if you saw only the learned reward?
+# And where if you saw gold?
+# Then take another seed: what belongs to the shape, and what is just the noise of one evaluation?
 
 # %%
 followed = {}
@@ -356,15 +359,16 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # %% [markdown]
 # ### Cheap baselines
 #
-# Now `aligned-llm`.
+# Now to `aligned-llm`.
 # It was trained by GRPO with a weak penalty, and its learning rate fell in the last third.
 # How much of its gain can we get without training a policy?
 # We compare its answers, at temperature 1 and at 0.5, with these:
 #
 # - *Start* is `instruct-llm` at temperature 1; at a lower *temperature*, 0.5, it makes fewer slips.
 # - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer takes four or sixteen samples.
-# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen, which needs no reward model; it has the highest mean log-probability of a token.
-# - *Mean weights*: a model each of whose weights is the mean of the start's and the aligned model's; nothing more is learned.
+# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen.
+#   That one has the highest mean log-probability per token; picking it needs no reward model.
+# - *Mean weights*: a model whose every weight is the mean of the start's and the aligned model's; nothing more is learned.
 # - A ceiling: the best of sixteen *by gold*.
 #
 # `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways.
@@ -393,14 +397,14 @@ assert n_seeds >= 4
 # And a lower temperature, which needs no comparisons at all?
 #
 # :::{dropdown} Answer
-# All of it, as far as these orders can tell; the lower temperature about three quarters.
+# All of it, as far as these orders can tell; the lower temperature would give about three quarters.
 # In the table below, compare each with *start, temperature 1*.
-# But the aligned model gains by a lower temperature, too.
+# But the aligned model gains from a lower temperature too.
 # :::
 #
-# The intervals take each order as one case, with one story.
-# *Coherent* is the share of stories that hold together to their end, *complete* the share that also have all that their order names.
-# *KL* is the distance from the start in nats, for a choice of $n$ its upper bound.
+# The intervals treat each order as one case, with one story.
+# *Coherent* is the share of stories that hold together to their end, *complete* the share that also have everything their order names.
+# *KL* is the distance from the start in nats; for a choice among $n$, it is the upper bound.
 
 # %% tags=["hide-input"]
 print("way                            gold (95 %)       coherent  complete   KL")
@@ -442,13 +446,14 @@ assert both.mean() > cool.mean() + 0.5
 assert (trained - four).var() < 0.9 * (trained.var() + four.var())
 
 # %% [markdown]
-# Here two ways are compared order by order: the right interval for a difference.
+# Here we compare two ways order by order, to get the right interval for a difference.
 # It is narrower than one that ignores which points belong to the same order, because some orders are harder than others.
 #
-# *Start, temperature 1* and *random one of 16* are one policy, drawn twice, and 0.3 points apart: chance can do that with 256 orders.
-# The first draw was low, so gains beside it may be a tenth or two too large; by the card, over 1,000 orders and with four seeds of sampling, training gained 1.8 to 2.0 points.
+# *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.3 points apart: chance can do that with 256 orders.
+# The first sample was low, so gains measured against it may be a tenth or two too large.
+# By the card, over 1,000 orders and with four sampling seeds, training gained 1.8 to 2.0 points.
 #
-# Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one answer is the better one, a tie counting half.
+# Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one model's answer is the better one, with a tie counting half.
 # People can say which answer is better, but hardly by how many points.
 
 # %%
@@ -460,33 +465,35 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
     print(f"by {gap[gap > 0].mean():.1f} points; elsewhere {gap[gap < 0].mean():.1f}")
 
 # %% [markdown]
-# One answer of the aligned model is worth more than one of the start at a lower temperature, and about as much as the best of four.
+# One answer from the aligned model is worth more than one from the start at a lower temperature, and about as much as the best of four.
 # Both cheap ways stay much nearer to the start.
-# So the first number of a report, *aligned beside start*, says little about the training.
+# So the headline number of a report, *aligned against start*, tells us little about the training.
 #
-# The aligned model beats the best of four in nearly six of ten orders, and yet the means do not differ for certain: where it loses, it loses by a little more than it wins elsewhere.
-# A win rate does not say by how much.
+# The aligned model beats the best of four in nearly six of ten orders, yet we can't be sure that the means differ.
+# Where it loses, it loses by a little more than it wins elsewhere.
+# A win rate doesn't say by how much.
 #
-# But a lower temperature and the training gain in different ways.
-# At the same lower temperature the aligned model is still about a point ahead, so it has learned something besides caution.
-# There it is worth what the best of sixteen are, or a little more, and writes one answer, not sixteen; with many users that pays.
+# But a lower temperature and training gain in different ways.
+# At the same lower temperature, the aligned model is still about a point ahead, so it has learned something besides caution.
+# There it is worth as much as the best of sixteen, or a little more, and writes one answer, not sixteen.
+# With many users, that pays off.
 # Always compare two models at the same temperature, and at more than one.
 #
 # Choosing the most probable of sixteen uses no comparisons at all.
-# More of its stories hold together, probably since a broken story contains improbable words.
+# More of its stories hold together, probably because a broken story contains improbable words.
 # It gains 0.7 points over *random one of 16*, although more of its stories end sadly, and gold likes that less.
 # The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
-# From four to sixteen its choice still gains, about a third of a point: a choice among so few does not yet exploit its errors.
-# A gain that is reported without such baselines says little.
+# From four to sixteen, its choice still gains about a third of a point: choosing among so few doesn't yet exploit its errors.
+# A gain reported without such baselines tells us little.
 #
 # ### Mode collapse
 #
-# How different are these stories from each other?
+# How different are these stories from one another?
 # We compare equal numbers of texts, and the first hundred words of each.
 #
-# - *distinct-4*: among the stories to different orders of a seed.
+# - *distinct-4*: among the stories of one seed, each to a different order.
 # - *within*: distinct-4 among four stories to the same order; a dash where only one was written or kept.
-# - *openings*: different first three words, as a share of the stories.
+# - *openings*: how many different first three words there are, as a share of the stories.
 # - *happy*, *sad*, *surprising*: how the stories that hold together end.
 
 # %% tags=["hide-input"]
@@ -512,7 +519,7 @@ assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 varied = [sum(point.distinct_within for point in own) for own in (first, last)]
 assert varied[0] > varied[1]
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie at the right, at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie to the left, one about as high as the best of four, and one, farther to the left, above the best of sixteen; of the two dots of the mean weights one lies below the start's at temperature 0.5, and one beside the aligned model's at temperature 1."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, nearly all at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie to the left, one about as high as the best of four, and one, farther to the left, above the best of sixteen; of the two dots of the mean weights one lies below the start's at temperature 0.5, and one beside the aligned model's at temperature 1."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -531,21 +538,24 @@ ax.margins(x=0.34, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
-# *Gold reward over variety, by way; up and to the right is better.*
+# *Gold reward over variety, a dot for each way; up and to the right is better.*
 #
-# A lower temperature and choosing cost hardly any variety of words.
-# (Two draws of the start differ by eight points in their openings, so read small differences as chance.)
-# But choosing by the reward model narrows the endings, and the openings too; both narrow even where gold chooses, for gold likes happy endings best.
-# Of the aligned model's stories that hold together 96 % end happily, a few more than of the best of four, and without any choice; at temperature 0.5 nearly all do.
-# In openings and words it went further than any choice: at temperature 1 it has little more than half as many openings as the start, and at 0.5 a third.
-# A lower temperature makes it plainer: distinct-4 is 0.86 at 1, and 0.82 at 0.5.
-# This is **mode collapse**, a usual effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Here it is seen across orders: *within* one order distinct-4 hardly fell.
+# A lower temperature costs hardly any variety of words, and neither does choosing.
+# (Two samples of the start differ by eight points in their openings, so read small differences as chance.)
+# But choosing by the reward model narrows the endings, and the openings too.
+# Both narrow even where gold chooses, because gold likes happy endings best.
+# Of the aligned model's stories that hold together, 96 % end happily, a few more than for the best of four, and without any choosing.
+# At temperature 0.5, nearly all do.
+# In openings and words, it went further than any choosing.
+# At temperature 1 it has little more than half as many openings as the start, and at 0.5 a third as many as the start at 0.5.
+# A lower temperature makes this plainer: distinct-4 is 0.86 at 1, and 0.82 at 0.5.
+# This is **mode collapse**, a common effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
+# Here it shows across orders: *within* one order, distinct-4 hardly fell.
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
 #
 # Some orders name an ending.
-# The next cell counts how many of these endings were told; a story that breaks has none.
+# The next cell counts how many of these endings were told; a story that breaks doesn't have one.
 
 # %%
 for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
@@ -553,13 +563,14 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
     print(f"{way:25} keeps the ordered ending in {kept} of {asked}")
 
 # %% [markdown]
-# The aligned model keeps more of them than its start did here.
-# Part of this is that fewer of its stories break, part that most of these orders name a happy ending, and part is luck: *random one of 16*, the same policy as the start, keeps 27.
+# Here the aligned model keeps more of them than its start did.
+# In part, fewer of its stories break; in part, most of these orders name a happy ending.
+# And part is luck: *random one of 16*, the same policy as the start, keeps 27.
 # A lower temperature keeps 33.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
-# What is not rewarded can also be forgotten: the **{term}`alignment tax`**.
-# The card of `aligned-llm` has measured it, before and after.
+# What is not rewarded can also be forgotten: this is the **{term}`alignment tax`**.
+# The card of `aligned-llm` measures it, before and after.
 
 # %%
 card = json.loads((find_model("aligned-llm") / "card.json").read_text("utf-8"))
@@ -573,25 +584,28 @@ for when in ("before", "after"):
     print(f"       plain stories {lost:.3f} nats above the floor")
 
 # %% [markdown]
-# Each update of `aligned-llm` also learned from new texts of the kinds that its start had learned from: plain stories and instructions, half each.
-# Their loss has the weight `ptx_coef`; {cite:t}`ouyang2022` did so with texts of the pretraining.
-# Plain stories cost it hardly more than before; what they would cost without that, no run shows.
-# But a part of the tax was paid all the same: instructions are followed less often.
-# The largest loss is in orders to write, with all details checked.
-# That is what the policy was trained on, but all that an order names is worth one of gold's ten points, so little is lost without it.
-# The table of baselines shows the same: nine of ten stories of the aligned model hold together, and four in ten of these lack something that was ordered.
-# Of the start's stories that hold together hardly any do.
-# For the order at the top of this page it was the plot itself that was lost.
+# Each update of `aligned-llm` also learned from new texts of the kinds that its start had learned from: half plain stories, half instructions.
+# Their loss has the weight `ptx_coef`; {cite:t}`ouyang2022` did the same with pretraining texts.
+# The loss on plain stories is hardly higher than before; no run shows what it would be without these texts.
+# But part of the tax was paid all the same: instructions are followed less often.
+# The largest drop is in orders to write, with all details checked.
+# That is what the policy was trained on.
+# But everything an order names is worth one of gold's ten points, so leaving it out costs little.
+# The table of baselines shows the same.
+# Nine of ten stories of the aligned model hold together, but four in ten of these lack something that was ordered.
+# Of the start's stories that hold together, hardly any do.
+# For the order at the top of this page, it was the plot itself that was lost.
 # Questions, such as *who*, were not rewarded at all.
 #
-# What did the instructions bring, in each update?
-# An earlier policy learned again from plain stories alone, and from 8 texts in each update in place of 16; all else was alike.
-# By the card it gained 0.15 points more, at 9 nats in place of 6, and as many instructions were right in all; plain stories had cost it nothing.
-# But its stories began in fewer ways: the different openings of 1,000 stories were 3 % of their number, in place of 7 %.
-# (The table above has sets of 32, in which less is repeated, so its shares are larger.)
-# And it carried out 32 of 80 orders to write, in place of 41.
-# (That is one run each, and the earlier one is not stored.
-# It also went farther from its start, which alone may have cost openings and details.)
+# What did the instructions in each update contribute?
+# An earlier policy had only plain stories mixed in, and 8 texts in each update instead of 16; all else was the same.
+# By the card, it gained 0.15 points more, at 9 nats instead of 6.
+# It got as many instructions right in all, and its loss on plain stories had not risen.
+# But its stories began in fewer ways: the different openings of 1,000 stories were 3 % of their number, instead of 7 %.
+# (The table above has sets of 32, where less is repeated, so its shares are larger.)
+# And it carried out 32 of 80 orders to write, instead of 41.
+# (That is one run of each, and the earlier one is not stored.
+# It also went farther from its start, and that alone may have cost openings and details.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #
@@ -600,37 +614,39 @@ for when in ("before", "after"):
 #     weight.lerp_(theirs, 0.5)  # as `averaged` in book/studies/baselines_study.py
 # ```
 #
-# The table has it, too.
+# The table above includes it.
 # The mean keeps nearly half of the gain, at less than a quarter of the distance.
 # As many of its stories are complete as of the start's.
-# At temperature 0.5 it is worth what the best of sixteen are, for one sample, and more than eight of ten stories have all that was ordered.
-# Of single samples only those of the aligned model at 0.5 are clearly better, by 0.5 points, and four in ten of its stories are incomplete: gold takes little off for that.
-# It also begins its stories in more ways than the aligned model, and in fewer than the start.
+# At temperature 0.5, one sample is worth as much as the best of sixteen.
+# More than eight of ten stories have everything that was ordered.
+# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.5 points.
+# But four in ten of those stories are incomplete: gold takes little off for that.
+# The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
 #
 # ### A reward model that reads surprises
 #
 # What does the reward model of `aligned-llm` see?
 # About three in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
-# A reward model that reads tokens alone hardly finds one wrong word in a whole story.
-# But `base-llm`, of which `instruct-llm` was made, could tell: a word that does not fit is often one that it does not expect.
+# A reward model that reads only tokens can hardly find one wrong word in a whole story.
+# But `base-llm`, from which `instruct-llm` was made, could tell: a word that doesn't fit is often one that it doesn't expect.
 #
-# So `reward-model` gets three numbers with each token, each multiplied by a learned vector and added to the token's own.
-# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there, which is the surprisal that it expects, and the place in the answer.
-# A single wrong word is lost in a mean over two hundred tokens.
-# So the head reads the mean over the tokens for half of the last layer's numbers, and the maximum for the other half.
+# So `reward-model` gets three numbers with each token; each is multiplied by a learned vector and added to the token's own vector.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there (the surprisal that it expects), and the place in the answer.
+# A single wrong word gets lost in a mean over two hundred tokens.
+# So for half of the last layer's numbers the head reads the mean over the tokens, and for the other half the maximum.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. The three numbers are read by base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/reward-model-reads-surprises.svg)
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. Surprisal and expected surprisal come from base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/reward-model-reads-surprises.svg)
 #
 # *What the reward model reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
 #
-# The repository's script `tests/benchmarks/bench_reward_model.py` trains a reward model with both, the three numbers and the maximum, and one with neither.
-# With an earlier, smaller `instruct-llm` the first was right in clearly more held-out pairs, 74 of 100 beside 64.
-# Each was one run, and by chance a few of 100 may be more or fewer; what each of the two brings alone was not tested.
-# This is an idea of this course; the reward models of the papers named here read tokens alone.
+# The repository's script `tests/benchmarks/bench_reward_model.py` trains one reward model with both the three numbers and the maximum, and one with neither.
+# With an earlier, smaller `instruct-llm`, the first was right in clearly more held-out pairs: 74 of 100, against 64.
+# Each was one run, and chance can shift a few in 100; what each of the two adds alone was not tested.
+# The idea is this course's own; the reward models in the papers named here read only tokens.
 #
-# Below is a story of `instruct-llm` that breaks.
+# Below is a story by `instruct-llm` that breaks.
 
 # %% tags=["nbval-ignore-output"]
 orders = preferences.exam_prompts(8, tokenizer)
@@ -643,8 +659,8 @@ print(f"{fill(orders[n].text, 80)}\n\n{fill(texts[n], 80)}")
 # *Predict*: which of its words will surprise `base-llm` more than it had expected?
 #
 # :::{dropdown} Answer
-# Above all what does not fit what came before, such as a stray letter, another name or a repeated word, or the word right after it.
-# Others are no slips: a rare word, or *an* in place of *a*.
+# Above all, anything that doesn't fit what came before, such as a stray letter, another name or a repeated word, or the word right after it.
+# Other surprises aren't slips: a rare word, or *an* in place of *a*.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -657,55 +673,61 @@ for i in (nats - expected).topk(5).indices.tolist():
     print(f"{nats[i]:.1f} nats, expected {expected[i]:.1f}: {slip!r}")
 
 # %% [markdown]
-# Both numbers belong to the last token of each line.
+# In each line, both numbers belong to the last token.
 # In our run the slip is the stray letter *B*; the name after it is by far the greatest surprise.
-# What else is listed is no slip.
-# The reader does not know the order: it may notice a name that changes within the story, not one that was wrong from the start.
-# Not every surprise beyond the expected one is a slip; the reward model has to learn from the pairs which ones are.
+# Nothing else in the list is a slip.
+# The reader does not know the order.
+# It may notice a name that changes within the story, but not one that was wrong from the start.
+# Not every surprise above the expected is a slip; the reward model has to learn from the pairs which ones are.
 #
 # ### Honest limits
 #
 # - **The recipe used gold.**
-#   It was found with an earlier `instruct-llm`: after 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the rate from there on.
+#   It was found with an earlier `instruct-llm`.
+#   After 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the rate from there on.
 #   With people, each such look costs money.
-#   And a fifth of the card's orders were not new; the table of baselines takes the card's first 256, so more of its orders may have helped to choose the recipe.
+#   So a fifth of the card's orders were not new.
+#   The table of baselines takes the card's first 256, so a larger share of its orders may have helped to choose the recipe.
 # - **Other ways were tried once.**
-#   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points, and DPO at a rate of 1e-4 nothing.
-#   Neither was tuned, so this is no ranking; these runs are not stored.
+#   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points.
+#   DPO at a rate of 1e-4 gained nothing.
+#   Neither was tuned, so this is not a ranking; these runs are not stored.
 # - **One run.**
 #   `aligned-llm` is one run, with one seed; the study has four for each setting.
 # - **No control for the surprises.**
-#   No policy was trained for as long by a reward model that reads tokens alone, so their value is shown for pairs and not for policies.
+#   No policy was trained for as long with a reward model that reads only tokens.
+#   So the value of surprises is shown for pairs, not for policies.
 # - **The annotator is a formula.**
-#   It follows the model of Bradley and Terry, which is what the loss assumes, and errs independently each time.
+#   It follows the Bradley–Terry model, as the loss assumes, and errs independently each time.
 #   People disagree, change their minds, and have habits that can be learned.
 # - **Gold is a rule.**
-#   It wants nothing of variety.
-#   What people wish for is more than that, and partly unknown.
+#   It doesn't ask for variety.
+#   What people want is more than this rule, and partly unknown.
 # - **Small models.**
-#   On another processor, the same seed makes another policy.
+#   On another processor, the same seed gives a different policy.
 
 # %% [markdown]
 # ## Takeaways
 #
-# The learned reward is no evidence: only a judge that the policy was not trained on is.
-# Without a penalty gold rose on average to an early top, and then fell in every run, while the learned reward kept rising.
-# The weak KL penalty that was tried did not visibly raise that top, and did not hold the policy.
+# The learned reward is not evidence of success; for that you need a judge that the policy was not trained on.
+# Without a penalty, gold rose on average to an early top and then fell in every run, while the learned reward kept rising.
+# The weak KL penalty we tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings and openings become alike, more so at a low temperature, and ordered details go missing, in our example even the plot; the mean reward shows none of it.
-# In our one case the mean of the weights before and after kept nearly half of the gain, and its stories were as complete as those of the start.
+# What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature, and ordered details go missing.
+# In our example even the plot did; the mean reward shows none of this.
+# In our one case, averaging the weights before and after kept nearly half of the gain, and the stories were as complete as the start's.
 #
-# *In practice*: where people cannot compare enough, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
-# **{term}`Constitutional AI <constitutional AI>`** began it {cite:p}`bai2022`.
-# A model criticises and rewrites its own answers by a list of written principles, the *constitution*, and is tuned on the result.
+# *In practice*: where people can't make enough comparisons, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
+# **{term}`Constitutional AI <constitutional AI>`** began this {cite:p}`bai2022`.
+# A model criticises and rewrites its own answers following a list of written principles, the *constitution*, and is tuned on the result.
 # Then it compares answers by the same principles, and a reward is learned from that.
-# The labels become cheap, and inherit the habits of the model that gives them.
-# Whatever the reward, look for faults on purpose, before others find them.
+# The labels become cheap, but inherit the habits of the model that gives them.
+# Whatever the reward, look for faults on purpose before others find them.
 # In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
-# For long solutions, **process supervision** rewards each step in place of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
-# An ensemble of reward models is harder to hack, and is hacked where all err alike {cite:p}`eisenstein2024`.
+# For long solutions, **process supervision** rewards each step instead of the outcome, so that a right answer for wrong reasons earns less {cite:p}`lightman2024`.
+# An ensemble of reward models is harder to hack, but is still hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; measure diversity, and reward it if you want it.
-# The next chapter, {doc}`reasoning`, takes its rewards from a program that checks the result, and measures how often the steps are right, too.
+# The next chapter, {doc}`reasoning`, takes its rewards from a program that checks the result, and also measures how often the steps are right.
 
 # %% [markdown]
 # ## Quiz
@@ -734,7 +756,7 @@ Quiz.read("reward_hacking")
 #
 # Check it with `checks.best_of_n_kl(best_of_n_kl)`.
 # Which policies in the table of baselines have a larger KL than the best of 4, and a lower mean?
-# Are you sure of it?
+# Can you be sure of it?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -756,7 +778,7 @@ for way in ("most probable of 16", "start, temperature 0.5", ways[-2]):
 # %% [markdown]
 # ### Exercise 2 (check): diversity within a prompt ★
 #
-# A policy can be diverse across prompts, and answer each of them in one way.
+# A policy can be diverse across prompts, yet answer each of them in just one way.
 # Given groups of texts, one group for each prompt, return the mean over the groups of distinct-n within the group.
 # All groups have at least one run of $n$ words.
 #
@@ -766,7 +788,7 @@ for way in ("most probable of 16", "start, temperature 0.5", ways[-2]):
 # ```
 #
 # Check it with `checks.distinct_within(distinct_within)`.
-# Which column of the table is it, and why is it lower than distinct-4 across prompts?
+# Which column of the table is this, and why is it lower than distinct-4 across prompts?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -781,10 +803,10 @@ checks.distinct_within(distinct_within)
 # ### Exercise 3 (build): the law of over-optimisation ★★
 #
 # Fit $R(d) - R_0 = d\,(\alpha - \beta \ln d)$ to the twelve runs without a penalty, and find where the law has its top and how high it is.
-# The law has no floor, but gold rewards have one, zero; so fit the first hundred nats alone, by least squares.
+# The law has no floor, but gold rewards have one, at zero; so fit only the first hundred nats, by least squares.
 # Test your function on a curve that follows the law exactly.
 # It takes 20 to 40 lines.
-# Each curve of `by_pairs` has `kl`, `gold` and `proxy`; leave out where `kl` is 0.
+# Each curve of `by_pairs` has `kl`, `gold` and `proxy`; leave out points where `kl` is 0.
 # Do $\alpha$ and $\beta$ depend on the number of pairs?
 # By how many points (root mean square, over the points that you fitted) does the law miss each run, and how high is its top in comparison?
 

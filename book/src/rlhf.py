@@ -2,7 +2,7 @@
 # (rlhf)=
 # # Learning from preferences: RLHF
 #
-# One model learns from comparisons what people like; a second learns to write what the first one likes, and finds its mistakes.
+# One model learns from comparisons what people like; a second learns to write what the first one likes, and finds the first one's mistakes.
 #
 # **You will be able to**
 #
@@ -58,10 +58,10 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `base-llm-small` writes {term}`tales`.
-# It is a smaller `base-llm`: half the layers, trained on fewer tales.
-# A training step takes half the time.
+# It is a smaller version of `base-llm`, trained on fewer tales.
+# It has half the layers, so a training step takes half the time.
 # We let it finish the same beginning eight times.
-# Each story gets points from its reader, on a scale from 0 to 10.
+# A reader gives each story points, on a scale from 0 to 10.
 
 # %% tags=["nbval-ignore-output"]
 base, tokenizer = load_pretrained("base-llm-small")
@@ -86,28 +86,28 @@ print(fill(f"{best:.1f} … {story_of[best][-250:].partition(' ')[2]}", 80))
 assert best > worst + 2
 
 # %% [markdown]
-# One model wrote all eight, from one beginning.
-# Some fall apart half way, and of the others some are better than the rest.
-# (Look for the first place where the bad one breaks: its reader counts only what comes before.)
-# The model could write the best of them every time, if it knew which one that is.
-# But its training knows no better or worse.
-# It imitates dull stories as faithfully as charming ones, and instruction tuning imitates, too.
+# The same model wrote all eight, from the same beginning.
+# Some fall apart halfway, and of the others some are better than the rest.
+# (Look for the first place where the bad one breaks: the reader counts only what comes before it.)
+# The model could write the best of them every time, if it knew which one that was.
+# But nothing in its training tells it that one story is better than another.
+# It imitates dull stories as faithfully as charming ones, and instruction tuning imitates too.
 #
 # Who knows which story is better?
-# Here it is `gold_reward`, a rule of this course that takes the place of people.
-# It wants a story that holds together and has what the prompt names, with a happy ending, several kinds of kind deeds, vivid words and the right length.
-# If the prompt orders another ending, it wants that one.
-# Real people have no such rule.
-# Ask them for points, and each has a scale of their own, which drifts from day to day.
+# Here it is `gold_reward`, a rule made for this course, which takes the place of people.
+# It wants a story that holds together and has what the prompt names, with a happy ending, kind deeds of several sorts, vivid words and the right length.
+# If the prompt orders a different ending, it wants that one.
+# Real people don't have such a rule.
+# Ask them for points, and each uses their own scale, which drifts from day to day.
 # Ask *which of these two is better?*, and two people agree in 73 to 77 of 100 pairs {cite:p}`stiennon2020,ouyang2022`.
 #
-# So the rule will only answer *which of two*, and it will err at times.
-# The one that compares is called an **{term}`annotator`**; here it is a program.
-# We still look at its points now and then, which nobody could do in reality, to see what became of people's wishes.
+# So we ask the rule only *which of two*, and let it err at times.
+# The one who compares is called an **{term}`annotator`**; here it is a program.
+# Now and then we still look at the points, as nobody could in reality, to see what has become of people's wishes.
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
 #
-# *Nothing that learns sees the points: they reach the policy through comparisons alone.*
+# *No model ever learns from the points directly: they reach the policy only through comparisons.*
 #
 # ### The words
 #
@@ -115,13 +115,14 @@ assert best > worst + 2
 #
 # | Word | Meaning | Here |
 # |---|---|---|
-# | *reinforcement learning* | learning by trial: act, receive a reward, do more of what was rewarded | a language model writes a story |
+# | *reinforcement learning* | learning by trial and error: act, receive a reward, do more of what was rewarded | a language model writes a story |
 # | the {term}`policy` | what acts | `base-llm-small`, which will change |
 # | an action | one choice | the next token |
 # | the *reward* | how good the outcome was | one number for a whole story |
 # | *human feedback* | where the reward comes from | comparisons of two stories |
 #
-# Learning from comparisons is older; {cite:t}`christiano2017` made it work with deep networks: people compared short clips of simulated robots and games, a network learned the reward, and one simulated robot learned to do backflips.
+# Learning from comparisons is older, but {cite:t}`christiano2017` made it work with deep networks.
+# People compared short clips of simulated robots and games, a network learned the reward, and one simulated robot learned to do backflips.
 # {cite:t}`ziegler2019` and {cite:t}`stiennon2020` applied it to language models.
 # {cite:t}`ouyang2022` made InstructGPT with it, in three steps:
 #
@@ -135,12 +136,12 @@ assert best > worst + 2
 # %% [markdown]
 # ## By hand
 #
-# Three answers: A was preferred to B in three of four comparisons, and B to C in three of four.
+# Take three answers: A was preferred to B in three of four comparisons, and B to C in three of four.
 # A and C were never compared.
 # How often will A be preferred to C?
 #
 # The **{term}`Bradley–Terry model`** gives each answer a reward $r$.
-# It says that A is preferred to B with the probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
+# It says that A is preferred to B with probability $\sigma(r_A - r_B)$, where $\sigma(x) = 1/(1 + e^{-x})$.
 #
 # | pair | A over B | B over C | A over C |
 # |---|---|---|---|
@@ -148,19 +149,19 @@ assert best > worst + 2
 # | $\sigma(\text{difference})$ | 3/4 | 3/4 | 9/10 |
 # | difference of rewards | $\ln 3$ | $\ln 3$ | $2 \ln 3$ |
 #
-# The odds, $\sigma(x) / (1 - \sigma(x))$, are $e^x$, so three to one is a difference of $\ln 3$.
+# The odds, $\sigma(x) / (1 - \sigma(x))$, are $e^x$, so odds of three to one mean a difference of $\ln 3$.
 # Differences add up, so odds multiply: nine to one, without a single comparison of A with C.
 #
 # ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart, as are B and A, with the note that each of the two won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
 #
-# *The comparisons that were seen set two distances, in blue.
+# *The comparisons we saw set two distances, in blue.
 # Their sum predicts a comparison that nobody made, in green.*
 #
-# Only differences count: rewards of $\ln 3, 0, -\ln 3$ and of $100 + \ln 3, 100, 100 - \ln 3$ say the same.
+# Only differences count: rewards of $\ln 3, 0, -\ln 3$ and of $100 + \ln 3, 100, 100 - \ln 3$ mean the same.
 #
 # The loss of a comparison is its surprise.
 # If the model says that A wins with probability 3/4, the loss is $-\ln \tfrac34 = 0.29$ nats when A wins, and $-\ln \tfrac14 = 1.39$ when it loses.
-# The loss is convex in the rewards, so where its gradient is zero, they fit the eight comparisons best; the next cell looks at it.
+# The loss is convex in the rewards, so where its gradient is zero, they fit the eight comparisons best; the next cell checks this.
 
 # %%
 rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
@@ -175,26 +176,26 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 
 # %% [markdown]
 # No other rewards make the comparisons more probable.
-# A reward model is the same, with one change: a network that reads a text takes the place of the table of rewards.
-# So it has an opinion of texts that nobody compared.
+# A reward model works the same way, with one change: a network that reads a text replaces the table of rewards.
+# So it has an opinion even on texts that nobody compared.
 
 # %% [markdown]
 # ## The idea
 #
-# **The {term}`reward model`** is a language model with another last layer, its *head*.
+# **The {term}`reward model`** is a language model with a different last layer, its *head*.
 # It reads a prompt $x$ and an answer $y$, and returns one number, $r_\phi(x, y)$, instead of logits; $\phi$ are its weights.
 # It learns from **{term}`preference pairs <preference pair>`** of a chosen and a rejected answer, $y^+$ and $y^-$:
 #
 # $$\mathcal{L}(\phi) = -\ln \sigma\big(r_\phi(x, y^+) - r_\phi(x, y^-)\big).$$
 #
 # **The aim.**
-# The policy should earn much and stay near the {term}`reference`, the model it started as:
+# The policy should earn a high reward and stay near the {term}`reference`, the model it started as:
 #
 # $$\max_\pi \; \mathbb{E}\big[r_\phi(x, y)\big] - \beta \, D_\text{KL}(\pi \,\|\, \pi_\text{ref}).$$
 #
 # $\mathbb{E}$ is the mean over prompts and the policy's answers.
-# The **{term}`KL divergence`** says how far the policy has gone.
-# Take the log-probability of an answer under both models, and subtract: the mean over the policy's own answers is the divergence.
+# The **{term}`KL divergence`** says how far the policy has moved.
+# Take the log-probability of an answer under both models and subtract: the mean difference over the policy's own answers is the divergence.
 # An estimate from few answers can come out slightly negative.
 #
 # There are three common ways to get there.
@@ -202,15 +203,15 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # ![Above, pairs train a reward model; the policy gets prompts and sends answers to the reward model, which returns rewards; a dashed leash, the KL divergence, ties the policy to the reference. Below, DPO: pairs train the policy with no reward model between, and its reward is beta times the log of the ratio of policy and reference.](figures/two-ways-from-pairs.svg)
 #
 # *PPO and GRPO: the reward model learns from the pairs, and then judges what the policy writes, again and again.
-# DPO: the pairs train the policy itself.*
+# DPO: the pairs train the policy directly.*
 #
 # **{term}`GRPO`**, group relative policy optimisation {cite:p}`shao2024`, repeats five steps:
 #
 # 1. *sample* several answers to each prompt, a **group**;
 # 2. let the reward model give each its *reward* $r_i$;
 # 3. compute the {term}`advantage`: how far a reward is above the mean of its group, in standard deviations, $A_i = (r_i - \bar r) / s$;
-# 4. compute the *loss*, which makes the tokens of good answers more probable, and those of bad ones less;
-# 5. make a *step* of the optimizer.
+# 4. compute the *loss*, which makes the tokens of good answers more probable, and those of bad ones less probable;
+# 5. take a *step* with the optimizer.
 #
 # ![Five boxes in a ring: sample, reward, advantage, loss, step. Between them the example of one prompt: four answers; rewards 5, 6, 6, 7; advantages minus 1.22, 0, 0, plus 1.22; one number; and new weights, which lead back to sample.](figures/one-round-of-grpo.svg)
 #
@@ -229,29 +230,29 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # \end{gathered}
 # $$
 #
-# The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (the figure on clipping, below).
-# The second part estimates the KL divergence from one drawn token.
-# Its mean over the policy's tokens is right, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; and unlike $\delta_t$ itself it is never negative.
+# The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (see the figure on clipping below).
+# The second part estimates the KL divergence from a single sampled token.
+# Its mean over the policy's tokens is correct, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; unlike $\delta_t$ itself, it is never negative.
 #
 # A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`ahmadian2024`.
-# In a group of $G$ that is $G / (G - 1)$ times as much as the distance from the mean of all.
+# In a group of $G$, that difference is $G / (G - 1)$ times the distance from the mean of all.
 #
-# **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one network more.
+# **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one more network.
 # For every token it asks: did things go better than expected?
 # The **{term}`critic`** supplies the expectation, so each token has an advantage of its own (exercise 3).
-# In RLHF, the learned reward comes with the last token, and the other tokens bring none.
-# A cost of the distance, $\beta\,\delta_t$, is subtracted at each token {cite:p}`ziegler2019`.
+# In RLHF, the learned reward comes only with the last token.
+# At every token, a cost for the distance, $\beta\,\delta_t$, is subtracted {cite:p}`ziegler2019`.
 # PPO also introduced the *clipping* above.
-# A good token is pushed up until it is $1 + \varepsilon$ times as probable as when it was drawn; then its own gradient is zero.
+# A good token is pushed up until it is $1 + \varepsilon$ times as probable as when it was sampled; then its own gradient is zero.
 #
 # ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
 #
 # *Where the line is flat, the gradient is zero.
-# Clipping stops a change that has gone far enough, and never one that went the wrong way.*
+# Clipping stops a change that has gone far enough, but never one that went the wrong way.*
 #
 # The two penalties differ.
 # PPO's cost grows with the distance.
-# GRPO's penalty pulls a token that has become more probable back by its slope, $\beta\,(1 - e^{-\delta_t})$, so never by more than $\beta$.
+# On a token that has become more probable, GRPO's penalty pulls back with its slope, $\beta\,(1 - e^{-\delta_t})$, so never by more than $\beta$.
 #
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
 #
@@ -259,15 +260,16 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Near the reference they are alike; far from it, only PPO's keeps growing.*
 #
 # **DPO**, {term}`direct preference optimisation` {cite:p}`rafailov2023`, needs no reward model and samples nothing: the pairs are enough.
-# The policy that is best for the aim is known: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
+# The best policy for our aim is known: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
 #
 # ![Four groups of bars for the answers A, B and C. Reference: 33 % each. Beta 2: 52, 30 and 17 %. Beta 1: 69, 23 and 8 %. Beta one half: 89, 10 and 1 %.](figures/best-policy-for-three-answers.svg)
 #
-# *The best policy for the answers from above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
+# *The best policy for the three answers above, with rewards $\ln 3$, 0 and $-\ln 3$, if the reference writes all three equally often.
 # The smaller $\beta$ is, the further it moves from the reference.*
 #
-# Read this backwards: every policy is the best one for some reward, the **{term}`implicit reward`** $\beta \ln(\pi / \pi_\text{ref})$, plus a constant for each prompt, which cancels in the difference of two answers to the same prompt.
-# Put that reward into the loss of the reward model, and the policy can learn from the pairs directly:
+# Read this backwards: every policy is the best one for some reward.
+# It is the **{term}`implicit reward`** $\beta \ln(\pi / \pi_\text{ref})$, plus a constant for each prompt, which cancels between two answers to the same prompt.
+# Put that reward into the reward model's loss, and the policy can learn from the pairs directly:
 #
 # $$\mathcal{L}(\theta) = -\ln \sigma\Big(\beta \ln \frac{\pi_\theta(y^+)}{\pi_\text{ref}(y^+)} - \beta \ln \frac{\pi_\theta(y^-)}{\pi_\text{ref}(y^-)}\Big).$$
 #
@@ -287,8 +289,9 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # ### A task for two minutes
 #
 # Whole stories take too long here.
-# So `base-llm-small` gets the first six words of a tale and writes forty tokens more, and gold is a simpler rule, `vividness`.
-# It gives one point for each different word from a list of adjectives, those of the beginning included; the *Long* of *Long ago* counts, too, the *big* of a *big brother* does not.
+# So `base-llm-small` gets the first six words of a tale and writes forty more tokens, and gold is a simpler rule, `vividness`.
+# It gives one point for each different adjective from a list, including those in the beginning.
+# The *Long* of *Long ago* counts too; the *big* of a *big brother* does not.
 # Counting stops at the first word that no tale could have there.
 # These points cannot be compared with those above.
 
@@ -314,7 +317,7 @@ for text in answer(base, [first] * 3, N_TOKENS, generator=generator).texts:
     print(fill(f"{vividness(first.text, text):.0f} – {first.text}{text}", 80) + "\n")
 
 # %% [markdown]
-# Adjectives in a row, as no tale has them, do not count; only the first one does.
+# When adjectives are strung together as they never are in a tale, only the first one counts.
 
 # %%
 begun, broken = "Long ago there was a", " shy shy loud tall old"
@@ -322,10 +325,11 @@ assert vividness(begun, broken) == vividness(begun, " shy")
 
 # %% [markdown]
 # For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
-# Where the two texts have different points, the annotator is made to agree with them in 85 of 100 pairs, give or take chance; where they are equal, it tosses a coin.
-# Two such annotators agree with each other, in the unequal pairs, if both are right or both err: in $0.85^2 + 0.15^2$, about three of four.
+# Where the two texts have different points, the annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
+# Where they are equal, it tosses a coin.
+# On unequal pairs, two such annotators agree if both are right or both err: in $0.85^2 + 0.15^2$, about three of four.
 # That is how often people agree.
-# Forty beginnings with other texts are held out.
+# Another forty beginnings, with their own texts, are held out.
 # (Some beginnings occur in several of this chapter's sets; the texts are always new.)
 
 
@@ -361,7 +365,7 @@ assert (len(pairs), len(held_out)) == (400, 160)
 # %% [markdown]
 # ### The reward model
 #
-# Its loss is one line, here on random rewards beside the package's.
+# Its loss is one line; we check it against the package's on random rewards.
 
 # %%
 r_chosen, r_rejected = torch.randn(2, 5, generator=generator)
@@ -370,8 +374,8 @@ assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
-# The model starts as a copy of `base-llm-small`, so it knows the language, and reads each pair once.
-# With `pooling="mean"` its head reads the mean of the vectors of all tokens.
+# The model starts as a copy of `base-llm-small`, so it already knows the language, and it reads each pair once.
+# With `pooling="mean"`, its head reads the mean of all token vectors.
 
 # %% tags=["nbval-ignore-output"]
 learned = preferences.tokenize_pairs(pairs, tokenizer)
@@ -387,7 +391,7 @@ _ = reward_model.eval()
 
 # %% [markdown]
 # How often does it prefer the chosen answer of a held-out pair?
-# The 160 pairs are not 160 independent cases, since each four share a beginning and its texts.
+# The 160 pairs are not 160 independent cases, since every four share a beginning and its texts.
 # So we first average over each beginning, and the interval counts forty cases.
 
 # %% tags=["nbval-ignore-output"]
@@ -400,9 +404,9 @@ print(f"{right.mean():.0%} of held-out pairs (95 %: {low:.0%} to {high:.0%})")
 assert right.mean() > 0.55
 
 # %% [markdown]
-# Half would be guessing.
-# A reward model also says how sure it is: by the model of Bradley and Terry, one answer is preferred with the probability $\sigma$ of the difference of rewards.
-# It is **{term}`calibrated <calibration>`** if it is right in 70 of 100 pairs of which it is 70 % sure.
+# Guessing would give half.
+# A reward model also says how sure it is: by the Bradley–Terry model, one answer is preferred with probability $\sigma$ of the difference of rewards.
+# It is **{term}`calibrated <calibration>`** if it is right in 70 of 100 pairs about which it is 70 % sure.
 
 # %% tags=["nbval-ignore-output"]
 sure = (liked - disliked).abs().sigmoid().mean()
@@ -413,8 +417,8 @@ assert sure < right.mean()
 
 # %% [markdown]
 # Ours, one run, doubts itself too much: in 25 steps its rewards have hardly moved apart.
-# For `reward-model`, which learned far longer, the card compares the two for 3,500 pairs, in five classes.
-# The most to hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
+# For `reward-model`, which was trained for far longer, the card compares the two on 3,500 pairs, in five classes.
+# The best we can hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
 
@@ -422,8 +426,8 @@ assert sure < right.mean()
 # ### GRPO, step by step
 #
 # **Sample.**
-# A hundred beginnings are the tasks.
-# A batch is eight of them, with four answers to each.
+# The tasks are a hundred beginnings.
+# A batch has eight of them, with four answers to each.
 
 # %%
 tasks = beginnings(100, seed=5)
@@ -442,10 +446,10 @@ print(f"{len(batch)} answers; ids {tuple(batch.ids.shape)}; drawn tokens:", end=
 print(int(batch.answer_mask.sum()))
 
 # %% [markdown]
-# `batch` holds **{term}`rollouts <rollout>`**: ids, a mask of what was drawn, and the log-probability of each drawn token.
+# `batch` holds **{term}`rollouts <rollout>`**: ids, a mask of the sampled tokens, and the log-probability of each sampled token.
 #
 # **Reward.**
-# The reward model reads beginnings with answers and gives one number to each.
+# The reward model reads each beginning with its answer and returns one number.
 
 # %% tags=["nbval-ignore-output"]
 reward = text_reward(reward_model, tokenizer)
@@ -466,7 +470,7 @@ print("first group:", ", ".join(f"{score:+.2f}" for score in scores[:4]))
 #
 # *A reward of 5 (coloured) is the worst of one group and the best of the other.*
 #
-# The second group has the lower rewards, and its best answer the higher advantage, for it is further above the others.
+# The second group has the lower rewards, but its best answer has the higher advantage, because it is further above the others.
 
 
 # %%
@@ -483,7 +487,7 @@ print(", ".join(f"{advantage:+.2f}" for advantage in advantages(example)))
 
 # %% [markdown]
 # The package agrees.
-# RLOO's distance from the mean of the others is 4/3 of the distance from the mean of all four.
+# RLOO's distance from the mean of the others is 4/3 times the distance from the mean of all four.
 
 # %% tags=["hide-input"]
 assert_close(advantages(example), losses.group_advantages(example, group_size=4))
@@ -492,7 +496,7 @@ assert math.isclose(from_others, 4 / 3 * from_all)
 
 # %% [markdown]
 # **Loss.**
-# One value for each drawn token, the mean over each answer, and the mean over the answers.
+# Each sampled token has one value; we average over each answer, and then over the answers.
 
 
 # %%
@@ -519,7 +523,7 @@ assert_close(policy_loss(*four, kl_coef=0.1), theirs.loss)
 
 # %% [markdown]
 # **Step.**
-# The gradient is shortened if it is longer than 1, and the optimizer moves the weights.
+# The gradient is shortened if it is longer than 1, and then the optimizer moves the weights.
 
 
 # %%
@@ -535,9 +539,10 @@ def step(policy, optimizer, loss):
 # Now the loop: sample, reward, advantage, loss, step.
 # A `Scorer` reads answers that are already written and returns the log-probabilities of their tokens, with gradients.
 # Each batch is used once, so every ratio is 1 and nothing is clipped.
-# The loss still has a gradient: that of $\rho_t$ is then the gradient of $\ln \pi(y_t)$.
-# PPO and many GRPO runs make several steps from a batch; then the ratios move.
-# The learning rate is four times that of {doc}`pipeline`, so that damage shows within twelve rounds; there, with the smaller rate and a penalty, the points rose.
+# The loss still has a gradient: at a ratio of 1, the gradient of $\rho_t$ is that of $\ln \pi(y_t)$.
+# PPO and many GRPO runs take several steps on each batch; then the ratios move.
+# The learning rate is four times the one in {doc}`pipeline`, so that damage shows within twelve rounds.
+# There, with the smaller rate and a penalty, the points rose.
 
 
 # %%
@@ -568,7 +573,7 @@ def grpo(kl_coef, seed, rounds=12):
 # ### DPO
 #
 # DPO needs the log-probability of whole answers: the sum over their tokens.
-# (Our answers were cut off after forty; the end that the package adds to each was never drawn, so it is left out.)
+# (Our answers were cut off after forty; the end mark that the package adds to each was never sampled, so we leave it out.)
 
 
 # %%
@@ -585,7 +590,7 @@ def answer_log_probs(model, pairs):
 
 # %% [markdown]
 # It uses the reward model's loss, with implicit rewards in place of learned ones.
-# At the start policy and reference are the same, and every pair has the loss $\ln 2$.
+# At the start, policy and reference are the same, so every pair has the loss $\ln 2$.
 
 
 # %%
@@ -630,12 +635,12 @@ def dpo(seed, beta=0.1, steps=25):
 # ### Reward hacking, live
 #
 # *Predict*: the policy is now trained to earn what the reward model gives, and nothing holds it back.
-# What will happen to the learned reward, and what to the points?
+# What will happen to the learned reward, and what will happen to the points?
 #
 # :::{dropdown} Answer
 # The learned reward rises.
-# The points hold or rise a little at first, and in the last round they are below where they began.
-# How fast and how far they fall differs much from seed to seed.
+# The points hold steady or rise a little at first, but in the last round they are below where they began.
+# How fast and how far they fall varies widely from seed to seed.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -647,9 +652,9 @@ for number in (0, 3, 5, 7, 9, 11):
     )
 
 # %% [markdown]
-# The reward model likes the last texts better than the first; by the points they are worse.
-# (Each row is one batch of 32 texts, so its numbers jump.)
-# Here are some of the last.
+# The reward model likes the last texts better than the first; by the points, they are worse.
+# (Each row is a single batch of 32 texts, so the numbers jump around.)
+# Here are some of the last texts.
 
 # %% tags=["nbval-ignore-output"]
 for text in looks[-1][-1][::8]:
@@ -675,8 +680,8 @@ for number in (0, 11):
 assert sum(map(could_be_a_tale, looks[0][-1])) > 24
 
 # %% [markdown]
-# A text may read well at first sight, and still no tale could begin so.
-# What does the reward model give to texts that are whole, and to broken ones?
+# A text may read well at first sight, yet no tale could begin like that.
+# What reward do whole texts get, and what do broken ones?
 
 # %% tags=["nbval-ignore-output"]
 whole = [text for text in looks[0][-1] if could_be_a_tale(text)]
@@ -688,23 +693,25 @@ for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
 # %% [markdown]
 # This is **{term}`reward hacking`**: more reward for what nobody wanted.
 # The reward model learned from texts that were nearly all well formed.
-# The chosen ones had about one adjective more on average; it could learn that, and anything else in which they differed by chance.
+# The chosen ones had about one more adjective on average; it could learn that, and anything else in which they differed by chance.
 # It never learned what a broken sentence is worth, so it rates one by whatever its few pairs happen to imply.
-# Even words that are no adjectives can pay (exercise 5).
-# And the policy has gone where the reward model errs in its favour.
-# How much of the damage large steps alone would have done, this run does not show.
+# Even words that aren't adjectives can pay off (exercise 5).
+# And the policy has moved to where the reward model errs in its favour.
+# This run doesn't show how much of the damage large steps alone would have done.
 #
-# When people optimise a measure, it stops measuring what they wanted: this is also called **Goodhart's law**.
+# When people optimise a measure, it stops measuring what they wanted: this is known as **Goodhart's law**.
 #
 # ### What the penalty buys
 #
-# *Predict*: we train three policies without the KL term and three with it, at $\beta = 0.1$; the seeds decide the tasks and the samples, and all six learn from the one reward model above.
+# *Predict*: we train three policies without the KL term and three with it, at $\beta = 0.1$.
+# The seeds decide the tasks and the samples; all six learn from the one reward model above.
 # With the penalty, will the policy earn less of the learned reward?
 # Will it stay nearer to where it began?
 #
 # :::{dropdown} Answer
 # It earns about as much, and stays nearer: its KL is smaller on average.
-# The points differ much from run to run: three runs of each are too few to say what the penalty is worth; {doc}`reward_hacking` has more of them.
+# The points vary widely from run to run: three runs of each are too few to say how much the penalty helps.
+# {doc}`reward_hacking` has more runs.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -730,7 +737,7 @@ kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
 assert kl_loose > kl_tied
 assert all(late(run, 1) > run[0][1] + 0.05 for own in runs.values() for run in own)
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together. Right, the points: with the penalty the line stays about the dotted level of usual texts; without, it keeps to it for some rounds and then falls far below."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6, and with the penalty on to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty later; the band without it becomes very wide, from far below to above the dotted line."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6))
 for ax, what, label in zip(axes, (1, 2), ("learned reward", "gold (points)")):
     for (kl_coef, own), style in zip(runs.items(), ("-", "--")):
@@ -746,18 +753,20 @@ _ = plotting.label_lines(axes[1])
 
 # %% [markdown]
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
-# Dotted: the mean points of the texts that were compared.*
+# Dotted: the mean points of the compared texts.*
 #
-# After as many rounds, the policies with the penalty are nearer to the start on average; in the runs that are drawn here they are also worth more on average.
-# They are not held for good: the next section judges one of them after its last round.
-# GRPO pulls a token that has become more probable back by at most $\beta = 0.1$; advantages are about 1, so they can win.
-# On average the points fell later with the penalty, but one seed of three decides that: without it, seed 0 held out longest of all six.
-# It makes the reward model no wiser.
+# After the same number of rounds, the policies with the penalty are nearer to the start on average.
+# In the runs drawn here, they also have more points on average.
+# The penalty does not hold them for good: the next section judges one of them after its last round.
+# On a token that has become more probable, GRPO pulls back by at most $\beta = 0.1$; advantages are about 1, so they can win.
+# On average the points fell later with the penalty, but one seed of three decides that.
+# Without it, seed 0 held out the longest of all six.
+# And the penalty makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
 #
-# Each round of the six runs, with two of its texts.
-# Move through one without a penalty: in which round would you have noticed, by reading, that something is wrong?
+# Here is each round of the six runs, with two of its texts.
+# Step through a run without a penalty: in which round would you have noticed, by reading, that something is wrong?
 # Does the learned reward tell you?
 # Then read a run with the penalty in the same rounds.
 
@@ -776,7 +785,7 @@ StoppingExplorer(followed, unit="round")
 #
 # The simplest use of a reward model trains nothing: sample $n$ answers and keep the one with the highest reward.
 # This is **{term}`best of n`**, the baseline that any training has to beat.
-# Two controls choose nothing: the base model at a temperature of 0.5, and the first of eight answers, whatever its reward.
+# Two controls don't choose: the base model at a temperature of 0.5, and the first of eight answers, whatever its reward.
 # All get the same 64 new beginnings.
 
 # %%
@@ -835,22 +844,22 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 
 # %% [markdown]
 # Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
-# Best of four gains a point and trains no policy; eight gain no more here.
-# Both controls are worth what single answers of the base model are.
+# Best of four gains a point without training any policy; best of eight gains no more here.
+# Both controls get the same points as single answers of the base model.
 # DPO, which needs no reward model, gains some of what choosing gains.
-# The penalty did not hold GRPO: its last policy is worth no more than the one without it, and most texts of both are broken.
-# Without the penalty the fall was sudden: over its last three rounds seed 0 still had about six points.
+# The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
+# Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.
 # Both GRPO policies use a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
 #
 # The last cell shows how DPO works.
-# Only the difference of the two answers is in its loss.
-# On the learned pairs it was mainly the rejected answer that became less probable; on the held-out pairs both did, the rejected one more.
-# The loss does not mind.
-# After DPO fewer texts are well formed; with 64 texts of one run, that may still be chance.
+# Its loss contains only the difference between the two answers.
+# On the learned pairs it was mainly the rejected answer that became less probable; on the held-out pairs both did, the rejected one more so.
+# The loss doesn't care which.
+# After DPO, fewer texts are well formed; with 64 texts from one run, that may still be chance.
 #
 # ### Three models, one order
 #
-# The course ships one model of each stage: `base-llm`, which only goes on with a text, `instruct-llm`, which learned to answer, and `aligned-llm`, which GRPO made of it.
+# The course ships one model from each stage: `base-llm`, which only continues a text, `instruct-llm`, which learned to answer, and `aligned-llm`, which GRPO made of it.
 # Its learned reward came from `reward-model`, which has read pairs of whole tales.
 # On the course's site, give all of them the same order, with several seeds, and compare what you like with what the reward model likes.
 #
@@ -864,20 +873,20 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 # ## Takeaways
 #
 # RLHF has three steps: supervised fine-tuning, a reward model that learns from comparisons, and a policy that learns to earn its reward.
-# Comparisons determine differences of rewards, by the model of Bradley and Terry.
+# By the Bradley–Terry model, comparisons determine differences between rewards.
 # How often two people agree is a yardstick for a reward model; its limit is how often the best possible guess agrees with one annotator's label.
-# Its accuracy says nothing about texts of another kind.
+# Its accuracy tells us nothing about other kinds of text.
 # GRPO repeats sample, reward, advantage, loss, step, and compares each answer with the mean of its group.
 # PPO gets the expected reward from a critic; DPO needs neither a reward model nor samples, since a policy implies a reward.
-# A policy that is optimised finds what the reward model overrates.
-# With three seeds a KL penalty kept it nearer to the start on average, and did not hold it; it cannot mend the reward.
+# An optimised policy finds what the reward model overrates.
+# With three seeds, a KL penalty kept it nearer to the start on average, but did not hold it; a penalty can't mend the reward.
 #
 # *In practice*: people compare tens of thousands of answers, and the policies are thousands of times larger {cite:p}`stiennon2020,ouyang2022`.
-# New comparisons are collected on what the policy writes by then, so that the reward model learns where it was hacked.
-# GRPO was introduced for mathematics, with reward models that had been trained {cite:p}`shao2024`.
+# New comparisons are collected on what the policy now writes, so that the reward model learns where it was hacked.
+# GRPO was introduced for mathematics, with trained reward models {cite:p}`shao2024`.
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
-# The chapter {doc}`reasoning` does so with sums in words.
+# The chapter {doc}`reasoning` does this with sums in words.
 # The next chapter, {doc}`reward_hacking`, asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]
@@ -896,7 +905,7 @@ Quiz.read("rlhf")
 # ### Exercise 1 (check): from wins to rewards ★
 #
 # One answer was preferred to another `wins` times, and the other `losses` times.
-# Which difference of rewards makes that most probable?
+# What difference between their rewards makes that most probable?
 #
 # ```python
 # def reward_gap(wins, losses):
@@ -926,8 +935,8 @@ checks.reward_gap(reward_gap)
 # ```
 #
 # Check it with `checks.best_policy(best_policy)`; it must also work for a reward of 1,000.
-# What becomes of that policy if $\beta$ goes to zero, or grows without end?
-# Does either mend an answer whose reward is wrong?
+# What becomes of that policy if $\beta$ goes to zero, or grows without bound?
+# Does either repair an answer whose reward is wrong?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -944,15 +953,15 @@ checks.best_policy(best_policy)
 # %% [markdown]
 # ### Exercise 3 (build): who earned it? ★★
 #
-# PPO's critic expected `values` before each token of an answer, and the tokens brought `rewards`.
-# The *error* of such an expectation is the token's reward, plus what is expected after it, less what was expected before.
+# PPO's critic expected `values` before each token of an answer, and the tokens earned `rewards`.
+# The *error* of such an expectation is the token's reward, plus what is expected after it, minus what was expected before it.
 # After the last token nothing is expected.
 # A token's advantage is its own error, plus $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
 # This is **generalised advantage estimation**, GAE {cite:p}`schulman2016`.
 #
 # ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before, times one half.](figures/who-earned-it.svg)
 #
-# *An example with $\lambda = 1/2$: token 2 was as good as expected, and gets an advantage from what came after it.*
+# *An example with $\lambda = 1/2$: token 2 was as good as expected, but gets an advantage from what came after it.*
 #
 # ```python
 # def token_advantages(rewards, values, gae_lambda):
@@ -982,11 +991,11 @@ assert_close(
 # ### Exercise 4 (build): rejection sampling ★★
 #
 # Between best of $n$ and GRPO there is a third way.
-# Sample four answers to each of 64 tasks, and keep the best of each four by the reward model.
-# Fine-tune on what was kept, with the loss of the chapter {doc}`instruction_tuning`, and sample again from the new policy.
+# Sample four answers to each of 64 tasks, and keep the one of each four that the reward model likes best.
+# Fine-tune on the kept answers, with the loss from the chapter {doc}`instruction_tuning`, and sample again from the new policy.
 # This is **rejection sampling**, or best-of-n fine-tuning; it needs 20 to 40 lines.
 # Use `tasks[:64]` and AdamW with a rate of 3e-4: two rounds, each of 16 steps with four of the kept texts.
-# Measure with `judged` what came out.
+# Measure the result with `judged`.
 # Which of the five steps of GRPO does it lack, and what keeps the policy near its start?
 
 
@@ -1019,9 +1028,9 @@ judged("two rounds", *written(rejection_sampling()))
 # %% [markdown]
 # ### Exercise 5 (explore): fool the reward model by hand ★★★
 #
-# Write a text after `first.text` that earns more than every answer in `many`, and has at most two points by `vividness`.
-# Which texts would you search for words that pay?
-# What would you add to the comparisons so that the next reward model is not fooled so?
+# Continue `first.text` with a text that earns more than every answer in `many`, but gets at most two points by `vividness`.
+# Which texts would you search for words that pay off?
+# What would you add to the comparisons so that the next reward model isn't fooled this way?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]

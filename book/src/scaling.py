@@ -20,7 +20,7 @@
 # %% [markdown]
 # ## Setup
 #
-# `launch` starts functions of this page in two processes, by `torchrun`, and returns what each process returned.
+# `launch` runs functions of this page in two processes, using `torchrun`, and returns what each process returned.
 
 # %% tags=["hide-input"]
 import inspect
@@ -103,9 +103,9 @@ def launch(*workers, n=2):
 # ## The problem
 #
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
-# Such models come from **{term}`distributed training`**, by thousands of processors at once.
+# Such models come from **{term}`distributed training`**, on thousands of processors at once.
 # How far would one core get?
-# We take $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, which this page will count.
+# We assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
 
 # %%
 N, D = 405e9, 15.6e12
@@ -115,9 +115,9 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 
 # %% [markdown]
 # There are two walls, time and memory.
-# More machines move both walls, but they must talk to each other, and that takes time too.
+# More machines push both walls back, but they must talk to each other, which also takes time.
 # This page shows the ways in which large training runs are split.
-# Data parallel and FSDP are run and checked, tensor parallel on one network, and the pipeline is calculated.
+# We run and check data parallel and FSDP, try tensor parallel on one network, and calculate the pipeline.
 
 # %% [markdown]
 # ## By hand
@@ -133,12 +133,12 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # | 3 | 2 | 6 | −16 | 1 |
 #
 # One process computes the mean of all four, −5.
-# Two processes take two examples each: their means are −2 and −8, and the mean of these is −5 again.
-# So both know the gradient of the whole batch after they have exchanged *one number*.
+# Two processes take two examples each: their means are −2 and −8, and the mean of these is again −5.
+# So both know the gradient of the whole batch once they have exchanged *one number*.
 #
-# It goes wrong if the shares are unequal.
+# This goes wrong if the shares are unequal.
 # Say that process 0 has three examples and process 1 only the last: the means are −1.33 and −16, and their mean is −8.67.
-# So each process divides the sum of its gradients by the size of the *whole* batch, and then all are added.
+# So each process divides the sum of its gradients by the size of the *whole* batch, and then the results are added.
 # (Texts are of unequal lengths, so shares are unequal in tokens even where they are equal in rows.)
 
 # %%
@@ -156,23 +156,23 @@ print(f", sums over four {each[:3].sum() / 4 + each[3:].sum() / 4:.0f}")
 # ### The idea
 #
 # In **{term}`data parallelism`** each process has the whole model and its own rows of each batch.
-# After the backward pass all gradients are added, and each process makes the step for itself.
+# After the backward pass all gradients are added, and each process takes the step for itself.
 # The exchange that leaves the sum of all vectors with everyone is called **{term}`all-reduce`**.
 #
-# ![Two columns, process 0 and process 1. Each has the same weights w, its own rows of the batch, and from both its gradient. The two gradients go into one wide box in the middle, all-reduce, the sum. From there an arrow goes to a step in each column: the same weights again.](figures/two-processes-one-step.svg)
+# ![Two columns, process 0 and process 1. Each has the same weights w, its own rows of the batch, and its gradient made from both. The two gradients go into one wide box in the middle, all-reduce, the sum. From there an arrow goes to a step in each column: the same weights again.](figures/two-processes-one-step.svg)
 #
-# *Rows differ, gradients differ; after the all-reduce both processes make the same step.*
+# *Rows differ, gradients differ; after the all-reduce both processes take the same step.*
 #
 # | Symbol | Meaning | Name in code |
 # |---|---|---|
-# | $n$ | processes that train together, each with a device | `n`, *world size* |
+# | $n$ | processes that train together, each with its own device | `n`, *world size* |
 # | $r$ | number of a process, from 0 | `rank` |
-# | $N$, $D$ | parameters; tokens of the training | `n_parameters`, `n_tokens` |
+# | $N$, $D$ | parameters; training tokens | `n_parameters`, `n_tokens` |
 #
 # ### In code
 #
 # A small transformer reads the bytes of tales.
-# The batch of a step depends on the step alone, so it is the same for every number of processes.
+# A step's batch depends only on the step, so it is the same for any number of processes.
 
 
 # %%
@@ -195,7 +195,7 @@ def mean_loss(model, rows):
 
 # %% [markdown]
 # The loop is that of {doc}`pretraining`, with three changes: a share of the rows, a division by `n`, and the all-reduce.
-# (Here all shares are equal, so a share's mean divided by `n` is its sum divided by the size of the whole batch.)
+# (Here all shares are equal, so a share's mean divided by `n` equals its sum divided by the size of the whole batch.)
 
 
 # %%
@@ -224,8 +224,8 @@ for step in (0, 9, 19):
     print(f"{step + 1:4}{alone_losses[step]:14.3f}   {parts[0]:.3f} + {parts[1]:.3f}")
 
 # %% [markdown]
-# In each row the two parts on the right sum to the loss on the left.
-# The weights agree as well: bit by bit between the two processes, and with the single process up to rounding.
+# In each row the two parts on the right add up to the loss on the left.
+# The weights agree as well: bit for bit between the two processes, and up to rounding with the single process.
 
 # %%
 print("two processes, the same bits:", torch.equal(first[1], second[1]))
@@ -244,7 +244,7 @@ assert (first[1] - alone).abs().max() < 1e-3
 # If we forget the all-reduce, do they stay close, since they learn from the same kind of text?
 #
 # :::{dropdown} Answer
-# No, they move apart, and each is a model of its own that has read half of the text.
+# No, they drift apart, and each becomes a model of its own that has read half of the text.
 # No error is raised and each loss falls, so the mistake shows only in a comparison with one process.
 # :::
 
@@ -261,14 +261,14 @@ assert far > 0.3 and all(losses[-1] < losses[0] for losses, _ in apart)
 # ### What an all-reduce sends
 #
 # If everybody sent everything to process 0, its link to the network would be the bottleneck.
-# In a **ring** each process talks to its neighbour only {cite:p}`patarasuk2009`.
+# In a **ring** each process talks only to its neighbour {cite:p}`patarasuk2009`.
 # The vector is cut into $n$ parts.
 # In $n - 1$ rounds the parts travel around the ring, and each process adds what it has: this is **{term}`reduce-scatter`**, after which each process has the sum of *one* part.
 # In $n - 1$ more rounds the sums travel on: this is **{term}`all-gather`**.
 #
 # ![Three processes, each a row of three cells. At the start process 0 has a0, b0, c0, process 1 a1, b1, c1, process 2 a2, b2, c2. After reduce-scatter each has the sum of one part: process 0 the sum of b, process 1 of c, process 2 of a. After all-gather all have the sums of a, b and c.](figures/ring-of-three.svg)
 #
-# *Reduce-scatter leaves one sum with each process, all-gather hands the sums around.*
+# *Reduce-scatter leaves each process with one sum; all-gather passes the sums around.*
 
 
 # %%
@@ -294,12 +294,13 @@ for n in (2, 4, 8):
     print(f"{n} processes, {len(vectors[0])} numbers each: {sent[0]} sent by each")
 
 # %% [markdown]
-# Each process sends $2 \frac{n - 1}{n}$ times the vector: less than twice, however many processes there are.
-# That is why data parallelism goes so far.
-# (The rounds grow in number, and each has a delay; so with thousands of processes, trees or rings within rings take its place.)
+# Each process sends $2 \frac{n - 1}{n}$ times the vector, less than twice, however many processes there are.
+# That is why data parallelism scales so far.
+# (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take its place.)
 #
-# When is the sending hidden by computing?
-# A GPU that reaches 400 of an H100's 989 teraFLOPs a second has a network link of 50 GB a second (400 Gbit), and gradients have 2 bytes a number.
+# When can the sending hide behind the computing?
+# Take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
+# Its gradients take 2 bytes a number.
 
 # %%
 speed, link = 400e12, 50e9
@@ -310,14 +311,15 @@ print(f"{tokens:,.0f} tokens for each process and step")
 print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 
 # %% [markdown]
-# The number of parameters cancels: to hide the sending behind its backward pass, a process needs some eight thousand tokens in each step, whatever the model is.
-# With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, for larger batches gain little ({doc}`pretraining`).
+# The number of parameters cancels out.
+# To hide the sending behind its backward pass, a process needs about eight thousand tokens in each step, whatever the model.
+# With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, because larger batches gain little ({doc}`pretraining`).
 # So the largest runs split something else as well.
 #
 # ### With a library
 #
 # Torch's `DistributedDataParallel` (**DDP**) does this for any model {cite:p}`li2020`.
-# It adds up gradients in buckets of 25 MB, while the backward pass still computes those of the layers below.
+# It adds up gradients in buckets of 25 MB, while the backward pass is still computing those of the layers below.
 # This package does it in `llmcourse.training.parallel`, in one piece and without overlap.
 
 
@@ -356,7 +358,7 @@ assert torch.allclose(ddp[1], first[1], atol=1e-3)
 assert same
 
 # %% [markdown]
-# So these two commands make the same training, up to rounding, in one process and in two:
+# So these two commands do the same training, up to rounding, in one process and in two:
 #
 # ```bash
 # llmcourse pretrain --preset base-llm --out run/
@@ -364,12 +366,13 @@ assert same
 # ```
 #
 # The first process writes logs and checkpoints.
-# If a process dies, `torchrun` ends all, and `--resume` goes on with any number of processes that divides the batch.
+# If a process dies, `torchrun` ends them all, and `--resume` goes on with any number of processes that divides the batch.
 #
 # :::{dropdown} Two machines, and SLURM
-# With GPUs, `--device cuda` gives each process one of them, and gradients travel by NCCL, NVIDIA's program for messages between GPUs, in place of gloo, the one for processors.
+# With GPUs, `--device cuda` gives each process one of them.
+# Gradients then travel by NCCL, NVIDIA's program for messages between GPUs, instead of gloo, the one for processors.
 # Start this on each of two machines with eight GPUs; `node0` is the name of the first.
-# The folder is on a disk that both see, for all processes read the checkpoint when they resume.
+# The folder is on a disk that both can see, because all processes read the checkpoint when they resume.
 #
 # ```bash
 # torchrun --nnodes 2 --nproc-per-node 8 \
@@ -377,10 +380,10 @@ assert same
 #   -m llmcourse pretrain --preset base-llm --batch-size 64 --device cuda --out /shared/run
 # ```
 #
-# If a training is too large for one GPU, add `--fsdp`; at the start each process still makes the whole model once.
+# If a training run is too large for one GPU, add `--fsdp`; at the start each process still makes the whole model once.
 #
-# On a cluster with SLURM, the same is a job that goes on where it was when it is started again.
-# Below its first line, `#!/bin/bash`, it says:
+# On a SLURM cluster, the same thing is a job that picks up where it left off when it is started again.
+# Below its first line, `#!/bin/bash`, comes:
 #
 # ```bash
 # #SBATCH --job-name=tales
@@ -396,11 +399,11 @@ assert same
 #   --out /shared/run --resume --quiet
 # ```
 #
-# The course has no GPU: that `torchrun` finds its partner on another machine was tried on processors, the rest was not.
+# The course has no GPU: we tested on processors that `torchrun` finds its partner on another machine; the rest is untested.
 # :::
 
 # %% [markdown]
-# ## What a training holds in memory
+# ## What training holds in memory
 #
 # Four things are in memory at once: weights, their gradients, AdamW's two running means, and the **{term}`activations`**, the numbers that the backward pass needs again.
 #
@@ -411,10 +414,10 @@ assert same
 # | AdamW's means | 8 | 8 |
 # | together | 16 | 16 |
 #
-# Mixed precision makes arithmetic faster, but not this sum smaller.
-# (The table is how programs for large models do it.
+# Mixed precision makes arithmetic faster, but it doesn't make this sum smaller.
+# (The table shows how programs for large models do it.
 # Torch's `autocast`, which this course uses, keeps weights and gradients at 4 bytes and rounds copies as it multiplies: 16 again.)
-# We count the bytes of one step with `PeakMemory`, which sees each tensor that torch makes.
+# We count the bytes of one step with `PeakMemory`, which sees every tensor that torch makes.
 
 
 # %%
@@ -439,8 +442,8 @@ print(f"{n_weights:,} parameters, {held / n_weights:.1f} bytes for each after a 
 assert abs(held / n_weights - 16) < 0.3
 
 # %% [markdown]
-# (The rest above 16 is the table of angles for the positions.)
-# What the backward pass needs comes on top, and grows with the tokens of the batch.
+# (The part above 16 is the table of angles for the positions.)
+# What the backward pass needs comes on top, and grows with the number of tokens in the batch.
 
 # %%
 layers, width = 2, 64
@@ -453,12 +456,12 @@ for n_rows in (1, 2, 4, 8):
 
 # %% [markdown]
 # The bytes for each token stay the same: twice the batch takes twice the room.
-# (Logits and probabilities are among them; a larger model notices these less.)
+# (Logits and probabilities are included; in a larger model they matter less.)
 #
 # ### Checkpointing: compute it again
 #
 # **{term}`Gradient checkpointing <gradient checkpointing>`** keeps only what goes into each block, and computes the inside again during the backward pass {cite:p}`chen2016`.
-# That is one more forward pass: $8ND$ FLOPs in place of $6ND$.
+# That is one more forward pass: $8ND$ FLOPs instead of $6ND$.
 
 
 # %%
@@ -480,14 +483,14 @@ kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpoi
 assert again < 0.6 * kept
 
 # %% [markdown]
-# Here it is less than a third more, for two reasons.
-# The scores of the next token are outside of the blocks and are computed once.
-# And torch computes a block again only up to the last number that it needs.
+# Here the increase is less than a third, for two reasons.
+# The scores of the next token are outside the blocks and are computed only once.
+# And torch recomputes a block only up to the last number that it needs.
 #
-# The package does the same by `checkpoint_blocks(model)` of `llmcourse.training.loop`, and for `pretrain` and `finetune` the option `--gradient-checkpointing` asks for it.
+# The package does the same with `checkpoint_blocks(model)` in `llmcourse.training.loop`; for `pretrain` and `finetune`, the option `--gradient-checkpointing` turns it on.
 # The trained model is the same, bit for bit.
-# What the option saves and costs at the sizes of `base-llm-small`, beside other options, is in a table of {doc}`performance`.
-# With `--dry-run`, `pretrain` says how much memory and time a training would take, with the option or without:
+# A table in {doc}`performance` shows what this and other options save and cost at the sizes of `base-llm-small`.
+# With `--dry-run`, `pretrain` says how much memory and time a run would take, with the option or without:
 #
 # ```bash
 # llmcourse pretrain --preset base-llm --gradient-checkpointing --dry-run
@@ -496,10 +499,10 @@ assert again < 0.6 * kept
 # %% [markdown]
 # ### Sharding: hold it once
 #
-# In data parallelism each process holds the same 16 bytes for each parameter, and for most of a step it needs few of them.
+# In data parallelism each process holds the same 16 bytes for each parameter, but for most of a step it needs few of them.
 # **{term}`Sharding <sharding>`** gives each process a part.
-# ZeRO does so in three stages {cite:p}`rajbhandari2020`: first the optimizer's numbers are cut, then the gradients as well, then the weights as well.
-# The third is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
+# ZeRO does so in three stages {cite:p}`rajbhandari2020`: first the optimizer's numbers are split, then the gradients too, then the weights too.
+# The third stage is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
 #
 # ![Four rows of three bars for one of four processes: weights, gradients, optimizer. DDP: all three are full. ZeRO-1: the optimizer is a quarter. ZeRO-2: gradients and optimizer are a quarter. ZeRO-3, FSDP: all three are a quarter. At the right the bytes for each parameter: 16, 7, 5.5 and 4.](figures/what-zero-shards.svg)
 #
@@ -526,16 +529,16 @@ for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
 # %% [markdown]
 # Only the last stage lets a model grow with the number of processes.
 #
-# FSDP costs more messages.
-# Before a block computes, its weights are gathered (all-gather), forward and again backward, and its gradients are added up in parts (reduce-scatter).
-# With $N$ numbers that is $3N$ for each process and step, where all-reduce sends $2N$.
+# FSDP needs more messages.
+# Before a block computes, forward and again backward, its weights are gathered (all-gather); afterwards its gradients are added up in parts (reduce-scatter).
+# With $N$ numbers that is $3N$ for each process and step, where an all-reduce sends $2N$.
 #
 # *Predict*: each of two processes holds half of every matrix.
 # By how much do the losses differ from those of DDP?
 #
 # :::{dropdown} Answer
 # By nothing but rounding.
-# Each block sees whole matrices, gathered just before; what has changed is only where numbers are kept.
+# Each block sees whole matrices, gathered just before; only the place where numbers are kept has changed.
 # :::
 
 
@@ -570,34 +573,34 @@ assert held == means == n_weights / 2
 torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 
 # %% [markdown]
-# The package does so with `shard(model)` of `llmcourse.training.parallel`, and `pretrain` and `finetune` with `--fsdp`:
+# The package does this with `shard(model)` in `llmcourse.training.parallel`, and `pretrain` and `finetune` do it with `--fsdp`:
 #
 # ```bash
 # torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --fsdp --out run-3/
 # ```
 #
-# The losses are those of one process to $10^{-5}$, with Muon as well, which gathers one matrix at a time.
-# A checkpoint is then a folder, in which each process has written its part (`torch.distributed.checkpoint`).
-# Any number of processes that divides the batch can go on from it, with `--fsdp` or without, and from a checkpoint in one file, too.
+# The losses match those of one process to $10^{-5}$, also with Muon, which gathers one matrix at a time.
+# A checkpoint is then a folder, into which each process writes its part (`torch.distributed.checkpoint`).
+# Any number of processes that divides the batch can go on from it, with `--fsdp` or without, and also from a checkpoint in one file.
 # At the end the parts are gathered, and the first process writes the model.
 #
-# With 42 million parameters, each of two processes holds 337 MB of weights, gradients and means, in place of 674.
-# At its peak a process grows by 0.62 GB in place of 0.94: activations and the block that is gathered are not sharded.
-# `tests/benchmarks/bench_fsdp.py` measures this: start it with `torchrun --nproc-per-node 2`, once with `--fsdp` and once without.
+# With 42 million parameters, each of two processes holds 337 MB of weights, gradients and means, instead of 674.
+# At its peak a process grows by 0.62 GB instead of 0.94: activations and the gathered block aren't sharded.
+# `tests/benchmarks/bench_fsdp.py` measures this: run it with `torchrun --nproc-per-node 2`, once with `--fsdp` and once without.
 
 # %% [markdown]
 # ## Splitting the model itself
 #
 # ### Tensor parallel: a part of every matrix
 #
-# In **{term}`tensor parallelism`** each process multiplies with a part of each matrix {cite:p}`shoeybi2019`.
+# In **{term}`tensor parallelism`** each process multiplies by a part of each matrix {cite:p}`shoeybi2019`.
 # A feed-forward network has a widening and a narrowing matrix.
-# The first is cut so that each process has some hidden units, the second so that it takes in just these.
+# The first is cut so that each process gets some of the hidden units, the second so that it takes in just those.
 # Then only the outputs must be added, once for the whole network.
 #
 # ![A row x goes to two processes. In each: half of the hidden units, by half of the gate and up matrices, then half of down. The two results meet at a plus, the all-reduce, and give y.](figures/feed-forward-in-two.svg)
 #
-# *Each process has half of the hidden units, and everything that belongs to them.*
+# *Each process has half of the hidden units and everything that belongs to them.*
 
 # %%
 network = new_model().blocks[0].feed_forward  # down(silu(gate(x)) · up(x))
@@ -617,11 +620,11 @@ torch.testing.assert_close(sum(parts), y, rtol=1e-4, atol=1e-5)
 assert not torch.allclose(parts[0], y, atol=0.1)
 
 # %% [markdown]
-# Attention is cut by heads in the same way.
+# Attention is cut in the same way, by heads.
 # So each layer has two all-reduces forward and two backward.
-# Each sends as many numbers for a token as the model is wide, and in the simplest form nothing is computed in the meantime.
-# How long does the sending take, compared with the computing, for Llama 3.1 405B cut in eight?
-# Inside a machine GPUs are joined by NVLink, at 450 GB a second in each direction; between machines by links of 50.
+# For each token, each one sends as many numbers as the model is wide, and in the simplest form nothing is computed in the meantime.
+# How long does the sending take, compared with the computing, for Llama 3.1 405B cut into eight?
+# Inside a machine, GPUs are joined by NVLink, at 450 GB a second in each direction; between machines, by links of 50.
 
 # %%
 width, layers, n = 16_384, 126, 8
@@ -646,7 +649,7 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
 # *Four stages, four micro-batches: each stage works in 8 of 14 steps, and waits in 6.*
 #
 # The waiting is called the **{term}`bubble`**.
-# With $p$ stages and $m$ micro-batches, a stage works $m$ steps of $m + p - 1$ in each direction.
+# With $p$ stages and $m$ micro-batches, a stage works for $m$ out of $m + p - 1$ steps in each direction.
 
 # %%
 print("micro-batches  " + "".join(f"{m:>7}" for m in (1, 4, 16, 64)))
@@ -668,13 +671,14 @@ print(f"weights: {2 * own / 1e9:.1f} GB in each")
 print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
-# The more a split must wait for its messages, the nearer its GPUs: tensor parallel within a machine, then the pipeline, and data parallel across all, whose messages travel while a GPU computes.
-# Long texts are cut as well (**{term}`context parallelism`**), and the experts of a {term}`mixture of experts` are spread over GPUs, each of them whole (**{term}`expert parallelism`**).
+# The more a split must wait for its messages, the closer together its GPUs.
+# Tensor parallel stays within a machine, then comes the pipeline, and data parallel, whose messages travel while a GPU computes, spans them all.
+# Long texts are cut as well (**{term}`context parallelism`**), and the experts of a {term}`mixture of experts` are spread over GPUs, each kept whole (**{term}`expert parallelism`**).
 
 # %% [markdown]
 # ## Planning a run
 #
-# A plan takes five numbers: parameters, tokens, the speed of a GPU, the share of it that is reached (MFU), and the price of an hour.
+# A plan takes five numbers: parameters, tokens, a GPU's speed, the share of it that is reached (MFU), and the price of an hour.
 
 
 # %%
@@ -687,7 +691,7 @@ def plan(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
 # %% [markdown]
 # ### Checked against published runs: FLOPs
 #
-# Four reports state how much arithmetic their runs took, or were given: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
+# Four reports state how much arithmetic their runs took or were given: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
 
 # %%
 stated = {  # parameters, tokens, FLOPs as published
@@ -705,15 +709,15 @@ for name, (n, d, published) in stated.items():
 
 # %% [markdown]
 # These agree within a few percent, but that proves less than it seems.
-# GPT-3's authors used the same 6 FLOPs for each parameter and token, and Chinchilla's number is a budget that was set beforehand.
-# Nanochat counts more finely, without the embedding table and with attention; in a small model with a large vocabulary the two nearly cancel.
+# GPT-3's authors used the same 6 FLOPs for each parameter and token, and Chinchilla's number is a budget set beforehand.
+# Nanochat counts more finely, without the embedding table and with attention; in a small model with a large vocabulary these two nearly cancel out.
 #
 # ### Hours
 #
 # Hours depend on the MFU.
-# For nanochat it was published: 48 %.
-# For Llama 3.1 405B it was 41 % while it ran, a little more than 90 % of the time over 54 days.
-# For Llama 2 {cite:p}`touvron2023b` it was not, and we assume 40 % of an A100.
+# Nanochat's was published: 48 %.
+# For Llama 3.1 405B it was 41 % while the run was up, a little more than 90 % of the time over 54 days.
+# For Llama 2 {cite:p}`touvron2023b` it wasn't published, and we assume 40 % of an A100.
 
 # %%
 A100, H100 = 312e12, 989e12  # FLOPs a second in bfloat16, without sparsity
@@ -733,10 +737,10 @@ for name, (n, d, peak, mfu, published) in hours_of.items():
 
 # %% [markdown]
 # All six are within 15 %.
-# With a run's own MFU that is no wonder, and only checks the arithmetic; for Llama 2 nothing was taken from the run.
+# With a run's own MFU that is no surprise, and checks only the arithmetic; for Llama 2 nothing was taken from the run.
 #
 # Is 40 % a law, then?
-# Turn the formula around: which MFU do the published hours of three more models imply {cite:p}`meta2024,deepseek2024v3`?
+# Turn the formula around: what MFU do the published hours of three more models imply {cite:p}`meta2024,deepseek2024v3`?
 
 # %%
 others = {  # parameters used for a token, tokens, GPU hours as published
@@ -758,16 +762,16 @@ assert implied["Llama 3.1 8B"] < 0.16
 assert 0.3 < implied["DeepSeek-V3"] < 0.4
 
 # %% [markdown]
-# It is no law: the smallest of the three implies a third of what the plan assumed.
-# The card of Llama 3.1 does not say why, or what its hours include.
-# (DeepSeek-V3 multiplied in 8 bits, whose highest speed is twice as high, so of that it reached half as large a share.
-# It used H800s, which compute as fast as an H100 and have slower links.)
-# So a plan is as good as its MFU.
+# It isn't a law: the smallest of the three implies a third of what the plan assumed.
+# Llama 3.1's card doesn't say why, or what its hours include.
+# (DeepSeek-V3 multiplied in 8 bits, where the peak speed is twice as high, so it reached half as large a share of that.
+# It used H800s, which compute as fast as an H100 but have slower links.)
+# So a plan is only as good as its MFU.
 # Measure it in the first minutes of a run, on the machines that you will use, and plan again.
 #
 # ### Money
 #
-# Two reports state a price, and an hour's price beside it.
+# Two reports state what the run cost, along with the price of an hour.
 
 # %%
 deepseek = 2_788_000 * 2.0  # all hours, at two dollars
@@ -794,16 +798,16 @@ _ = ax.set(xscale="log", yscale="log", xlim=(10, 1e8), ylim=(10, 1e8))
 _ = ax.set(xlabel="GPU hours published, log scale", ylabel="planned, log scale")
 
 # %% [markdown]
-# *GPU hours as planned over GPU hours as published; on the diagonal the two are equal.*
+# *GPU hours as planned against GPU hours as published; on the diagonal the two are equal.*
 #
-# The dots were planned with a published MFU, or for Llama 2 with 40 %.
-# The crosses were planned with 40 % as well, and took up to three times as many hours.
+# The dots were planned with a published MFU, or with 40 % for Llama 2.
+# The crosses were also planned with 40 %, and took up to three times as many hours.
 #
 # ### From a million to a trillion
 #
-# We read twenty tokens for each parameter, and want to be finished in 30 days.
+# We read twenty tokens for each parameter, and want to finish in 30 days.
 # Half of a GPU's 80 GB is for the 16 bytes of each parameter, and the other half for activations.
-# The table says how many GPUs memory asks for, and how many the 30 days; the larger number decides.
+# The table shows how many GPUs we need for memory and how many for the 30 days; the larger number decides.
 
 # %%
 print("parameters    FLOPs   for memory   for 30 days   GPU hours   dollars")
@@ -814,10 +818,11 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 
 # %% [markdown]
 # Ten times the parameters take a hundred times the work, since the text grows as well.
-# Up to a billion a single GPU will do.
-# Beyond that, time asks for more GPUs than memory does.
+# Up to a billion, a single GPU will do.
+# Beyond that, time demands more GPUs than memory does.
 #
-# Most models of the last line's size are mixtures of experts now, which compute only with the parameters that a token *uses*, though all must be in memory.
+# Most models of the last line's size are now mixtures of experts.
+# They compute only with the parameters that a token *uses*, though all must be in memory.
 # DeepSeek-V3 holds 671 billion and computes with 37.
 #
 # And the course's own models?
@@ -832,21 +837,22 @@ print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds of a
 print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
 
 # %% [markdown]
-# (A GPU would not reach 40 % there: matrices this small do not keep it busy.)
+# (A GPU wouldn't reach 40 % there: matrices this small don't keep it busy.)
 
 # %% [markdown]
 # ## Takeaways
 #
 # In data parallelism each process has the whole model and its own rows, and the sum of all gradients is the gradient of the batch.
 # In a ring each process sends less than twice the vector, however many processes there are.
-# A training holds 16 bytes for each parameter, and activations that grow with the tokens of a step.
-# Checkpointing computes activations again, for up to a third more arithmetic; sharding the optimizer divides 12 of the 16 bytes and sends no more, sharding all of it sends half as much again.
+# Training holds 16 bytes for each parameter, and activations that grow with the tokens in a step.
+# Checkpointing computes activations again, for up to a third more arithmetic.
+# Sharding the optimizer divides 12 of the 16 bytes and sends no more; sharding everything sends half as much again.
 # Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
-# A training takes about $6ND$ FLOPs; hours and money follow from the MFU, which must be measured.
+# Training takes about $6ND$ FLOPs; hours and money follow from the MFU, which must be measured.
 #
-# *In practice*: begin with the simplest that fits: one GPU, then DDP, then FSDP, and then the others.
+# *In practice*: begin with the simplest option that fits: one GPU, then DDP, then FSDP, and then the others.
 # Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
-# The names differ by program, Megatron, DeepSpeed, torchtitan or JAX, and the splits are those of this page.
+# The names differ between programs (Megatron, DeepSpeed, torchtitan, JAX), but the splits are those on this page.
 
 # %% [markdown]
 # ## Quiz
@@ -863,7 +869,7 @@ Quiz.read("scaling")
 #
 # ### Exercise 1 (check): does it fit? ★
 #
-# In mixed precision, how many bytes does one of `n_processes` hold of weights, gradients and optimizer, at stage 0 (DDP) to 3 (FSDP)?
+# In mixed precision, how many bytes of weights, gradients and optimizer does one of `n_processes` hold, at stage 0 (DDP) to 3 (FSDP)?
 #
 # ```python
 # def training_bytes(n_parameters, n_processes, stage):
@@ -893,7 +899,7 @@ print(f"{n_gpus} GPUs")
 # ### Exercise 2 (derive): how many micro-batches ★★
 #
 # A pipeline of `stages` should wait for at most the share `most` of its time.
-# How many micro-batches does it need at least?
+# What is the smallest number of micro-batches that it needs?
 #
 # ```python
 # def micro_batches(stages, most):
@@ -918,8 +924,8 @@ print(f"{micro_batches(16, 0.1)} micro-batches")
 # %% [markdown]
 # ### Exercise 3 (build): a network in parts ★★
 #
-# Cut the feed-forward network `down(silu(gate(x)) · up(x))` into `n` parts, so that the sum of their outputs is its output.
-# The matrices are as `torch.nn.Linear` keeps them: `gate` and `up` of shape (hidden, width), `down` of (width, hidden), and `n` divides the hidden units.
+# Cut the feed-forward network `down(silu(gate(x)) · up(x))` into `n` parts, so that their outputs add up to its output.
+# The matrices are stored as in `torch.nn.Linear`: `gate` and `up` of shape (hidden, width), `down` of (width, hidden), and `n` divides the hidden units.
 #
 # ```python
 # def split_network(gate, up, down, n):
@@ -942,18 +948,18 @@ checks.split_network(split_network)
 # ### Exercise 4 (build): an optimizer in parts ★★★
 #
 # Write ZeRO-1 for a model whose weights are one vector.
-# `gradients` has the shape (steps, processes, weights): what each process has found in each step.
-# In each step the gradients are averaged so that each process gets its part only, as by reduce-scatter.
+# `gradients` has the shape (steps, processes, weights): what each process found in each step.
+# In each step the gradients are averaged so that each process gets only its part, as in reduce-scatter.
 # Each process keeps AdamW's means for its part alone, without weight decay, and updates its part; then all parts are gathered.
-# Write it as `MyAdamW` in {doc}`pretraining`, with $\beta$s of 0.9 and 0.99 and $\epsilon = 10^{-8}$, and return the weights.
-# The number of processes divides that of the weights.
+# Write it like `MyAdamW` in {doc}`pretraining`, with $\beta$s of 0.9 and 0.99 and $\epsilon = 10^{-8}$, and return the weights.
+# The number of processes divides the number of weights.
 #
 # ```python
 # def zero_one(weights, gradients, rate):
 #     return weights
 # ```
 #
-# Check it with `checks.zero_one(zero_one)`; it sees the weights only, so see for yourself that each process has its part of the means.
+# Check it with `checks.zero_one(zero_one)`; that sees only the weights, so make sure yourself that each process keeps its part of the means.
 # Does a process send more numbers in each step than with an all-reduce, fewer, or as many?
 
 
@@ -984,7 +990,7 @@ checks.zero_one(zero_one)
 # %% [markdown]
 # ### Exercise 5 (build): a plan ★★
 #
-# How many GPUs are the fewest with which a training fits into memory and ends in time?
+# What is the smallest number of GPUs with which a training run fits into memory and ends in time?
 # At stage 3 each may hold `room` bytes at 16 bytes for each parameter, and each computes `speed` FLOPs a second.
 #
 # ```python
@@ -1015,5 +1021,5 @@ print(f"{n} H100s for Llama 2 7B in three weeks: {n * 21 * 24 * 2:,} dollars")
 # Data parallelism as torch does it is from {cite:t}`li2020`, the ring from {cite:t}`patarasuk2009`.
 # ZeRO is from {cite:t}`rajbhandari2020`, FSDP from {cite:t}`zhao2023`, and gradient checkpointing from {cite:t}`chen2016`.
 # Tensor parallelism is from {cite:t}`shoeybi2019`, and the pipeline of micro-batches from {cite:t}`huang2019`.
-# How the splits are combined is described by {cite:t}`narayanan2021` and {cite:t}`grattafiori2024`.
+# {cite:t}`narayanan2021` and {cite:t}`grattafiori2024` describe how the splits are combined.
 # The model FLOPs utilisation is from {cite:t}`chowdhery2023`.

@@ -4,7 +4,7 @@
 #
 # A large model is trained only once, so its size and its settings are chosen by training small ones.
 # Twenty-two small models show how the loss falls with parameters and tokens, and how far such a curve can be trusted.
-# Some hundred others compare learning rates, optimizers and whole recipes.
+# About a hundred others compare learning rates, optimizers and whole recipes.
 #
 # **You will be able to**
 #
@@ -43,10 +43,10 @@ _ = torch.set_num_threads(1)
 # %% [markdown]
 # ## The problem
 #
-# You have one hour of a computer.
-# Do you train a large model on little text, or a small model on much?
-# Here are the losses of twenty-two runs on the tales: four sizes, five amounts of text, and one of the twenty with three seeds.
-# The **floor** is the entropy of the tales, below which no model's loss can be on average ({doc}`pretraining`).
+# You have one hour of computer time.
+# Do you train a large model on a little text, or a small model on a lot?
+# Here are the losses of twenty-two runs on the tales: four sizes times five amounts of text, and one of the twenty with three seeds.
+# The **floor** is the entropy of the tales, below which no model's loss can fall on average ({doc}`pretraining`).
 
 # %%
 study = studies.stored_study("scaling", scaling.Point)
@@ -65,19 +65,20 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 
 # %% [markdown]
 # More of either lowers the loss, each time by less.
-# Now compare three runs of about the same work: parameters times tokens are 3 to 5 times $10^{11}$.
-# The model of 122,784 parameters read all the text, that of 295,744 half of it, and that of 786,048 an eighth.
+# Now compare three runs that took about the same work: parameters times tokens come to 3 to 5 times $10^{11}$.
+# The model with 122,784 parameters read all the text, the one with 295,744 half of it, and the one with 786,048 an eighth.
 # The middle one has the lowest loss.
 # (It also did the most work of the three; at equal work it still has the lowest, as the valleys below show.)
 # This page finds that middle for budgets well inside the range of its runs, and asks how far beyond it a law can be trusted.
 #
-# All models have two layers, and the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
-# Each run has a schedule of its own, whose learning rate ends at zero with the last step.
-# Its peak falls with the width, as the power −3/4; it was not tuned for each size or length, so some runs may end higher than they need to.
+# All models have two layers, and share the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
+# Each run has a schedule of its own, whose learning rate reaches zero at the last step.
+# The peak falls with the width to the power −3/4.
+# It wasn't tuned for each size or length, so some runs may end higher than they need to.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
-# All but one are single runs; the three seeds above say what luck does.
+# All but one are single runs; the three seeds above show what luck does.
 # A tale counts as 208 tokens here, the length of a window, though it fills only about 180 of them on average.
-# So all our $D$ are about 15 % too large, by the same factor in every run; the exponents do not change with it.
+# So all our values of $D$ are about 15 % too large, by the same factor in every run, which leaves the exponents unchanged.
 
 # %% [markdown]
 # ## By hand
@@ -87,7 +88,7 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # $$\mathcal{L}(N, D) = 0.5 + \frac{100}{\sqrt{N}} + \frac{1000}{\sqrt{D}}.$$
 #
 # Our budget allows $N \cdot D = 10^{10}$.
-# Three ways to spend it:
+# Here are three ways to spend it:
 #
 # | parameters $N$ | tokens $D$ | floor | from the size | from the text | loss |
 # |---|---|---|---|---|---|
@@ -97,9 +98,9 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 #
 # ![Three bars of the same floor, 0.5. Two more parts follow it, from the size and from the text. 5,000 parameters: 1.41 and 0.71, in all 2.62. 10,000: 1 and 1, in all 2.50. 20,000: 0.71 and 1.41, in all 2.62.](figures/one-budget-three-sizes.svg)
 #
-# *One budget, three sizes: what the small model lacks in size it cannot make up by reading, and the reverse.*
+# *One budget, three sizes: what the small model lacks in size it can't make up by reading, and vice versa.*
 #
-# The best model is neither the largest nor the one that reads most.
+# The best model is neither the largest nor the one that reads the most.
 
 # %%
 for n in (5_000, 10_000, 20_000):
@@ -111,34 +112,35 @@ for n in (5_000, 10_000, 20_000):
 # %% [markdown]
 # ## The idea
 #
-# The field's law has five numbers {cite:p}`hoffmann2022`:
+# The law that the field uses has five numbers {cite:p}`hoffmann2022`:
 #
 # $$\mathcal{L}(N, D) = E + A\,N^{-\alpha} + B\,D^{-\beta}.$$
 #
-# Its first term is what remains when model and text have grown without end; if the law is true, it is the entropy of the source.
+# Its first term is what remains when model and text grow without end; if the law is true, this is the entropy of the source.
 # For real texts nobody knows that entropy; for the tales it is known, so this can be tested.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
 # | $N$, $D$ | parameters; tokens it was trained on | – | `n_parameters`, `n_tokens` |
-# | $E$ | loss that no size and no text can remove | nats/token | `Law.floor` |
+# | $E$ | loss that no size or text can remove | nats/token | `Law.floor` |
 # | $A$, $\alpha$ | how the loss falls with the size | nats/token, – | `Law.a` (in `log_loss`, `a` is $\ln A$), `alpha` |
 # | $B$, $\beta$ | how the loss falls with the text | nats/token, – | `Law.b`, `beta` |
-# | $C \approx 6ND$ | work of the training | FLOPs | `budget` |
+# | $C \approx 6ND$ | work of training | FLOPs | `budget` |
 #
 # ### What a token costs: six FLOPs for each parameter
 #
 # A FLOP is one floating-point operation: an addition or a multiplication.
-# On the way forward each weight is multiplied by one number and the product added to a sum: 2 FLOPs for each token.
-# On the way back the same is done twice: once for the gradient of the weight, once for the gradient that is handed further down.
+# In the forward pass each weight is multiplied by one number and the product is added to a sum: 2 FLOPs for each token.
+# In the backward pass the same is done twice: once for the gradient of the weight, once for the gradient that is passed further down.
 #
 # ![A weight w between an input x and an output y. Forward: y gets w times x, 2 FLOPs. Backward, for the weight: its gradient gets x times the gradient of y, 2 FLOPs. Backward, for the layer below: the gradient of x gets w times the gradient of y, 2 FLOPs. Together 6.](figures/six-flops-for-a-weight.svg)
 #
 # *One weight, one token, one training step.*
 #
 # So $C \approx 6ND$.
-# It leaves out what attention computes between positions, which grows with the length of the text, and it counts the table of embeddings like any other matrix.
-# (Ours is used as one, for the same table scores the next token.)
+# This leaves out what attention computes between positions, which grows with the length of the text.
+# And it counts the table of embeddings like any other matrix.
+# (Ours is used as one, because the same table scores the next token.)
 
 # %%
 n_positions = 205  # tokens of a tale, by the small model's tokenizer
@@ -151,9 +153,10 @@ print(f"this book's small model: 6N is {share:.0%} of the exact count")
 #
 # ### Hours and money
 #
-# A processor has a peak speed, and a training run reaches a part of it, the **model FLOPs utilisation** (MFU); 40 % is good for a large one.
+# A processor has a peak speed, and a training run reaches only a share of it, the **model FLOPs utilisation** (MFU).
+# For a large run, 40 % is good.
 # An H100, a graphics processor (GPU) made for this work, multiplies matrices in bfloat16 at up to 989 teraFLOPs a second.
-# Rented, it costs a few dollars an hour; we take two.
+# Renting one costs a few dollars an hour; we assume two.
 
 
 # %%
@@ -177,8 +180,9 @@ for name, (n, d) in runs.items():
 
 # %% [markdown]
 # For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, which is $6ND$, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`.
-# The model card of Llama 3.1 {cite:p}`meta2024` states 30.8 million GPU hours for it, and 1.46 million for the model of 8 billion: 1.2 times and nearly three times our numbers.
-# So take the hours as a lower limit.
+# The model card of Llama 3.1 {cite:p}`meta2024` states 30.8 million GPU hours for it, and 1.46 million for the 8-billion model.
+# That is 1.2 times and nearly three times our numbers.
+# So treat the hours as a lower limit.
 # The dollars are for the final run alone; trials, failures, people and data come on top.
 # (GPT-3 and Chinchilla were trained on other processors; their hours are for comparison only.)
 
@@ -188,10 +192,11 @@ for name, (n, d) in runs.items():
 # ### Fitting the law
 #
 # {cite:t}`hoffmann2022` fit the *logarithm* of the loss, so that a miss of 2 % counts the same at 3 nats as at 0.8.
-# And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond, so that one odd run does not rule the fit.
+# And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond.
+# So one odd run doesn't dominate the fit.
 # Most of our misses are larger, so here it is almost the sum of their sizes.
 #
-# The law is written with logarithms, too: $e = \ln E$, $a = \ln A$, $b = \ln B$.
+# The law is also written with logarithms: $e = \ln E$, $a = \ln A$, $b = \ln B$.
 # Then the law's logarithm is a `logsumexp`, the log of a sum of exponentials, and all five numbers have a similar size.
 
 
@@ -208,8 +213,10 @@ def columns(points):
 
 
 # %% [markdown]
-# Three ways to say how far a law is from the runs: squares of plain losses, squares of their logarithms, and Hoffmann's.
-# LBFGS makes them small: an optimizer for a smooth loss over all the data at once, which calls `closure` for the loss and its gradient as often as it needs.
+# Here are three ways to measure how far a law is from the runs: squares of plain losses, squares of their logarithms, and Hoffmann's.
+# LBFGS minimises them.
+# It is an optimizer for a smooth loss over all the data at once.
+# It calls `closure` for the loss and its gradient as often as it needs.
 
 # %%
 MISSES = {
@@ -240,8 +247,8 @@ def fit_law(points, miss, start=(-1.0, 9.0, 0.8, 10.0, 0.8)):
 
 
 # %% [markdown]
-# The package's `scaling.fit` takes squares of plain losses, and finds the same law in another way.
-# For given exponents the law is linear in $E$, $A$ and $B$, so it searches for the exponents only.
+# The package's `scaling.fit` uses squares of plain losses, and finds the same law in another way.
+# For given exponents the law is linear in $E$, $A$ and $B$, so it searches only for the exponents.
 
 # %%
 law = scaling.fit(study.points)
@@ -263,8 +270,8 @@ assert abs(beta - law.beta) < 0.02
 # If we leave them out, does $E$ come nearer to the true floor, and which way of fitting comes nearest?
 #
 # :::{dropdown} Answer
-# In all three ways $E$ comes nearer, and with all runs it is far below the floor.
-# The ways with logarithms come nearest, because the runs with the largest losses no longer rule the fit.
+# In all three ways $E$ comes nearer; with all runs included it is far below the floor.
+# The ways with logarithms come nearest, because the runs with the largest losses no longer dominate the fit.
 # :::
 
 # %%
@@ -296,22 +303,22 @@ scaling.plot_scaling(ax, study.points, hoffmann, true_floor)
 _ = ax.set(xlim=(1.5e5, 8e6))
 
 # %% [markdown]
-# *Dots are runs, lines the law by the Huber loss of logarithms; dotted, the true floor.*
+# *Dots are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
 #
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
 # The same formula, fitted to all of these runs or to most of them, gives an $E$ anywhere from a third of the floor to the floor itself.
-# Plain squares are ruled by the runs of 2 to 3.5 nats, because there a miss of 2 % is largest in nats.
-# By the Huber loss of logarithms, and without the shortest runs, the law comes to the true floor; by squares of logarithms it comes near.
+# Plain squares are dominated by the runs of 2 to 3.5 nats, because a miss of 2 % is largest in nats there.
+# With the Huber loss of logarithms and without the shortest runs, the law arrives at the true floor; with squares of logarithms it comes near.
 #
 # So two choices that look technical decide the answer: *what is minimised*, and *for which runs the law holds*.
-# For the shortest it does not; perhaps, after a thousand stories, the models still learn spelling and grammar.
-# A power law that is fitted there does not know what is learned next.
-# We could choose the runs because we know the floor.
+# For the shortest it doesn't; perhaps, after a thousand stories, the models are still learning spelling and grammar.
+# A power law that is fitted there doesn't know what will be learned next.
+# We were able to choose the runs because we know the floor.
 # Without it we would see only that $E$ moves a lot when runs are left out, which is a warning by itself.
 #
 # ### How sure is it?
 #
-# **Bootstrap**: draw as many runs as there are, with replacement, fit again, and look at the spread.
+# We use a **bootstrap**: draw as many runs as there are, with replacement, fit again, and look at the spread.
 # (Its last digits differ between processors.)
 
 # %% tags=["nbval-ignore-output"]
@@ -330,12 +337,12 @@ print(f"E = {exp(e):.2f}, 90 % of the resamples from {low:.2f} to {high:.2f}")
 assert low < 0.35 < true_floor < high
 
 # %% [markdown]
-# The interval holds the true floor, and much else: eighteen runs do not say where the curve ends.
+# The interval contains the true floor and much else: eighteen runs don't tell us where the curve ends.
 # So luck helped the fit above to come so close to the floor.
 #
 # The test that matters is harder: predict larger runs from smaller ones.
 # We leave out the four runs that took the most work, fit the rest, and predict those four.
-# The last column has their misses, from the least work to the most.
+# The last column shows how far off each prediction is, from the least work to the most.
 
 # %%
 print("fitted without the four largest budgets      E   misses them by")
@@ -357,22 +364,22 @@ for miss in MISSES:
 # %% [markdown]
 # All three ways predict too low a loss, and the miss grows with the distance: it is about a quarter for the largest run.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
-# A likely reason is that looking facts up is learned late ({doc}`pretraining`), and costs more text than what was learned before.
+# A likely reason is that looking facts up is learned late ({doc}`pretraining`), and takes more text than what was learned before.
 #
 # So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
 # Beyond its range any law is a guess, until a larger run tests it.
-# The interval covers chance alone; how far the law misses outside, only a larger run can tell.
+# The interval covers only chance; how far the law misses outside its range, only a larger run can tell.
 
 # %% [markdown]
 # ### IsoFLOP curves
 #
 # The best size for a budget can be read off without any law.
-# Fix the budget $C$, and train each size on the tokens that it then can afford, $D = C / 6N$.
-# Plotted over the size, the loss is a valley: left of its lowest point the models are too small, right of it they read too little.
+# Fix the budget $C$, and train each size on the tokens that it can then afford, $D = C / 6N$.
+# Plotted against size, the loss is a valley: left of its lowest point the models are too small, right of it they read too little.
 # These are **IsoFLOP curves**.
 #
 # Our runs were not made at equal budgets, so we read each size's loss off the line between its two nearest runs, on logarithmic axes.
-# A parabola through the points gives the lowest point, a cross in the figure; the numbers at the curves are budgets in FLOPs.
+# A parabola through the points gives the lowest point, marked by a cross in the figure; the numbers beside the curves are budgets in FLOPs.
 
 
 # %%
@@ -424,7 +431,7 @@ _ = ax.set(xscale="log", xlabel="parameters, log scale", xlim=(5e4, 1.3e6))
 _ = ax.set(ylabel="loss (nats/token)")
 
 # %% [markdown]
-# *The loss over the size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
+# *Loss against size at five budgets, in FLOPs; a cross marks the lowest point of each parabola.*
 
 # %% tags=["remove-cell"]
 in_order = [best[c] for c in budgets]
@@ -432,7 +439,7 @@ assert in_order == sorted(in_order)
 assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 
 # %% [markdown]
-# The valleys are steep here: a model two or three times too small or too large has a loss that is tenths of a nat higher.
+# The valleys are steep here: a model two or three times too small or too large ends tenths of a nat higher.
 # As the budget grows, the lowest point moves to larger models, and to more text for them.
 # (A parabola through three or four points is a rough tool, and all five budgets use the same single runs: they show a trend, not five independent results.)
 
@@ -454,7 +461,7 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 #
 # *All runs on one falling line take the same work.*
 #
-# The law in the next cell is that of the figure above, by the Huber loss of logarithms and without the shortest runs.
+# The law in the next cell is the one fitted above by the Huber loss of logarithms, without the shortest runs.
 
 # %% tags=["nbval-ignore-output"]
 x, y = torch.tensor([(log(c), log(n)) for c, n in best.items()]).double().T
@@ -464,41 +471,42 @@ print(f"N grows like C to the power {slope:.2f} by the valleys,")
 print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 
 # %% [markdown]
-# The two agree within the interval: parameters and tokens should grow about alike, each about like the square root of the budget.
+# The two agree within the interval: parameters and tokens should grow at about the same rate, each roughly like the square root of the budget.
 # That is what {cite:t}`hoffmann2022` found for models up to twenty thousand times as large.
 # The *ratio* is different here: four to five tokens for each parameter, where they found about twenty.
-# Whether it grows or falls with the budget, our runs do not decide: by the valleys it grows a little, by this law it falls.
+# Our runs don't decide whether it grows or falls with the budget: by the valleys it grows a little, by this law it falls.
 
 # %% [markdown]
 # ### What a law does not know
 #
 # A law describes the runs that it was fitted to, with their text, tokenizer, optimizer and schedule.
-# Another recipe has other numbers: a better optimizer lowers all curves, and the law does not know of it.
-# The best-known early laws {cite:p}`kaplan2020` advised models that were too large, and it took four years to settle why.
-# {cite:t}`hoffmann2022` suspected the schedule of the learning rate, but that was not the main reason.
+# Another recipe has different numbers: a better optimizer lowers all curves, and the law knows nothing about it.
+# The best-known early laws {cite:p}`kaplan2020` recommended models that were too large, and it took four years to settle why.
+# {cite:t}`hoffmann2022` suspected the learning-rate schedule, but that wasn't the main reason.
 # Part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
-# A law of the mean loss also says nothing of single skills.
-# In {doc}`pretraining` the model learned to look facts up late; the loss had not announced it.
+# A law of the mean loss also says nothing about single skills.
+# In {doc}`pretraining` the model learned to look facts up late; the loss gave no warning of it.
 #
 # {cite:t}`wei2022emergent` collected tasks on which small models only guess and larger ones suddenly succeed, and called these **{term}`emergent abilities <emergent ability>`**.
 # {cite:t}`schaeffer2023` answered that much of the suddenness comes from the measure.
-# Let an answer count only if each of its ten tokens is right.
+# Suppose that an answer counts only if each of its ten tokens is right.
 # Then a probability of 0.8 for each token gives $0.8^{10} \approx 0.11$, and one of 0.95 gives $0.95^{10} \approx 0.60$.
 # Judged token by token, the same models improve smoothly.
 #
 # A law also depends on what was counted.
 # Here $N$ includes the table of embeddings.
-# It is nine tenths of our smallest model and half of our largest, but half a percent of a model of 405 billion (one percent with its output matrix, which is separate there).
-# So do not carry our numbers of tokens per parameter over to other texts and sizes.
+# That is nine tenths of our smallest model and half of our largest, but half a percent of a model with 405 billion parameters.
+# (It is one percent with the output matrix, which is separate there.)
+# So don't carry our numbers of tokens per parameter over to other texts and sizes.
 
 # %% [markdown]
 # ### What each setting does
 #
-# A law holds for one recipe, and the recipe has to be chosen, too.
+# A law holds for one recipe, and the recipe has to be chosen as well.
 # Numbers that are chosen and not learned are called **hyperparameters**: learning rate, warm-up, batch size, weight decay, and also the sizes of the model.
-# A small model, two layers of width 64 with random first weights, reads 320 stories once, one in a step.
+# A small model, two layers of width 64 with random initial weights, reads 320 stories once, one per step.
 # Its rate rises over 16 steps and then falls to zero; its weight decay is 0.1.
-# One setting at a time is changed, with three seeds each.
+# We change one setting at a time, with three seeds each.
 # (Its tokens are those of the small model of {doc}`pretraining`, with a floor of 0.46, so its losses cannot be compared with those above.)
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
 # `python book/studies/settings_study.py --out settings.json` repeats it.
@@ -536,7 +544,7 @@ _ = ax.set(ylabel="loss (nats/token)")
 _ = plotting.label_lines(ax)
 
 # %% [markdown]
-# *Held-out loss after 320 stories, over the highest learning rate: dots are seeds, lines go through their means.*
+# *Held-out loss after 320 stories, against the peak learning rate: dots are seeds, lines go through their means.*
 
 # %% tags=["remove-cell"]
 assert all(len(losses) == 3 for losses in by_rate.values())
@@ -546,13 +554,13 @@ least = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "SG
 assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 
 # %% [markdown]
-# At AdamW's highest rates the model learns little more than which tokens are frequent, which alone costs 6.1 nats a token ({doc}`pretraining`).
-# It does not explode, for AdamW divides each step by the size of the gradients; it stalls.
+# At AdamW's highest rates the model learns little more than which tokens are frequent; knowing only that costs 6.1 nats a token ({doc}`pretraining`).
+# It doesn't explode, because AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
 # *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
 #
 # Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
-# A seed gives all settings the same start and the same order of the stories, so the last column compares them seed by seed.
+# A seed gives all settings the same start and the same order of stories, so the last column can compare them seed by seed.
 
 
 # %%
@@ -582,34 +590,36 @@ for group, rate in more:
     assert group == "AdamW" or len({ours > theirs for ours, theirs in pairs}) == 1
 
 # %% [markdown]
-# - **{term}`Batch size <batch size>`**: with four stories in a batch the same text makes a quarter of the steps, and the loss ends higher, at the rate 0.008 far higher.
+# - **{term}`Batch size <batch size>`**: with four stories in a batch the same text gives only a quarter of the steps.
+#   The loss ends higher, at the rate 0.008 far higher.
 #   Here steps are scarce, not good gradients.
 # - **Warm-up** gains about two tenths of a nat.
-# - **Weight decay** gains, too, and ten times the usual 0.1 gains more.
-#   It cannot be a remedy against overfitting here, for nothing is read twice.
+# - **Weight decay** also gains, and ten times the usual 0.1 gains more.
+#   It can't be a remedy for overfitting here, because nothing is read twice.
 #   A likely reason is that it keeps the weights small, so that the same steps change more.
 # - **Decay of the rate** loses: a constant rate ends lower at both peaks.
-#   In so short a run, long steps to the end gain more than settling does.
+#   In so short a run, long steps right to the end gain more than settling does.
 #   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
 #
-# With the same seed, each of the other differences has the same sign, three times out of three.
-# (By chance alone a row would do so once in four times, so trust the large differences more than the small ones.)
+# Seed by seed, each of the other differences has the same sign, three times out of three.
+# (By chance alone a row would do so one time in four, so trust the large differences more than the small ones.)
 # All of them are results of 320 steps, not laws.
-# What gains in a short run may lose in a long one.
+# What helps in a short run may hurt in a long one.
 # So compare settings at a length as near to the final one as you can afford.
 
 # %% [markdown]
 # ### A ladder of recipes
 #
-# So here is the recipe of a larger model, taken apart at a length nearer to that of `base-llm`.
-# It has the sizes of `base-llm-small`, three layers of width 256, and the copying start.
-# It reads 8,000 stories once, eight in a step.
-# Each row is the second row, Muon with the rate 0.006, with one change; AdamW has rates of its own, and one of the deeper models is narrower.
+# So here is the recipe of a larger model, taken apart in runs closer in length to that of `base-llm`.
+# The model has the sizes of `base-llm-small`, three layers of width 256, and the copying start.
+# It reads 8,000 stories once, eight per step.
+# Each row is the second row (Muon with the rate 0.006) with one change.
+# AdamW has rates of its own, and one of the deeper models is narrower.
 # Each was trained from three seeds.
-# We measure what a new story costs above the floor.
-# `python book/studies/ladder_study.py --out ladder.json` repeats it, in some three hours on one core.
+# We measure how much a new story costs above the floor.
+# `python book/studies/ladder_study.py --out ladder.json` repeats it, in about three hours on one core.
 #
-# *Predict*: twice as many layers, twice the batch, more normalisation, a rate that does not end at zero: which of these helps?
+# *Predict*: twice as many layers, twice the batch, more normalisation, a rate that doesn't end at zero: which of these help?
 #
 # :::{dropdown} Answer
 # The normalisation helps a lot, and the rate a little.
@@ -648,28 +658,30 @@ assert alike == {"Muon, rate 0.003"}
 assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0.008))
 
 # %% [markdown]
-# After ± is one standard error of the difference, seed by seed.
-# With only three seeds, chance alone passes two of them about once in five times, and four of them about once in twenty.
+# The number after ± is one standard error of the difference, seed by seed.
+# With only three seeds, chance alone exceeds two standard errors about one time in five, and four about one time in twenty.
 # So take a change of fewer than four standard errors as a hint.
 #
 # - **The optimizer**: at its best rate of three, AdamW ends 5.5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
-#   The best rates are lower than for the small model above: 0.004 in place of 0.008 for AdamW, 0.006 in place of 0.016 for Muon.
-# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are brought to one size before they meet ({doc}`attention`).
-#   (`base-llm` does not have it.)
-# - **Depth**: six layers, of about as many parameters or of 1.7 times as many, end a little higher at this length: a hint.
-# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less. (For half the batch this is a hint, too.)
-# - **The copying start** pays: without it the model ends about where it is after half of the stories, probably still on the plateau ({doc}`pretraining`).
-# - **Embeddings** learn four times as fast as the rest in all rows but one; *as fast* as the rest, they cost 9 nats.
-# - **The end of the rate**: at a tenth of its peak in place of zero it gains a little, as in the short runs above; this, too, is a hint.
+#   The best rates are lower than for the small model above: 0.004 instead of 0.008 for AdamW, 0.006 instead of 0.016 for Muon.
+# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are scaled to one size before they meet ({doc}`attention`).
+#   (`base-llm` doesn't have it.)
+# - **Depth**: six layers, with about as many parameters or with 1.7 times as many, end a little higher at this length: a hint.
+# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
+#   (For half the batch this is also a hint.)
+# - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ({doc}`pretraining`).
+# - **Embeddings** learn four times as fast as the rest in all rows but one; learning only *as fast* as the rest costs 9 nats.
+# - **The end of the rate**: ending at a tenth of the peak instead of zero gains a little, as in the short runs above.
+#   This is also a hint.
 #
 # Does such a lead last?
-# Muon was trained again, alone and with QK-norm, on 24,000 stories: three times as many (`--steps 3000` does it).
+# Muon was trained again, with and without QK-norm, on 24,000 stories, three times as many (`--steps 3000` does it).
 #
 # *Predict*: what is left of QK-norm's seven nats?
 #
 # :::{dropdown} Answer
-# Less than one, and three seeds do not make even that certain.
+# Less than one, and three seeds don't make even that certain.
 # :::
 
 # %%
@@ -690,25 +702,29 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # %% [markdown]
 # ## Takeaways
 #
-# A training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
+# Training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
 # Loss falls as $E + A N^{-\alpha} + B D^{-\beta}$, for runs to which the law applies.
-# What is minimised and which runs are fitted decide what the law says of the far end.
-# The Huber loss of logarithms, without the shortest runs, came to the true floor, though with a wide interval; plain squares of all runs came to a third of it.
-# For a fixed budget the loss over the size is a valley, and its lowest point moves to larger models and more text as the budget grows.
-# An interval covers chance alone; held-out larger runs show how far a law misses, and ours predicted them too low.
-# Over the learning rate the loss is a valley, with steps too short on one side and too long on the other; each optimizer has its own best rate.
+# What is minimised and which runs are fitted decide what the law says about the far end.
+# The Huber loss of logarithms, without the shortest runs, arrived at the true floor, though with a wide interval.
+# Plain squares of all runs arrived at a third of it.
+# For a fixed budget the loss against size is a valley.
+# As the budget grows, its lowest point moves to larger models and more text.
+# An interval covers only chance; held-out larger runs show how far a law misses, and ours predicted their losses too low.
+# Against the learning rate the loss is a valley as well, with steps too short on one side and too long on the other.
+# Each optimizer has its own best rate.
 # A recipe that leads after a short run need not lead after a long one.
 #
-# *In practice*: {cite:t}`kaplan2020` advised large models on little text.
-# {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow alike, at about twenty tokens for each parameter.
-# They trained **{term}`Chinchilla`** like that, 70 billion parameters on 1.4 trillion tokens, and it beat a model of four times the size.
+# *In practice*: {cite:t}`kaplan2020` recommended large models on little text.
+# {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow together, at about twenty tokens for each parameter.
+# They trained **{term}`Chinchilla`** like that, with 70 billion parameters on 1.4 trillion tokens, and it beat a model four times its size.
 # "Chinchilla-optimal" means this ratio.
-# Others read the points off a published figure and fitted the law again: one of the three fits was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
+# Others read the points off a published figure and refitted the law.
+# One of the three fits was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
 #
-# How many machines share such a training is the subject of {doc}`scaling`.
+# How many machines share such a training run is the subject of {doc}`scaling`.
 
 # %% [markdown]
 # ## Quiz
@@ -727,7 +743,7 @@ Quiz.read("scaling_laws")
 #
 # You have one machine with eight H100s for a week, at an MFU of 40 %.
 # How many FLOPs is that?
-# At twenty tokens for each parameter, which model can you train, and on how many tokens?
+# At twenty tokens for each parameter, how large a model can you train, and on how many tokens?
 # What would the week cost at two dollars an hour for each H100?
 
 # %% tags=["hide-cell", "solution"]
@@ -741,7 +757,7 @@ print(f"{2 * hours:,} dollars")
 # ### Exercise 2 (derive): dividing a budget ★★
 #
 # Training costs about $C = 6ND$ FLOPs.
-# For a given $C$, which $N$ makes $A N^{-\alpha} + B D^{-\beta}$ least?
+# For a given $C$, which $N$ makes $A N^{-\alpha} + B D^{-\beta}$ smallest?
 # Put $D = C / 6N$ into it and set the derivative to zero.
 #
 # ```python
@@ -750,7 +766,7 @@ print(f"{2 * hours:,} dollars")
 # ```
 #
 # Check it with `checks.best_size(best_size)`.
-# By the law above, `hoffmann` in the code, how many tokens should each parameter see for a budget of $10^{12}$ FLOPs?
+# By the law above, `hoffmann` in the code, how many tokens should the model read for each parameter at a budget of $10^{12}$ FLOPs?
 # Does that number grow or fall with the budget?
 # (In the notebook `a` and `b` are logarithms; use `hoffmann.a` and `hoffmann.b`.)
 # For which budgets would you trust the answer?
@@ -781,7 +797,7 @@ assert abs(ratios[1] / ratios[0] - 10 ** ((alpha - beta) / (alpha + beta))) < 1e
 # ### Exercise 3 (build): how sure is the best size ★★★
 #
 # Write a bootstrap of the best size, in 20 lines or so.
-# `size_interval(points, budgets, n)` draws the runs again $n$ times, fits the law by the Huber loss of logarithms, and takes `best_size`.
+# `size_interval(points, budgets, n)` resamples the runs $n$ times, fits the law by the Huber loss of logarithms, and takes `best_size`.
 # It returns the 5th and the 95th percentile for each budget.
 # Skip fits with an exponent below 0.05.
 # Take `longer` and 40 draws, and start each fit from `theta`.
@@ -821,7 +837,8 @@ assert intervals[1e12][1] / intervals[1e12][0] < intervals[1e15][1] / intervals[
 # %% [markdown]
 # ### Exercise 4 (explore): a whole size left out ★★★
 #
-# Fit the runs of 416,000 tokens or more without those of the largest model, by each of the three ways, and predict these.
+# Fit the runs of 416,000 tokens or more without those of the largest model, in each of the three ways.
+# Then predict the ones left out.
 # Which run is predicted best, which worst, and in which direction do the misses go along the row?
 
 # %% tags=["hide-cell", "solution"]
@@ -865,6 +882,6 @@ print(f"the seeds at {good} are {spread:.2f} nats apart")
 #
 # The law, the Huber loss of logarithms and IsoFLOP curves are from {cite:t}`hoffmann2022`, after {cite:t}`kaplan2020`; {cite:t}`besiroglu2024` tried to repeat the fit.
 # {cite:t}`porian2024` explain where the two laws differ.
-# That a model that is used much should be smaller is worked out by {cite:t}`sardana2024`.
+# {cite:t}`sardana2024` work out that a model that is used a lot should be smaller.
 # Muon is from {cite:t}`jordan2024`, and *μP* from {cite:t}`yang2022`.
 # Emergent abilities are from {cite:t}`wei2022emergent`, and the doubt about them from {cite:t}`schaeffer2023`.

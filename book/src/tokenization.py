@@ -2,7 +2,7 @@
 # (tokenization)=
 # # Tokenization
 #
-# A language model reads numbers; byte-pair encoding learns pieces of words from a corpus, and turns any text into few numbers, and back, without losing a character.
+# A language model reads numbers; byte-pair encoding learns pieces of words from a corpus, and turns any text into a short row of numbers and back, without losing a character.
 #
 # **You will be able to**
 #
@@ -71,7 +71,7 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
 # Four words are too few, of course.
 # Does a larger vocabulary help?
 # We learn every word of some texts, then read new texts of the same kind, and measure what share of their words is unknown.
-# Text is lower-cased and punctuation removed first, or `The` and `dog.` would count as new words beside `the` and `dog`.
+# We lower-case the text and remove punctuation; otherwise `The` and `dog.` would count as new words beside `the` and `dog`.
 
 
 # %%
@@ -100,8 +100,8 @@ print(f"tales: {in_tales:.2%} of the words are unknown")
 assert in_tales < 1 / 500
 
 # %% [markdown]
-# Then a real manual: the documentation of Python on your machine.
-# It differs between versions of Python, so your digits may differ from these.
+# Then a real manual: the Python documentation on your machine.
+# It differs between versions of Python, so your numbers may differ from these.
 
 # %% tags=["nbval-ignore-output"]
 manual = [document.text for document in islice(documents.python_docs(), 250)]
@@ -113,9 +113,9 @@ assert in_manual > 1 / 50
 
 # %% [markdown]
 # The tales have a closed list of words, so a word vocabulary covers nearly all of them.
-# Real text does not stop: there is always another name, another typing error, another compound.
+# Real text never runs out of new words: there is always another name, another typing error, another compound.
 #
-# The opposite idea never fails.
+# The opposite idea, to use characters, never fails.
 # There are only so many characters, and in UTF-8 every character is made of bytes, of which there are 256.
 # But a model pays for length.
 # The networks of later chapters compare each token with every earlier one.
@@ -134,9 +134,9 @@ for unit, n in units.items():
 assert len(story) > 4 * in_words
 
 # %% [markdown]
-# In characters the tale is several times as long, and the pairs grow with the square of that.
-# Bytes cost the same here, for UTF-8 writes an English letter as one byte; other scripts take two to four.
-# A good unit lies between: frequent words whole, rare words in pieces, nothing ever unknown.
+# In characters the tale is several times as long, and the number of pairs grows with the square of that.
+# Bytes cost the same here, because UTF-8 writes an English letter as one byte; other scripts take two to four.
+# A good unit lies in between: frequent words stay whole, rare words come in pieces, and nothing is ever unknown.
 # Such units are called **subwords**.
 #
 # ## By hand
@@ -160,9 +160,10 @@ assert len(story) > 4 * in_words
 # |---|---|---|---|---|---|
 # | count | **2** | 2 | 1 | 1 | 1 |
 #
-# Two pairs have the largest count.
-# A rule must decide between them, or two people would get two tokenizers: *of equal counts, the pair whose first symbol has the smaller number wins, and if that is equal too, the one whose second symbol has.*
-# `b` is a letter, `an` is a later symbol, so `b an` wins: `ban·an·a` and `ban·d·an·a`.
+# Two pairs are tied for the largest count.
+# We need a rule to decide between them, or two people would get two tokenizers.
+# *If counts are equal, the pair whose first symbol has the smaller number wins; if these are equal too, the second symbol decides.*
+# `b` is a letter and `an` a later symbol, so `b an` wins: `ban·an·a` and `ban·d·an·a`.
 #
 # **Round 3.** Now `an a` is the only pair that occurs twice, and becomes `ana`: `ban·ana` and `ban·d·ana`.
 #
@@ -170,7 +171,7 @@ assert len(story) > 4 * in_words
 #
 # ![Four rows of the words banana and bandana in boxes. In the first row each box is a letter; a bar under each a n, the pair that occurs 4 times. Below, an is one box; then b an becomes ban, and an a becomes ana.](figures/three-merges.svg)
 #
-# *An orange bar marks the pair to be merged, a green box what it became in the row below.*
+# *An orange bar marks the pair to be merged, and a green box what it became in the row below.*
 #
 # **A new word.** To read `ananas`, start from its letters and apply the merges in the order in which they were learned.
 # `a n` gives `an·an·a·s`, `b an` finds nothing, `an a` gives `an·ana·s`.
@@ -187,7 +188,7 @@ assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
 assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
 # %% [markdown]
-# What does the tie-break decide?
+# What difference does the tie-break make?
 # Had `an a` won in round 2, the same three pieces would cut `cabana` differently.
 
 # %%
@@ -203,7 +204,7 @@ for name, tokenizer in [("b an first:", fruit), ("an a first:", exchanged)]:
 #
 # The explorer goes through the same rounds, and then three more.
 # It says which pair is next, and how often it occurs.
-# Before each step, say what the text will look like after it, and which pair will be next then.
+# Before each step, say what the text will look like after it, and which pair will come next.
 
 # %%
 MergeExplorer(["banana", "bandana"], n_merges=6)
@@ -213,15 +214,17 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # Which of the pieces learned there could ever help with another word?
 #
 # :::{dropdown} Answer
-# Any of them: `banana` helps with `bananas`, and `dana` with many words that hold these letters (but not with `danang`: there `a n` comes first, and no `an a` is left).
+# Any of them: `banana` helps with `bananas`, and `dana` with many words that contain these letters.
+# (Not with `danang`, though: there `a n` comes first, and no `an a` is left.)
 # But what occurs once in a text says little about other words: these merges learn two words by heart.
 # :::
 #
 # ### Explore: guess the next merge
 #
-# Now with words of your own.
-# Type some that share parts, *sell, sells, shell, shells*, and guess which pair wins each round; a pair counts once for every time that its word occurs.
-# Watch the space before a word: it is a letter like any other, and is often merged first.
+# Now try it with words of your own.
+# Type some that share parts, such as *sell, sells, shell, shells*, and guess which pair wins each round.
+# A pair counts once for every time that its word occurs.
+# Watch the space before a word: it is treated as a letter like any other, and is often merged first.
 
 # %%
 GuessExplorer("she sells sea shells by the sea shore")
@@ -230,7 +233,7 @@ GuessExplorer("she sells sea shells by the sea shore")
 # ## The idea
 #
 # **Training.**
-# A **{term}`pre-tokenization`** cuts the corpus into pre-tokens $w$: about a word with the space before it, a number, or a run of punctuation.
+# A **{term}`pre-tokenization`** cuts the corpus into pre-tokens $w$: roughly, a word with the space before it, a number, or a run of punctuation.
 # Each distinct pre-token is kept once, as a sequence of bytes, with its count $c_w$.
 # Then, again and again, the most frequent pair of neighbours becomes a new symbol:
 #
@@ -238,7 +241,7 @@ GuessExplorer("she sells sea shells by the sea shore")
 # (a, b)^\star = \arg\max_{(a, b)} \sum_w c_w \, n_w(a, b).
 # $$
 #
-# Of pairs with equal counts it is the one with the smallest $a$, then the smallest $b$.
+# Among pairs with equal counts, the one with the smallest $a$ wins, then the one with the smallest $b$.
 #
 # **Encoding.**
 # Cut the text into pre-tokens, write each as bytes, and apply all merges in the order in which they were learned, each from left to right:
@@ -247,7 +250,7 @@ GuessExplorer("she sells sea shells by the sea shore")
 # \operatorname{encode}(w) = (m_M \circ \dots \circ m_2 \circ m_1)(\text{bytes of } w).
 # $$
 #
-# Here $m_1$ is a function: it replaces its pair by the new symbol everywhere.
+# Here $m_1$ is a function: it replaces its pair with the new symbol everywhere.
 #
 # **Decoding.**
 # Look up the bytes of each id, join them, and read the result as UTF-8.
@@ -268,12 +271,12 @@ GuessExplorer("she sells sea shells by the sea shore")
 #   Otherwise `dog.`, `dog!` and `dog?` would each become a piece of its own, and so would `of the`.
 # - *Special tokens are outside the text.*
 #   A {term}`special token` such as `<|endoftext|>` is not a piece of text.
-#   It marks where a document ends, has an id of its own, and no merge makes it.
+#   It marks where a document ends, it has an id of its own, and no merge ever makes it.
 #
-# The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` made a tokenizer of it, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
+# The idea of merging pairs comes from data compression {cite:p}`gage1994`; {cite:t}`sennrich2016` turned it into a tokenizer, and GPT-2 moved it from characters to bytes {cite:p}`radford2019`.
 #
-# GPT-2's pre-tokenization is a regular expression of six branches.
-# At each place in the text the first branch that fits takes as much as it can.
+# GPT-2's pre-tokenization is a regular expression with six branches.
+# At each place in the text, the first branch that matches takes as much as it can.
 # The next cell joins the branches, and shows what each of them takes from a sentence.
 
 # %%
@@ -291,12 +294,12 @@ for number, branch in enumerate(branches, start=1):
 #    (Vowel signs, as in Hindi, do not count as letters.)
 # 3. `␣?\p{N}+` is a run of digits, in the same way.
 # 4. `␣?[^\s\p{L}\p{N}]+` is a run of anything else that is not white space, such as punctuation.
-# 5. `\s+(?!\S)` is white space before something visible, without its last character, and at the end of a text all of it: `(?!\S)` forbids a visible character right after it.
+# 5. `\s+(?!\S)` is a run of white space without its last character or, at the end of a text, all of it: `(?!\S)` forbids a visible character right after it.
 #    The last space is left for the word that follows.
 # 6. `\s+` is the white space that is left, such as a single line break before a word.
 #
 # Inside a pre-token, text is written as bytes.
-# Not every byte can be printed, so `spell` writes a printable character for each: the space is `Ġ`, and the two bytes of `é` are `Ã` and `©`.
+# Not every byte can be printed, so `spell` writes a printable character for each: the space becomes `Ġ`, and the two bytes of `é` become `Ã` and `©`.
 
 # %%
 pretokens = regex.findall(bpe.GPT2_PATTERN, "It's 2 cafés, isn't it?")
@@ -316,7 +319,7 @@ print(list(cafes), "=", spell(cafes))
 #
 # Training is the definition, line by line: count all pairs, take the best, merge it everywhere, begin again.
 # Symbols are numbers here: 0 to 255 for the bytes, 256 for the first merge, and so on.
-# `BYTE_ORDER` says which byte is number 0, 1, 2: it is GPT-2's order, which starts at `!`.
+# `BYTE_ORDER` says which byte is number 0, 1, 2 and so on: it is GPT-2's order, which starts at `!`.
 
 
 # %%
@@ -354,8 +357,8 @@ def train_plainly(word_counts, n_merges):
 
 
 # %% [markdown]
-# The package's trainer is faster and must give the same merges, all of them, from a thousand tales.
-# Their vocabulary of 1,024 ids is one special token, 256 bytes, and merges for the rest.
+# The package's trainer is faster, and must learn exactly the same merges from a thousand tales.
+# The vocabulary of 1,024 ids is one special token, 256 bytes, and merges for the rest.
 
 # %%
 word_counts = bpe.count_pretokens(stories, bpe.GPT2_PATTERN)
@@ -378,10 +381,10 @@ assert plainly == tales_bpe.merges
 
 # %% [markdown]
 # The first merges are what English is full of: letters that often occur together, beginnings of words, the word `the`.
-# Among the last are whole words of the tales, beside scraps that only a few words share.
+# Among the last are whole words of the tales, alongside scraps that only a few words share.
 #
 # Why is the package faster?
-# A merge changes few words.
+# A merge changes only a few words.
 # So the package counts all pairs once, and remembers which words hold which pair.
 # After a merge it reads only the words that change, and corrects the counts of their pairs.
 # The next cell counts how many pairs each way has to look at: a measure of work that is the same on every computer.
@@ -402,7 +405,7 @@ assert recounting > 25 * correcting
 
 # %% [markdown]
 # Two programs by the same authors may share a mistake, so we compare with a third one.
-# Hugging Face's `tokenizers`, the library of many open models, breaks ties by the same rule.
+# Hugging Face's `tokenizers`, the library that many open models use, breaks ties by the same rule.
 # It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
 
 
@@ -437,7 +440,7 @@ else:
 # **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
 # It starts from letters, and marks those inside a word with `##`.
 # Take the probability of a text to be the product of its symbols' shares.
-# WordPiece merges the pair that makes this most probable, not the most frequent one.
+# WordPiece merges the pair that makes the text most probable, not the most frequent pair.
 # With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge gains about
 #
 # $$
@@ -482,7 +485,7 @@ def train_wordpiece(word_counts, vocab_size):
 # %% [markdown]
 # Encoding does not use the merges: it takes the longest known piece, again and again, from left to right.
 # A word with an unknown letter becomes `[UNK]` as a whole.
-# BERT cuts at white space and around punctuation first, and drops the white space.
+# Before encoding, BERT cuts at white space and around punctuation, and drops the white space.
 
 
 # %%
@@ -512,9 +515,10 @@ print(
 # ### Unigram
 #
 # **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
-# Each piece has a probability, and the probability of a cut is the product of those of its pieces.
-# To encode is to find the most probable cut.
-# The **Viterbi algorithm** finds it without trying all of them: the best cut of the first $j$ letters ends in some piece, and what comes before that piece must itself be cut in the best way.
+# Each piece has a probability, and the probability of a cut is the product of its pieces' probabilities.
+# Encoding means finding the most probable cut.
+# The **Viterbi algorithm** finds it without trying them all.
+# The best cut of the first $j$ letters ends in some piece, and the letters before that piece must themselves be cut in the best way.
 
 
 # %%
@@ -537,7 +541,7 @@ def best_cut(word, prob):
 
 
 # %% [markdown]
-# With the toy probabilities below, `un·believ·able` has $0.1 \cdot 0.01 \cdot 0.1 = 0.0001$ and `un·believable` twice as much.
+# With the toy probabilities below, `un·believ·able` has the probability $0.1 \cdot 0.01 \cdot 0.1 = 0.0001$, and `un·believable` twice as much.
 
 # %%
 toy = {
@@ -551,10 +555,10 @@ toy = {
 print(*best_cut("unbelievable", toy))
 
 # %% [markdown]
-# The probabilities are learned by **EM**, expectation maximisation, in two steps that alternate.
-# *Expect*: how often does each piece occur, over all cuts of each word, each cut weighted by its probability?
-# *Maximise*: set each probability to its share of these counts.
-# Sums over all cuts come from two passes: `before` sums over all cuts of the letters before a place, `after` over those of the letters after it.
+# The probabilities are learned by **EM**, expectation maximisation, which alternates two steps.
+# *Expect*: count how often each piece occurs, over all cuts of each word, each cut weighted by its probability.
+# *Maximise*: set each piece's probability to its share of these counts.
+# Sums over all cuts come from two passes: `before` sums over all cuts of the letters before a place, and `after` over all cuts of those after it.
 
 
 # %%
@@ -626,11 +630,10 @@ def all_pieces(word_counts):
 # ### SentencePiece and byte fallback
 #
 # **SentencePiece** {cite:p}`kudo2018b` is the program that made Unigram common; it trains BPE as well.
-# It needs no words, so it suits languages that write no spaces: a space is a character like any other, written `▁`.
-# Its alphabet is characters, not bytes, and rare ones are left out.
-# What then of an unknown character?
-# With **byte fallback** it becomes its bytes, written `<0x00>` to `<0xFF>`: 256 more tokens in the vocabulary.
-# T5 {cite:p}`raffel2020` has a Unigram vocabulary from it, Llama 2 {cite:p}`touvron2023b` BPE with byte fallback.
+# It needs no words, so it suits languages written without spaces: a space is a character like any other, written `▁`.
+# Its alphabet consists of characters, not bytes, and rare ones are left out.
+# With **byte fallback**, an unknown character becomes its bytes, written `<0x00>` to `<0xFF>`: 256 more tokens in the vocabulary.
+# T5 {cite:p}`raffel2020` has a Unigram vocabulary from SentencePiece, and Llama 2 {cite:p}`touvron2023b` has BPE with byte fallback.
 
 
 # %%
@@ -652,7 +655,7 @@ print(len(unigram), "pieces;", *encode_unigram("▁lighthouses", unigram))
 print(*encode_unigram("▁naïve🦊", unigram))
 
 # %% [markdown]
-# Do these functions encode as the library does, given the same pieces?
+# Given the same pieces, do these functions encode as the library does?
 # The next cell compares them on every distinct word of the new stories, and on two with unknown characters.
 
 # %% tags=["hide-input"]
@@ -709,8 +712,8 @@ for name, cut in ways.items():
     print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
 
 # %% [markdown]
-# All four are close together: whole words need one token per word, and characters or bytes five or six.
-# What matters more is what each can promise: byte-level BPE loses nothing, and Unigram with byte fallback next to nothing (a real `▁` comes back as a space).
+# All four are close together; for comparison, whole words need one token per word, and characters or bytes five or six.
+# What each of them can promise matters more: byte-level BPE loses nothing, and Unigram with byte fallback next to nothing (a real `▁` comes back as a space).
 # WordPiece loses every word with an unknown letter, and all white space.
 #
 # Two warnings.
@@ -727,14 +730,14 @@ for name, cut in ways.items():
 # Let us test this with three tokenizers.
 # The first is ours from the tales, with 1,024 ids; the second was trained in the same way on the Python manual, with 4,096.
 # The third is GPT-2's, with 50,000 merges from millions of web pages.
-# (The manual's pieces depend on the version of Python, so they are tested and not printed.)
+# (The manual's pieces depend on the version of Python, so they are tested but not printed.)
 #
 # *Predict:* which of the three will cut the word like that?
 # Will a space before the word, or a capital letter, make a difference?
 #
 # :::{dropdown} Answer
 # None of the three.
-# A space and capitals change the pieces, for they are other bytes.
+# A space and capitals change the pieces, because they are different bytes.
 # :::
 
 # %%
@@ -760,31 +763,32 @@ for text in variants:
         assert pieces != ["un", "believ", "able"]
 
 # %% [markdown]
-# Half of the claim holds: the word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
+# Half of the claim holds.
+# The word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
 # The other half does not: none of the three cuts the word into `un·believ·able`.
 # In the middle of a text, after a space, GPT-2 has the whole word as one token.
 # At the start of a text it has `un·bel·iev·able`, which cuts the stem in two.
-# The list shows why: no piece of GPT-2's is `believ`, so no text can give it.
-# The letters are frequent, but mostly after a space, so they were merged with the space and with what follows.
-# Capitals throughout are worst: `U` is another byte than `u`, and merges of lower-case letters cannot help.
+# The list shows why: GPT-2 has no piece `believ`, so no text can be cut into it.
+# The letters are frequent, but mostly after a space, so they were merged with the space and with the letters that follow.
+# A word in all capitals is cut worst: `U` is a different byte from `u`, so merges of lower-case letters cannot help.
 #
-# Pieces are what was frequent in the training text, and what earlier merges left over.
-# Where they match prefixes and stems, those are frequent too.
+# Pieces are strings that were frequent in the training text, and what earlier merges left over.
+# Where they match prefixes and stems, it is because those are frequent too.
 # Unigram's pieces match them more often than BPE's do {cite:p}`bostrom2020`.
 #
 # A model never sees the letters of a token, only its id.
 # So it must learn from text how `strawberry` is spelled, and may count its letters wrongly.
-# {doc}`real_models` cuts words of yours with the tokenizer of a model of today.
+# {doc}`real_models` cuts your own words with the tokenizer of a present-day model.
 #
-# The next explorer applies GPT-2's merges to the word without and with its space.
+# The next explorer applies GPT-2's merges to the word, without and with a space before it.
 # Follow the two copies to the step where they begin to differ.
 
 # %%
 MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 
 # %% [markdown]
-# *Question:* at the end there is no merge for the pair `un`, `bel` of the first copy.
-# For which pair of the second copy was there one, and what does that say about GPT-2's training text?
+# *Question:* at the end there is no merge for the pair `un`, `bel` in the first copy.
+# For which pair in the second copy was there one, and what does that say about GPT-2's training text?
 #
 # :::{dropdown} Answer
 # `Ġun`, `bel`: with the space before it there is a merge, to `Ġunbel`.
@@ -794,13 +798,13 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 # ### What a text costs
 #
 # *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
-# Then choose it, or type a text of your own.
+# Then choose the text, or type one of your own.
 # (GPT-2's merges are too large to come with the page.
-# On the course's site they are fetched, half a megabyte, when you type; in a notebook GPT-2 answers only for the given texts.)
+# On the course's site they are fetched when you type, half a megabyte; in a notebook, GPT-2 works only for the given texts.)
 #
 # :::{dropdown} Answer
-# Words need the fewest tokens, and lose every word that they do not know, and all line breaks and indents; no other loses anything.
-# Of the others GPT-2 needs the fewest tokens for English, and none needs more than bytes.
+# Words need the fewest tokens, but lose every unknown word and all line breaks and indents; the other tokenizers lose nothing.
+# Of those, GPT-2 needs the fewest tokens for English, and none needs more than bytes.
 # :::
 
 # %%
@@ -825,18 +829,18 @@ TokenExplorer(
 )
 
 # %% [markdown]
-# *Question:* the shrug 🤷 is one character; how many tokens is it for GPT-2, and can one of them be read alone?
+# *Question:* the shrug 🤷 is one character; how many tokens is it for GPT-2, and can any of them be read alone?
 #
 # :::{dropdown} Answer
 # Three: the first holds two of its four bytes, the others one each.
-# None can be read alone, for each is a part of the character.
+# None can be read alone, because each is only a part of the character.
 # :::
 #
 # ### Numbers
 #
 # Written addition works column by column, so ones must be above ones.
-# Where does GPT-2 cut the numbers of four digits?
-# (`2+2` means two pieces of two digits.)
+# Where does GPT-2 cut four-digit numbers?
+# (`2+2` means two pieces of two digits each.)
 
 # %%
 cuts = Counter()
@@ -848,14 +852,14 @@ print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common())
 assert len(cuts) == 5
 
 # %% [markdown]
-# And where does the pre-tokenization alone cut: GPT-2's, GPT-4's, and one with single digits?
+# And where does pre-tokenization alone cut: GPT-2's, GPT-4's, and one with single digits?
 
 # %%
 for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
     print(f"{name:15}", regex.findall(getattr(bpe, name), "1234+1234567"))
 
 # %% [markdown]
-# GPT-2 has five ways to cut a number of four digits.
+# GPT-2 has five ways to cut a four-digit number.
 # Which one it takes depends on which digits were often side by side on the web.
 # GPT-4's pattern allows at most three digits at a time, counted from the left.
 # So `123` counts tens in one of these numbers and tens of thousands in the other.
@@ -865,7 +869,7 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # *Cut from the left, the same piece `123` has two values.
 # Cut from the right, groups of equal value are in one column.*
 #
-# Single digits are regular, and make the text longer.
+# Single digits are regular, but they make the text longer.
 # The choice matters: GPT-3.5 and GPT-4 make fewer errors in addition when commas force them to read groups from the right {cite:p}`singh2024`.
 #
 # ### Code
@@ -886,10 +890,10 @@ assert len(docs_bpe.encode(code)) < len(gpt2.encode(code))
 assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 
 # %% [markdown]
-# GPT-2 learned from the prose of web pages, and does not even have a piece of two spaces.
-# A tokenizer of a fraction of its size that learned from Python's manual does better on Python.
-# A tokenizer is good for the kind of text it was trained on.
-# GPT-3 has GPT-2's tokenizer.
+# GPT-2 learned from the prose of web pages, and does not even have a piece for two spaces.
+# A tokenizer a fraction of its size, trained on Python's manual, does better on Python.
+# A tokenizer is good at the kind of text it was trained on.
+# GPT-3 uses GPT-2's tokenizer.
 # Codex, a GPT-3 trained further on code, got extra pieces for runs of spaces, and code took over a quarter fewer tokens {cite:p}`chen2021`.
 #
 # ### Languages
@@ -898,7 +902,7 @@ assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 # Users of a hosted model pay by the token, and the {term}`context window`, the most that a model can read at once, is counted in tokens.
 # The text is the same sentence in eleven languages: the beginning of Article 1 of the Universal Declaration of Human Rights {cite:p}`un1948`.
 #
-# *Predict:* Hindi writes the sentence with somewhat more characters than English.
+# *Predict:* the sentence has somewhat more characters in Hindi than in English.
 # How many times as many tokens does GPT-2 need?
 #
 # :::{dropdown} Answer
@@ -947,22 +951,23 @@ assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 # *One sentence in eleven languages, relative to English.*
 #
 # The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
-# Bytes explain a part of it, since UTF-8 writes other scripts with two to four bytes per character.
-# Another part is the pattern: Hindi writes many vowels as marks, which `\p{L}` does not count as letters.
-# So its 15 words become 55 pre-tokens, and no merge crosses their borders.
-# The rest is GPT-2's training text, from which pages in other languages had been removed on purpose {cite:p}`radford2019`: hardly a merge was spent on them.
-# Larger vocabularies from more balanced text narrow the gap and do not close it {cite:p}`petrov2023`.
+# Bytes explain part of the gap, since UTF-8 writes other scripts with two to four bytes per character.
+# Another part is due to the pattern: Hindi writes many vowels as marks, which `\p{L}` does not count as letters.
+# So its 15 words become 55 pre-tokens, and no merge crosses their boundaries.
+# The rest is due to GPT-2's training text.
+# Pages in other languages had been removed from it on purpose {cite:p}`radford2019`, so hardly a merge was spent on them.
+# Larger vocabularies from more balanced text narrow the gap but do not close it {cite:p}`petrov2023`.
 # Read tokens per character with care: by that measure Chinese looks expensive, yet a Chinese character says more, and the sentence is among the cheaper ones.
 #
 # ### How large should the vocabulary be?
 #
-# A merge shortens the texts in which its pair occurs, and makes none longer.
+# A merge shortens the texts in which its pair occurs, and never makes a text longer.
 # It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
 # The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
 # How many tokens does a new story need?
 # And what share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
 #
-# *Predict:* which saves more tokens: the first 255 merges, or the 2,048 after the vocabulary has 1,024 ids?
+# *Predict:* which saves more tokens: the first 255 merges, or the 2,048 that follow once the vocabulary has 1,024 ids?
 #
 # :::{dropdown} Answer
 # The first 255, by far: the most frequent pairs come first.
@@ -1013,14 +1018,14 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 # The first 255 merges more than halve a story's length; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
 # The small model takes the size marked in the list: most of the gain is made by then, and the embedding is still under half of the parameters.
-# Large models have far more text and far larger layers, so that a large table is a small share.
+# Large models have far more text and far larger layers, so even a large table is a small share.
 # Their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
 # ### What breaks it
 #
 # **Special tokens in user text.**
 # A user can type `<|endoftext|>`.
-# Read as the real end of a document, it would tell the model that all text before it, a system's instructions too, belongs to another document.
+# Read as the real end of a document, it would tell the model that all the text before it, including a system's instructions, belongs to another document.
 # So `encode` reads it as plain text unless it is told otherwise.
 
 # %%
@@ -1031,12 +1036,12 @@ for allowed in ([], "all"):
     assert gpt2.decode(gpt2.encode(text, allowed)) == text
 
 # %% [markdown]
-# Both decode to the same text, but the tokens differ.
+# Both lists decode to the same text, but the tokens differ.
 # Allow special tokens only in text that you wrote yourself.
 #
 # **Half characters.**
-# An emoji is several bytes, and GPT-2 spreads those of nearly every emoji over several tokens.
-# A model that stops in between leaves bytes that are not text; they are shown as `�` (U+FFFD).
+# An emoji is several bytes, and GPT-2 spreads nearly every emoji over several tokens.
+# A model that stops partway leaves bytes that are not text; they are shown as `�` (U+FFFD).
 # Code that streams text must wait for the rest, as `decode_iterable` does.
 #
 # ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement character; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
@@ -1061,9 +1066,9 @@ except ValueError as error:
 
 # %% [markdown]
 # **A space at the end of a prompt.**
-# A prompt is a text that a model is to continue.
+# A prompt is a text for a model to continue.
 # Words carry the space before them.
-# So a lone space at the end is a token of its own, which training text hardly ever shows before a word.
+# So a lone space at the end is a token of its own, and in training text it hardly ever comes before a word.
 
 # %%
 whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
@@ -1077,14 +1082,14 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 # %% [markdown]
 # ![Two rows of tokens. The whole text: The, sky, is, blue and a full stop, each word with its space. The prompt: the same first three tokens, then a lone space, where the whole text has blue with its space. After it a dashed box, blue without a space: seldom seen there.](figures/prompt-that-ends-in-a-space.svg)
 #
-# *Three tokens are equal.
-# The fourth of the prompt is only a part of the fourth of the text.*
+# *The first three tokens are equal.
+# The prompt's fourth token is only a part of the text's fourth.*
 #
 # The second list is not the beginning of the first.
 # After it the token `' blue'` would make two spaces: the model needs `'blue'`, which hardly ever followed a lone space in training.
 #
 # What does a model do then?
-# `base-llm` is the larger model of {doc}`pipeline`, with a tokenizer of its own, of 3,072 ids.
+# `base-llm` is the larger model of {doc}`pipeline`, with its own tokenizer of 3,072 ids.
 # For each token of the vocabulary it gives a score, its *logit*, and `softmax` turns the scores into probabilities.
 
 # %%
@@ -1124,19 +1129,19 @@ print(
 assert sum(likely.values()) > 0.5 and left < 0.2
 
 # %% [markdown]
-# After the word the model names a hero.
-# After the lone space these tokens are much less probable, even written without their space.
-# It goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts ` idea` into ` `, `ide`, `a`.
+# After the prompt without a space, the model names a hero.
+# After the lone space, these tokens are much less probable, even when written without their space.
+# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts ` idea` into ` `, `ide`, `a`.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
 # Some tokens are never trained.
 # A merge may be needed only on the way to a longer piece: `Perhap` always becomes `Perhaps`, so no tale shows `Perhap` to the model.
 # Some of the 256 bytes never occur.
-# And the text that trained the tokenizer need not be the text that trained the model: one of GPT-2's tokens, ` SolidGoldMagikarp`, is the name of a user of a web forum.
+# And tokenizer and model need not be trained on the same text: one of GPT-2's tokens, ` SolidGoldMagikarp`, is a user name from a web forum.
 # Such tokens are called **glitch tokens**, since they make models behave oddly.
 # The next cell counts the ids of `base-llm` that a thousand tales never use.
-# (The model has read far more tales than these, and has met a few of the ids there.)
+# (The model has read far more tales than these, and has met a few of these ids in the others.)
 
 # %%
 seen = Counter(i for text in stories for i in base_bpe.encode(text))
@@ -1146,11 +1151,11 @@ print("such as", *(spell(base_bpe.pieces[i]) for i in never[::100]))
 print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %% [markdown]
-# Their rows of the embedding give them away {cite:p}`land2024`.
+# Their rows in the embedding give them away {cite:p}`land2024`.
 # In this model the table is used again at the end: a token's score is the dot product of its row with the model's last vector.
 # Each training step makes every token but the right one less probable.
-# So the rows of tokens that are never right are all pushed the same way.
-# The *cosine* of two rows says how alike their directions are, 1 at most; the next chapter explains it.
+# So the rows of tokens that are never right are all pushed in the same direction.
+# The *cosine* of two rows, at most 1, says how alike their directions are; the next chapter explains it.
 
 # %%
 rows = torch.nn.functional.normalize(model.embedding.weight.detach(), dim=1)
@@ -1166,7 +1171,7 @@ assert alike["not in these tales"] > alike["the others"] + 0.3
 
 # %% [markdown]
 # The rows of tokens that occur in none of these tales are much more alike, so they say little about their tokens.
-# When the model meets one in a prompt, it cannot know what it has read.
+# When the model meets such a token in a prompt, it cannot tell what it has read.
 #
 # ## Takeaways
 #
@@ -1174,14 +1179,14 @@ assert alike["not in these tales"] > alike["the others"] + 0.3
 # - Byte-pair encoding starts from bytes and merges the most frequent pair of neighbours, again and again; encoding applies the merges in the order in which they were learned.
 # - Its pieces are frequent strings, not meaningful ones: for GPT-2 `unbelievable` is one token after a space and several without it, and none of them is `believ`.
 # - WordPiece merges by likelihood and encodes by the longest piece; Unigram starts large, drops pieces and takes the most probable cut; byte fallback writes unknown characters as bytes.
-# - A tokenizer needs few tokens for text like its training text, and many for other text: GPT-2's for code and for languages other than English.
+# - A tokenizer needs few tokens for text like its training text, and many for other text; GPT-2's needs many for code and for languages other than English.
 # - A larger vocabulary shortens texts, with diminishing returns, and costs embedding parameters.
 # - A lone space at the end of a prompt, and tokens that were never trained, make it hard for a model to go on.
 #
 # *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
-# Llama 3's is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
+# Llama 3's vocabulary is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
 # The tokenizers of T5, Llama 1 and 2 and Gemma come from SentencePiece: Unigram, or BPE with byte fallback.
-# Models without a tokenizer read bytes, and pay for it in length or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
+# Models without a tokenizer read bytes, and pay for it with longer texts, or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
 # The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
 
 # %% [markdown]
@@ -1200,9 +1205,9 @@ Quiz.read("tokenization")
 # ### Exercise 1 (check): predict the pieces ★
 #
 # With the three merges from *By hand* (`a n`, `b an`, `an a`, in this order), how are `bananas`, `Ananas` and `mañana` cut?
-# The last one needs a thought about bytes: `ñ` is two of them, which are shown as `\xc3` and `\xb1`.
-# Write your answer as a dictionary from word to list of pieces, the two bytes as `"\\xc3"` and `"\\xb1"`, and try `checks.predict_pieces(answer)`.
-# Then train by hand once more: with `ananas` in the text beside `banana` and `bandana`, which three merges are learned, in which order?
+# For the last one, think about bytes: `ñ` is two of them, which are shown as `\xc3` and `\xb1`.
+# Write your answer as a dictionary from word to list of pieces, with the two bytes as `"\\xc3"` and `"\\xb1"`, and try `checks.predict_pieces(answer)`.
+# Then train by hand once more: with `ananas` in the text beside `banana` and `bandana`, which three merges are learned, and in which order?
 
 # %% tags=["hide-cell", "solution"]
 answer = {
@@ -1218,7 +1223,7 @@ checks.predict_pieces(answer)
 # ### Exercise 2 (build): encode a pre-token ★★
 #
 # The chapter showed training and left encoding to the package.
-# Write it: from a pre-token and the merges, in the order learned, to the list of pieces.
+# Write it yourself: a function from a pre-token and the merges, in the order learned, to the list of pieces.
 # A piece is of type `bytes` here, and so is each half of a merge.
 #
 # ```python
@@ -1246,7 +1251,7 @@ checks.encode_pretoken(encode_pretoken)
 # ### Exercise 3 (build): the longest piece first ★
 #
 # WordPiece forgets the merges and takes, from left to right, the longest piece that is in the vocabulary.
-# Could one do the same with a vocabulary of BPE?
+# Could you do the same with a BPE vocabulary?
 # Write it for bytes, without the mark `##`.
 #
 # ```python
@@ -1282,7 +1287,7 @@ assert differ > 0  # so the model would meet pieces that it did not learn there
 # %% [markdown]
 # ### Exercise 4 (derive): how short can it get? ★★★
 #
-# Let a text of $B$ bytes be $T$ tokens for a byte-level BPE.
+# Suppose that a byte-level BPE turns a text of $B$ bytes into $T$ tokens.
 #
 # - (a) Show that $B / L \le T \le B$, where $L$ is the length of the longest piece in bytes.
 # - (b) Show that one more merge, learned after all others, never makes $T$ larger, for any text.
@@ -1317,8 +1322,8 @@ assert tokens > 5 * bound
 # Train two tokenizers of equal size, one on the tales and one on the Python manual, and let each read new text of both kinds.
 # Measure bytes per token.
 # What do you expect off the diagonal of this two-by-two table?
-# What would it show for a tokenizer of whole words, and for one of single bytes, and why is neither the better for it?
-# (The digits depend on your Python's manual.)
+# What would the table show for a tokenizer of whole words, and for one of single bytes, and why does that make neither of them better?
+# (The numbers depend on your Python's manual.)
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 home = {"tales": (stories, new_stories), "manual": (manual[1::2], manual[::2])}
@@ -1346,10 +1351,11 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
 # ```
 #
 # Check it with `checks.digit_groups(digit_groups)`.
-# Can you say it as one regular expression, so that it can be part of a pre-tokenization pattern?
-# (A lookahead, `(?=…)`, can demand that what follows is a number of full groups.)
+# Can you write it as one regular expression, so that it can be part of a pre-tokenization pattern?
+# (A lookahead, `(?=…)`, can require that only full groups follow.)
 # Put your expression in place of ` ?\p{N}+` in GPT-2's pattern, so that the space before a number is a token of its own.
-# The prompt `It costs ` ends in a space, and a number is to follow: are its tokens the beginning of those of `It costs 12`, with GPT-2's pattern and with yours?
+# The prompt `It costs ` ends in a space, and a number is to follow.
+# Are its tokens the first tokens of `It costs 12`, with GPT-2's pattern and with yours?
 
 # %% tags=["hide-cell", "solution"]
 from_the_right = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
@@ -1371,7 +1377,7 @@ print(regex.findall(pattern, "1234 + 1234567"))
 # %% [markdown]
 # ### Exercise 7 (build): train without recounting ★★★
 #
-# Write the fast trainer: count all pairs once, remember which words hold which pair, and after each merge correct only the counts of the words that change.
+# Write the fast trainer: count all pairs once, remember which words contain which pair, and after each merge correct only the counts of the words that change.
 #
 # ```python
 # def train_fast(word_counts: dict[bytes, int], n_merges: int) -> list[tuple[int, int]]: ...

@@ -56,7 +56,7 @@ generator = torch.Generator().manual_seed(0)
 # Attention mixes the vectors of a text.
 # Is a stack of attention layers a language model, then?
 # The next cells send sixteen random vectors through twelve layers of attention with random weights, and nothing else.
-# After some layers they measure how alike the positions are: the mean cosine similarity of two of them.
+# At several depths they measure how alike the positions are: the mean cosine similarity of two of them.
 
 
 # %%
@@ -85,13 +85,13 @@ assert all(run[0][0] < 0.1 and run[4][0] > 0.9 for run in runs)
 assert all(run[12][1] < 1e-4 for run in runs)
 
 # %% [markdown]
-# The columns are three models with other weights; the length is that of the first.
-# After four layers all positions hold nearly the same vector, and after twelve nearly nothing is left of it.
-# Each layer hands on only a mixture, and mixtures of mixtures come to look alike {cite:p}`dong2021`.
-# Each layer's last matrix begins with small weights, since its output is meant to be added to the vectors; on its own it makes them shorter each time.
-# (With larger ones the vectors would not vanish, but their length would still wander.)
+# The columns are three models with different weights; the length is that of the first.
+# After four layers all positions hold nearly the same vector, and after twelve almost nothing is left of it.
+# Each layer hands on only a mixture, and mixtures of mixtures end up looking alike {cite:p}`dong2021`.
+# Each layer's last matrix starts with small weights, since its output is meant to be added to vectors; alone, it shortens them each time.
+# (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
-# So something must keep what each position had, and something must keep vectors at one size.
+# So something must preserve what each position had, and something must keep the vectors at one size.
 # And a mixture only moves what is there: something must compute with it.
 # These are the **residual stream**, the **norm** and the **feed-forward network**.
 #
@@ -117,9 +117,9 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next one, which notes what came before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to it, and B is predicted.](figures/induction-in-two-layers.svg)
 #
 # *The first layer notes at each letter what came before it.
-# The second finds by this note the letter that followed the earlier `A`, and fetches it.*
+# The second uses this note to find the letter that followed the earlier `A`, and fetches it.*
 #
-# The same with vectors: four coordinates say which letter it is, four more hold the note.
+# Here is the same with vectors: four coordinates say which letter it is, four more hold the note.
 
 # %%
 letters = torch.eye(4)[[0, 1, 2, 3, 0]]  # A B G D A
@@ -150,18 +150,18 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 #
 # ![A blue arrow goes up: the residual stream. Two loops leave it and come back: through a norm and attention, and above that through a norm and a feed-forward network. Where a loop comes back, a plus adds what it brings to the stream.](figures/transformer-block.svg)
 #
-# *A block: two parts read the stream, and add to it. Nothing else changes it.*
+# *A block: two parts read the stream and add to it. Nothing else changes it.*
 #
 # **Norm.**
-# Before a part reads the stream, each vector is brought to one size.
+# Before a part reads the stream, each vector is scaled to one size.
 # The norm of Llama and most later models is **{term}`RMSNorm`**:
 #
 # $$
 # \operatorname{norm}(h) = g \odot \frac{h}{\sqrt{\frac1D \sum_i h_i^2 + \varepsilon}},
 # $$
 #
-# with learned weights $g$, a small $\varepsilon$, and $\odot$ for coordinate by coordinate.
-# Each part reads a normalised stream, and adds to the stream as it is: this is **{term}`pre-norm`**.
+# with learned weights $g$, a small $\varepsilon$, and $\odot$ for the product coordinate by coordinate.
+# Each part reads a normalised copy of the stream and adds to the stream itself: this is **{term}`pre-norm`**.
 #
 # **Feed-forward network.**
 # It works on each position by itself: it widens the vector, decides what to keep, and brings it back to the width of the stream.
@@ -177,12 +177,12 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # $\operatorname{silu}$ is a soft switch: it passes large numbers on, and brings very negative ones to 0.
 #
 # **Logits.**
-# At the end the vector of each position is compared with the embedding of each of $V$ tokens.
+# At the end the vector of each position is compared with the embedding of each of the $V$ tokens.
 # $z_t = E \operatorname{norm}(h_t)$ are the {term}`logits`, and their softmax is the distribution of the next token.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
-# | $E$ | embedding of all tokens, read and scored with | $V \times D$ | `embedding.weight` |
+# | $E$ | embedding of all tokens, for reading and scoring | $V \times D$ | `embedding.weight` |
 # | $h_1, \dots, h_T$ | residual stream | $T \times D$ | `x`, `hidden_states` |
 # | $L$ | blocks | – | `n_layers` |
 # | $g$ | weights of a norm | $D$ | `norm.weight` |
@@ -196,7 +196,7 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 # ### The norm
 #
 # By hand: $(1, 7)$ has the mean square $\frac12 (1 + 49) = 25$, so it becomes $(\frac15, \frac75)$.
-# A thousand times the vector gives the same, because a norm forgets the length.
+# A vector a thousand times as long gives the same, because a norm forgets the length.
 
 
 # %%
@@ -217,7 +217,7 @@ for other in (ours(x), theirs(x)):
     assert_close(rms_norm(x, weight[0]), other)
 
 # %% [markdown]
-# Torch's RMSNorm and the package's give the same.
+# Torch's RMSNorm and the package's give the same result.
 # GPT-2's **LayerNorm** also subtracts the mean; exercise 1 derives it from the norm above.
 #
 # ### The feed-forward network
@@ -238,14 +238,14 @@ print("up", tuple(network.up.weight.shape), "down", tuple(network.down.weight.sh
 assert_close(feed_forward(network, x), network(x))
 
 # %% [markdown]
-# ![A small box x of 24 numbers leads by two matrices, gate and up, to two tall boxes of 64. What the gate gives passes a switch; then the two are multiplied, coordinate by coordinate, to 64 numbers, and the matrix down makes 24 of them.](figures/feed-forward-gate.svg)
+# ![A small box x of 24 numbers leads by two matrices, gate and up, to two tall boxes of 64. The gate's output passes through a switch; then the two are multiplied, coordinate by coordinate, into 64 numbers, and the matrix down turns them into 24.](figures/feed-forward-gate.svg)
 #
-# *The upper way opens or closes each of the 64 coordinates that the lower way computes.*
+# *The upper path opens or closes each of the 64 coordinates that the lower path computes.*
 #
-# ### All of it
+# ### The whole model
 #
-# Now the parts are joined, in the order of the formulas.
-# The attention layer is the package's, which {doc}`attention` has written out; `rotation` holds the cosines and sines of RoPE.
+# Now we join the parts, in the order of the formulas.
+# The attention layer is the package's, which {doc}`attention` wrote out by hand; `rotation` holds the cosines and sines of RoPE.
 # All functions take a batch of sequences.
 
 
@@ -271,8 +271,8 @@ def forward(model, ids):
 
 
 # %% [markdown]
-# The next cell takes the weights of a model of the package, with random numbers in them; `TINY` is its smallest set of sizes.
-# Both must arrive at the same stream after every block, and at the same logits.
+# The next cell takes a model of the package with random weights; `TINY` is its smallest set of sizes.
+# The two must arrive at the same stream after every block, and at the same logits.
 
 # %%
 model = Transformer(replace(TINY, n_layers=3, n_kv_heads=2), generator)
@@ -284,22 +284,22 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 
 # %% [markdown]
 # There are four states of the stream, one before each block and one after the last.
-# And each of nine positions of two sequences has a score for all 512 tokens.
+# And each of the nine positions of the two sequences has a score for each of the 512 tokens.
 #
 # ![From below: 2 sequences of 9 tokens, the embedding E of 512 by 64, blocks 1 to 3, a norm, the embedding again, and logits of shape (2, 9, 512). Dashed lines leave the stream before each of the three blocks and after the last: together the stream of shape (4, 2, 9, 64).](figures/whole-model.svg)
 #
-# *The whole model: where the four states are taken, and with which shapes.*
+# *The whole model: where the four states are taken, and their shapes.*
 #
-# This is the whole architecture of Llama, the family of Meta's that many others are modelled on {cite:p}`touvron2023`.
+# This is the whole architecture of Llama, Meta's family of models that many others are modelled on {cite:p}`touvron2023`.
 # (All but its smallest versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 # {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
 # ### GPT-2 by a change of the config
 #
-# GPT-2 is older and differs in its parts, not in its plan {cite:p}`radford2019`.
-# It has LayerNorm in place of RMSNorm and, in place of RoPE, a learned vector for each position, added at the start.
+# GPT-2 is older and differs in its parts, not in its overall plan {cite:p}`radford2019`.
+# It has LayerNorm instead of RMSNorm and, instead of RoPE, a learned vector for each position, added at the start.
 # Its network has two matrices with a **{term}`GELU`** between them, and all matrices and norms of the blocks have biases.
-# Two entries of the config, the family and the width of the network, make the package's model a GPT-2.
+# Two entries of the config, the family and the width of the network, turn the package's model into a GPT-2.
 
 # %%
 gpt2 = Transformer(replace(TINY, family="gpt2", d_ff=256), generator)
@@ -307,14 +307,14 @@ for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part:13}{n:7,}")
 
 # %% [markdown]
-# A model of Llama's shape has the same parts, except the positions.
-# Torch has a layer of the shape of the blocks, so it can be asked for a second opinion.
-# The folded cell gives it the same weights, and both must give the same.
+# A model of Llama's shape has the same parts, except for the positions.
+# Torch has a layer of the same shape as these blocks, so we can ask it for a second opinion.
+# The folded cell gives it the same weights, and both must give the same result.
 #
-# Torch's layer has one option more, which is set to 0.
+# Torch's layer has one more option, which is set to 0.
 # **{term}`Dropout <dropout>`** sets a random share of the numbers to zero at each step of training {cite:p}`srivastava2014`.
-# So no part can rely on a single other one, which works against learning by heart.
-# Large models read most of their text only once, so many are pretrained without dropout, as PaLM was {cite:p}`chowdhery2023`, and so are ours.
+# So no part can rely on any single other part, which discourages learning by heart.
+# Large models read most of their text only once, so many are pretrained without dropout, as PaLM was {cite:p}`chowdhery2023` and ours are.
 
 # %% tags=["hide-input"]
 block = gpt2.blocks[0]
@@ -334,34 +334,34 @@ print("equal to torch's layer")
 # %% [markdown]
 # ### Encoders, and encoders with decoders
 #
-# Torch calls its layer an *encoder* layer, and only the mask made a decoder of it.
-# An **{term}`encoder`** has no causal mask: every position sees all.
+# Torch calls its layer an *encoder* layer; only the mask made it a decoder.
+# An **{term}`encoder`** has no causal mask: every position sees all the others.
 # It cannot write, but it reads well; BERT is one, trained to fill in hidden words {cite:p}`devlin2019`.
-# The first transformer, made for translation, had an encoder and a decoder {cite:p}`vaswani2017`, and so has T5 {cite:p}`raffel2020`.
+# The first transformer, made for translation, had an encoder and a decoder {cite:p}`vaswani2017`, and so does T5 {cite:p}`raffel2020`.
 # The encoder reads the source, and the **decoder** writes the translation.
 # In each of its blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
 # GPT-2, Llama and nearly all chat models are **decoder-only**: source and answer are one text.
 #
 # A decoder is **{term}`autoregressive`**: it writes one token at a time, each from all tokens before it.
-# **{term}`Diffusion language models <diffusion language model>`** write differently: they start with a text of masks, and fill in all places over several passes {cite:p}`nie2025`.
+# **{term}`Diffusion language models <diffusion language model>`** write differently: they start from a text of masks and fill in all its places over several passes {cite:p}`nie2025`.
 #
 # Nothing in the stack requires its inputs to be words.
-# A **{term}`multimodal model`** reads pictures, too: it cuts a picture into square patches, and turns each into a vector {cite:p}`dosovitskiy2021`.
-# Brought to the width of the stream, these vectors take places in the sequence, like tokens of a text {cite:p}`liu2023llava`.
+# A **{term}`multimodal model`** also reads pictures: it cuts a picture into square patches and turns each into a vector {cite:p}`dosovitskiy2021`.
+# Brought to the width of the stream, these vectors take their places in the sequence like the tokens of a text {cite:p}`liu2023llava`.
 #
 # ![Three tables of who sees whom. Encoder: four tokens, all cells coloured. Decoder-only: the lower triangle is coloured. Encoder–decoder: three written tokens see all four source tokens, and of the written ones the lower triangle.](figures/who-sees-whom.svg)
 #
-# *A row for each token that looks; coloured is what it sees.*
+# *One row for each token that looks; what it sees is coloured.*
 #
 # ### A mixture of experts
 #
 # The feed-forward networks hold most parameters of a large model.
 # A **{term}`mixture of experts`** has several networks, the experts, where a block had one, and each token uses only a few {cite:p}`shazeer2017`.
 # A small matrix, the **router**, scores the experts for each token.
-# The best ones get the token, and their outputs are mixed by the softmax of their scores.
+# The experts with the highest scores get the token, and their outputs are mixed by the softmax of those scores.
 #
-# By hand: for one token the router's scores of four experts are $\ln 3$, $0$, $\ln 2$ and $\ln 9$, and two are used.
-# These are the fourth and the first, with the shares $\frac{9}{12}$ and $\frac{3}{12}$.
+# By hand: for one token the router gives four experts the scores $\ln 3$, $0$, $\ln 2$ and $\ln 9$, and two are used.
+# They are the fourth and the first, with the shares $\frac{9}{12}$ and $\frac{3}{12}$.
 # The other two compute nothing.
 #
 # ![A token goes to a router with the scores ln 3, 0, ln 2 and ln 9 for four experts. Experts 1 and 4 are used, with the shares 3/12 and 9/12; their outputs are added. Experts 2 and 3 are grey: not used.](figures/experts-for-a-token.svg)
@@ -393,8 +393,8 @@ class MixtureOfExperts(torch.nn.Module):
 
 
 # %% [markdown]
-# Two cases show that it is right.
-# A mixture of one expert must be that network alone, and one that uses all its experts must be their plain weighted sum.
+# Two cases show that the code is right.
+# A mixture of one expert must equal that network alone, and one that uses all its experts must equal their plain weighted sum.
 
 # %%
 x = torch.randn(2, 5, 24, generator=generator)
@@ -406,7 +406,7 @@ assert_close(whole(x), (outputs * shares[..., None, :]).sum(dim=-1))
 
 # %% [markdown]
 # How many parameters does it have, and how many does a token use?
-# Mixtral has the shape of Mistral 7B, with eight networks in place of each one, of which a token uses two {cite:p}`jiang2024`.
+# Mixtral has the shape of Mistral 7B, but with eight networks in place of each one; a token uses two of them {cite:p}`jiang2024`.
 # (`SMOLLM2_135M` is the config of a small open model of Llama's shape, {doc}`real_models`.)
 
 # %%
@@ -421,12 +421,12 @@ for n_networks, what in ((8, "has"), (2, "uses for a token")):
     print(f"Mixtral {what} {n / 1e9:.1f} billion parameters")
 
 # %% [markdown]
-# So it needs the memory of a model of 47 billion parameters, and the arithmetic of one of 13 billion.
+# So it needs the memory of a model with 47 billion parameters, and the arithmetic of one with 13 billion.
 #
 # **Balance.**
 # Nothing so far keeps the router from giving all tokens to the same few experts.
-# A second loss is added, with a small weight.
-# This loss is 1 when all experts are given equally many tokens, and grows when the router prefers a few {cite:p}`fedus2022`.
+# So a second loss is added, with a small weight.
+# It is 1 when all experts get equally many tokens, and grows when the router prefers a few {cite:p}`fedus2022`.
 # A token that uses two experts fills two *slots*.
 # For each expert, the share of all slots that it is given is multiplied by the mean probability that the router gives it.
 # The loss is the sum of these products, times the number of experts.
@@ -442,10 +442,10 @@ def balance_loss(mixture):
 
 
 # %% [markdown]
-# Does it help, and who gets what?
-# The next cells train readers of tales, small ones of one block.
+# Does it help, and which expert gets what?
+# The next cells train readers of tales: small models of one block.
 # Tokens are whole words here, so that we can read which expert takes which.
-# All rarer words are one token, printed as `?` like the question mark.
+# All rarer words share one token, printed as `?` like the question mark.
 
 
 # %%
@@ -467,7 +467,8 @@ READ, NEW = (
 # %% [markdown]
 # Four readers are compared.
 # Two are mixtures, one of them trained without the balance loss.
-# The *dense* ones have a single network: one has about as many weights as a token of the mixture uses, the other as many as the mixture has.
+# The *dense* ones have a single network.
+# One has about as many weights as a token uses in the mixture, the other as many as the mixture has.
 
 # %%
 READERS = {  # width of a network, how many there are, how many a token uses
@@ -510,7 +511,7 @@ def train_on_tales(model, balance=0.01, steps=500, seed=0):
 
 
 # %% [markdown]
-# All four were trained with three seeds, by `book/studies/transformer_study.py`, with these very functions.
+# `book/studies/transformer_study.py` trained all four with three seeds each, using these very functions.
 #
 # *Predict*: will the mixture do as well as the dense reader with the same arithmetic, as the one with as many weights, or neither?
 #
@@ -537,12 +538,12 @@ assert all(
 assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 
 # %% [markdown]
-# What a mixture buys is capacity at the cost of memory, not of arithmetic.
+# A mixture buys capacity at the cost of memory, not of arithmetic.
 # The balance loss hardly changes the loss on tales here; what it does change comes at the end of this section.
 #
 # Which expert takes which words?
-# The next cells train a mixture here.
-# They print for each expert the share of the tokens that have it as first choice, and the words for which it is that most often.
+# The next cells train one mixture on this page.
+# For each expert they print the share of tokens that have it as their first choice, and the words for which this happens most often.
 # (The last digits of a run differ between processors, so your words may differ.)
 
 
@@ -573,11 +574,11 @@ for share, each in zip(shares, words):
 print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 
 # %% [markdown]
-# In the run of this page one expert's list begins with pronouns, and another's has mostly articles and possessives.
-# Nobody told the router of kinds of words.
-# Others take a mixed bag; this is one seed, and another may divide the words in other ways.
-# Mostly the word itself decides: a frequent word is given to the same expert most of the time.
-# {cite:t}`jiang2024` see something like it in Mixtral: patterns of syntax in who takes what, and no clear ones of subject.
+# In this page's run one expert's list begins with pronouns, and another's has mostly articles and possessives.
+# Nobody told the router about kinds of words.
+# The other experts take a mixed bag; this is one seed, and another may divide the words differently.
+# Mostly the word itself decides: a frequent word goes to the same expert most of the time.
+# {cite:t}`jiang2024` see something similar in Mixtral: which expert takes what shows patterns of syntax, but no clear patterns of subject.
 #
 # The study has the shares and this last number for all seeds.
 
@@ -596,16 +597,16 @@ for each in of_kind["mixture, no balance"]:
     assert min(each["shares"]) < 0.01 and max(each["shares"]) > 0.25
 
 # %% [markdown]
-# An even share is one of eight.
+# An even share is one in eight.
 # With the balance loss no expert is the first choice for more than a quarter of the tokens, and each is the first choice for some.
 # Without it one is the first choice for more than a quarter, and another for hardly any.
 # (Second choices are not counted here.)
 #
 # ### What it costs
 #
-# All sizes are known, so all costs are, too.
+# All sizes are known, so all costs are as well.
 # First the parameters: where are they?
-# Nothing is downloaded for the large models, for their published configs are enough.
+# Nothing is downloaded for the large models, because their published configs are enough.
 
 # %%
 LLAMA3_8B = replace(MISTRAL_7B, vocab_size=128_256)
@@ -641,11 +642,11 @@ for model in (Transformer(TINY), base_llm):
 # %% [markdown]
 # In the small models the embedding is a large share, from about a sixth to nearly a third of all parameters.
 # (`base-llm` is the smallest, and yet its share is the lowest, because its vocabulary is small.)
-# In large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
+# In the large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
-# What is left is mostly feed-forward network.
+# Most of the rest is feed-forward networks.
 #
-# Then the arithmetic.
+# Next comes the arithmetic.
 # Each weight of a matrix is used once for each token, in one multiplication and one addition.
 # With heads of width $d$, each pair of positions costs $2d$ operations in the scores and as many in the mixture, in every head.
 # Such operations are called {term}`FLOPs <FLOP>`.
@@ -662,8 +663,8 @@ for n in (128, 1024, 8192):
 # The pairs of positions grow with the length.
 # At the full context of this model they cost about twice as much as all of its matrices.
 #
-# Torch counts what it carries out.
-# The folded cell compares both counts, for three models.
+# Torch can count the operations that it carries out.
+# The folded cell compares both counts for three models.
 
 
 # %% tags=["hide-input"]
@@ -688,10 +689,10 @@ print("equal to torch's counts")
 # ### A task that only a good memory can solve
 #
 # Which parts does it take to bring something back?
-# Here is that task and nothing else.
+# Here is a task that asks for that and nothing else.
 # Every sequence has a secret rule of its own: which of eight letters follows which.
 # Now and then there is a jump to a random letter, so counting places does not help.
-# After `A B`, expect `B` after the next `A`; no knowledge from other sequences helps.
+# After `A B`, expect `B` after the next `A`; knowing other sequences doesn't help.
 
 # %%
 N_LETTERS, LENGTH = 8, 24
@@ -717,17 +718,17 @@ for row, follows in zip(ids, known):
     print("  " + " ".join("^" if each else " " for each in follows))
 
 # %% [markdown]
-# A mark is below each letter that follows the rule, if the same pair of letters was there before.
-# Only these are graded.
-# (The loss cannot reach zero, for an earlier letter may have come by a jump; guessing costs $\ln 8 \approx 2.08$ nats.)
+# There is a mark below each letter that follows the rule, if the same pair of letters has occurred before.
+# Only these letters are graded.
+# (The loss can't reach zero, because an earlier letter may have come from a jump; guessing costs $\ln 8 \approx 2.08$ nats.)
 #
 # ### Take parts away
 #
 # The models are small: two heads, 32 coordinates.
-# They are the package's, and one part is disabled at a time.
+# They come from the package, with one part disabled at a time.
 #
 # - *Positions*: all angles of RoPE are 0.
-# - *Norms*: vectors pass through as they are.
+# - *Norms*: vectors pass through unchanged.
 # - *Network*: it adds 0.
 # - *Residual stream*: each part *replaces* the vector that it would add to.
 
@@ -785,16 +786,16 @@ def train_on_walks(model, steps=400, seed=0):
 
 
 # %% [markdown]
-# Each model was trained with three seeds, of its weights and its walks, by the same study.
-# To take one thing away and train again is an {term}`ablation`, too.
+# The same study trained each model with three seeds, for its weights and its walks.
+# Taking one thing away and training again is also an {term}`ablation`.
 # A loss here is a mean over twenty steps, always on new walks.
 #
 # *Predict*: which of these solve the task, and which stay near chance?
-# Is one layer enough: could a head not simply look for the earlier `A`?
+# Is one layer enough: couldn't a head simply look for the earlier `A`?
 #
 # :::{dropdown} Answer
 # One layer is not enough, and six layers without the residual stream stay at chance.
-# The others get there or come near, some of them much later.
+# The others get there or come close, some of them much later.
 # :::
 
 # %%
@@ -830,7 +831,7 @@ for ax, chosen in zip(axes, panels):
 _ = axes[0].set(ylabel="loss (nats per known letter)")
 
 # %% [markdown]
-# *Mean of three seeds; the band is from the lowest to the highest.
+# *Mean of three seeds; the band runs from the lowest to the highest.
 # The dotted line is guessing.*
 
 # %% tags=["remove-cell"]
@@ -848,29 +849,30 @@ assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
 # The loss of the complete model falls slowly at first, and then quickly.
-# Of the others:
+# As for the others:
 #
 # - **One layer** is not enough.
-#   A head that looks for the earlier `A` finds `A`, but it needs the letter after it, and nothing at that place says that an `A` came before.
-#   Its loss first falls to that of a guess among the letters so far, and then slowly below it.
-#   In 1,200 steps it does not come near that of two layers.
+#   A head that looks for the earlier `A` finds `A`, but it needs the next letter.
+#   Nothing at that letter's place says that an `A` came before.
+#   Its loss first falls to that of a guess among the letters so far, and then slowly below that.
+#   In 1,200 steps it doesn't come near the loss of two layers.
 # - **Without positions** the model learns later, and in 1,200 steps it gets most of the way.
 #   No head can look for *the letter before me*.
-#   But the mask alone lets a position tell early from late {cite:p}`haviv2022`, and two layers can make something of that.
-# - **Without the feed-forward network** it succeeds all the same: bringing back is the work of attention.
+#   But the mask alone lets a position tell early from late {cite:p}`haviv2022`, and two layers can make use of that.
+# - **Without the feed-forward network** it succeeds all the same: bringing things back is the work of attention.
 # - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
-#   So with these first weights and this learning rate norms make learning faster.
-#   A part of that may be our start: embeddings begin small, and a norm brings them to size.
+#   So with these initial weights and this learning rate, norms make learning faster.
+#   Part of that may be due to our start: embeddings begin small, and a norm brings them up to size.
 # - **Without the residual stream** two layers learn later with two of the three seeds, just as soon with the third, and all solve the task in the end.
 #   A head can look at its own position and hand the vector on, which may be how they manage.
 #   Six layers without it are still at chance after 1,200 steps, and six with it have learned the task after 400.
-#   So depth needs the stream most.
+#   So deep models need the stream most.
 #
 # ### How do two layers do it?
 #
-# Their weights tell.
+# Their attention weights tell us.
 # The next cells train the complete model here, and measure where each head looks.
-# They ask for two shares of its weight: on the letter before, and on the letters *right after* earlier copies of the present one.
+# They compute two shares of its weight: on the letter before, and on the letters *right after* earlier copies of the current one.
 # The first share is a mean over all places, the second over those from which a marked letter is predicted.
 # A letter can count for both: in `A B A`, the `B` is before the last `A`, and right after a copy of it.
 
@@ -916,20 +918,20 @@ for before, after in best:
     assert before[0] > 0.7 > 0.3 > before[1] and after[1] > 0.7 > 0.4 > after[0]
 
 # %% [markdown]
-# In the first layer a head looks at the letter before.
+# In the first layer one head looks at the letter before.
 # So the vector at the place of `B` now also holds *an A came before me*.
 # In the second layer the heads look from the new `A` at `B`, which is where this note leads.
 # That fits what we did by hand; exercise 6 tests it, by taking heads away.
 #
 # Heads like these, which need a head of an earlier layer that looks one place back, are called **{term}`induction heads <induction head>`**.
-# {cite:t}`olsson2022` found them in all the language models of more than one layer that they studied, and a sudden drop of the loss when they appear.
+# {cite:t}`olsson2022` found them in all the multi-layer language models that they studied, and a sudden drop in the loss when they appear.
 #
 # ### What the model would say after each block
 #
 # The last norm and the unembedding read the stream after the last block.
 # They can read it after any other block as well: this is the **{term}`logit lens`** {cite:p}`nostalgebraist2020`.
 # The story below has one hero, named at its beginning.
-# Which token would `base-llm` write next, by each state of its stream?
+# Which token would `base-llm` write next, judging by each state of its stream?
 # State 0 is before the first block.
 
 
@@ -965,9 +967,9 @@ assert (best[:-1] == said).all() and best[-1] == ella
 
 # %% [markdown]
 # Up to the last block the lens shows `said`, the token that was just read.
-# One table both reads and scores here, and a row of it fits itself best.
-# The name, which has to be looked up far back, shows only after the last block.
-# In this model that is no surprise: heads that hand on what they find were put into its last layer before training ({doc}`attention`).
+# Here one table both reads and scores, and each row of it matches itself best.
+# The name, which has to be looked up far back, shows up only after the last block.
+# In this model that is no surprise: heads that hand on what they find were built into its last layer before training ({doc}`attention`).
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
 # So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
 #
@@ -979,13 +981,13 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # :::
 #
 # Finding out from a model's numbers how it works is called **{term}`interpretability`**.
-# We read weights of attention and states of the stream.
-# **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, and not whether the model uses it {cite:p}`belinkov2022`.
-# A linear one comes in {doc}`fine_tuning`.
+# We read attention weights and states of the stream.
+# **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, but not whether the model uses it {cite:p}`belinkov2022`.
+# {doc}`fine_tuning` has a linear one.
 #
 # Why not read single coordinates?
 # Most of them take part in many unrelated things.
-# A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at a time.
+# A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at once.
 # This is called **{term}`superposition`** {cite:p}`elhage2022`.
 # A **{term}`sparse autoencoder`** learns a long list of directions, and writes each state as a sum of a few of them.
 # For many such directions people can name what they stand for {cite:p}`cunningham2024`.
@@ -994,14 +996,14 @@ assert (best[:-1] == said).all() and best[-1] == ella
 #
 # - Every part of a block reads a normalised stream and adds to it, so later layers can read what earlier ones wrote.
 # - Completing `A B … A` takes two layers of attention: the first writes *what came before me*, the second looks for it.
-# - Taking a part away can make a model fail, or only make it slower; only longer runs tell the two apart.
+# - Taking a part away can make a model fail, or only make it learn more slowly; only longer runs tell the two apart.
 # - Parameters and arithmetic follow from the sizes alone.
 #   Each token costs about two operations for every parameter that it uses, plus a part that grows with the length.
 # - A mixture of experts has many parameters and uses few of them for each token.
 #
-# *In practice* the models of today are this one, larger.
-# Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`, later versions with grouped queries {cite:p}`grattafiori2024`.
-# Most of the largest models are mixtures of experts now, as Mixtral was early on {cite:p}`jiang2024`.
+# *In practice* today's models are this one, only larger.
+# Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`; later versions add grouped queries {cite:p}`grattafiori2024`.
+# Most of the largest models are now mixtures of experts, as Mixtral was early on {cite:p}`jiang2024`.
 # The feed-forward networks seem to hold much of what was learned about words and facts {cite:p}`geva2021`.
 # Training one of these on text is the subject of {doc}`pretraining`.
 
@@ -1020,7 +1022,7 @@ Quiz.read("transformer")
 #
 # ### Exercise 1 (derive): LayerNorm from RMSNorm ★★
 #
-# Show that RMSNorm forgets the length of a vector: it gives $x$ and $c\,x$ the same for $c > 0$, if $\varepsilon$ does not matter.
+# Show that RMSNorm forgets the length of a vector: for $c > 0$, it maps $x$ and $c\,x$ to the same vector, if $\varepsilon$ doesn't matter.
 # Then show that LayerNorm, $(x - \bar x) / \sqrt{\operatorname{var}(x) + \varepsilon}$, is RMSNorm of a centred vector.
 # Write it in one line with the chapter's `rms_norm`.
 #
@@ -1044,12 +1046,12 @@ checks.layer_norm(layer_norm)
 # ### Exercise 2 (check): a router by hand ★
 #
 # A router scores four experts with $0$, $\ln 6$, $\ln 2$ and $\ln 3$ for one token, and two are used.
-# The experts would give the numbers 8, 4, 10 and 1.
+# The experts' outputs would be 8, 4, 10 and 1.
 # What comes out?
 # What would come out if all four were used?
 # Then suppose that a mixture of eight experts gives all tokens of a batch to two of them, half of the slots to each.
 # The router's mean probability of these two is ½ each.
-# What is the balance loss, and what is it if all eight get as much?
+# What is the balance loss, and what is it if all eight get equal shares?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -1126,7 +1128,7 @@ print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)).strip())
 #
 # Now write the same without `model(...)` and without `new_cache`: a pair of keys and values for each block, kept in a list.
 # Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `apply_rope` of `llmcourse.model.positions`.
-# Read one position at a time, the prompt, too.
+# Read one position at a time, the prompt included.
 #
 # ```python
 # def write_by_hand(model, ids, n) -> list[int]:  # as write_with_cache
@@ -1186,7 +1188,7 @@ for each, start in ((base_llm, prompt), (grouped, prompt % TINY.vocab_size)):
 # The chapter's `student` completes `A B … A` with two layers.
 # Silence one head at a time, by setting to zero the columns of `attention.output.weight` that read it.
 # Measure the loss at known letters, on new walks.
-# Which head can the model least do without, and how does the loss compare with a model of one layer?
+# Which head can the model least do without, and how does the loss then compare with that of a one-layer model?
 # What would you have to do to show the same for all seeds?
 
 

@@ -2,14 +2,14 @@
 # (whole_algorithm)=
 # # The whole algorithm
 #
-# Here is a whole GPT, from its derivatives to the text that it writes, in fewer than 200 lines of Python and its standard library.
+# Here is a whole GPT, from its derivatives to the text that it writes, in fewer than 200 lines of plain Python.
 # A GPT learns to predict the next word of a text, and writes by predicting one word after another.
-# Only the stories come from the course's package.
+# Apart from the stories, which come from the course's package, it needs only the standard library.
 #
 # Everything else in this course makes these lines faster, larger, or more useful.
-# Read them first, and nothing later is magic; read them last, and you will know every line.
+# Read them first, and nothing later will seem like magic; read them last, and you will recognise every line.
 #
-# **You need** Python, and the chain rule.
+# **You need** Python and the chain rule.
 #
 # **Takes** about half an hour to read with the code.
 #
@@ -19,7 +19,7 @@
 # ## A text
 #
 # The model will learn to begin a story.
-# Its text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
+# It learns from the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
 
 # %%
 import math
@@ -45,12 +45,12 @@ print(*sentences[0][:13])
 # ## Derivatives
 #
 # A model is made of numbers that it learns, its **weights**; the **loss** says how bad its predictions are.
-# A training step asks for each weight: if this number grows a little, does the loss go up or down, and how fast?
+# For each weight, a training step asks: if this number grows a little, does the loss go up or down, and how fast?
 # The answer is the number's **gradient**.
 # So each vector below keeps two lists of the same length: its numbers and their gradients.
 #
 # Each operation computes its result, and appends a function `back` to a list, the **tape**.
-# Given the gradient of the result, `back` adds to the gradients of what went in, by the chain rule.
+# Given the gradient of the result, `back` adds to the gradients of the inputs, by the chain rule.
 # Calling these functions from the last to the first is **backpropagation**.
 
 
@@ -96,15 +96,17 @@ def dot(a, b):
 
 
 # %% [markdown]
-# `linear` is most of the work, here and in every large model.
-# The next operations are not linear; without them, all layers together could do no more than one matrix.
+# `linear` does most of the work, here and in every large model.
+# The next operations are not linear; without them, all the layers together could do no more than a single matrix.
 #
 # In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
-# The vectors are cut into parts, the **heads**, and each head does this by itself, so a word can look at two places at once.
+# The vectors are cut into parts, the **heads**.
+# Each of the two heads does this by itself, so a word can look at two places at once.
 # The better a key fits the query, the larger the share of its value in the result.
 # The derivatives are the chain rule worked out on paper.
-# That of the softmax is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, else 0; in `attend`, `wanted` is the derivative of the loss by each share.
-# The section *Is it right?* compares them with torch's.
+# For the softmax, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, and 0 otherwise.
+# In `attend`, `wanted` is the derivative of the loss with respect to each share.
+# The section *Is it right?* compares all derivatives with torch's.
 
 
 # %%
@@ -178,10 +180,10 @@ def add_to(vector, part, more):
 # Here is the tape at work on three operations, with numbers that you can follow on paper.
 # The matrix of `linear` has a single row, `w`.
 #
-# ![Above, forwards: a = 2, −1 and b = 1, −2 go through add, 3, −3, through relu, 3, 0, and with w = 2, 5 through linear, 6. Each operation points down to its function back, which stands on the tape. Below, backwards: from 1 the first call, back of linear, leads to 2, 5 and to w: 3, 0; the second, back of relu, to 2, 0; the third, back of add, to a: 2, 0 and b: 2, 0.](figures/tape-forwards-and-back.svg)
+# ![Above, forwards: a = 2, −1 and b = 1, −2 go through add, 3, −3, through relu, 3, 0, and with w = 2, 5 through linear, 6. Each operation points down to its function back, which is on the tape. Below, backwards: from 1 the first call, back of linear, leads to 2, 5 and to w: 3, 0; the second, back of relu, to 2, 0; the third, back of add, to a: 2, 0 and b: 2, 0.](figures/tape-forwards-and-back.svg)
 #
-# *Blue are numbers, orange the gradients of what is above them; the 1 is given.
-# What was appended last is called first.*
+# *Numbers are blue, and the gradients of the numbers above them are orange; the 1 is given.
+# The function appended last is called first.*
 
 # %%
 a, b, w = Vector([2.0, -1.0]), Vector([1.0, -2.0]), Vector([2.0, 5.0])
@@ -202,17 +204,17 @@ assert (result.data, w.grad, a.grad, b.grad) == ([6], [3, 0], [2, 0], [2, 0])
 # ## The model
 #
 # A word becomes a vector, and so does its place in the sentence; their sum goes through a block.
-# There, attention gathers from the words so far, and a small network transforms what it gathered.
+# There, attention gathers information from the words so far, and a small network transforms it.
 # Both only *add* to the vector.
-# Large models put up to about a hundred such blocks one after the other.
+# Large models stack up to about a hundred such blocks.
 # `norm` brings every vector to the same length before it is read.
-# At the end, the vector is compared with the vector of every word: the more alike they are, the more probable it is that this word comes next.
+# At the end, the vector is compared with the vector of every word: the more alike the two are, the more probable this word is to come next.
 #
 # ![From below, a thick blue line: words, 261 × 24, plus places, 32 × 24. A first branch leads through norm, query, key, value, 3 × (24 × 24), attend with 2 heads of 12, and output, 24 × 24, back to a plus on the line; keys and values are kept in the cache. A second leads through norm, wide, 72 × 24, relu, and narrow, 24 × 72, to another plus. Above, norm, words again, and 261 scores. A table: words 6,264, places 768, attention 2,304, network 3,456, together 12,792.](figures/model-of-one-page.svg)
 #
-# *All of the model.
-# What is learned is coloured green or orange, with its rows and columns.
-# The scores are made with the same vectors of words that are read.*
+# *The whole model.
+# The learned parts are green or orange, and labelled with their rows and columns.
+# The scores use the same word vectors as the input.*
 
 # %%
 D, HEADS, BLOCKS, LONGEST = 24, 2, 1, 32
@@ -267,7 +269,7 @@ def empty_cache():
 #
 # The loss of a word is $-\ln p$, where $p$ is the probability that the model gave it.
 # It is 0 if the model was certain of this word, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
-# A new model, whose weights are random, is near $\ln V$, or a little above it: it prefers some words by accident.
+# A new model, with random weights, starts near $\ln V$ or a little above it, because it prefers some words by accident.
 
 
 # %%
@@ -293,10 +295,11 @@ tape.clear()
 # %% [markdown]
 # ## Learning
 #
-# For one sentence after another: compute the loss, play the tape backwards, and move every weight a little against its gradient.
-# The model reads 800 of the 2,000 sentences, each once; a printed loss is the mean over the last 200.
-# **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares, so all weights move about equally fast.
-# Both means begin at zero, which the divisions by $1 - 0.9^t$ and $1 - 0.99^t$ make up for.
+# For each sentence in turn, compute the loss, play the tape backwards, and move every weight a little against its gradient.
+# The model reads 800 of the 2,000 sentences, each once; each printed loss is the mean over the last 200.
+# **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares.
+# So all weights move about equally fast.
+# Both means begin at zero; dividing by $1 - 0.9^t$ and $1 - 0.99^t$ makes up for that.
 # AdamW also pulls every weight a little towards zero.
 
 # %%
@@ -335,7 +338,7 @@ for t in range(1, STEPS + 1):
 # %% [markdown]
 # ## Writing
 #
-# To write, ask the model for the probabilities of the next word, draw a word by them, and let the model read it like any other.
+# To write, ask the model for the probabilities of the next word, draw a word from them, and let the model read it like any other.
 
 
 # %%
@@ -358,11 +361,11 @@ print(*(fill(sentence, 80) for sentence in begun), sep="\n")
 # %% [markdown]
 # ## How good is it?
 #
-# Some of these sentences read nearly like the beginning of a tale, and others fall apart.
-# Strictly, none of the four can begin one: in the tales Toffee is never a girl, and nobody lives *beside the houseboat*.
+# Some of these sentences read almost like the beginning of a tale, and others fall apart.
+# Strictly speaking, no tale can begin with any of the four: in the tales, Toffee is never a girl, and nobody lives *beside the houseboat*.
 # A grammar writes the tales, and it knows the probability of every beginning.
-# So there is a loss that no model can beat on average, the floor.
-# Here it is for the first sentences of 100 other tales, beside this model's loss on them, for one run with one seed.
+# So we know a loss that no model can beat on average, the floor.
+# Here is the floor for the first sentences of 100 other tales, next to this model's loss on them, from one run with one seed.
 # (The chapter {doc}`pipeline` explains this floor.)
 
 # %%
@@ -389,7 +392,7 @@ assert all(map(begins_a_tale, new)) and not any(map(begins_a_tale, begun))
 # ## Is it right?
 #
 # Here is the same model in torch, the library of the rest of the course, with the same weights.
-# It must have the same loss, the same gradients and, after five steps of torch's own AdamW, the same weights.
+# It must give the same loss, the same gradients and, after five steps of torch's own AdamW, the same weights.
 
 # %% tags=["hide-cell"]
 import torch
@@ -452,17 +455,18 @@ print("loss, gradients and five steps are equal")
 # ## What is missing
 #
 # No basic idea is missing.
-# The models of the rest of this course differ from this one mainly in size and speed.
-# They read pieces of words instead of words ({doc}`tokenization`), many positions at once in one product of matrices ({doc}`transformer`), and a text of millions of tokens ({doc}`pretraining`).
-# What they learn afterwards takes the same loss, or one that takes hardly more code: to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+# The models in the rest of this course differ from this one mainly in size and speed.
+# They read pieces of words instead of whole words ({doc}`tokenization`), many positions at once in one matrix product ({doc}`transformer`), and millions of tokens of text ({doc}`pretraining`).
+# Afterwards they learn to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+# That takes the same loss, or one that needs hardly any more code.
 
 # %% [markdown]
 # ## Exercises
 #
 # Is a gradient that you worked out on paper right?
-# A **{term}`finite difference`** tells: move one number a little up, then a little down, and divide the change of the result by the distance.
-# It takes two passes for every number, so nobody trains like that, but hardly a slip escapes it.
-# In the next cell the result is a weighted sum of what the operation returns.
+# A **{term}`finite difference`** will tell: move one number a little up, then a little down, and divide the change in the result by the distance.
+# It takes two passes for every number, so nobody trains like that, but hardly any slip escapes it.
+# In the next cell, the result is a weighted sum of the numbers that the operation returns.
 
 
 # %%
@@ -515,7 +519,7 @@ compare(norm, a)
 #
 # Check them with `compare(multiply, a, b)` and `compare(silu, a)`.
 # Then try `compare(lambda x: multiply(x, silu(x)), a)`, where `a` goes in twice.
-# What would go wrong there if `back` replaced gradients and did not add to them?
+# What would go wrong there if `back` replaced gradients instead of adding to them?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -554,8 +558,8 @@ compare(lambda x: multiply(x, silu(x)), a)
 #
 # Change `write` so that it divides the scores by a **temperature** before the softmax.
 # Write forty sentences at temperature 1, and forty at 1/2.
-# How many can begin a tale, by `begins_a_tale`, and how many different words do they have in all?
-# What happens to both when the temperature goes to 0?
+# How many can begin a tale, according to `begins_a_tale`, and how many different words do they use in all?
+# What happens to both numbers as the temperature goes to 0?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -583,5 +587,5 @@ for temperature in (1, 1 / 2):
 # %% [markdown]
 # ## Sources
 #
-# - One file that holds all of a GPT, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
+# - A whole GPT in one file, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
 # - Backpropagation: {cite:t}`rumelhart1986`; attention in this form: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.
