@@ -9,14 +9,14 @@
 # # Tools for the contest
 #
 # The tales come from a grammar, so the lowest possible loss on them is known exactly.
-# Train a model whose loss is as near to that floor as you can get, with little room and little time:
+# Train a model whose loss is as near to that floor as you can get, in little space and little time:
 #
-# - **6 MB**: the files `model.safetensors`, `config.json` and `tokenizer.json` have at most 6,000,000 bytes together.
+# - **6 MB**: the files `model.safetensors`, `config.json` and `tokenizer.json` have at most 6,000,000 bytes in total.
 # - **20 minutes** of processor time for the whole training of one model, all cores added up, its tokenizer included.
 # - **Three seeds** of the same recipe, or your entry has no rank.
 #
 # The [page of the contest](../contest.md) has the rules, how to hand in, and a leaderboard.
-# In this notebook you write the tools that a fair comparison needs, and at the end your report.
+# In this notebook you write the tools that a fair comparison needs and, at the end, your report.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -29,12 +29,12 @@
 # | 7. Your report (written) | 4 | ★★★ | your time |
 # | 8. What did not help (written) | 3 | ★★ | 30 |
 #
-# 20 points in all, and none of them for the rank: a careful report on a model that came last has all of them.
+# 20 points in all, and none of them for the rank: a careful report on a model that came last earns all of them.
 # Read the chapter [Pretraining](../pretraining.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The first cell locks away what the package has of these tools.
+# The first cell locks away the package's own versions of these tools.
 
 # %% given="setup"
 import sys
@@ -65,13 +65,13 @@ def near(got, wanted, tolerance=1e-9):
 # e_i = \sum_t \ell_{it} - (-\ln P_i) = \sum_t \ell_{it} + \ln P_i.
 # $$
 #
-# Its unit is nats per story, so it does not matter into how many tokens a tokenizer cuts the story.
-# One $e_i$ may be negative, by luck; their mean, over many new stories, estimates the Kullback–Leibler divergence, which never is.
+# Its unit is nats per story, so it does not matter how many tokens a tokenizer cuts the story into.
+# A single $e_i$ may be negative, by luck; the mean over many new stories estimates the Kullback–Leibler divergence, which never is.
 #
 # Write `excess(losses, log_probs)`.
-# `losses` is a list of tensors, one for each story, of shape (tokens,) and of other lengths; `log_probs` is a list of the numbers $\ln P_i$.
+# `losses` is a list of tensors, one for each story, of shape (tokens,) and different lengths; `log_probs` is a list of the numbers $\ln P_i$.
 # Return a tensor of shape (stories,) in float64.
-# Sum in float64, too: hundreds of float32 numbers lose digits when they are added up.
+# Sum in float64 as well: adding up hundreds of float32 numbers loses digits.
 #
 # Losses of 2, 1 and 0.5 nats for a story with $\ln P = -3$ give an excess of 0.5.
 
@@ -129,10 +129,10 @@ assert tuple(got.shape) == (0,), f"no story: a tensor of shape (0,), got {got}"
 # $$
 #
 # `a` and `b` are tensors of shape (stories,), the excess of each story under two models.
-# With a single story nobody knows the error: return infinity (`inf`) for it.
+# With a single story the error is unknown: return infinity (`inf`) for it.
 #
 # Excesses of 3, 9, 6 and 2, 6, 4 differ by 1, 3 and 2: the mean is 2, $s = 1$, and the standard error is $1 / \sqrt 3 = 0.577$.
-# Each model's own mean has an error three times and twice as large: 1.73 and 1.15.
+# The errors of the two models' own means are three times and twice as large: 1.73 and 1.15.
 
 
 # %% answer="paired"
@@ -180,12 +180,12 @@ assert got[1] == inf, f"one story says nothing of the error: infinity, got {got[
 # %% [markdown]
 # ## 3. Draw again: the bootstrap (2 points)
 #
-# Two standard errors around a mean are a good interval if the mean is about normal.
+# Two standard errors around a mean are a good interval if the mean is roughly normal.
 # The bootstrap asks for less: draw $n$ of the $n$ differences again, with replacement, and take the mean; do that many times, and see where most of the means lie.
 #
 # Write `bootstrap(differences, picks, level)`: the two ends of the interval.
 # `differences` has shape (stories,).
-# `picks` has shape (draws, stories): each row holds the numbers of the stories of one draw, and a story may come in it several times, or not at all.
+# `picks` has shape (draws, stories): each row holds the numbers of the stories in one draw, and a story may occur in it several times, or not at all.
 # The interval leaves out the share $(1 - \text{level}) / 2$ of the draws at each end; `torch.quantile` finds the place.
 # Compute in float64.
 #
@@ -242,8 +242,8 @@ for n, n_draws, level in ((9, 40, 0.95), (30, 200, 0.9), (12, 5, 0.6), (4, 1, 0.
 # %% [markdown]
 # ## 4. Better, or luck (3 points)
 #
-# More test stories do not help against another kind of luck: the same recipe with another seed ends elsewhere.
-# So a recipe is trained with three seeds or more, and two recipes are compared by all of them.
+# More test stories do not help against another kind of luck: the same recipe with another seed ends up elsewhere.
+# So a recipe is trained with three seeds or more, and two recipes are compared over all of them.
 #
 # Write `verdict(one, other)`.
 # Each argument is a list of excesses, one for each seed.
@@ -256,12 +256,12 @@ for n, n_draws, level in ((9, 40, 0.95), (30, 200, 0.9), (12, 5, 0.6), (4, 1, 0.
 #
 # - `"first"`: the first recipe is better, so its mean is *lower* by more than 2 se;
 # - `"second"`: the second is better by more than 2 se;
-# - `"open"`: neither; also if one of the two has fewer than three seeds.
+# - `"open"`: neither, or one of the two has fewer than three seeds.
 #
 # Then write `ranks(entries)`, which takes a dict from names to such lists and returns a dict from names to ranks.
 # The rank of an entry is 1 plus the number of entries that are better than it, by the verdict.
-# So entries that nothing tells apart share a rank.
-# (The leaderboard of the contest does the same, but gives no rank to an entry of fewer than three seeds, and adds the error of the stories' draw, as in task 2, to the seeds'.)
+# So entries that are beaten by equally many others share a rank.
+# (The leaderboard of the contest does the same, but gives no rank to an entry with fewer than three seeds, and adds the error from the draw of stories, as in task 2, to that of the seeds.)
 #
 # Excesses of 1, 2, 3 and 3, 4, 5 have variances of 1, so se = √(2/3) = 0.816, and the difference of 2 is more than twice that: `"first"`.
 # With 2, 3, 4 for the second, the difference is 1: `"open"`.
@@ -360,13 +360,13 @@ assert ranks({"alone": [1.0]}) == {"alone": 1}, "nobody is better than the only 
 #   The shape `[]` is a single number.
 # - `bits` is a dict from names to the bits that one number of that weight takes.
 #   A weight that is not in it takes 16.
-# - `tied` is a dict from names to names: a weight in it has the numbers of another one and is not stored.
+# - `tied` is a dict from names to names: a weight in it shares the numbers of another one and is not stored.
 # - `besides` is the bytes of the configuration and the tokenizer.
 #
 # Each weight begins at a new byte: 5 numbers of 4 bits are 20 bits, and take 3 bytes.
 #
 # An embedding of shape [6, 4] in 16 bits takes 48 bytes, a norm of shape [5] in 4 bits takes 3, and an output tied to the embedding none.
-# With 100 bytes besides that is 151.
+# With 100 bytes besides, that makes 151.
 
 
 # %% answer="stored"
@@ -431,15 +431,15 @@ assert stored({"none": [0, 5]}, {}, {}, 0) == 0, "0 · 5 numbers take no byte"
 # `fixed` is spent once: the tokenizer and loading.
 # A step takes `per_step`.
 # The held-out loss is measured after every `interval` steps, and after the last step if that is not one of them; each time takes `per_check`.
-# Return the largest number of steps for which all of it takes at most `budget`; it is 0 if not even one step fits.
+# Return the largest number of steps for which all of this takes at most `budget`; it is 0 if not even one step fits.
 #
 # With a budget of 100, 10 fixed, 5 per step, and a check of 20 after every 4 steps, 4 steps take 10 + 20 + 20 = 50.
 # 8 steps would take 90, and 9 steps 90 + 5 + 20 = 115: so the answer is 8.
 #
 # Steps are slower when the machine is busy.
-# The learning rate can follow the clock and not the steps, so that it always arrives.
-# Write `rate_at(spent, budget, warmup, peak)`: over the first share `warmup` of the budget the rate rises in a straight line from 0 to the peak, then it falls in a straight line to 0, where it is when `spent` reaches the budget.
-# From there on it is 0.
+# The learning rate can follow the clock instead of the steps, so that it always gets to its end.
+# Write `rate_at(spent, budget, warmup, peak)`: over the first share `warmup` of the budget the rate rises in a straight line from 0 to the peak, then it falls in a straight line to 0, which it reaches when `spent` reaches the budget.
+# From then on it is 0.
 # `warmup` is at least 0 and less than 1; if it is 0, the rate begins at the peak.
 
 
@@ -516,28 +516,28 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 # %% [markdown]
 # ## 7. Your report (4 points, written)
 #
-# In at most one page, say what you handed in and how you know what it is worth:
+# In at most one page, say what you handed in and how you know how good it is:
 #
 # - the recipe: sizes, tokenizer, data, schedule, and the processor minutes that it took, with the command that measured them;
 # - the excess of each seed, the mean with its error, and bytes and SHA-256 of the model that you hand in;
 # - at least two changes that you tried against a baseline, each with three seeds or more, as a table: what was changed, excess, verdict;
-# - which choices were made on which stories. The stories of the contest are for the end, not for choosing.
+# - which choices were made on which stories. The contest's stories are for the end, not for choosing.
 
 # %% [markdown] written="report" points=4
-# A report that has all points reads, for example, like this.
+# A report that earns all points might read like this.
 #
 # "Baseline: 2 layers, width 128, 1,024 tokens, batches of 4 stories, stretched to 20 minutes with `steps_within`: 19.4 processor minutes by `time.process_time()`, 3.1 MB.
 # All choices were made on 500 tales of seed 77; the contest's tales were read once per seed, at the end.
 # Excess over seeds 0, 1, 2: 6.1, 6.6, 6.3; mean 6.33 ± 0.15 nats per story.
 # Change A, batches of 2 stories instead of 4 and twice the steps: 5.2, 5.5, 5.1, mean 5.27 ± 0.12: better, by 1.07 with se 0.19.
-# Change B, a third layer at the same time, so fewer steps: 6.0, 6.9, 6.2, mean 6.37 ± 0.27: open.
+# Change B, a third layer in the same time, so fewer steps: 6.0, 6.9, 6.2, mean 6.37 ± 0.27: open.
 # Handed in: A, seed 2, 3.1 MB, SHA-256 8c1f…; its mean over the seeds, not the best seed, is what we claim."
 # (The numbers here are made up to show the form.)
 #
-# One point: the recipe can be run again from the report, and the minutes are measured, of all parts, on stated hardware.
+# One point: the recipe can be run again from the report, and the minutes of all parts are measured, on stated hardware.
 # One point: three seeds or more for every claim, with mean and error; no best seed sold as the result.
 # One point: two changes or more against a baseline that differs in nothing else (the same budget above all), and verdicts that follow from the errors.
-# One point: what was chosen on which stories is told, and the contest's stories were not used for choosing; the score agrees with the file (`llmcourse course score FOLDER --against score.json`).
+# One point: the report tells what was chosen on which stories, and the contest's stories were not used for choosing; the score agrees with the file (`llmcourse course score FOLDER --against score.json`).
 
 # %% [markdown]
 # ## 8. What did not help (3 points, written)
@@ -551,14 +551,14 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 # %% [markdown] written="negative" points=3
 # For example: "We expected a larger vocabulary to help, as stories become shorter and steps cheaper.
 # With 3,072 instead of 1,024 tokens the excess was 5.4 ± 0.3 against 5.3 ± 0.1, three seeds each: open.
-# That rules out a gain of more than 2 · 0.32 − 0.1 = 0.5 nats per story at this budget, about; it does not rule out a smaller one, nor one with longer training, in which the rare tokens are seen more often.
+# That rules out a gain of more than about 2 · 0.32 − 0.1 = 0.5 nats per story at this budget; it does not rule out a smaller one, or one from longer training, in which the rare tokens are seen more often.
 # With ten times the budget we would try both vocabularies again, with more steps and six seeds."
 # (These numbers are made up, too.)
 #
 # The friend's number is too low.
-# The lowest of twenty has won by its recipe and by luck, that of its seed and that of the stories, and the luck will not come again.
-# Proper: choose on other stories, train the chosen recipe with new seeds, and report their mean and error on stories that were used for no choice; also say that twenty were tried.
+# The lowest of twenty has won by its recipe and by luck, with its seed and with the stories, and that luck will not come again.
+# The proper way: choose on other stories, train the chosen recipe with new seeds, and report their mean and error on stories that were used for no choice; also say that twenty were tried.
 #
 # One point: an expectation with a reason, and numbers with an error from three seeds or more.
-# One point: told apart "no difference was found" and "there is none": how large a gain the errors still allow, and at which budget.
-# One point: the minimum of many is too low (selection), and new seeds and new stories after the choice mend it.
+# One point: "no difference was found" is told apart from "there is none": how large a gain the errors still allow, and at which budget.
+# One point: the minimum of many is too low (selection), and new seeds and new stories after the choice put that right.

@@ -9,7 +9,7 @@
 # # Assignment: a longer context window
 #
 # You write what makes long windows possible: attention that never holds the table of scores, a cache that forgets, keys that heads share, and positions that stretch.
-# Before that you compute what a window costs.
+# First you compute what a window costs.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -23,11 +23,11 @@
 # | 8. A claim (written) | 2 | ★★ | 10 |
 #
 # 20 points in all. Read the chapter [The context window](../context_window.ipynb) first; the letters are the same here: $H$ heads of width $d$, $K$ key-value heads, $T$ queries, $S$ keys, and a window of $w$ positions.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it, without torch's own attention.
+# The first cell locks it away: here you write it yourself, without torch's own attention.
 
 # %% given="setup"
 import sys
@@ -45,9 +45,9 @@ for module in ("attention", "costs", "long_context", "positions"):
 # ## 1. The memory of a cache (2 points)
 #
 # Some models have layers of two kinds: a few look at the whole text, the others at a window.
-# A layer with full attention keeps the keys and values of all positions, a layer with a window of $w$ those of the last $w$ only.
+# A layer with full attention keeps the keys and values of all positions; a layer with a window of $w$ keeps only those of the last $w$.
 #
-# Write `cache_bytes(windows, n_tokens, n_kv_heads, d_head, n_bytes)`: the bytes of the key-value cache of one text.
+# Write `cache_bytes(windows, n_tokens, n_kv_heads, d_head, n_bytes)`: the bytes of the key-value cache for one text.
 # `windows` is a list with one entry for each layer: its window, or `None` for full attention.
 # `n_bytes` is the size of one number.
 #
@@ -111,10 +111,10 @@ for windows, sizes in (
 # | `scores` | (…, T, block) |
 # | `values` | (…, block, width of a value) |
 #
-# - When the largest score rises from $m$ to $m'$, what was summed shrinks by $e^{m - m'}$.
+# - When the largest score rises from $m$ to $m'$, everything summed so far shrinks by the factor $e^{m - m'}$.
 # - At the beginning $m = -\infty$, and $\ell$ and $c$ are 0.
 # - A score of $-\infty$ is a key that the query may not see.
-#   It can happen that *all* scores of a query so far are $-\infty$: then $\ell$ and $c$ stay 0, and no `nan` may come up.
+#   It can happen that *all* scores of a query so far are $-\infty$: then $\ell$ and $c$ stay 0, and no `nan` may appear.
 #
 # An example for one query: the scores 0 and $\ln 2$ with the values 6 and 3 give $m = \ln 2$, $\ell = \frac12 + 1 = \frac32$ and $c = 3 + 3 = 6$.
 # A second block, with the score $\ln 6$ and the value 9, shrinks them by $\frac13$: $\ell = \frac12 + 1 = \frac32$, $c = 2 + 9 = 11$.
@@ -212,7 +212,7 @@ for scale, cuts in (
 # ## 3. Attention in blocks (2 points)
 #
 # Write `blockwise(query, key, value, block)`: causal attention, with `read_block`, over keys in blocks of `block`; the last block may be shorter.
-# So there are never more than $T \cdot \text{block}$ scores of a head at once.
+# So there are never more than $T \cdot \text{block}$ scores per head at once.
 #
 # `query` and `key` are of shape (H, T, d), `value` is of shape (H, T, width of a value), and so is the result.
 # Scores are divided by $\sqrt d$, and position $t$ sees the positions up to $t$.
@@ -279,8 +279,8 @@ for block, scale in ((1, 1.0), (4, 1.0), (5, 20.0), (11, 1.0), (64, 3.0)):
 # ## 4. A rolling cache (3 points)
 #
 # In a layer with a window of $w$, a token sees its own position and the $w - 1$ before it.
-# While a text is written one token at a time, a cache of $w$ slots is enough: position $t$ is written into slot $t \bmod w$, over the position that has just left the window.
-# The slots are then not in the order of the text, which does not matter: attention is a sum, and positions are in the keys.
+# When a text is written one token at a time, a cache of $w$ slots is enough: position $t$ goes into slot $t \bmod w$, overwriting the position that has just left the window.
+# The slots are then not in the order of the text, but that does not matter: attention is a sum, and positions are in the keys.
 #
 # Write `window_step(query, key, value, cache, position)`.
 #
@@ -292,7 +292,7 @@ for block, scale in ((1, 1.0), (4, 1.0), (5, 20.0), (11, 1.0), (64, 3.0)):
 # | `position` of the new token, from 0 | a number |
 #
 # Return what the new token gathers, of shape (H, width of a value), and the new cache.
-# As long as fewer than $w$ positions were written, the other slots hold anything, and must not be looked at.
+# As long as fewer than $w$ positions have been written, the other slots may hold anything, and must not be looked at.
 # The cache that comes in stays as it is.
 
 
@@ -368,7 +368,7 @@ for window in (1, 3, 4, 20):
 # ## 5. Grouped queries (2 points)
 #
 # The $H$ query heads share $K$ key-value heads: the first $H / K$ query heads use the first of them, the next $H / K$ the second, and so on.
-# The cache becomes smaller by the factor $H / K$.
+# This makes the cache smaller by the factor $H / K$.
 #
 # Write `grouped(query, key, value)`: causal attention from (B, H, T, d), (B, K, S, d) and (B, K, S, width of a value) to (B, H, T, width of a value).
 # The queries are the last $T$ of the $S$ positions, so query $t$ is at the position $S - T + t$.
@@ -444,8 +444,8 @@ for n_kv_heads, n_queries in ((1, 7), (2, 3), (3, 1), (6, 4)):
 # ## 6. Stretched positions (3 points)
 #
 # RoPE turns pair $i$, for $i = 0, \dots, d/2 - 1$, by the angle $t \cdot f_i$ with the frequency $f_i = \text{base}^{-2i/d}$.
-# A model that was trained on texts of length $N$ is to read texts $s$ times as long.
-# Each of three ways changes the frequencies, and no weight.
+# A model that was trained on texts of length $N$ has to read texts $s$ times as long.
+# There are three ways, and each changes the frequencies but no weights.
 #
 # - `"linear"`, position interpolation: $f_i / s$.
 # - `"ntk"`: another base, $\text{base} \cdot s^{d / (d - 2)}$.
@@ -544,39 +544,39 @@ for d_head, base, factor, length in (
 #
 # - an assistant that is asked for one number in a contract of a hundred pages;
 # - a keyboard on a phone with little memory that suggests the next word of a message;
-# - a program that listens to a stream of sensor data for months, and is to tell whether the last hour was like the average so far.
+# - a program that listens to a stream of sensor data for months, and has to tell whether the last hour was like the average so far.
 
 # %% [markdown] written="systems" points=3
 # The contract: full attention with grouped queries.
-# The number may be anywhere and has to be found exactly; a window does not reach it, and a state of fixed size blurs it among all else.
+# The number may be anywhere and has to be found exactly; a window does not reach it, and a state of fixed size blurs it with everything else.
 # It costs arithmetic that grows with the square of the length and a cache that grows with the length, which grouping divides by H / K.
 #
 # The keyboard: a sliding window.
-# The next word depends mostly on the last sentences, and memory stays at w positions.
+# The next word depends mostly on the last few sentences, and memory stays at w positions.
 # What lies further back than layers times the window's reach is forgotten.
 #
 # The stream: linear attention.
-# It never ends, so nothing that grows can be kept, and an average is exactly what a sum of fixed size holds; a window would know the last hour only.
-# Single events of long ago cannot be looked up again.
+# It never ends, so nothing that grows can be kept, and an average is exactly what a sum of fixed size holds; a window would know only the last hour.
+# Single events from long ago cannot be looked up again.
 #
-# One point for each: a choice that fits, with its price.
-# Other choices count if the reason is right (for the stream, a window for the last hour beside a running mean).
+# One point for each: a choice that fits, with its cost.
+# Other choices count if the reason is right (for the stream, a window for the last hour alongside a running mean).
 
 # %% [markdown]
 # ## 8. A claim (2 points, written)
 #
 # A company's model has 32 layers, each with a sliding window of 4,096 tokens.
-# It says: *context of 131,072 tokens, since 32 times 4,096*.
+# It claims a *context of 131,072 tokens, since 32 times 4,096*.
 # What is true about this, and what is not?
-# Describe a test that would tell, and what its result is to be compared with.
+# Describe a test that would tell, and say what its result should be compared with.
 
 # %% [markdown] written="claim" points=2
-# True is that information can travel: each layer reaches 4,095 positions further back, so after 32 layers a position may depend on others about 131,000 back.
+# It is true that information can travel: each layer reaches 4,095 positions further back, so after 32 layers a position may depend on others about 131,000 back.
 # (Exactly 32 · 4,095.)
 # But it has to be handed on through 32 layers, each time as part of a mixture, and must have been worth handing on before anybody knew the question.
-# That something can arrive does not say that it does; nothing farther than 4,096 can be looked up directly, and the model must have been trained on such distances.
+# That something can arrive does not mean that it does; nothing farther than 4,096 can be looked up directly, and the model must have been trained on such distances.
 #
 # The test is a needle in a haystack: a fact at many depths in texts of many lengths, its question at the end, and the share of right answers for each distance, above all just below and far above 4,096.
 #
-# One point: reach in principle against what is handed on.
+# One point: reach in principle as against what is really handed on.
 # One point: a test over distances (or depths and lengths) with a comparison to guessing or to short distances.

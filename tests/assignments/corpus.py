@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Assignment: from raw text to training rows
 #
-# You follow a text from the crawl to the model: clean it, filter it, find its near copies without comparing all pairs, split without leaks, and pack.
+# You take a text from the crawl to the model: clean it, filter it, find its near copies without comparing all pairs, split it without leaks, and pack it.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -22,11 +22,11 @@
 # | 8. Order and proof (written) | 5 | ★★ | 25 |
 #
 # 20 points in all. Read the chapter [The corpus](../corpus.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it.
+# The first cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import re
@@ -57,16 +57,16 @@ def draw(high, n, generator):
 # %% [markdown]
 # ## 1. One form (2 points)
 #
-# Two texts that look the same should be the same, or no copy is ever found.
+# Texts that look the same should be the same, or copies are never found.
 # Write `normalise(text)`, which does this in order:
 #
 # 1. `\r\n`, and after that each single `\r`, becomes `\n`.
-# 2. Characters of the Unicode categories `Cc` (control) and `Cf` (format, such as the zero-width space) are dropped, but for `\n` and `\t`.
-#    The function `unicodedata.category(character)` tells.
+# 2. Characters of the Unicode categories `Cc` (control) and `Cf` (format, such as the zero-width space) are dropped, except `\n` and `\t`.
+#    `unicodedata.category(character)` gives a character's category.
 # 3. The text is brought to the form NFC (`unicodedata.normalize("NFC", text)`), in which `e` with a floating accent is one letter.
-# 4. In each line, every run of white space becomes one space, and there is none at its ends.
+# 4. In each line, every run of white space becomes one space, and there is none at either end.
 #    A no-break space is white space.
-# 5. Two or more empty lines in a row become one, and at the beginning and the end of the text there is none.
+# 5. Two or more empty lines in a row become one, and there are none at the beginning or the end of the text.
 
 
 # %% answer="normalise"
@@ -126,8 +126,8 @@ for raw, wanted in (
 # The rules, in this order:
 #
 # - `"short"`: it has fewer than 8 words (`text.split()`).
-# - `"symbols"`: of its characters that are not white space, fewer than 60 % are letters (`character.isalpha()`).
-# - `"repeats"`: of its lines, more than 30 % are the same as an earlier line.
+# - `"symbols"`: fewer than 60 % of its characters that are not white space are letters (`character.isalpha()`).
+# - `"repeats"`: more than 30 % of its lines are the same as an earlier line.
 #   Lines that are empty or only white space do not count, nor does white space at the ends of a line.
 
 
@@ -199,11 +199,11 @@ for text, wanted, why in (
 #
 # - Write `shingles(text, n)`: the set of all runs of `n` words, as tuples.
 #   Words are `text.lower().split()`.
-#   A text with fewer than `n` words, but not none, has one shingle: all its words.
+#   A text with at least one word, but fewer than `n`, has one shingle: all its words.
 #   A text without words has none.
-# - Write `jaccard(a, b)`: the number of things in both sets, divided by the number of things in at least one of them; 0 for two empty sets.
+# - Write `jaccard(a, b)`: the number of elements in both sets, divided by the number in at least one of them; 0 for two empty sets.
 # - Write `signature(numbers, hashes, p)`: from a set of whole numbers (one for each shingle) to a list.
-#   Each pair `(factor, offset)` in `hashes` is a hash function, $h(x) = (\text{factor} \cdot x + \text{offset}) \bmod p$, and the list holds the smallest value of each one, in order.
+#   Each pair `(factor, offset)` in `hashes` is a hash function, $h(x) = (\text{factor} \cdot x + \text{offset}) \bmod p$, and the list holds the smallest value of each, in order.
 #   For an empty set every place is `p`.
 #
 # For the numbers 1, 2 and 4 and the function $3x + 1 \bmod 11$ the values are 4, 7 and 2, so the signature is `[2]`.
@@ -300,14 +300,14 @@ assert signature({3}, [], p) == [], "no hash functions, nothing in the signature
 # ## 4. Bands (2 points)
 #
 # Two signatures agree in many places if the texts are similar.
-# To find such pairs without comparing all, each signature is cut into `n_bands` bands of equal length.
+# To find such pairs without comparing them all, each signature is cut into `n_bands` bands of equal length.
 # A pair is a candidate if the signatures agree in *all* numbers of at least one band.
 #
 # Write `candidates(signatures, n_bands)`: from a list of signatures to the set of candidate pairs `(i, j)` with `i < j`.
 # The length of the signatures is a multiple of `n_bands`.
 # Use a dictionary from a band and its place to the texts that have it there.
 #
-# The signatures `[1, 2, 3, 4]`, `[1, 2, 9, 9]` and `[3, 4, 1, 2]` in two bands give `{(0, 1)}`: the third has the same two bands as the first, but at other places.
+# The signatures `[1, 2, 3, 4]`, `[1, 2, 9, 9]` and `[3, 4, 1, 2]` in two bands give `{(0, 1)}`: the third has the same two bands as the first, but in other places.
 
 
 # %% answer="candidates"
@@ -366,13 +366,13 @@ assert candidates([], 4) == set(), "no texts, no pairs"
 # %% [markdown]
 # ## 5. Near copies go (2 points)
 #
-# Candidates are checked exactly, and of similar texts the first one is kept.
-# Write `without_copies(sets, pairs, threshold)`: the list of the numbers of the texts that are kept.
+# Candidates are checked exactly, and only the first of several similar texts is kept.
+# Write `without_copies(sets, pairs, threshold)`: a list with the numbers of the texts that are kept.
 #
 # `sets` holds the shingles of each text, and `pairs` the candidates.
 # Go through the texts in order.
 # A text is dropped if some earlier text *that was kept* makes a candidate pair with it and their Jaccard similarity is at least `threshold`.
-# So if 1 is a copy of 0, and 2 is similar to 1 only, 1 is dropped and 2 is kept.
+# So if 1 is a copy of 0, and 2 is similar only to 1, then 1 is dropped and 2 is kept.
 
 
 # %% answer="without-copies"
@@ -433,16 +433,16 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 # %% [markdown]
 # ## 6. A split without leaks (2 points)
 #
-# Suppose that near copies are kept, since each has something of its own.
-# Then they must be on *one* side, or the test asks for what was learned.
-# And a text must not change sides when the corpus grows by texts that are not like it, so no random number is drawn: a hash of the text decides.
+# Suppose that near copies are kept, because each has something of its own.
+# Then they must be on *one* side, or the test asks for text that was learned.
+# And a text must not change sides when the corpus gains texts that are unlike it, so no random number is drawn: a hash of the text decides.
 #
 # Write `held_out(texts, pairs, share)`: a list with `True` for each text that is held out.
 #
-# - Texts that are connected by `pairs`, also by way of others, make a group: with the pairs (0, 1) and (1, 2), the texts 0, 1 and 2 are one.
+# - Texts connected by `pairs`, directly or through others, form a group: with the pairs (0, 1) and (1, 2), the texts 0, 1 and 2 are one group.
 #   A text without a pair is a group by itself.
 # - A group is held out if `unit(t) < share`, where $t$ is its alphabetically smallest text (Python's order of strings).
-#   The first cell has `unit`, which makes of a text a number from 0 to 1.
+#   The first cell has `unit`, which turns a text into a number from 0 to 1.
 
 
 # %% answer="held-out"
@@ -509,8 +509,8 @@ assert list(held_out([], [], 0.5)) == [], "no texts, nothing held out"
 # ## 7. Packing (2 points)
 #
 # A document is a list of ids.
-# All documents are put in one row, each with the id `end` after it, and the row is cut into windows of `length` ids; what is left at the end is dropped.
-# So a window may hold the end of one document and the beginning of the next, and a token should not look across.
+# All documents are put into one row, each followed by the id `end`, and the row is cut into windows of `length` ids; what is left at the end is dropped.
+# So a window may hold the end of one document and the beginning of the next, and a token should not look across the border.
 #
 # - Write `pack(documents, length, end)`: the list of windows.
 # - Write `may_look(window, end)`: a tensor of bool, of shape (T, T) for $T$ ids, true where token $t$ may look at token $s$: $s$ is not after $t$, and both are in the same document.
@@ -592,33 +592,35 @@ assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], (
 # ## 8. Order and proof (5 points, written)
 #
 # **The order of the steps** (3 points).
-# A colleague looks for near copies first, in the raw pages, then removes menus and normalises, and draws the test set at random last.
+# A colleague first looks for near copies in the raw pages, then removes menus and normalises, and finally draws the test set at random.
 # Name three things that go wrong, one of them a leak, each with an example, and say what order avoids them.
 
 # %% [markdown] written="order" points=3
-# - Copies are missed: the same page with other line ends, a floating accent or a zero-width space has other shingles, or another hash, until it is normalised.
-# - Strangers are taken for copies: pages of one site that share a long menu and the same news are similar by what does not matter, and all but one go.
-# - Near copies that remain (or that became equal only by cleaning) are torn apart by the random draw: one is learned, one is in the test.
-#   A draw also puts texts on other sides when the corpus grows and it is drawn again.
+# - Copies are missed: the same page with different line ends, a floating accent or a zero-width space has different shingles, or a different hash, until it is normalised.
+# - Different pages are taken for copies: pages of one site that share a long menu and the same news are similar in what does not matter, and all but one are dropped.
+# - Near copies that remain (or that became equal only through cleaning) are split up by the random draw: one is learned, one is in the test.
+#   A random draw also moves texts to the other side when the corpus grows and is drawn again.
 #
-# So: normalise, remove menus, filter, remove exact and then near copies, and split at the end by a hash of the text, groups of similar texts together.
+# So: normalise, remove menus, filter, remove exact and then near copies, and split at the end by a hash of the text, with groups of similar texts kept together.
 #
-# One point for each fault with an example, of which at least one is a missed copy or a false one, and one a leak; the order must follow from them.
-# (Half of a point off if no order is given.)
+# One point for each fault with an example, at least one of them a missed copy or a false one, and one a leak; the order must follow from them.
+# (Half a point off if no order is given.)
 
 # %% [markdown]
 # **A score that is too good** (2 points).
 # A model is tested on 1,000 stories whose entropy floor is known: 1.3 nats per word.
 # Its loss on them is 1.1.
 # Say what this proves and why.
-# The test stories were checked for shared runs of 50 words with the training text, and none was found; name one way in which the leak may have escaped the check.
+# The test stories were checked for runs of 50 words shared with the training text, and none was found.
+# Name one way in which the leak may have escaped the check.
 
 # %% [markdown] written="too-good" points=2
-# On stories that are new to it no model can be below the entropy of the source, on average; over 1,000 stories chance does not explain so much.
-# So the model has seen these stories, or something that gives them away: the test leaked (or the loss or the floor is computed wrongly, say in other units or with a mask that shows the future).
+# On stories that are new to it, no model can be below the entropy of the source on average; over 1,000 stories, chance does not explain so large a gap.
+# So the model has seen these stories, or something that gives them away: the test leaked (or the loss or the floor is computed wrongly, say in different units or with a mask that shows the future).
 #
-# Runs of 50 words are long: a copy with a word changed in every other sentence shares none, nor does a story that is shorter than that, nor one in which only spelling, punctuation or white space differ if these were not brought to one form first.
+# Runs of 50 words are long: a copy with a word changed in every other sentence shares none, and neither does a story that is shorter than that.
+# Nor does one that differs only in spelling, punctuation or white space, if these were not normalised first.
 # Translations and retellings share no run at all.
 #
 # One point: below the floor on average is impossible for text that is new, so there is a leak or a mistake in measuring.
-# One point: a way past the check that fits runs of 50 words.
+# One point: a way past the check that works for runs of 50 words.

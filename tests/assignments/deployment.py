@@ -12,8 +12,8 @@
 # %% [markdown]
 # # Assignment: the parts of a service
 #
-# A service draws tokens, turns them into text while they come, shares its slots among many callers, keeps its weights small, and says no in time.
-# You write each of these parts by itself.
+# A service draws tokens, turns them into text as they come, shares its slots among many callers, keeps its weights small, and says no in time.
+# You write each of these parts separately.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -26,10 +26,10 @@
 # | 7. Explain (written) | 5 | ★★ | 25 |
 #
 # 20 points in all. Read the chapter [Deployment](../deployment.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The package `llmcourse` has all of this, too. The first cell locks it away: here you write it.
+# The package `llmcourse` has all of this, too. The first cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import codecs
@@ -53,13 +53,13 @@ for module in (
 # %% [markdown]
 # ## 1. The next token (3 points)
 #
-# Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits ($V$) of all tokens to the probabilities ($V$) that the next one is drawn with.
+# Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits ($V$) of all tokens to the probabilities ($V$) with which the next one is drawn.
 #
-# 1. The logits are divided by `temperature` and go through a softmax. At the temperature 0 the largest logit gets the probability 1, whatever `top_k` and `top_p` are.
+# 1. The logits are divided by `temperature` and go through a softmax. At temperature 0 the largest logit gets the probability 1, whatever `top_k` and `top_p` are.
 # 2. If `top_k` is not `None`, only the `top_k` most probable tokens stay, and their probabilities are made to sum to 1 again.
-# 3. Then, if `top_p` is not `None`, go through the tokens that are left, the most probable first, and keep them until their sum reaches `top_p`. The token that reaches it is kept, too, so there is always one. The sum becomes 1 again.
+# 3. Then, if `top_p` is not `None`, go through the tokens that are left, the most probable first, and keep them until their sum reaches `top_p`. The token that reaches it is also kept, so there is always one. Their probabilities are made to sum to 1 again.
 #
-# Of equal logits the one with the smaller id comes first: `argsort(descending=True, stable=True)` does that.
+# Among equal logits, the one with the smaller id comes first: `argsort(descending=True, stable=True)` does that.
 # The logits that come in stay as they are; a logit may be $-\infty$.
 #
 # For the probabilities 0.5, 0.3, 0.2 and `top_p=0.6` the first two stay: 0.625, 0.375, 0.
@@ -169,15 +169,15 @@ assert close(got, [0.0, exp(1) / (1 + exp(1)), 1 / (1 + exp(1))]), (
 # %% [markdown]
 # ## 2. Text that comes in bytes (2 points)
 #
-# A token is some bytes, and `é` is two of them, which may be in two tokens.
-# A stream must not send half a character, and must not wait longer than it has to.
+# A token is a run of bytes. The letter `é` is two bytes, which may be in two tokens.
+# A stream must not send half a character, but must not wait longer than it has to.
 # Write `text_pieces(tokens)`: from a list of `bytes` to a list of strings, one for each token and one more.
 #
-# - The string of a token is all text that is complete with it and has not been sent yet; it may be empty.
-# - The last string is what is left in the end: `\ufffd` for a character that was never completed, otherwise empty.
-# - What is no valid UTF-8 becomes `\ufffd`, too.
+# - The string of a token is all the text that is complete with it and has not been sent yet; it may be empty.
+# - The last string is what is left at the end: `\ufffd` for a character that was never completed, otherwise empty.
+# - What is not valid UTF-8 becomes `\ufffd` as well.
 #
-# `codecs.getincrementaldecoder("utf-8")`, called with `errors="replace"`, makes an object that keeps half a character until the rest comes: `decoder.decode(data)`, and `decoder.decode(b"", final=True)` in the end.
+# `codecs.getincrementaldecoder("utf-8")`, called with `errors="replace"`, makes an object that keeps half a character until the rest comes: `decoder.decode(data)`, and `decoder.decode(b"", final=True)` at the end.
 #
 # `[b"caf", b"\xc3", b"\xa9!"]` gives `["caf", "", "é!", ""]`.
 
@@ -226,7 +226,7 @@ for n in range(15):
 # Write `until_stop(pieces, stops)`: the pair `(sent, stopped)`.
 #
 # `pieces` is a list of strings, in the order in which they come, and `stops` a list of strings, none of them empty.
-# For each piece, `sent` has the text that can be sent then: everything so far that was not sent yet, **except a last part that might be the beginning of a stop string**.
+# For each piece, `sent` has the text that can be sent at that point: everything so far that has not been sent, **except a last part that might be the beginning of a stop string**.
 # As soon as a stop string is complete, the last element of `sent` is what came before it, `stopped` is `True`, and the other pieces are not read.
 # (If one piece completes several, the one that begins first counts.)
 # If no stop string comes, `stopped` is `False`, and `sent` has one more element: what had been held back.
@@ -307,17 +307,17 @@ for number in range(60):
 # %% [markdown]
 # ## 4. Who has which slot (3 points)
 #
-# Requests come and go, and each slot writes one token in a step.
+# Requests come and go, and each slot writes one token per step.
 # Write `timeline(requests, n_slots)`: a list of steps, each a list that says for every slot which request it writes for, or `None`.
 #
-# A request is a pair `(arrival, n_tokens)`: it is there from step `arrival` on, and wants at least one token.
+# A request is a pair `(arrival, n_tokens)`: it is there from step `arrival` on, and needs at least one token.
 # Steps are counted from 1.
-# At the beginning of a step the free slots are given to the requests that wait, slot 0 first.
-# Requests get them in the order of their arrival, and those that arrived together in the order of the list.
+# At the beginning of a step the free slots are given to the waiting requests, slot 0 first.
+# Requests get them in order of arrival, and those that arrived together in the order of the list.
 # A request keeps its slot until it has all its tokens; the slot is free for the **next** step.
-# Steps in which nobody is there are in the list, too; it ends with the last token.
+# Steps with no requests are also in the list; it ends with the last token.
 #
-# `[(1, 2), (1, 1), (2, 2)]` with two slots: request 1 is done after a step, and its slot goes to request 2: `[[0, 1], [0, 2], [None, 2]]`.
+# `[(1, 2), (1, 1), (2, 2)]` with two slots: request 1 is done after one step, and its slot goes to request 2: `[[0, 1], [0, 2], [None, 2]]`.
 
 
 # %% answer="timeline"
@@ -390,14 +390,14 @@ for n_slots, number in ((1, 0), (2, 1), (3, 2), (5, 3)):
 # %% [markdown]
 # ## 5. Four bits (2 points)
 #
-# Write `quantize4(weight, group)`: a matrix (rows, columns) as whole numbers from −7 to 7, with a scale for each `group` neighbours in a row.
+# Write `quantize4(weight, group)`: a matrix (rows, columns) as whole numbers from −7 to 7, with a scale for every `group` neighbours in a row.
 # Return the pair `(packed, scale)`.
 #
 # - `scale` has the shape (rows, columns / group) and the type of the weight. It is the largest absolute value of the group, divided by 7, or 1 if all weights of the group are 0.
 # - A weight becomes the nearest whole number to weight / scale.
 # - Two neighbouring numbers share a byte: 8 is added to both, which gives 1 to 15, and the byte is the first plus 16 times the second. `packed` is `torch.uint8`, (rows, columns / 2).
 #
-# Write the way back, `dequantize4(packed, scale)`: the matrix of number · scale, of the scale's type.
+# Also write the way back, `dequantize4(packed, scale)`: the matrix of number · scale, of the scale's type.
 # `columns` is a multiple of `group`, and even; `group` may be odd.
 #
 # The row 7, −2, 0, 1 with a group of 2 has the scales 1 and 1/7, and the numbers 7, −2, 0, 7.
@@ -484,15 +484,15 @@ for group, columns in ((3, 12), (2, 10), (8, 8), (5, 10)):
 # %% [markdown]
 # ## 6. Limits (2 points)
 #
-# A **token bucket** bounds what one caller may use, and lets short bursts pass.
-# A bucket holds at most `capacity` tokens, and is full in the beginning.
+# A **token bucket** limits what one caller may use, but lets short bursts pass.
+# A bucket holds at most `capacity` tokens, and is full at the beginning.
 # Each second `rate` tokens flow in, continuously, and what does not fit is lost.
-# A request takes as many tokens as it costs, if there are so many, and is refused otherwise; a refused request takes nothing.
+# A request takes as many tokens as it costs, if there are enough, and is refused otherwise; a refused request takes nothing.
 #
 # Write `admitted(requests, rate, capacity)`: a list of bools.
 # A request is a pair `(time, cost)`, with the time in seconds from 0 on, in order.
 #
-# With one token a second and a capacity of 2, of the requests `(0, 2)`, `(1, 2)`, `(2, 2)` the second is refused: only one token has come back.
+# With one token a second and a capacity of 2, the second of the requests `(0, 2)`, `(1, 2)`, `(2, 2)` is refused: only one token has come back.
 # At 2 seconds there are two again.
 
 
@@ -548,9 +548,9 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
 # **Question A** (3 points).
 # A model of $7 \cdot 10^9$ weights is stored in four bits, with a scale of 16 bits for each group of 32 weights.
 # Work out the bits per weight and the size in bytes, and compare with 16 bits per weight.
-# One weight of a row is 100 times as large as the others.
+# One weight in a row is 100 times as large as the others.
 # Say what happens to the others with one scale for the whole row, and with groups of 32.
-# Then say which part of the service becomes faster by smaller weights, the prefill or the decode of a single request, and why.
+# Then say which part of the service gets faster with smaller weights, the prefill or the decode of a single request, and why.
 #
 # **Question B** (2 points).
 # A colleague draws all random numbers of a service from one generator, in the order in which the slots come.
@@ -559,20 +559,20 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
 
 # %% [markdown] written="small-weights" points=3
 # Question A.
-# 4 + 16/32 = 4.5 bits per weight; 7·10⁹ · 4.5 / 8 = 3.9·10⁹ bytes, instead of 14·10⁹: 28 % of it.
+# 4 + 16/32 = 4.5 bits per weight; 7·10⁹ · 4.5 / 8 = 3.9·10⁹ bytes, which is 28 % of 14·10⁹.
 # With one scale for the row, a step is 1/7 of the large weight, about 14 times as large as any other weight.
 # So all others become 0, and what they held is lost.
 # In groups of 32, only the 31 neighbours of the large one suffer; every other group has a scale that fits.
 # The decode of a single request becomes faster: it fetches every weight for one token, and waits for memory.
-# The prefill uses each weight for many tokens and waits for arithmetic, of which there is no less (the dequantization even comes on top).
+# The prefill uses each weight for many tokens and waits for arithmetic, of which there is no less (dequantization even adds some).
 #
 # One point: 4.5 bits and 3.9 GB. One point: the row is rounded to zero, and groups confine the damage. One point: the decode, since it is bound by memory.
 
 # %% [markdown] written="one-generator" points=2
 # Question B.
-# The same request with the same seed gives another answer each time, depending on who else is being answered.
-# Each draw for another caller moves the common generator on, so this caller's draws get other numbers.
+# The same request with the same seed gives a different answer each time, depending on who else is being answered.
+# Each draw for another caller moves the shared generator on, so this caller's draws get different numbers.
 # Give each request a generator of its own, seeded with its seed, from which nobody else draws.
-# (For answers that are equal to the last token, the logits must not depend on the neighbours either.)
+# (For answers to be equal down to the last token, the logits must not depend on the neighbours either.)
 #
 # One point: not repeatable, since others use up random numbers. One point: a generator for each request.

@@ -8,8 +8,8 @@
 # %% [markdown]
 # # Assignment: word vectors
 #
-# You make vectors of words, twice: by learning with skip-gram, and by counting.
-# You also write what measures them: cosines and analogies.
+# You make word vectors in two ways: by learning them with skip-gram, and by counting.
+# You also write the measures for them: cosines and analogies.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -23,11 +23,11 @@
 # | 8. What vectors know (written) | 5 | ★★ | 25 |
 #
 # 20 points in all. Read the chapter [Embeddings](../embeddings.ipynb) first; the letters are the same here: $V$ words, $D$ numbers for each, $v$ for a word in the middle, $u$ for a word around it.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it.
+# The first cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import sys
@@ -101,7 +101,7 @@ for scale in (1.0, 1e-3, 1e3):
 # Write `context_pairs(texts, window)`: the pairs that skip-gram learns from.
 # A text is a list of ids.
 # Each word of a text is the middle once, and makes a pair `(middle, other)` with each word at most `window` places before or after it.
-# A pair never reaches from one text into the next, and a place makes no pair with itself.
+# A pair never reaches from one text into the next, and a place is never paired with itself.
 #
 # Return a list of tuples: text after text, middle after middle, and for each middle the others from left to right.
 #
@@ -176,11 +176,12 @@ for window in (1, 2, 4, 30):
 # %% [markdown]
 # ## 3. Thinning (2 points)
 #
-# Words like *the* are everybody's company.
-# Of a word whose share of all occurrences is $f$, each occurrence is kept with the probability $\sqrt{\tau / f}$, or always if that is above 1.
+# Words like *the* keep everybody company.
+# If a word's share of all occurrences is $f$, each of its occurrences is kept with the probability $\sqrt{\tau / f}$, or always if that is above 1.
 #
 # Write `thin(ids, counts, threshold, draws)`: the list of the ids that are kept, in their order.
-# `counts[i]` says how often the word `i` occurs in the whole corpus (a word with the count 0 is always kept), `threshold` is $\tau$, and `draws` holds a random number from 0 to 1 for each id: it is kept if its number is *below* the probability.
+# `counts[i]` says how often the word `i` occurs in the whole corpus (a word with the count 0 is always kept), and `threshold` is $\tau$.
+# `draws` holds a random number from 0 to 1 for each id, which is kept if its number is *below* the probability.
 #
 # With the counts 90 and 10 and $\tau = 0.1$, the first word has $f = 0.9$ and is kept with the probability $1/3$; the second has $f = 0.1$ and is always kept.
 
@@ -312,8 +313,8 @@ assert close(got, torch.tensor([800.0])), (
 # %% [markdown]
 # ## 5. A step of learning (3 points)
 #
-# The derivative of the loss by a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise: the error.
-# The gradient by one vector of a score is the error times *the other* vector.
+# The derivative of the loss with respect to a score is the error: $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise.
+# The gradient with respect to one vector of a score is the error times *the other* vector.
 #
 # Write `skipgram_step(vectors, contexts, middles, targets, rate)`, one step of gradient descent on the *sum* of the losses of all pairs.
 #
@@ -325,7 +326,7 @@ assert close(got, torch.tensor([800.0])), (
 # | `rate`: the learning rate | a number |
 #
 # Return the two new tables; the old ones stay as they are.
-# All gradients are those at the old tables.
+# All gradients are taken at the old tables.
 # If a word occurs in several pairs, or several times in one, its gradients add up.
 #
 # An example with $v = (2, 0)$, $u_+ = (0, 1)$ and $u_- = (0, -3)$: both scores are 0, so the errors are $-\frac12$ and $+\frac12$.
@@ -400,7 +401,7 @@ for rate, batch, n_noise in ((0.1, 7, 4), (0.5, 3, 1), (0.02, 30, 2)):
 #
 # *$a$ is to $b$ as $c$ is to what?*
 # The answer is the word whose vector has the largest cosine with $v_b - v_a + v_c$, each of the three brought to length 1 first.
-# By custom $a$, $b$ and $c$ themselves are not allowed as answers.
+# By convention, $a$, $b$ and $c$ themselves are not allowed as answers.
 #
 # Write `analogy(vectors, a, b, c)`: from the table (V, D) and three ids to the id of the answer, an `int`.
 # No vector of the table is 0.
@@ -466,15 +467,16 @@ for number in range(30):
 # %% [markdown]
 # ## 7. Counting instead of learning (2 points)
 #
-# Skip-gram's scores tend, but for a constant, to a number that can be counted: the logarithm of how much more often two words occur together than by chance.
-# With $N_{co}$ for how often the pair occurs, $N_c$ and $N_o$ for the sums of its row and of its column, and $N$ for the sum of all, the *positive pointwise mutual information* is
+# Up to a constant, skip-gram's scores tend to a number that can be found by counting: the logarithm of how much more often two words occur together than by chance.
+# Let $N_{co}$ be how often the pair occurs, $N_c$ and $N_o$ the sums of its row and its column, and $N$ the sum of all.
+# Then the *positive pointwise mutual information* is
 #
 # $$
 # \operatorname{ppmi}_{co} = \max\left(0, \, \ln \frac{N_{co} \, N}{N_c \, N_o}\right).
 # $$
 #
 # - Write `ppmi(counts)`, from the table of counts (V, V) to the table of ppmi.
-#   Where $N_{co} = 0$ it is 0, also if a whole row or column is 0.
+#   Where $N_{co} = 0$ it is 0, even if a whole row or column is 0.
 # - Write `svd_vectors(table, d)`: a vector of $d$ numbers for each row of a table.
 #   With the singular value decomposition $U \Sigma W^\top$ of the table, singular values from large to small, these are the first $d$ columns of $U$, each times the *root* of its singular value.
 #
@@ -565,32 +567,34 @@ for size in (4, 7):
 # **Opposites** (3 points).
 # In vectors from skip-gram, *hot* and *cold* have a cosine of 0.9, and *hot* and *stove* one of 0.4.
 # Say what skip-gram learns from, and why that makes the opposite nearer.
-# Name one use that this harms and one that it does not, and say which of the two pairs comes nearer with a much wider window, and why.
+# Name one use that this harms and one that it does not.
+# Then say which of the two pairs moves closer together with a much wider window, and why.
 
 # %% [markdown] written="opposites" points=3
-# Skip-gram sees only company: two words get similar vectors if the same words stand around them, that is, if one could take the other's place.
+# Skip-gram sees only company: two words get similar vectors if the same words surround them, that is, if one could take the other's place.
 # *The water is hot* and *the water is cold* differ in nothing else, so both have nearly the same company.
 # *Hot* and *stove* occur together, but neither can take the other's place.
 #
-# Harmed: whatever depends on the meaning of the very word, as search for *safe medicines* that finds *unsafe* ones, or telling whether a review is good or bad.
-# Not harmed: sorting words by kind (all words of temperature), or finding the topic of a text.
+# Harmed: any use that depends on a word's exact meaning, such as a search for *safe medicines* that finds *unsafe* ones, or telling whether a review is good or bad.
+# Not harmed: sorting words by kind (all words for temperature), or finding the topic of a text.
 #
-# With a wide window the company is the topic of the whole passage and not the slot in the sentence, so words that belong together become alike, *hot* and *stove*; words that replace each other stay near as far as they share a topic.
+# With a wide window the company is the topic of the whole passage, not the slot in the sentence.
+# So words that belong together become alike, such as *hot* and *stove*; words that replace each other stay near as far as they share a topic.
 #
-# One point: same company, one in the place of the other.
+# One point: same company, one could take the other's place.
 # One point: a use that is harmed and one that is not, with a reason.
 # One point: hot and stove, since a wide window finds what goes together.
 
 # %% [markdown]
 # **A report** (2 points).
-# Somebody reports that the arithmetic of analogies is right in 70 % of 1,200 questions about 25 countries and their capitals, with $a$, $b$ and $c$ excluded as answers.
-# Name two numbers that you ask for before you believe that differences of vectors hold a meaning, and say what each would tell you.
+# Somebody reports that the arithmetic of analogies is right on 70 % of 1,200 questions about 25 countries and their capitals, with $a$, $b$ and $c$ excluded as answers.
+# Name two numbers that you would ask for before believing that differences of vectors carry meaning, and say what each would tell you.
 
 # %% [markdown] written="report" points=2
-# - How often the nearest word to c alone, without any arithmetic, is right (among the words that are allowed): if *Paris* is the nearest to *France* anyway, the difference adds nothing.
-# - How often the best answer would be b or c if these were allowed: then the sum hardly moves from where it began, and the custom hides it.
+# - How often just the word nearest to c, without any arithmetic, is right (among the words that are allowed): if *Paris* is the nearest to *France* anyway, the difference adds nothing.
+# - How often the best answer would be b or c if these were allowed: then the sum hardly moves from where it began, and the convention hides that.
 # - What a guess among capitals gives: with 25 of them 4 %.
-# - An interval that takes the countries, and not the 1,200 questions, as what was drawn: there are only 25 of them, so it is much wider.
+# - An interval that treats the countries, not the 1,200 questions, as the sample: there are only 25 of them, so it is much wider.
 # - Whether the two words of a pair are side by side in the text (*Paris, France*), which is what makes the arithmetic work.
 #
 # One point for each of two such numbers, with what it would tell.

@@ -12,7 +12,7 @@
 # # Assignment: fine-tuning by hand
 #
 # You write what turns a pretrained model into a classifier: padded batches, adapters of low rank, and a loss for unequal classes.
-# Then you write the measures of what was learned and of what was forgotten.
+# Then you write measures of what was learned and what was forgotten.
 # At the end you can adapt a model, and say what it cost.
 #
 # | Task | Points | Difficulty | Minutes |
@@ -27,10 +27,10 @@
 # | 8. Explain (written) | 5 | ★★ | 25 |
 #
 # 20 points in all. Read the chapter [Fine-tuning](../fine_tuning.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The package `llmcourse` has adapters and batches of its own. The first cell locks them away: here you write them.
+# The package `llmcourse` has adapters and batches of its own. The first cell locks them away: here you write them yourself.
 #
 # B is the number of texts in a batch, T the number of positions, D the width of the model, C the number of classes.
 
@@ -191,11 +191,11 @@ for rank, shape in ((3, (2, 6, 5)), (2, (5,)), (4, (7, 5))):
 # A model may carry several adapters at once, say one for a style and one for a task.
 # Write `merge_all(weight, adapters)`: the one matrix that does what the weight and all adapters do together.
 # `adapters` is a list of triples `(a, b, alpha)`, each with a rank of its own.
-# What is given stays as it is.
+# The arguments stay as they are.
 #
-# The other way round: full fine-tuning has changed a weight by `change` (out, in), and you want that as an adapter.
+# Now the other way round: full fine-tuning has changed a weight by `change` (out, in), and you want that change as an adapter.
 # Write `make_adapter(change, rank, alpha)`: the pair `(a, b)` for which $\frac{\alpha}{r} B A$ is as near to `change` as a matrix of this rank can be.
-# Near means a small sum of the squares of all differences.
+# Near means that the sum of the squares of all differences is small.
 # `u, s, v = torch.linalg.svd(change)` gives `change` as $\sum_i s_i\, u_i v_i^\top$, with $u_i$ in the columns of `u` and $v_i$ in the **rows** of `v`.
 # By the theorem of Eckart and Young, the nearest matrix keeps the first `rank` terms, which have the largest $s_i$, and drops the others.
 # How $s_i$ and the scale are shared between A and B is up to you.
@@ -309,7 +309,7 @@ assert torch.equal(change, before), "make_adapter must not change the change"
 # Write `training_cost(shapes, way, targets, rank)`: the triple `(total, learned, n_bytes)`.
 #
 # - `shapes` is a dict from the name of each weight to its shape, such as `"blocks.0.attention.query": (64, 64)` or `"head.bias": (2,)`.
-# - `way` is `"head"`, `"full"` or `"lora"`. The weights whose names begin with `head.` learn in every way; with `"full"` all others do, too.
+# - `way` is `"head"`, `"full"` or `"lora"`. The weights whose names begin with `head.` always learn; with `"full"` all others do as well.
 # - With `"lora"` a matrix (out, in) gets an adapter of the given rank if the **last part** of its name, after the last dot, is one of `targets`. Adapters are weights: they count in the total, and they learn.
 #
 # Take a head of (2, 3) and a `query` of (4, 3) with rank 1: the adapter has $4 + 3 = 7$ numbers.
@@ -385,7 +385,7 @@ assert shapes == copy, "training_cost must not change the shapes"
 #
 # $$w_c = \frac{n}{C\, n_c}, \qquad \mathcal{L} = \frac{\sum_i w_{y_i} \cdot (-\ln p(y_i \mid x_i))}{\sum_i w_{y_i}}.$$
 #
-# Write `class_weights(labels, n_classes)`: from labels (n,) to the weights (C,), floats, with 0 for a class that has no example.
+# Write `class_weights(labels, n_classes)`: from labels (n,) to the weights (C,), floats, with 0 for a class that has no examples.
 # Then write `weighted_loss(logits, labels, weights)`: from logits (n, C) to the loss, a tensor without dimensions.
 # Logits may be large.
 #
@@ -460,9 +460,9 @@ for now, then in zip((logits, weights), before):
 # %% [markdown]
 # ## 6. Accuracy is not enough (2 points)
 #
-# For one class $c$, let $h_c$ be how often it was predicted rightly, $p_c$ how often it was predicted, and $n_c$ how often it occurs.
+# For one class $c$, let $h_c$ be how often it was predicted correctly, $p_c$ how often it was predicted, and $n_c$ how often it occurs.
 # Its **F1 score** is the harmonic mean of precision $h_c / p_c$ and recall $h_c / n_c$, which is $2 h_c / (p_c + n_c)$.
-# The **macro F1** is the mean over classes, each counting the same.
+# The **macro F1** is the mean over classes, each counting equally.
 # Classes that neither occur nor are predicted are left out of that mean.
 #
 # Write `scores(predicted, labels, n_classes)`: the pair `(accuracy, macro F1)`, both between 0 and 1, from two lists of class numbers of the same length.
@@ -528,14 +528,14 @@ assert abs(macro - want[1]) < 1e-5, (
 # ## 7. What is forgotten (2 points)
 #
 # A model was measured on the same texts before and after fine-tuning.
-# `before` and `after` hold the loss of each text, in nats for the whole text; `n_tokens` how many tokens each text has.
+# `before` and `after` hold the loss of each text, in nats for the whole text; `n_tokens` holds its number of tokens.
 # Write `forgetting(before, after, n_tokens)`: the pair `(increase, standard_error)`, both in nats per token.
 #
-# Let $m$ be the mean number of tokens of a text.
+# Let $m$ be the mean number of tokens per text.
 # Text $i$ has become worse by $d_i = (\text{after}_i - \text{before}_i) / m$.
 # The increase is the mean $\bar d$ of these, and its standard error is $s / \sqrt n$.
-# Here $s$ is the standard deviation of the $d_i$ as of a sample (divided by $n - 1$).
-# Both measurements are of the same texts, so subtract first: that some texts are harder than others is then no noise.
+# Here $s$ is the sample standard deviation of the $d_i$ (divided by $n - 1$).
+# Both measurements are of the same texts, so subtract first: then it adds no noise that some texts are harder than others.
 #
 # Two texts of 10 and 30 tokens, before 20 and 60 nats, after 22 and 66: $d$ is 0.1 and 0.3, the increase 0.2, and the error 0.1.
 
@@ -599,15 +599,15 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # | full, with class weights | 0.96 | 0.79 | 0.34 ± 0.04 |
 #
 # Say what the first classifier does, and how you can tell.
-# The third finds more of the ambiguous openings than the second: explain how its accuracy can be lower all the same, and name a use for which you would take it.
-# Then say what you would do if the model had to go on telling tales as well as before.
+# The third finds more of the ambiguous openings than the second: explain how its accuracy can still be lower, and name a use for which you would take it.
+# Then say what you would do if the model had to keep telling tales as well as before.
 
 # %% [markdown] written="start" points=2
 # Question A.
 # The gradient of B is a product with A z, and that of A is a product with Bᵀ.
-# With both at zero both gradients are zero, so nothing ever moves: the adapter never learns.
+# With both at zero, both gradients are zero, so nothing ever moves: the adapter never learns.
 # With B = 0 and a random A, the gradient of A is zero in the first step, but that of B is not; from the second step on both learn.
-# With both random the correction is random from the start: the model is no longer the pretrained one, and its first steps have to repair the damage.
+# With both random, the correction is random from the start: the model is no longer the pretrained one, and its first steps have to repair the damage.
 #
 # One point: no gradient, with the reason. One point: the start is no longer the pretrained model.
 
@@ -617,10 +617,10 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # Its accuracy is the share of the frequent class, and F1 scores of 0.98 for one class and 0 for the other have the mean 0.49.
 # Weights make a missed ambiguous opening as expensive as 24 false alarms.
 # So the classifier warns more often, finds more, and gives more false alarms.
-# There are 24 times as many clear openings, so these alarms cost more accuracy than the found openings bring.
-# One takes it where a miss is worse than a false alarm: for an editor who looks at every warning anyway.
-# (Its probabilities of *ambiguous* are too high then, and have to be corrected before they are used as such.)
+# There are 24 times as many clear openings, so these alarms cost more accuracy than the openings that it finds bring in.
+# It is the one to take where a miss is worse than a false alarm: for an editor who looks at every warning anyway.
+# (Its probabilities of *ambiguous* are then too high, and have to be corrected before they are used as such.)
 # To keep the tales: adapters that are taken off for tales, or a copy of the old weights.
-# A lower rate, or tales mixed into the training, reduce the forgetting, but do not end it.
+# A lower rate, or tales mixed into the training, will reduce the forgetting but not end it.
 #
 # One point: always the frequent class, by the numbers. One point: false alarms among many clear ones, and a fitting use. One point: a way that keeps the old model (adapters taken off, a copy) or reduces the forgetting, said with its limits.

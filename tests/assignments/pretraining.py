@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Assignment: a step of pretraining
 #
-# You write all that happens in one step of pretraining: examples, loss, gradient, learning rate, clipping, and the optimizer's step.
+# You write everything that happens in one step of pretraining: examples, loss, gradient, learning rate, clipping, and the optimizer's step.
 # At the end you read the loss that comes out of it.
 #
 # | Task | Points | Difficulty | Minutes |
@@ -23,11 +23,11 @@
 # | 8. Three curves (written) | 3 | ★★★ | 20 |
 #
 # 20 points in all. Read the chapter [Pretraining](../pretraining.ipynb) first; the letters are the same here: $B$ sequences of $T$ tokens, and a vocabulary of $V$.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
 # The first cell locks away the package's own training.
-# Write yours without `torch.nn.functional`, `torch.optim` and `backward()`, too: it is what they do that you write.
+# Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
 
 # %% given="setup"
 import sys
@@ -46,9 +46,9 @@ for module in MODULES.split():
 # ## 1. Examples (2 points)
 #
 # A text is one long row of ids, a tensor of $n$ integers.
-# It is cut into windows of $T + 1$ ids; the model reads the first $T$ of them and is asked at every place for the id one further on.
+# It is cut into windows of $T + 1$ ids; the model reads the first $T$ of them and is asked at every place for the next id.
 # Windows overlap by one id, so that each id but the first is a target once.
-# What is left at the end and fills no window is dropped.
+# Ids left at the end that do not fill a window are dropped.
 #
 # Write `examples(tokens, context_length)`: two tensors, ids and targets, each of shape (windows, T).
 #
@@ -120,11 +120,11 @@ for n, length in (
 #
 # in nats, from logits of shape (B, T, V) and targets of shape (B, T), as a tensor of one number (shape `()`).
 #
-# - A target of $-1$ does not count: its place is no part of the mean.
+# - A target of $-1$ does not count: its place is not part of the mean.
 #   (This is how padding is left out.)
 #   If no place counts, the loss is 0.
 # - Logits may be in the thousands, where $e^z$ overflows.
-#   Adding one number to all logits of a place changes no probability, so subtract the largest first.
+#   Adding the same number to all logits of a place changes no probability, so subtract the largest first.
 # - A logit may be $-\infty$: that token has probability 0.
 #
 # With the logits $(0, 0, 0, \ln 5)$ and the target 3, the probability is 5/8 and the loss $\ln 1.6$.
@@ -208,16 +208,16 @@ assert close(got, torch.tensor(2000.0)), (
 # %% [markdown]
 # ## 3. Its gradient (2 points)
 #
-# The backward pass of every step begins with one formula: at each place that counts, the derivative of the loss by the logits is
+# The backward pass of every step begins with one formula: at each place that counts, the derivative of the loss with respect to the logits is
 #
 # $$
 # \frac{\partial \mathcal{L}}{\partial z_v} = \frac1n \left(p_v - [v = \text{target}]\right),
 # $$
 #
 # where $n$ is the number of places that count, and the bracket is 1 for the target and 0 for all others.
-# So the target's logit is pushed up, by what it lacks of probability 1, and all others are pushed down, by the probability that they have.
+# So the target's logit is pushed up by what its probability lacks of 1, and all others are pushed down by the probability that they have.
 #
-# Write `loss_gradient(logits, targets)`, of the shape of the logits, by this formula.
+# Write `loss_gradient(logits, targets)`, which returns this gradient, in the shape of the logits, by the formula.
 # Places with the target $-1$ have a gradient of 0.
 
 
@@ -292,14 +292,14 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
 #   Step 0 has `1 / warmup` of the peak, not 0, and step `warmup - 1` has all of it.
 # - From step `warmup` on it falls along half a wave of a cosine.
 #   Step `warmup` still has the peak, and step `steps` would have `final_share` of it.
-#   With $u$ for the share of the fall that is done, from 0 to 1:
+#   Let $u$ be the share of the fall that is done, from 0 to 1:
 #
 # $$
 # \text{rate} = \text{peak} \cdot \left(f + (1 - f) \, \tfrac12 (1 + \cos \pi u)\right), \qquad f = \text{final\_share}.
 # $$
 #
 # - From step `steps` on it stays there.
-#   (If all steps are warm-up, step `steps` still has the peak, and only the steps after it the final share.)
+#   (If all steps are warm-up, step `steps` still has the peak, and only the steps after it have the final share.)
 #
 # With 12 steps, 4 of them warm-up, a peak of 0.8 and a final share of 0, step 0 has 0.2, steps 3 and 4 have 0.8, and step 8, in the middle of the fall, has 0.4.
 
@@ -435,8 +435,8 @@ assert close(clipped[0], torch.zeros(3)), (
 # w \leftarrow (1 - \eta \lambda)\, w - \eta\, \frac{m / (1 - \beta_1^k)}{\sqrt{s / (1 - \beta_2^k)} + \varepsilon}.
 # $$
 #
-# The divisions by $1 - \beta^k$ make up for the beginning at 0: without them $m$ and $s$ would be too small at first, and the first steps of the wrong length.
-# The decay $\lambda$ shrinks the weight itself and is *not* added to the gradient: it is decoupled from $m$ and $s$, which gives the W in the name.
+# The divisions by $1 - \beta^k$ make up for starting at 0: without them $m$ and $s$ would be too small at first, and the first steps would have the wrong length.
+# The decay $\lambda$ shrinks the weight itself and is *not* added to the gradient: it is decoupled from $m$ and $s$, hence the W in the name.
 #
 # Write `adamw(weight, gradient, state, rate, betas, eps, decay)`.
 # `state` is the tuple `(m, s, k)` after the steps so far, with $k = 0$ before the first; `rate` is $\eta$, `betas` is $(\beta_1, \beta_2)$, `decay` is $\lambda$.
@@ -592,12 +592,12 @@ assert abs(2 ** (n_bits / 37) - got["perplexity"]) < 1e-3, (
 # Model B cuts it into 5,000 tokens and has a loss of 2.5 nats per token.
 #
 # Which one predicts the text better?
-# Give the numbers that decide it, and say why loss and perplexity do not.
+# Give the numbers that decide, and say why loss and perplexity do not.
 
 # %% [markdown] written="two-models" points=2
 # Model A: it needs 4,000 · 3.0 = 12,000 nats for the text, B needs 5,000 · 2.5 = 12,500.
 # In bits per byte that is 12,000 / ln 2 / 20,000 = 0.866 for A, and 0.902 for B.
-# Loss and perplexity (20 against 12) are per token, and A's tokens are longer: each holds 5 bytes instead of 4, so there is more to guess in each.
+# Loss and perplexity (20 against 12) are per token, and A's tokens are longer: each holds 5 bytes instead of 4, so there is more to predict in each.
 #
 # One point: A, with bits per byte (or nats of the whole text) worked out.
 # One point: per-token numbers compare only models with the same tokens.
@@ -616,14 +616,14 @@ assert abs(2 ** (n_bits / 37) - got["perplexity"]) < 1e-3, (
 # Ana: a model that knows nothing gives each token about 1/512 and pays ln 512 = 6.2 nats. 31 nats means that it is sure of wrong tokens: the first weights are too large (or the scores are not divided, or the targets do not belong to the logits).
 # Check the size of the logits before the first step.
 #
-# Ben: nobody can be below the floor on text that is new.
+# Ben: no model can be below the floor on text that is new.
 # So the model sees what it should not: targets that are not shifted, no causal mask, or held-out tales that are in the training data.
 # Check: change a later token and see whether earlier logits move; look for held-out tales in the training text; look at one example and its targets.
-# (A mean over padding that counts as easy is a cause, too.)
+# (Another possible cause is a mean that includes easy padding.)
 #
 # Cem: his model learns twenty tales by heart.
-# On the very texts that it was trained on a model can fall below the floor, without a bug; the held-out loss tells.
+# On the very texts that it was trained on, a model can fall below the floor without a bug; the held-out loss tells.
 # Check by letting it write: it recites.
-# More text, or fewer steps, help.
+# More text or fewer steps would help.
 #
-# One point for each: ln V and too sure a start; a leak, since the floor holds for new text; learning by heart, told from Ben's case by which text is below the floor.
+# One point for each: ln V and too sure a start; a leak, since the floor holds for new text; learning by heart, told apart from Ben's case by which text is below the floor.

@@ -12,11 +12,11 @@
 #
 # **The budget** is two hours of processor time (120 minutes, all cores added up) for everything that computes: tokenizer, training, tuning, evaluation, failed attempts included.
 # A laptop manages that in an evening.
-# Your teacher may set another budget; then state it in your report.
+# Your teacher may set a different budget; if so, state it in your report.
 #
-# **The corpus** is yours: letters, recipes, song texts, source code, a language that you speak at home.
-# 1 to 20 MB of plain text are a good size.
-# You need the right to use it, and it must not hold what people would not want to be recited.
+# **The corpus** is yours: letters, recipes, song lyrics, source code, a language that you speak at home.
+# 1 to 20 MB of plain text is a good size.
+# You need the right to use it, and it must not contain anything that people would not want recited.
 # The package reads your files: `llmcourse corpus "texts/**/*.txt"` cleans them, and `llmcourse pretrain --data "texts/**/*.txt"` trains on them.
 #
 # **You hand in** this notebook, the log and the model's folder, and the manifest of the corpus, not the corpus itself.
@@ -34,12 +34,12 @@
 #
 # 20 points in all.
 # Eight of them are for small tools that you use on your own corpus and log; twelve are for the report, one for each numbered part.
-# A model that writes badly can have all points, if the report says how badly and why.
+# A model that writes badly can earn all points, if the report says how badly and why.
 #
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The first cell locks away what the package has of the tools.
+# The first cell locks away the package's own versions of these tools.
 
 # %% given="setup"
 import hashlib
@@ -71,7 +71,7 @@ def draw(words, n, generator):
 # ## 1. A manifest (2 points)
 #
 # A manifest says what is in a corpus without showing it.
-# Two documents count as duplicates if they have the same *form*: all letters small, each run of white space one space, none at the ends.
+# Two documents count as duplicates if they have the same *form*: all letters in lower case, each run of white space one space, none at the ends.
 #
 # Write `form(text)`, which returns that, and `manifest(documents)`, for a list of strings, which returns a dict:
 #
@@ -80,7 +80,7 @@ def draw(words, n, generator):
 # - `"words"`: how many words, separated by white space;
 # - `"duplicates"`: the share of documents, 0 to 1, whose form an earlier document has; 0 for an empty corpus;
 # - `"sha256"`: a fingerprint of the corpus that does not depend on the order of the documents.
-#   Take `hashlib.sha256(text.encode()).hexdigest()` of each document, sort these, join them by `"\n"`, and take the same of the result.
+#   Take `hashlib.sha256(text.encode()).hexdigest()` of each document, sort these, join them with `"\n"`, and take the same of the result.
 #
 # Of `"Ein Bär"`, `"ein  bär\n"` and `"zwei"`, the second is a duplicate of the first: the share is 1/3.
 # There are 8 + 10 + 4 = 22 bytes, as ä has two, and 5 words.
@@ -165,7 +165,7 @@ assert got["duplicates"] == 0, f"an empty corpus has no duplicates, got {got}"
 # %% [markdown]
 # ## 2. A split without leaks (2 points)
 #
-# The held-out documents must not be in the training data, not even with other spaces or capitals, and a document must stay on its side when the corpus grows.
+# The held-out documents must not be in the training data, not even with different spaces or capitals, and a document must stay on its side when the corpus grows.
 # So no draw decides: the document itself does.
 #
 # Write `split(documents, share)`: two lists, training and held-out, each in the order of `documents`.
@@ -245,10 +245,11 @@ assert [list(side) for side in split([], 0.5)] == [[], []], (
 # %% [markdown]
 # ## 3. How much leaks (1 point)
 #
-# Documents of other forms may still share long passages: a quotation, a menu, a licence.
+# Documents with different forms may still share long passages: a quotation, a menu, a licence.
 #
 # Write `leaked(train, held_out, n)`: the share of the held-out runs of n words that also occur in a training document.
-# Runs are of the forms (`form`), do not cross from one document to the next, and each place counts, also if the same run comes several times.
+# Runs are taken from the forms (`form`) and do not cross from one document to the next.
+# Each place counts, even if the same run occurs several times.
 # A document of fewer than n words has no run; if there is no held-out run at all, the share is 0.
 #
 # With n = 2, "the old sea" has the runs *the old* and *old sea*; if training has "The old man", one of two leaks: 0.5.
@@ -310,10 +311,12 @@ for n in (1, 2, 3, 5):
 # %% [markdown]
 # ## 4. Bits per byte from a log (2 points)
 #
-# A log has one JSON object a line.
+# A log has one JSON object per line.
 # Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
-# Other lines, without `"bytes"`, are of training and do not count here; empty lines are skipped.
-# The package's own log, `log.jsonl`, has the losses but no bytes: `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure (in your training script: this notebook locks a module that `text_loss` needs).
+# Other lines, without `"bytes"`, are about training and do not count here; empty lines are skipped.
+# The package's own log, `log.jsonl`, has the losses but no bytes.
+# `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure.
+# (Do so in your training script: this notebook locks a module that `text_loss` needs.)
 #
 # Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
 #
@@ -321,9 +324,9 @@ for n in (1, 2, 3, 5):
 # \text{bits per byte} = \frac{\text{loss}}{\ln 2} \cdot \frac{\text{tokens}}{\text{bytes}}.
 # $$
 #
-# A run that was stopped and resumed measures some steps again: of several lines with the same step the *last* counts.
+# A run that was stopped and resumed measures some steps again: of several lines with the same step, the *last* counts.
 #
-# Then write `best(points)`: the tuple with the lowest bits per byte, the earliest of several; `None` if the list is empty.
+# Then write `best(points)`: the tuple with the lowest bits per byte, the earliest if there are several; `None` if the list is empty.
 
 
 # %% answer="curve"
@@ -406,11 +409,11 @@ assert tuple(got) == (200, 1.5), (
 #
 # Write `spent(seconds)`, for the list of these numbers in the order of the lines: the processor seconds of all processes together.
 # The numbers of one process never fall, so a number below the one before it means a new process.
-# Each process has taken what its last line says.
+# Each process took what its last line says.
 #
 # Then write `within(parts, budget)`.
 # `parts` is a dict from names, such as `"tokenizer"` or `"failed attempt"`, to lists of such numbers, and `budget` is in *minutes*.
-# Return two things: whether all parts together took at most the budget, and the minutes that are left, negative if it is overspent.
+# Return two things: whether all parts together took at most the budget, and the minutes that are left, negative if the budget is overspent.
 #
 # 10, 50, 90, 20, 70 are two processes of 90 and 70 seconds: 160 in all.
 
@@ -481,16 +484,16 @@ for n in (1, 4, 9):
 # In half a page:
 #
 # 1. **Question.** What should your model be able to do that can be measured? State what you expect, with a number, before you train.
-# 2. **Source and rights.** Where the text comes from, who wrote it, under which licence or permission you use it, and what you left out on purpose: names, addresses, what was said in confidence.
-# 3. **Cleaning.** What was removed, by which rule, and how much of it: before and after in documents and bytes. Show one thing that a rule removed by mistake.
+# 2. **Source and rights.** Where the text comes from, who wrote it, under which licence or permission you use it, and what you left out on purpose: names, addresses, anything said in confidence.
+# 3. **Cleaning.** What was removed, by which rule, and how much: documents and bytes before and after. Show one thing that a rule removed by mistake.
 # 4. **Manifest and split.** `manifest` before and after cleaning, the share held out, and `leaked` for runs of 8 words or more. If something leaks, say what it is and what you did.
 
 # %% [markdown] written="corpus" points=4
 # One point for each of the four parts.
 #
-# - *Question*: full if a measurement could prove the expectation wrong, such as "below 1.9 bits per byte on held-out recipes, where xz, with the training text before, needs 2.2" or "at least 60 % of the answers name an ingredient that the question names". Half if it is only "writes good recipes".
+# - *Question*: full if a measurement could prove the expectation wrong, such as "below 1.9 bits per byte on held-out recipes, where xz, with the training text before it, needs 2.2" or "at least 60 % of the answers name an ingredient that the question names". Half if it is only "writes good recipes".
 # - *Source and rights*: full if source, licence or permission, and people who appear in the text are all dealt with. Nothing if the right to use the text is not stated.
-# - *Cleaning*: full with numbers before and after, and a real mistake of a rule (every rule makes some; "none" means that nobody looked). Half without the mistake.
+# - *Cleaning*: full with numbers before and after, and a real mistake that a rule made (every rule makes some; "none" means that nobody looked). Half without the mistake.
 # - *Manifest and split*: full if the numbers fit together (bytes after cleaning, share held out, fingerprint), no duplicates are left after the split, and a leak above about 1 % is explained. Half if the split was drawn at random by documents but near copies were removed first.
 #
 # An example of the whole: "4,113 recipes of a cooking club, with its permission of 3 May; authors' names are removed, by a list and by hand in a sample of 100, of which 2 still had one.
@@ -501,22 +504,22 @@ for n in (1, 4, 9):
 # %% [markdown]
 # ## 7. Report: model and results (5 points, written)
 #
-# In one page, with a figure:
+# On one page, with a figure:
 #
 # 1. **Model and budget.** Sizes of model and vocabulary, tokens seen, how you chose them for this budget, and `within` for all parts, failed attempts included.
 # 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz -9` with the training text before it (`gzip` looks back only 32 KiB), and an n-gram model. Say where you stopped and why.
-# 3. **One comparison.** One choice against another, with everything else the same, the budget too, and three seeds each; mean and standard error, and what follows.
+# 3. **One comparison.** One choice against another, with everything else the same, including the budget, and three seeds each; mean and standard error, and what follows.
 # 4. **Tuning or use.** What you did beyond pretraining (instructions, preferences, retrieval, or a prompt), and a number before and after.
-# 5. **Samples.** Six samples by one stated setting, not chosen, and what is wrong with them. Check one for text that was learned by heart, and say how.
+# 5. **Samples.** Six samples from one stated setting, not hand-picked, and what is wrong with them. Check one for text that was learned by heart, and say how.
 
 # %% [markdown] written="results" points=5
 # One point for each of the five parts.
 #
-# - *Model and budget*: full if the sizes follow from something (a scaling law, a sweep on a tenth of the budget, memory) and the minutes of all parts add up; half if the minutes are of the last run only.
-# - *Curve and baselines*: full with two baselines in the same unit on the same held-out text. Half if the units differ (perplexities across tokenizers do not compare) or if a baseline had less text to learn from and nobody says so. The model of the lowest held-out loss must have been kept, or a reason given.
+# - *Model and budget*: full if the sizes follow from something (a scaling law, a sweep on a tenth of the budget, memory) and the minutes of all parts add up; half if the minutes cover only the last run.
+# - *Curve and baselines*: full with two baselines in the same unit on the same held-out text. Half if the units differ (perplexities across tokenizers do not compare) or if a baseline had less text to learn from and the report does not say so. The model with the lowest held-out loss must have been kept, or a reason given.
 # - *One comparison*: full with three seeds on each side, an error, and a conclusion that fits it; "no difference was found" is as good as a difference. Half with fewer seeds, if the report says that nothing follows.
 # - *Tuning or use*: full with the same measure before and after, on cases that were not tuned on. Half if only examples are shown.
-# - *Samples*: full if they were not chosen, the setting (temperature, seed, prompt) is stated, faults are named in kinds ("forgets the amount after two lines"), and a search for long runs of words of a sample in the training text was made. Half if they were chosen.
+# - *Samples*: full if they were not hand-picked, the setting (temperature, seed, prompt) is stated, faults are named by kind ("forgets the amount after two lines"), and the training text was searched for long runs of words from a sample. Half if they were hand-picked.
 #
 # An example of part 3: "Vocabularies of 1,024 and 4,096, 12 minutes a run, seeds 0 to 2: 1.93 ± 0.01 and 1.96 ± 0.02 bits per byte. The difference of 0.03 has an error of 0.022, so we cannot say which is better; we kept 1,024, which is smaller."
 
@@ -526,12 +529,12 @@ for n in (1, 4, 9):
 # In half a page:
 #
 # 1. **What your numbers do not show.** Name at least two reasons why your main result may not hold elsewhere or may be wrong, each with a check that would tell.
-# 2. **Harm.** Who could be hurt if others used your model, by what, and what you would do about it before you gave it to anyone. "It is too small to harm" is no answer.
-# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger gets your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that it helps most. Plan it: FLOPs, hours and memory, and on how many processes, with what each would hold and exchange.
+# 2. **Harm.** Who could be hurt if others used your model, by what, and what you would do about it before giving it to anyone. "It is too small to harm" is not an answer.
+# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger can get your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that to help most. Plan it: FLOPs, hours and memory, and the number of processes, with what each would hold and exchange.
 
 # %% [markdown] written="limits" points=3
 # One point for each of the three parts.
 #
 # - *What the numbers do not show*: full with two reasons that belong to this project and a check for each. "All held-out recipes are by the same four authors as the training data; hold out an author and measure again." "One seed for the tuned model; two more would show whether 61 against 55 % is luck." Half for reasons that fit every project ("more data would help").
-# - *Harm*: full if a person, a way and a measure are named. "A recipe for canning beans with too short a time can make people ill; the model mixes times up in 3 of 20 samples, so it must not be given out as a cookbook, and its card says so in the first line." Memorised personal text counts, too. Half if it is general.
-# - *Run it again*: full if nothing is missing that a stranger needs, with a tolerance that comes from the seeds or the machine, and a next step that follows from a result in part 7 rather than from a wish. Half if one of the two is missing, or if the plan's hours and memory do not follow from its parameters and tokens.
+# - *Harm*: full if a person, a way and a measure are named. "A recipe for canning beans with too short a time can make people ill; the model mixes times up in 3 of 20 samples, so it must not be given out as a cookbook, and its card says so in the first line." Memorised personal text counts as well. Half if it is general.
+# - *Run it again*: full if nothing that a stranger needs is missing, with a tolerance that comes from the seeds or the machine, and a next step that follows from a result in part 7 rather than from a wish. Half if one of the two is missing, or if the plan's hours and memory do not follow from its parameters and tokens.

@@ -12,8 +12,8 @@
 # %% [markdown]
 # # Assignment: search before you answer
 #
-# You write a search engine from an empty page: cut documents into chunks, find them by their words and by vectors, fuse the two, and measure what is found.
-# Then you plan how a book is summarised that no window can hold.
+# You write a search engine from scratch: cut documents into chunks, find them by their words and by vectors, fuse the two, and measure what is found.
+# Then you plan how to summarise a book that no window can hold.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -26,10 +26,10 @@
 # | 7. Explain (written) | 5 | ★★ | 25 |
 #
 # 20 points in all. Read the chapter [Documents longer than the window](../retrieval.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The package `llmcourse` has a search of its own. The first cell locks it away: here you write it.
+# The package `llmcourse` has a search of its own. The first cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import sys
@@ -54,14 +54,14 @@ def close(got, want):
 # %% [markdown]
 # ## 1. Chunks (3 points)
 #
-# A chunk is a *span* `(start, end)`: everything from `start` on, without `end`, as in `ids[start:end]`.
+# A chunk is a *span* `(start, end)`: everything from `start` up to, but not including, `end`, as in `ids[start:end]`.
 #
 # Write `token_spans(n, size, overlap)`: the spans of a text of `n` tokens, cut into chunks of `size` tokens, each of which begins with the last `overlap` tokens of the one before.
 # The last chunk may be shorter, and ends with the text.
-# There is no chunk that lies in another, and an empty text has none.
+# No chunk lies inside another, and an empty text has none.
 # For 10 tokens, size 5 and overlap 2: (0, 5), (3, 8), (6, 10).
 #
-# Better not to cut a sentence in two.
+# It is better not to cut a sentence in two.
 # Write `sentence_spans(lengths, size, overlap)`: spans of **sentences**, where `lengths` says how many tokens each sentence has, and none has more than `size`.
 #
 # - A chunk takes as many of the following sentences as fit into `size` tokens.
@@ -155,9 +155,9 @@ for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
 # ## 2. An index, and BM25 (3 points)
 #
 # A search that reads all documents for every query is slow.
-# An **inverted index** is made once: for each word, who has it.
+# An **inverted index** is built once: it says for each word which documents contain it.
 # Write `build_index(documents)`: from a list of documents, each a list of words, to a dict with an entry for every word.
-# The entry is a list of pairs `(number of the document, how often the word is there)`, in the order of the documents.
+# The entry is a list of pairs `(number of the document, how often it has the word)`, in the order of the documents.
 #
 # Then write `bm25(query, index, lengths, k1, b)`: a list with the score of each document.
 # `query` is a list of words, `lengths` has the number of words of each document, and
@@ -165,8 +165,8 @@ for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
 #
 # $N$ is the number of documents, $n_q$ how many of them have the word $q$, $f_q$ how often document $c$ has it, $|c|$ its number of words, and $\overline{|c|}$ their mean.
-# A word that is twice in the query counts twice, and one that no document has does not count.
-# Only documents that the index names for a word of the query need to be looked at.
+# A word that is in the query twice counts twice, and one that no document has does not count.
+# Only documents that the index lists for a word of the query need to be looked at.
 #
 # Take *a red boat*, *a blue boat* and *a red hat a red coat*, and the query *red hat*.
 # With $k_1 = 1$ and $b = 0$ the scores are 0.24, 0 and 0.80, as in the chapter.
@@ -261,7 +261,7 @@ for k1, b in ((1.5, 0.75), (0.4, 1.0), (2.0, 0.0), (0.0, 0.5)):
 # For each question they hold the $k$ largest cosines, the largest first, and the numbers of their chunks.
 # If there are fewer than $k$ chunks, all of them are in the result.
 # The cosine with a vector of zeros is 0.
-# Of equal cosines the chunk with the smaller number comes first.
+# Of equal cosines, the chunk with the smaller number comes first.
 #
 # The question (1, 0) and the chunks (0, 2), (3, 4), (5, 0): the two nearest are 2, with the cosine 1, and 1, with 0.6.
 
@@ -341,7 +341,7 @@ assert numbers.tolist() == [list(range(500))], (
 # Write `fuse(rankings, weights, k)`: a list of pairs `(item, score)`, the best first.
 # The score of an item is the sum of $w / (k + \text{rank})$ over all rankings that it is in.
 # The best rank is 1, and $w$ is the weight of the ranking: you may trust one search more than another.
-# Of equal scores the item comes first that comes first in the rankings, read one after the other.
+# Of equal scores, the item that comes first in the rankings, read one after the other, comes first.
 #
 # `fuse([["a", "b"], ["c", "b"]], [1, 1], 1)`: b has $\tfrac13 + \tfrac13$, and a and c have $\tfrac12$ each, so b comes first, then a, then c.
 
@@ -406,7 +406,7 @@ assert rankings == copy, "fuse must not change the rankings"
 # - `rankings` has for each question the chunks that were found, the best first; it may be empty.
 # - `relevant` has for each question the list of the right chunks.
 # - A question counts for **recall at k** if a right chunk is among the first $k$.
-# - For the **mean reciprocal rank** it gives 1 over the place of the first right chunk, wherever that is, and 0 if there is none.
+# - For the **mean reciprocal rank** it contributes 1 over the place of the first right chunk, wherever that is, and 0 if there is none.
 #
 # Two questions, `[["c", "a", "x"], ["y"]]`, with the right chunks `[["a", "b"], ["b"]]`: the recall at 1 is 0, at 2 it is 1/2, and the MRR is $(1/2 + 0)/2 = 1/4$.
 
@@ -466,18 +466,18 @@ for k in (1, 2, 3, 5):
 # %% [markdown]
 # ## 6. Plan a summary (3 points)
 #
-# A book is to be summarised by map-reduce, and you want to know in advance how many calls that takes, and what they cost.
+# A book is to be summarised by map-reduce, and you want to know in advance how many calls that takes and what they cost.
 # Write `plan(lengths, room, summary)`: the pair `(rounds, cost)`.
 #
-# - `lengths` has the tokens of each piece of the book. A call can read `room` tokens, and writes `summary` tokens, or as many as it has read, if these are fewer.
+# - `lengths` has the tokens of each piece of the book. A call can read `room` tokens, and writes `summary` tokens, or as many as it has read, if that is fewer.
 # - In the first round each piece is read by a call of its own.
-# - In each further round the summaries of the round before are read: neighbours together, as many from the left as fit into `room`, then the next ones.
+# - In each further round the summaries of the previous round are read: neighbours together, as many from the left as fit into `room`, then the next ones.
 # - It ends with the round that writes a single summary.
 #
 # `rounds` is a list of rounds, each the list of the tokens that its calls read.
 # `cost` is the number of all tokens that are read and written.
 #
-# Raise a `ValueError` if a piece does not fit into `room`, and if there are several summaries of which no two neighbours fit together: it would never end.
+# Raise a `ValueError` if a piece does not fit into `room`, or if there are several summaries and no two neighbours fit together: it would never end.
 #
 # Four pieces of 90 tokens, room for 100, summaries of 40: four calls read 90 each, then two read 80 each, and one reads 80.
 # `rounds` is `[[90, 90, 90, 90], [80, 80], [80]]`, and the cost is $600 + 7 \cdot 40 = 880$.
@@ -592,7 +592,7 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 #
 # Your window has room for a single chunk in one product and for five in another.
 # Say which search you would take for each, and how sure you can be with 60 questions (the 95 % interval of a share of 0.6 goes from about 0.47 to 0.71).
-# Name a kind of question for which BM25 is the better one and a kind for which vectors are, and say why fusing ranks is better here than adding the scores.
+# Name one kind of question for which BM25 is better and one for which vectors are, and say why fusing ranks is better here than adding the scores.
 #
 # **Question B** (2 points).
 # A friend wants to ask two things about a book of 300 pages: *In which town was Nora's uncle born?* and *How does the tone change in the course of the book?*
@@ -600,14 +600,14 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 
 # %% [markdown] written="three-searches" points=3
 # Question A.
-# For a single chunk recall at 1 counts.
+# For a single chunk, recall at 1 counts.
 # BM25 is ahead with 0.62, but 0.62, 0.60 and 0.55 are all within one interval, so 60 questions do not decide.
 # More questions are needed, or a comparison question by question.
-# For five chunks recall at 5 counts: the fused search has 0.93, clearly more than the 0.70 of BM25.
-# That it is better than the vectors with 0.88 is not sure.
+# For five chunks, recall at 5 counts: the fused search has 0.93, clearly more than the 0.70 of BM25.
+# It is not certain that it is better than the vectors, with 0.88.
 # BM25 is better for rare words that must match to the letter: names, numbers, error messages.
-# Vectors are better for questions in other words than the text (*dressed* and *wore*).
-# BM25 scores have no upper end and depend on the query, cosines are at most 1, so in a sum one of them would decide alone; ranks are on one scale.
+# Vectors are better for questions worded differently from the text (*dressed* and *wore*).
+# BM25 scores have no upper limit and depend on the query, while cosines are at most 1, so in a sum one of them would decide alone; ranks are on one scale.
 #
 # One point: recall at 1 and at 5, each for its product, with the doubt about 60 questions. One point: a kind of question for each. One point: scales that cannot be compared.
 
@@ -615,7 +615,7 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # Question B.
 # For the town, retrieve.
 # The answer is in one place, and that chunk can be found by its names.
-# Summaries are made before the question is known, and such a detail is the first to be left out.
+# Summaries are made before the question is known, and such a detail is the first thing to be left out.
 # For the tone, use map-reduce, or refine.
 # The answer is in no single chunk; it comes from all of them in order.
 # A search would bring the few chunks that contain words like the question's, and the rest of the book would not be read.

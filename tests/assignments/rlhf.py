@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Assignment: learning from preferences
 #
-# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO; and you count what a verifier makes of several answers.
+# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO; and you count what a verifier gets out of several answers.
 # At the end you have every loss that an alignment run needs, and you can say what each of them measures.
 #
 # | Task | Points | Difficulty | Minutes |
@@ -23,10 +23,10 @@
 # | 8. Read a run, and a chain (written) | 5 | ★★ | 30 |
 #
 # 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb), [Reward hacking](../reward_hacking.ipynb) and [Reasoning](../reasoning.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The package `llmcourse` has all of these, too. The first cell locks them away: here you write them.
+# The package `llmcourse` has all of these as well. The first cell locks them away: here you write them yourself.
 #
 # B is the number of answers in a batch, T the number of positions, V the size of the vocabulary.
 
@@ -55,15 +55,15 @@ for module in ("llmcourse.alignment.losses", "llmcourse.alignment.verifiable"):
 # $$\mathcal{L} = -\frac1n \sum_i \ln \sigma\big(r_i^+ - r_i^-\big).$$
 #
 # A pair with the rewards $\ln 3$ and $0$ costs $-\ln \tfrac34 = 0.288$ nats.
-# A pair whose rewards are far apart must not become infinite: `logsigmoid` knows how, `log(sigmoid(x))` does not.
+# The loss of a pair whose rewards are far apart must not become infinite: `logsigmoid` takes care of that, `log(sigmoid(x))` does not.
 #
 # The simplest use of a reward model needs no training: write $n$ answers, and keep the one with the highest reward.
-# Write `best_of_n(rewards, gold, n)`: how much gold reward that brings on average.
+# Write `best_of_n(rewards, gold, n)`: how much gold reward that yields on average.
 # `rewards` and `gold` are two lists of numbers, one of each for every answer that was written, and all rewards are different.
 # The average is over **all** ways to take $n$ of these answers.
 #
 # Take the rewards `[1, 3, 2]`, the gold rewards `[5, 6, 7]` and $n = 2$: there are three ways.
-# The rewards (1, 3) and (3, 2) keep the answer with the gold reward 6, and (1, 2) keep the one with 7.
+# Of the rewards (1, 3) and (3, 2), the answer with the gold reward 6 is kept, and of (1, 2) the one with 7.
 # The average is $19/3$.
 #
 # Where a program can check answers, each is right or wrong, and the best of $k$ is right if one of the $k$ is.
@@ -381,8 +381,8 @@ assert close(down, -want.expand(3, 4)), "and every token of the rejected one the
 # %% [markdown]
 # ## 5. Advantages of tokens (2 points)
 #
-# PPO asks for each token how much better than expected the answer went on.
-# `values` is what the critic expected before each token, `rewards` is what each token brought.
+# For each token, PPO asks how much better than expected the answer went on.
+# `values` is what the critic expected before each token; `rewards` is what each token brought.
 # The error of the expectation, and the advantage, are
 #
 # $$\delta_t = r_t + \gamma V_{t+1} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t+1},$$
@@ -464,8 +464,8 @@ assert close(got, [[2.0]]), f"one token: 3 - 1 = 2, got {got}"
 # %% [markdown]
 # ## 6. PPO's clipped loss (2 points)
 #
-# A token was drawn by the policy as it was, with the log-probability `old_log_probs`.
-# Now the policy gives it `log_probs`, which is $\rho = e^{\ln \pi - \ln \pi_\text{old}}$ times as probable.
+# A token was drawn by the policy as it was then, with the log-probability `old_log_probs`.
+# Now the policy gives it `log_probs`, so the token has become $\rho = e^{\ln \pi - \ln \pi_\text{old}}$ times as probable.
 # The loss of a token is
 #
 # $$-\min\big(\rho A,\; \text{clip}(\rho, 1 - \varepsilon, 1 + \varepsilon)\, A\big).$$
@@ -553,7 +553,7 @@ assert close(slopes, want), (
 # `advantages` (B,) has one number for each answer, which all of its tokens share; the other tensors are (B, T).
 # A token's loss is PPO's, plus $\beta k_3$.
 # Take the mean over the tokens of **each answer** first, and then the mean over the answers, so that a long answer counts as much as a short one.
-# Each answer has at least one token, and what the tensors hold outside of the mask must have no influence.
+# Each answer has at least one token, and what the tensors hold outside the mask must have no influence.
 #
 # Scores 7, 6, 6, 5 have the mean 6 and the deviation 0.816, so the first answer has the advantage 1.22.
 
@@ -647,8 +647,8 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # %% [markdown]
 # ## 8. Read a run, and a chain (5 points, written)
 #
-# GRPO trained a policy by a reward model that has seen 1,000 pairs.
-# These are looks at the run; in this course the gold reward is known.
+# GRPO trained a policy with a reward model that had seen 1,000 pairs.
+# These are evaluations of the run; in this course the gold reward is known.
 #
 # | Iteration | KL (nats/answer) | learned reward | gold reward |
 # |---|---|---|---|
@@ -658,7 +658,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # | 120 | 140 | 1.9 | 0.8 |
 #
 # **Question A** (3 points).
-# Say in a few sentences what happened between iterations 20 and 120, and why the learned reward went on rising.
+# Say in a few sentences what happened between iterations 20 and 120, and why the learned reward kept rising.
 # Say what a KL penalty would change and what it would not.
 # Then say how you would decide when to stop, if the gold reward were not known, and name something that can be lost without any of the columns showing it.
 #
@@ -669,8 +669,8 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 #
 # **Question C** (1 point).
 # A model of three layers is asked for sums of four steps.
-# Say why it is right more often when it writes its steps, and why a right result does not show that the steps are right.
-# You want a model of one layer to answer such sums: say what of the larger model's answers you train it on, and what you leave out.
+# Say why it is right more often when it writes down its steps, and why a right result does not show that the steps are right.
+# You want a model of one layer to answer such sums: say which parts of the larger model's answers you would train it on, and which you would leave out.
 
 # %% [markdown] written="read-a-run" points=3
 # Question A.
@@ -679,12 +679,12 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # A penalty keeps the policy near the reference, where the reward model has seen what it judges.
 # It costs some of the learned reward.
 # It does not make the reward model right, and a penalty that is too weak only delays the fall.
-# Without gold one needs a judge that the policy was not trained on: people compare new answers of the policy at several checkpoints.
+# Without the gold reward you need a judge that the policy was not trained on: people compare new answers of the policy at several checkpoints.
 # Stop where they no longer prefer the newer policy, and collect new pairs there.
 # The learned reward is no evidence.
-# Diversity can be lost: all columns are means over single stories, and say nothing of how alike the stories are.
+# Diversity can be lost: all columns are means over single stories, and say nothing about how alike the stories are.
 #
-# One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, and does not mend the reward model. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, for they are far from the new texts), and a loss such as that of diversity.
+# One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, but does not put the reward model right. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, as they are far from the new texts), and something lost, such as diversity.
 
 # %% [markdown] written="wrong-direction" points=1
 # Question B.
@@ -698,9 +698,9 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 
 # %% [markdown] written="right-for-wrong-reasons" points=1
 # Question C.
-# A direct answer has to do four sums, one after the other, within three layers; with a chain each result that is written is read again by all layers.
-# Mistakes can cancel, or the last number can be a guess, and a verifier of the outcome sees the last number alone.
-# So I train the small model on the larger one's chains, and leave out those that a verifier of the process finds a mistake in (or at least those with a wrong result).
-# The result alone would ask it for what it has too few layers for.
+# A direct answer has to do four sums, one after the other, within three layers; with a chain, each written result is read again by all layers.
+# Mistakes can cancel, or the last number can be a guess, and a verifier of the outcome sees only the last number.
+# So I train the small model on the larger one's chains, and leave out those in which a verifier of the process finds a mistake (or at least those with a wrong result).
+# Training on results alone would ask it for something that it has too few layers for.
 #
 # Half a point: the layers bound what is computed for one token, and written tokens are read again. Half a point: the chain has to be checked, not only the result, and chains teach the student.

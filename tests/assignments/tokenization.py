@@ -8,8 +8,8 @@
 # %% [markdown]
 # # Assignment: a byte-pair tokenizer
 #
-# You build byte-pair encoding from an empty page: learn merges from a text, cut new text with them, and put it together again.
-# At the end you have a tokenizer that loses no letter of any language, only the white space.
+# You build byte-pair encoding from scratch: learn merges from a text, cut new text with them, and put it together again.
+# At the end you have a tokenizer that loses no letters of any language, only the white space.
 #
 # | Task | Points | Difficulty | Minutes |
 # |---|---|---|---|
@@ -23,10 +23,10 @@
 # | 8. Numbers (written) | 3 | ★★ | 15 |
 #
 # 20 points in all. Read the chapter [Tokenization](../tokenization.ipynb) first.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
-# The package `llmcourse` has a tokenizer of its own. The first cell locks it away: here you write it.
+# The package `llmcourse` has a tokenizer of its own. The first cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import sys
@@ -195,7 +195,7 @@ assert got == expected, (
 # ## 4. Encode (3 points)
 #
 # Write `encode(text, merges)`: the ids of a text.
-# The text is cut as in training, at white space, and each word begins as its bytes.
+# The text is cut as in training, at white space, and each word starts out as its bytes.
 # Then the merges are applied **in the order in which they were learned**: as long as some pair of a word is among the merges, merge the one that was learned first, wherever it is in the word.
 # The ids of all words make one list.
 #
@@ -259,9 +259,9 @@ assert got == expected, (
 # Write `decode(ids, merges)`: the text that the ids stand for.
 # White space was dropped when the text was cut, so what comes back is the words without it; a real tokenizer keeps it inside its tokens.
 #
-# One id may hold half of a character: `é` is two bytes.
-# So put all bytes together first, and only then make a string of them.
-# What is no valid UTF-8 becomes `\ufffd` (`errors="replace"`), never an exception: a model may write any ids.
+# One id may hold half a character: `é` is two bytes.
+# So put all bytes together first, and only then turn them into a string.
+# What is not valid UTF-8 becomes `\ufffd` (`errors="replace"`), never an exception: a model may write any ids.
 
 
 # %% answer="decode"
@@ -297,7 +297,7 @@ assert decode([97, 255, 98], []) == "a\ufffdb", "one wrong byte spoils only itse
 # %% [markdown]
 # ## 6. What a tokenizer costs (2 points)
 #
-# A tokenizer that needs fewer tokens is not better by that alone, so losses are compared per byte.
+# A tokenizer that needs fewer tokens is not better for that alone, so losses are compared per byte.
 # A model has a mean loss of `loss` nats per token, on a text of `n_bytes` bytes that is `n_tokens` tokens long.
 # Write `bits_per_byte(loss, n_tokens, n_bytes)`.
 # One bit is $\ln 2$ nats.
@@ -337,12 +337,12 @@ assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-9, (
 # Name one cost of merging.
 
 # %% [markdown] written="why-subwords" points=3
-# With words, every word that the training text lacks becomes one unknown token, and its spelling is lost; new words never end.
+# With words, every word that the training text lacks becomes one unknown token, and its spelling is lost; new words never stop coming.
 # With bytes nothing is unknown, but a text is four or five times as long, and attention and the context window pay for every token.
 # Merging frequent pairs gives frequent words one token and rare ones a few, and since all bytes stay in the vocabulary, nothing is unknown.
-# A price: the model does not see letters (spelling, counting letters, rhymes), or numbers are cut unevenly, or languages that were rare in the training text need more tokens.
+# A cost: the model does not see letters (spelling, counting letters, rhymes), or numbers are cut unevenly, or languages that were rare in the training text need more tokens.
 #
-# One point: unknown words, and that information is lost. One point: length, and what it costs. One point: the middle way, with bytes to fall back on, and a real cost.
+# One point: unknown words, and the information that is lost. One point: length, and what it costs. One point: the middle way, with bytes to fall back on, and a real cost.
 
 # %% [markdown]
 # ## 8. Numbers (3 points, written)
@@ -352,7 +352,7 @@ assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-9, (
 # Why may such cuts make it harder for a model to add numbers, and what do the tokenizers of recent models do about it?
 
 # %% [markdown] written="numbers" points=3
-# `00` is merged first. `100` is `1` `00`, and `1000` is `1` `00` `0`: the merge goes from left to right, and `10` never comes about.
+# `00` is merged first. `100` is `1` `00`, and `1000` is `1` `00` `0`: the merge goes from left to right, and `10` never arises.
 # So the same digit is sometimes a token of its own and sometimes in a pair, and the place of a digit in its token does not tell its value: `00` holds tens and ones in 100, and hundreds and tens in 1000.
 # A model has to learn addition for each way of cutting. Recent tokenizers cut numbers into single digits, or into groups of up to three, before they merge (some from the right).
 #

@@ -23,12 +23,12 @@
 # | 8. What the cache keeps (written) | 3 | ★★ | 20 |
 #
 # 20 points in all. Read the chapters [Attention](../attention.ipynb) and [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
-# Replace every `raise NotImplementedError()` by your code, and run the cell below it: it is silent when your code is right, and says what is wrong when it is not.
-# Some points are given by tests that you do not see; they check the same promises with other values.
+# Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
+# Some points come from hidden tests, which check the same promises with other values.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it.
-# Write it without `torch.nn`, too: products, sums and exponentials are enough.
+# The first cell locks it away: here you write it yourself.
+# Write it without `torch.nn` as well: products, sums and exponentials are enough.
 # Functions of torch itself, such as `torch.softmax` and `torch.sigmoid`, are fine.
 
 # %% given="setup"
@@ -384,12 +384,12 @@ assert got.dtype == torch.float32, f"float32 in, float32 out; got {got.dtype}"
 # %% [markdown]
 # ## 4. Norm and network (2 points)
 #
-# Two parts that work on each position by itself.
+# These two parts work on each position separately.
 #
 # - Write `rms_norm(x, weight, eps=1e-5)`: with the mean over the last dimension, $\operatorname{norm}(x) = g \odot x \,/\, \sqrt{\frac1D \sum_i x_i^2 + \varepsilon}$.
 # - Write `swiglu(x, w_gate, w_up, w_down)`: $W_\text{down} \left(\operatorname{silu}(W_\text{gate}\, x) \odot W_\text{up}\, x\right)$ with $\operatorname{silu}(y) = y / (1 + e^{-y})$.
 #
-# Matrices are stored as torch does it, one row for each number that comes out: `w_gate` and `w_up` are of shape (F, D), and `w_down` of shape (D, F).
+# Matrices are stored as in torch, with one row for each number that comes out: `w_gate` and `w_up` are of shape (F, D), and `w_down` of shape (D, F).
 # For `x` of shape (…, D), the product $W x$ of each position is therefore `x @ w.T`.
 #
 # For example, the norm of $(3, 4, 0, 0)$ divides by $\sqrt{25/4} = 2.5$.
@@ -474,10 +474,10 @@ assert torch.equal(x, saved), "neither function may change its input"
 # $$
 #
 # Here $\operatorname{attention}(y) = W_O \left[c^1, \dots, c^H\right]$: the contexts $c$ of all heads, side by side, come from the queries $W_Q\, y$, the keys $W_K\, y$ and the values $W_V\, y$.
-# Queries and keys, but not values, are turned by their positions 0, 1, 2, …, in every head by itself.
-# The two norms have weights of their own, and $\varepsilon$ and the base of the rotation are what they are by default: $10^{-5}$ and 10,000.
+# Queries and keys, but not values, are turned by their positions 0, 1, 2, …, in every head separately.
+# The two norms have weights of their own, and $\varepsilon$ and the base of the rotation have their defaults: $10^{-5}$ and 10,000.
 #
-# Write `block(x, weights, n_heads)`, from (B, T, D) to (B, T, D), with the functions that you have.
+# Write `block(x, weights, n_heads)`, from (B, T, D) to (B, T, D), with the functions that you have written.
 # The tensor `x` that comes in stays as it is.
 # `weights` is a dict:
 #
@@ -618,13 +618,13 @@ for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
 # ## 6. A key-value cache (2 points)
 #
 # Earlier positions never change when a text goes on, so their keys and values can be kept.
-# Write `cached_block(x, weights, n_heads, cache)`: it reads new positions only, and returns two things, the new positions' stream and the new cache.
+# Write `cached_block(x, weights, n_heads, cache)`: it reads only new positions, and returns two things, the new positions' stream and the new cache.
 #
 # - `cache` is a pair `(key, value)` of tensors of shape (B, H, S, d), of the $S$ positions that were read before.
 #   At the beginning $S$ is 0.
 # - `x`, of shape (B, T, D), holds the positions $S$, …, $S + T - 1$; so the `start` of your `attend` is $S$.
 # - New keys and values are put after the old ones, along the dimension of $S$.
-# - Keys are kept as they are after they have been turned, so none is turned twice.
+# - Keys are stored after they have been turned, so none is turned twice.
 # - The cache that comes in stays as it is; the one that is returned holds $S + T$ positions.
 
 
@@ -734,23 +734,23 @@ assert close(cache[1], value, 1e-3), (
 # - Ben multiplies the weights by 0 where the key is in the future, *after* the softmax, and changes nothing else.
 #
 # Both train on next-token prediction.
-# For each, say what is wrong with what a position gathers, and say: would you notice from the training loss, and how? (1 point)
+# For each, say what is wrong with what a position gathers, and whether and how you would notice from the training loss. (1 point)
 # Then describe one test of a few lines that finds both mistakes before any training: what do you change, and what must not move? (1 point)
 
 # %% [markdown] written="mask" points=2
-# Ana's position t gathers from position t + 1, whose token is exactly what it is to predict.
-# So the model learns to copy it, and the training loss falls far below what is possible, towards 0, which should make one suspicious.
+# Ana's position t gathers from position t + 1, whose token is exactly what it has to predict.
+# So the model learns to copy it, and the training loss falls far below what is possible, towards 0, which should make you suspicious.
 #
-# Ben's weights no longer sum to one: the softmax was taken over the future too, so the early positions gather too little, by a factor that depends on the scores of tokens they should not know.
+# Ben's weights no longer sum to one: the softmax was taken over the future too, so the early positions gather too little, by a factor that depends on the scores of tokens that they should not know.
 # So a little of the future still leaks, through the denominator, and the loss looks plausible: it hardly shows anything.
 #
-# The test: read a text, change its last token, read it again, and compare what comes out at all positions before.
-# Nothing may move there; with Ana's mask it moves a lot, with Ben's a little, and so it does at any weights, trained or not.
-# (To append a token and compare finds both as well.)
+# The test: read a text, change its last token, read it again, and compare what comes out at all earlier positions.
+# Nothing may move there; with Ana's mask a lot moves, with Ben's a little, whatever the weights, trained or not.
+# (Appending a token and comparing finds both as well.)
 #
 # One point: Ana's model copies its target, and the loss is too good to be true; Ben's rows do not sum to one, the future has influence through the sum, and the loss hardly shows it.
 # One point: a late token is changed, or appended, and what comes out before it is compared.
-# A test that looks at the last position alone finds neither.
+# A test that looks only at the last position finds neither.
 
 # %% [markdown]
 # ## 8. What the cache keeps, and what a block hands on (3 points, written)
@@ -759,7 +759,7 @@ assert close(cache[1], value, 1e-3), (
 # Why are old queries never needed again? (1 point)
 # And why could a model of several blocks without a causal mask not use such a cache? (1 point)
 #
-# A text repeats itself: `A B … A`, and the model is to write `B`.
+# A text repeats itself: `A B … A`, and the model should write `B`.
 # The chapter *The transformer* shows two heads in two blocks that do this together.
 # What does the first head leave in the stream at `B`, who reads it, and why is one block not enough? (1 point)
 
@@ -770,9 +770,9 @@ assert close(cache[1], value, 1e-3), (
 # Without the mask a new token changes what every earlier position gathers, so the stream of the earlier positions changes after the first block, and with it their keys and values in all later blocks.
 # What was kept would be out of date, and everything would have to be read again.
 #
-# The first head looks one place back: at `B` it adds to the stream that an `A` stood before.
+# The first head looks one place back: at `B` it adds to the stream that an `A` came before.
 # In the second block the key of that position is made from this stream, so the query of the last `A`, which asks for a place with an `A` before it, finds it, and the value brings `B`.
-# In a model of one block keys are made from the token and its place alone; they do not know what stood before them.
+# In a model of one block keys are made from the token and its place alone; they do not know what came before them.
 #
 # One point: a query serves its own position only, once.
 # One point: without the mask old positions' streams change, so from the second block on the kept keys and values are wrong.
