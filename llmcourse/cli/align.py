@@ -13,7 +13,7 @@ def align(
     ] = "grpo",
     loss: Annotated[
         Literal["sigmoid", "ipo", "hinge"] | None,
-        typer.Option(help="Loss of DPO. Default: sigmoid."),
+        typer.Option(help="Loss for DPO. Default: sigmoid."),
     ] = None,
     preset: Annotated[
         Literal["aligned-llm", "study", "tiny"], typer.Option(help="The recipe.")
@@ -22,14 +22,14 @@ def align(
     resume: opt.Resume = False,
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps of DPO, or iterations of PPO and GRPO.", min=1),
+        typer.Option(help="Steps for DPO, or iterations for PPO and GRPO.", min=1),
     ] = None,
     reward_steps: Annotated[
-        int | None, typer.Option(help="Steps of the reward model.", min=1)
+        int | None, typer.Option(help="Training steps of the reward model.", min=1)
     ] = None,
     learning_rate: opt.LearningRate = None,
     kl_coef: Annotated[
-        float | None, typer.Option(help="Coefficient of the KL penalty; beta of DPO.")
+        float | None, typer.Option(help="Coefficient of the KL penalty; for DPO, beta.")
     ] = None,
     ptx_coef: Annotated[
         float | None,
@@ -38,7 +38,7 @@ def align(
     dtype: opt.TrainedIn = "auto",
     model: Annotated[
         str | None,
-        typer.Option(help="The policy, a folder or a name. Default: instruct-llm."),
+        typer.Option(help="The policy: a folder or a name. Default: instruct-llm."),
     ] = None,
     prompts: Annotated[
         int | None,
@@ -46,27 +46,32 @@ def align(
     ] = None,
     agreement: Annotated[
         float | None,
-        typer.Option(help="How often the annotator agrees with gold, 0.5 … 1."),
+        typer.Option(
+            help="How often the annotator agrees with the gold reward, 0.5 … 1."
+        ),
     ] = None,
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
     stories: Annotated[
-        int, typer.Option(help="Answers to measure, before and after.", min=2)
+        int, typer.Option(help="Answers to measure before and after training.", min=2)
     ] = 400,
     seeds: Annotated[
-        int, typer.Option(help="How often, with other random numbers.", min=1)
+        int,
+        typer.Option(
+            help="How often to measure, with new random numbers each time.", min=1
+        ),
     ] = 1,
     questions: opt.Questions = 30,
     machine: opt.Machine = "",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Train a reward model on comparisons, and a policy by its rewards.
+    """Train a reward model on comparisons, and a policy on its rewards.
 
-    The model writes stories, an annotator compares them. In the folder are then
-    `reward/model/` and `model/`, what was compared in `pairs.json`, and a `log.jsonl`
-    of each training. Ctrl-C stops, and with `--resume` the same command goes on, to
-    the same models.
+    The model writes stories, and an annotator compares them. The folder then holds
+    `reward/model/` and `model/`, the comparisons in `pairs.json`, and a `log.jsonl`
+    for each training run. Ctrl-C stops, and the same command with `--resume` goes on
+    to the same models.
 
     `llmcourse align --method grpo --model instruct-llm --out run/`
 

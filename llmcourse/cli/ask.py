@@ -34,17 +34,18 @@ def ask(
         int | None,
         typer.Option(
             "--passages",
-            help="The most that are read, 1 if not given; or shown, then 3.",
+            help="Most passages to read, by default 1, or to show, by default 3.",
             min=1,
         ),
     ] = None,
     passages_only: Annotated[
-        bool, typer.Option("--passages-only", help="Show them, and no answer.")
+        bool,
+        typer.Option("--passages-only", help="Show the passages, without an answer."),
     ] = False,
     chunk_size: Annotated[
         int | None,
         typer.Option(
-            help="Most tokens of a passage; if not given, 256 or half the window.",
+            help="Most tokens in a passage. Default: 256, or half the window if less.",
             min=4,
         ),
     ] = None,
@@ -54,11 +55,11 @@ def ask(
     dtype: opt.Dtype = "auto",
     as_json: opt.AsJson = False,
 ) -> None:
-    """Answer a question from your own text files, and cite file and line.
+    """Answer a question from your own text files, citing file and line.
 
-    The passage that fits the question best is found, the model reads it and answers;
-    with `--passages` it reads more, as many as fit its window. Where the words of an
-    answer are not in what was read, the sentence nearest to the question is quoted.
+    The passage that fits the question best is found; the model reads it and answers.
+    With `--passages` it reads more of them, as many as fit its window. If the words of
+    its answer are not in what it read, the sentence nearest to the question is quoted.
 
     `llmcourse ask --docs notes/ "Who wrote the report?"`
 

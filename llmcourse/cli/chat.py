@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from llmcourse.text.tokenizers import BPETokenizer
 
 _HELP = (
-    "/reset forgets the conversation, /quit ends it, /save FILE and /load FILE keep "
-    "it; a line that ends in \\ goes on"
+    "/reset forgets the conversation, /quit ends it, /save FILE and /load FILE store "
+    "and restore it; a line that ends in \\ continues on the next"
 )
 _SHOWN = 40  # characters of a turn that is dropped
 
@@ -35,11 +35,11 @@ def chat(
     device: opt.Device = "cpu",
     dtype: opt.Dtype = "auto",
 ) -> None:
-    """Talk with a model, as far as its context goes.
+    """Talk with a model, which remembers what fits its context.
 
-    `/reset` begins anew, `/save FILE` and `/load FILE` keep the conversation, `/quit`
-    ends, and so does the end of the input. Ctrl-C stops an answer, and twice in a row
-    the conversation. Where a line ends in a backslash the next one belongs to it.
+    `/reset` forgets the conversation, `/save FILE` and `/load FILE` store and restore
+    it, and `/quit` or the end of the input ends it. Ctrl-C stops an answer; twice in a
+    row, it ends the conversation. A backslash at the end of a line continues it.
 
     `llmcourse chat --model instruct-llm`
 

@@ -12,9 +12,9 @@ from llmcourse.extras import needed_for
 
 
 def check(
-    notebook: Annotated[Path, typer.Argument(help="A notebook of an assignment.")],
+    notebook: Annotated[Path, typer.Argument(help="The notebook of an assignment.")],
 ) -> None:
-    """Run your notebook of an assignment against the tests that it shows.
+    """Run your assignment notebook against the tests that it shows.
 
     Nothing is sent anywhere. The exit code is 0 when all tests pass.
 

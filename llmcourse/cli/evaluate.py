@@ -15,16 +15,18 @@ def evaluate(
         typer.Option(help="A model's folder, or the name of a shipped one."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All shipped models, as their cards say.")
+        bool, typer.Option("--all", help="All shipped models, as on their cards.")
     ] = False,
     data: opt.Data = None,
     stories: opt.Stories = 500,
     samples: opt.Samples = 500,
     questions: opt.Questions = 30,
     show_samples: Annotated[
-        int, typer.Option("--show", help="How many of the samples to print.", min=0)
+        int, typer.Option("--show", help="How many samples to print.", min=0)
     ] = 2,
-    seed: Annotated[int, typer.Option(help="Of stories and samples.")] = 1_000_000,
+    seed: Annotated[
+        int, typer.Option(help="Seed for stories and samples.")
+    ] = 1_000_000,
     device: opt.Device = "cpu",
     dtype: opt.Dtype = "float32",
     as_json: opt.AsJson = False,
@@ -32,8 +34,8 @@ def evaluate(
 ) -> None:
     """Measure a model on fresh tales, with their floor, or on your text.
 
-    A model that knows conversations is asked instructions, too. With `--all` every
-    shipped model is measured as its card says, whatever else is named.
+    A model that knows conversations is also given instructions. With `--all`, every
+    shipped model is measured as on its card, whatever else you ask for.
 
     `llmcourse evaluate --model base-llm`
 

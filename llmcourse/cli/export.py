@@ -24,13 +24,14 @@ def export(
         ),
     ] = "hf",
     numbers: Annotated[
-        Literal["F32", "F16", "Q8_0"], typer.Option(help="Of the matrices in gguf.")
+        Literal["F32", "F16", "Q8_0"],
+        typer.Option(help="Number type of the matrices in gguf."),
     ] = "F16",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over what is there.")
+        bool, typer.Option("--overwrite", help="Overwrite what is there.")
     ] = False,
 ) -> None:
-    """Write a model in a form that other programs open.
+    """Write a model in a format that other programs can open.
 
     `llmcourse export --model base-llm --out base/`
 

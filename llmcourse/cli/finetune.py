@@ -18,21 +18,22 @@ def finetune(
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Your own conversations: JSON of messages, ShareGPT or Alpaca; -."
+            help="Your conversations, as JSON of messages, ShareGPT or Alpaca; or -."
         ),
     ] = None,
     truncate: Annotated[
         bool,
         typer.Option(
-            "--truncate", help="Let those that are too long lose their first exchanges."
+            "--truncate",
+            help="Let conversations that are too long lose their first exchanges.",
         ),
     ] = False,
     resume: opt.Resume = False,
     steps: Annotated[
         int | None,
         typer.Option(
-            help="The preset's; of --data three passes, but 100 at least and the "
-            "preset's at most.",
+            help="Number of steps. Default: the preset's; with --data, three passes, "
+            "but at least 100 steps and at most the preset's.",
             min=1,
         ),
     ] = None,
@@ -45,36 +46,41 @@ def finetune(
     device: opt.Device = "cpu",
     model: Annotated[
         str | None,
-        typer.Option(help="The base: a folder or a name; base-llm."),
+        typer.Option(help="The base: a folder or a name. Default: base-llm."),
     ] = None,
     lora: Annotated[
         int | None,
         typer.Option(
-            help="Learn adapters of this rank, and the embedding of a model that lacks "
-            "the tokens of conversations; nothing else.",
+            help="Train only adapters of this rank, and the embedding if the model "
+            "lacks the tokens for conversations.",
             min=1,
         ),
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(help="Instructions; the preset's.", min=1)
+        int | None,
+        typer.Option(help="Number of instructions. Default: the preset's.", min=1),
     ] = None,
     plain: Annotated[
         int | None,
         typer.Option(
-            help="Plain stories among them; the preset's, of --data 0.", min=0
+            help="Number of plain stories. Default: the preset's; with --data, 0.",
+            min=0,
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of instructions and order; the preset's.")
+        int | None,
+        typer.Option(help="Seed for instructions and order. Default: the preset's."),
     ] = None,
     threads: opt.Threads = None,
     questions: opt.Questions = 30,
     tale_temperature: Annotated[
         float,
-        typer.Option(help="Of tales that are drawn to measure; 0: greedy.", min=0),
+        typer.Option(
+            help="Temperature of the tales drawn to measure; 0: greedy.", min=0
+        ),
     ] = 0.5,
     stories: Annotated[
-        int, typer.Option(help="Tales to measure what was forgotten; 0: none.", min=0)
+        int, typer.Option(help="Tales to measure forgetting on; 0: none.", min=0)
     ] = 200,
     tensorboard: opt.TensorBoard = None,
     machine: opt.Machine = "",
@@ -83,9 +89,9 @@ def finetune(
 ) -> None:
     """Fine-tune a model on instructions about tales, or your conversations.
 
-    In the folder are then `checkpoints/`, `log.jsonl` and `model/`, and with `--lora`
-    on a model that knows conversations already `adapter/`. Ctrl-C stops, and with
-    `--resume` the same command goes on, to the same model.
+    The folder then holds `checkpoints/`, `log.jsonl` and `model/`, and with `--lora`,
+    if the model already knows conversations, `adapter/`. Ctrl-C stops, and the same
+    command with `--resume` goes on to the same model.
 
     `llmcourse finetune --out run/`
 

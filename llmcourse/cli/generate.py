@@ -13,12 +13,14 @@ def generate(
     prompt: Annotated[
         str,
         typer.Argument(
-            help="How the text begins, - is standard input; without, the model begins.",
+            help="How the text begins; - reads standard input. Without it, the model "
+            "begins.",
             callback=opt.read,
         ),
     ] = "",
     n: Annotated[
-        int, typer.Option("--n", help="Texts to write, each of the next seed.", min=1)
+        int,
+        typer.Option("--n", help="Number of texts, each with the next seed.", min=1),
     ] = 1,
     max_new_tokens: opt.MaxNewTokens = None,
     temperature: opt.Temperature = 1.0,

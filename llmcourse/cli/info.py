@@ -14,16 +14,16 @@ from llmcourse.cli.console import out
 
 def info(
     model: Annotated[
-        str, typer.Argument(help="A folder, a .gguf file, or a name, as of --model.")
+        str, typer.Argument(help="A folder, a .gguf file or a name, as for --model.")
     ],
     tensors: Annotated[
-        bool, typer.Option("--tensors", help="All tensors, with type and shape.")
+        bool, typer.Option("--tensors", help="List all tensors, with type and shape.")
     ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say what is in a model: sizes, parameters, bytes, tensors.
+    """Show what is in a model: sizes, parameters, bytes, tensors.
 
-    Layers of one shape are one line; what was measured is on the card, README.md in
+    Layers of the same shape share a line; measurements are on the card, README.md in
     the folder.
 
     `llmcourse info base-llm --tensors`

@@ -39,7 +39,7 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Seed = Annotated[
-    int, typer.Option(help="Of everything that is random.", min=0, max=2**32 - 1)
+    int, typer.Option(help="Seed for everything random.", min=0, max=2**32 - 1)
 ]
 Model = Annotated[
     str,
@@ -51,29 +51,29 @@ Model = Annotated[
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        help="notes/, *.txt, - or python_docs: your text, not the tales; a dataset."
+        help="Your text, not the tales: notes/, *.txt, a dataset, python_docs or -."
     ),
 ]
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
-        help="tales, python_docs, - or files: notes/ or notes/**/*.txt; a dataset."
+        help="tales, python_docs, -, a dataset, or files: notes/ or notes/**/*.txt."
     ),
 ]
 Column = Annotated[
     str | None,
     typer.Option(
-        help="Of a dataset: where the texts are, if not in text. Only with it is "
-        ".jsonl read by rows. Needs llmcourse[datasets].",
+        help="Column of a dataset that holds the texts. Default: text. Only with this "
+        "option is .jsonl read by rows. Needs llmcourse[datasets].",
         show_default=False,
     ),
 ]
 Filter = Annotated[
-    bool, typer.Option("--filter", help="Drop what is no good English prose.")
+    bool, typer.Option("--filter", help="Drop what is not good English prose.")
 ]
 Language = Annotated[
     Literal["de", "en", "es", "fr", "it", "nl", "pt", "sv"] | None,
-    typer.Option(help="Drop what is in another language."),
+    typer.Option(help="Drop what is in any other language."),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
@@ -89,7 +89,10 @@ Device = Annotated[
 ]
 _Dtype = Literal["auto", "float32", "bfloat16"]
 Dtype = Annotated[
-    _Dtype, typer.Option(help="Of weights; auto: bfloat16 on cuda, else float32.")
+    _Dtype,
+    typer.Option(
+        help="Number type of the weights; auto: bfloat16 on cuda, else float32."
+    ),
 ]
 System = Annotated[
     str, typer.Option(help="A system message, for models that learned to follow one.")
@@ -97,7 +100,8 @@ System = Annotated[
 
 # Sampling
 Temperature = Annotated[
-    float, typer.Option(help="Below 1 less random, above 1 more; 0: the most probable.")
+    float,
+    typer.Option(help="Below 1: less random; above 1: more; 0: the most probable."),
 ]
 TopK = Annotated[
     int | None, typer.Option(help="Sample from the k most probable tokens.")
@@ -105,12 +109,12 @@ TopK = Annotated[
 TopP = Annotated[
     float | None,
     typer.Option(
-        help="Sample from the most probable tokens of probability p together."
+        help="Sample from the most probable tokens that add up to probability p."
     ),
 ]
 MaxNewTokens = Annotated[
     int | None,
-    typer.Option(help="Most tokens of each text. Default: what fits.", min=1),
+    typer.Option(help="Most tokens in each text. Default: as many as fit.", min=1),
 ]
 
 # Training
@@ -127,31 +131,35 @@ Config = Annotated[
 OutFolder = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="Folder of checkpoints, log and model. Default: run-PRESET."
+        "--out", help="Folder for checkpoints, log and model. Default: run-PRESET."
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the folder's checkpoints.")
+    bool, typer.Option("--resume", help="Continue from the folder's checkpoints.")
 ]
 Steps = Annotated[
     int | None, typer.Option(help="Number of steps. Default: the preset's.", min=1)
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(help="Rows of a batch. Default: the preset's.", min=1)
+    int | None, typer.Option(help="Rows in a batch. Default: the preset's.", min=1)
 ]
 LearningRate = Annotated[
-    float | None, typer.Option(help="At its peak. Default: the preset's.")
+    float | None, typer.Option(help="Peak learning rate. Default: the preset's.")
 ]
 TrainedIn = Annotated[
     _Dtype,
-    typer.Option("--dtype", "--precision", help="Of the training; auto: fast here."),
+    typer.Option(
+        "--dtype",
+        "--precision",
+        help="Number type for training; auto: what is fast here.",
+    ),
 ]
 GradientCheckpointing = Annotated[
     bool,
     typer.Option(
         "--gradient-checkpointing",
-        help="Compute the inside of blocks again in the backward pass: less memory, "
-        "more time, the same model.",
+        help="Recompute the inside of blocks in the backward pass: less memory, more "
+        "time, the same model.",
     ),
 ]
 Compile = Annotated[
@@ -159,31 +167,35 @@ Compile = Annotated[
     typer.Option(
         "--compile",
         help="Compile the model first, which takes a minute, for faster steps: the "
-        "same model but for rounding. Needs a C++ compiler.",
+        "same model apart from rounding. Needs a C++ compiler.",
     ),
 ]
 Sharded = Annotated[
     bool,
     typer.Option(
         "--fsdp",
-        help="Shard weights, gradients and optimizer state among the processes of "
-        "torchrun: less memory in each, the same model.",
+        help="Shard weights, gradients and optimizer state across torchrun's "
+        "processes: less memory in each, the same model.",
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Processor cores; all.", min=1, max=1024)
+    int | None,
+    typer.Option(help="Processor cores to use. Default: all.", min=1, max=1024),
 ]
 TensorBoard = Annotated[
     Path | None,
     typer.Option(
         "--tensorboard",
-        help="Write the curves of log.jsonl here for TensorBoard, too; needs "
+        help="Also write the curves of log.jsonl here for TensorBoard. Needs "
         "llmcourse[tensorboard].",
         show_default=False,
     ),
 ]
 Machine = Annotated[
-    str, typer.Option(help="Words for the model's card on what trained it.")
+    str,
+    typer.Option(
+        help="What the model's card should say about the machine that trained it."
+    ),
 ]
 
 # Measuring
@@ -191,8 +203,9 @@ Stories = Annotated[
     int, typer.Option(help="Fresh tales to measure the loss on.", min=2)
 ]
 Samples = Annotated[
-    int, typer.Option(help="Tales that the model writes, to be checked.", min=0)
+    int,
+    typer.Option(help="Tales for the model to write, which are then checked.", min=0),
 ]
 Questions = Annotated[
-    int, typer.Option(help="Instructions of each kind, to measure; 0: none.", min=0)
+    int, typer.Option(help="Instructions of each kind to measure on; 0: none.", min=0)
 ]

@@ -17,14 +17,16 @@ def pipeline(
     ] = None,
     filter: opt.Filter = False,
     language: opt.Language = None,
-    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 4_000,
+    steps: Annotated[
+        int, typer.Option(help="Number of training steps.", min=1)
+    ] = 4_000,
     n_stories: Annotated[int, typer.Option(help="Number of tales.")] = 6_000,
     seed: opt.Seed = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Take raw text to a model that writes, in about a minute.
+    """Turn raw text into a model that writes, in about a minute.
 
     `llmcourse pipeline`
 

@@ -8,7 +8,7 @@ import typer
 from llmcourse.cli import options as opt
 from llmcourse.cli.console import documents_of, duration, out, steps_of
 
-Size = Annotated[int | None, typer.Option(help="The preset's.", min=1)]
+Size = Annotated[int | None, typer.Option(help="Default: the preset's.", min=1)]
 
 
 def pretrain(
@@ -19,7 +19,9 @@ def pretrain(
     config: opt.Config = None,
     from_model: Annotated[
         str | None,
-        typer.Option("--from", help="Go on from a folder or name, on --data."),
+        typer.Option(
+            "--from", help="A model to train further on --data: folder or name."
+        ),
     ] = None,
     data: opt.Data = None,
     column: opt.Column = None,
@@ -28,22 +30,24 @@ def pretrain(
     out_folder: opt.OutFolder = None,
     resume: opt.Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what the training takes.")
+        bool, typer.Option("--dry-run", help="Only say what training would take.")
     ] = False,
     layers: Size = None,
     width: Size = None,
     heads: Size = None,
     vocab_size: Annotated[
-        int | None, typer.Option(help="The preset's; less of a short text.", min=1)
+        int | None,
+        typer.Option(help="Default: the preset's; less for a short text.", min=1),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of a window; the preset's.", min=1)
+        int | None,
+        typer.Option(help="Tokens in a window. Default: the preset's.", min=1),
     ] = None,
     batch_size: opt.BatchSize = None,
     steps: opt.Steps = None,
     learning_rate: opt.LearningRate = None,
     optimizer: Annotated[
-        Literal["adamw", "muon"] | None, typer.Option(help="The preset's.")
+        Literal["adamw", "muon"] | None, typer.Option(help="Default: the preset's.")
     ] = None,
     dtype: opt.TrainedIn = "auto",
     gradient_checkpointing: opt.GradientCheckpointing = False,
@@ -62,15 +66,15 @@ def pretrain(
     """Pretrain a model on tales, with their entropy floor, or on your text.
 
     Your text may be of any kind, language and length. The report compares the model's
-    bits per byte with those of gzip and of a trigram model, and shows three samples.
-    A folder that `datasets` of Hugging Face has saved, .parquet and, with `--column`,
-    .jsonl are read by rows.
+    bits per byte with those of gzip and a trigram model, and shows three samples.
+    Folders that Hugging Face's `datasets` has saved, .parquet files and, with
+    `--column`, .jsonl files are read row by row.
 
-    Processes that torchrun starts share each batch and, with `--fsdp`, the weights;
+    Processes started by torchrun share each batch and, with `--fsdp`, the weights;
     the model is the same.
 
-    In the folder are then `checkpoints/`, `prepared/` (the text as ids), `log.jsonl`
-    and `model/`. Ctrl-C stops, and with `--resume` the same command goes on at once, to
+    The folder then holds `checkpoints/`, `prepared/` (the text as ids), `log.jsonl`
+    and `model/`. Ctrl-C stops, and the same command with `--resume` goes on at once, to
     the same model.
 
     `llmcourse pretrain --preset base-llm --out run/`

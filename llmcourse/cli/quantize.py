@@ -14,11 +14,14 @@ def quantize(
     model: opt.Model,
     to: Annotated[Path, typer.Option("--out", help="A new folder.")],
     bits: Annotated[
-        Literal["8", "4"], typer.Option(help="Of each number of a matrix.")
+        Literal["8", "4"], typer.Option(help="Bits for each number in a matrix.")
     ] = "8",
     group: Annotated[
         int | None,
-        typer.Option(help="Numbers that share a scale; 8 bits: a row, 4: 32.", min=1),
+        typer.Option(
+            help="Numbers that share a scale. Default: 8 bits, a row; 4 bits, 32.",
+            min=1,
+        ),
     ] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,

@@ -10,7 +10,10 @@ from llmcourse.cli import options as opt
 
 def score(
     prompt: Annotated[
-        str, typer.Argument(help="What was asked; - reads it.", callback=opt.read)
+        str,
+        typer.Argument(
+            help="What was asked; - reads standard input.", callback=opt.read
+        ),
     ],
     answers: Annotated[list[str], typer.Argument(help="One answer, or several.")],
     model: Annotated[
@@ -18,10 +21,10 @@ def score(
     ] = "reward-model",
     as_json: opt.AsJson = False,
 ) -> None:
-    """Score answers by a reward model, the best first.
+    """Score answers with a reward model, best first.
 
-    Only differences mean something: the zero is the mean answer of the model that
-    wrote the comparisons.
+    Only differences have a meaning: zero is the mean over answers of the model whose
+    answers were compared.
 
     `llmcourse score "Tell me a story about a boy called Tom." "$(cat a.txt)" "Bang."`
     """

@@ -19,41 +19,45 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets all machines in.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="0: any that is free.", min=0, max=65535)
+        int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)
     ] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(help="What callers have to know.", envvar="LLMCOURSE_API_KEY"),
+        typer.Option(help="Key that callers must send.", envvar="LLMCOURSE_API_KEY"),
     ] = None,
     served_model_name: Annotated[
-        str | None, typer.Option(help="What callers ask for; the folder's name.")
+        str | None,
+        typer.Option(help="Name that callers ask for. Default: the folder's."),
     ] = None,
     context: Annotated[
         int | None,
-        typer.Option(help="Tokens of prompt and answer; the model's.", min=1),
+        typer.Option(
+            help="Tokens of prompt and answer together. Default: the model's.", min=1
+        ),
     ] = None,
     device: opt.Device = "cpu",
     dtype: opt.Dtype = "auto",
     slots: Annotated[
-        int, typer.Option(help="Requests answered at a time.", min=1, max=1024)
+        int, typer.Option(help="Requests answered at once.", min=1, max=1024)
     ] = 16,
     queue: Annotated[
-        int, typer.Option(help="Requests that wait; more are refused.", min=0)
+        int, typer.Option(help="Requests that may wait; more are refused.", min=0)
     ] = 64,
     timeout: Annotated[
         float, typer.Option(help="Seconds that an answer may take.", min=0.001)
     ] = 120.0,
     grace: Annotated[
-        int, typer.Option(help="Seconds that answers have to end on Ctrl-C.", min=0)
+        int,
+        typer.Option(help="Seconds that answers have to finish after Ctrl-C.", min=0),
     ] = 10,
 ) -> None:
-    """Serve a model over HTTP, as OpenAI's clients know it, with a page.
+    """Serve a model over HTTP, as OpenAI's clients expect, with a web page.
 
-    Needs `pip install "llmcourse[serve]"`. It listens on this machine only, unless
-    `--host` says otherwise; then give an `--api-key` too. Without a key, only requests
-    to the names 127.0.0.1, localhost and [::1] are answered, so that no web page can
-    use the model through your browser. `/health`, `/metrics` and `/openapi.json` need
-    no key.
+    Needs `pip install "llmcourse[serve]"`. It listens only on this machine, unless
+    `--host` says otherwise; in that case, also give an `--api-key`. Without a key, only
+    requests to the names 127.0.0.1, localhost and [::1] are answered, so that no web
+    page can use the model through your browser. `/health`, `/metrics` and
+    `/openapi.json` need no key.
 
     `llmcourse serve --model instruct-llm --port 8000`
 

@@ -28,7 +28,7 @@ def tokenize(
         ),
     ] = "tales",
     vocab_size: Annotated[
-        int, typer.Option(help="Of the tokenizers that are trained here.")
+        int, typer.Option(help="Vocabulary size of tokenizers that are trained here.")
     ] = 1024,
     as_json: opt.AsJson = False,
 ) -> None:

@@ -48,14 +48,14 @@ const connect = async () => {
   try {
     const response = await fetch("v1/models", { headers: headers() });
     if (response.status === 401) {
-      at("status").textContent = "asks for a key: see “How it writes”";
+      at("status").textContent = "needs a key: see “How it writes”";
       document.querySelector("details").open = true;
       return;
     }
     if (!response.ok) throw new Error(await reason(response));
     model = (await response.json()).data[0];
   } catch (error) {
-    at("status").textContent = `not reached: ${error.message}`;
+    at("status").textContent = `cannot be reached: ${error.message}`;
     return;
   }
   at("title").textContent = model.chat ? `Talk with ${model.id}` : `Write with ${model.id}`;
@@ -134,7 +134,7 @@ const answer = async (text) => {
       finish = piece.finish ?? finish;
       if (follow) toEnd();
     }
-    if (finish === "length") addNote("cut off: it had used all its tokens");
+    if (finish === "length") addNote("cut off: it had used up its tokens");
   } catch (error) {
     if (turns !== asking) return;
     if (error.name === "AbortError") addNote("stopped");
