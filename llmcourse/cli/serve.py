@@ -54,9 +54,10 @@ def serve(
     """Serve a model over HTTP, as OpenAI's clients expect, with a web page.
 
     Needs `pip install "llmcourse[serve]"`. It listens only on this machine, unless
-    `--host` says otherwise; in that case, also give an `--api-key`. Without a key, only
-    requests to the names 127.0.0.1, localhost and [::1] are answered, so that no web
-    page can use the model through your browser. `/health`, `/metrics` and
+    `--host` says otherwise; in that case, also give an `--api-key`, or everyone who
+    reaches the port is answered. On this machine, without a key, only requests to the
+    names 127.0.0.1, localhost and [::1] are answered, so that no web page can use the
+    model through your browser. `/health`, `/metrics` and
     `/openapi.json` need no key.
 
     `llmcourse serve --model instruct-llm --port 8000`
