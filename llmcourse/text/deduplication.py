@@ -27,7 +27,7 @@ import random
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -286,13 +286,8 @@ def remove_duplicates(
     """
     first: dict[int, int] = {}
     places = [first.setdefault(fingerprint(d.text), i) for i, d in enumerate(documents)]
-    kept = [documents[i] for i, place in enumerate(places) if place == i]
-    removals = [
-        Removal(documents[i], "copy", _likeness(documents[place], 1.0))
-        for i, place in enumerate(places)
-        if place != i
-    ]
-    return kept, summarise("remove duplicates", documents, kept, removals)
+    like = {i: (place, 1.0) for i, place in enumerate(places) if place != i}
+    return _without_copies(documents, like, "remove duplicates", "copy")
 
 
 def remove_near_duplicates(
@@ -329,12 +324,7 @@ def remove_near_duplicates(
             similarity = jaccard(sets[i], sets[j])
             if similarity >= threshold:
                 like[j] = i, similarity
-    kept = [document for i, document in enumerate(documents) if i not in like]
-    removals = [
-        Removal(documents[j], "near copy", _likeness(documents[i], similarity))
-        for j, (i, similarity) in sorted(like.items())
-    ]
-    return kept, summarise("remove near duplicates", documents, kept, removals)
+    return _without_copies(documents, like, "remove near duplicates", "near copy")
 
 
 def near_duplicates(
@@ -443,6 +433,24 @@ def _shingle_sets(texts: Sequence[str], n: int, threshold: float) -> list[Hashes
     return [shingles(text, n) for text in texts]
 
 
-def _likeness(original: Document, similarity: float) -> str:
-    name = original.name or excerpt(original.text)
-    return f"like {name} (Jaccard {similarity:.2f})"
+def _without_copies(
+    documents: Sequence[Document],
+    like: Mapping[int, tuple[int, float]],
+    step: str,
+    reason: str,
+) -> tuple[list[Document], StepReport]:
+    """Return the documents that are like no other, and the report of the step.
+
+    Args:
+        documents: Of a corpus.
+        like: For each copy, by its place, the place of what stays and how alike it is.
+        step: The name of the step.
+        reason: Why a copy is removed.
+    """
+    kept = [document for i, document in enumerate(documents) if i not in like]
+    removals = []
+    for copy, (i, similarity) in sorted(like.items()):
+        name = documents[i].name or excerpt(documents[i].text)
+        detail = f"like {name} (Jaccard {similarity:.2f})"
+        removals.append(Removal(documents[copy], reason, detail))
+    return kept, summarise(step, documents, kept, removals)
