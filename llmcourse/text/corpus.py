@@ -19,7 +19,7 @@ own is kept whatever it is, a poem, a list or Chinese: `own_steps`.
 """
 
 import multiprocessing
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
@@ -28,8 +28,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from llmcourse.arguments import check_range
 from llmcourse.text.cleaning import (
@@ -364,22 +362,19 @@ def contamination(
                 f"runs of {n} words need a {kind} document of at least {n} words, "
                 f"the longest of {len(documents)} has {longest}"
             )
-    sets = [np.unique(ngram_hashes(document.text, n)) for document in train]
-    owners = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
-    runs, firsts, counts = np.unique(
-        np.concatenate(sets), return_index=True, return_counts=True
-    )
-    rare = counts <= max_documents
-    first_owner = dict(
-        zip(runs[rare].tolist(), owners[firsts[rare]].tolist(), strict=True)
-    )
+    counts: Counter[int] = Counter()  # training documents with a run
+    first: dict[int, Document] = {}
+    for training in reversed(train):  # so the first one with a run stays
+        runs = set(ngram_hashes(training.text, n).tolist())
+        counts.update(runs)
+        first |= dict.fromkeys(runs, training)
     overlaps = []
     for document in held_out:
         hashes = ngram_hashes(document.text, n).tolist()
-        shared = [i for i, run in enumerate(hashes) if run in first_owner]
+        shared = [i for i, run in enumerate(hashes) if 0 < counts[run] <= max_documents]
         if shared:
             passage = " ".join(words(document.text)[shared[0] : shared[0] + n])
-            training = train[first_owner[hashes[shared[0]]]]
+            training = first[hashes[shared[0]]]
             share = len(shared) / len(hashes)
             overlaps.append(Overlap(document, training, passage, share))
     return overlaps
