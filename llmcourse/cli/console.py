@@ -86,7 +86,7 @@ def read_own(
     from llmcourse.text.documents import Document, read_texts
 
     if str(path) == "-":
-        yield Document(sys.stdin.read(), source="text_files", name="standard input")
+        yield Document(sys.stdin.read(), name="standard input")
         return
     skipped: dict[str, str] = {}
     yield from read_texts(path, skipped, max_bytes, column)

@@ -34,13 +34,12 @@ from llmcourse.text.tales import generate
 class Document:
     """A text and where it came from.
 
-    >>> Document("Once there was a fox.", source="tales", name="tales/0").name
+    >>> Document("Once there was a fox.", name="tales/0").name
     'tales/0'
     """
 
     text: str
-    source: str = ""  # "tales", "python_docs", "text_files" or "datasets"
-    name: str = ""  # which document of it: a path, a topic, a number
+    name: str = ""  # a path, a topic, a number
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def tales(n: int, seed: int) -> Iterator[Document]:
     'tales/0/0'
     """
     return (
-        Document(story.text, source="tales", name=f"tales/{seed}/{number}")
+        Document(story.text, name=f"tales/{seed}/{number}")
         for number, story in enumerate(generate(n, seed))
     )
 
@@ -214,12 +213,12 @@ def python_docs() -> Iterator[Document]:
     """
     files = _library_files(Path(sysconfig.get_paths()["stdlib"]))
     for topic, text in sorted(_help_topics().items()):
-        yield Document(text, "python_docs", f"topics/{topic}")
+        yield Document(text, name=f"topics/{topic}")
     for name, path in files:
         with tokenize.open(path) as file:  # obeys "# coding:" lines
             text = "\n\n".join(_docstrings(file.read()))
         if text:
-            yield Document(text, "python_docs", name)
+            yield Document(text, name=name)
 
 
 def _library_files(library: Path) -> list[tuple[str, Path]]:
@@ -324,7 +323,7 @@ def _texts(
         name = file.as_posix()
         try:
             text = _text_of(file, MAX_BYTES if max_bytes is None else max_bytes)
-            document = Document(text, source="text_files", name=name)
+            document = Document(text, name=name)
         except OSError as error:
             skipped[name] = f"cannot be read: {error.strerror or error}"
         except ValueError as error:
@@ -382,7 +381,7 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
             )
         if text and text.strip():
             found = True
-            yield Document(text, source="datasets", name=f"{path}/{number}")
+            yield Document(text, name=f"{path}/{number}")
     if not found:
         raise none
 

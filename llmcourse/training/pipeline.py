@@ -133,7 +133,7 @@ def curriculum(config: PipelineConfig) -> Iterator[Document]:
         chance = 1 - number / (_FIRST_PART * config.n_stories)
         wanted = config.first if rng.random() < chance else ()
         story = next(s for s in drawn if not wanted or _has_line(s, wanted))
-        yield Document(story.text, source="tales", name=f"tales/{config.seed}/{number}")
+        yield Document(story.text, name=f"tales/{config.seed}/{number}")
 
 
 _NO_END = 1 << 62  # tales: as many as are asked for

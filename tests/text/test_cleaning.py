@@ -94,8 +94,8 @@ def test_the_report_counts_documents_by_kind_of_dirt():
 
 
 def test_cleaning_keeps_where_a_document_came_from():
-    (document,), _ = clean([Document("a \r\n", "web", "x")])
-    assert document == Document("a", "web", "x")
+    (document,), _ = clean([Document("a \r\n", "x")])
+    assert document == Document("a", "x")
 
 
 def test_menu_and_page_numbers_go_and_the_story_stays():
@@ -268,7 +268,7 @@ def test_a_foreign_text_has_too_few_english_function_words():
 
 def test_the_filter_names_the_language_it_found():
     texts = {"en": PROSE, **FOREIGN, "": "狐は森に住んでいました。"}
-    documents = [Document(text, "test", name) for name, text in texts.items()]
+    documents = [Document(text, name) for name, text in texts.items()]
     kept, report = filter_language(documents)
     assert [document.name for document in kept] == ["en"]
     assert report.reasons["language de"] == 1

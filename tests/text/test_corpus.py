@@ -34,17 +34,17 @@ GERMAN = (
 @pytest.fixture(scope="module")
 def web():
     """Forty stories as a small web has them: with a menu, copies and other things."""
-    stories = [Document(t.text, "web", f"page/{i}") for i, t in enumerate(tales(40, 2))]
-    pages = [Document(f"{MENU}\r\n{d.text}", d.source, d.name) for d in stories]
+    stories = [Document(t.text, f"page/{i}") for i, t in enumerate(tales(40, 2))]
+    pages = [Document(f"{MENU}\r\n{d.text}", d.name) for d in stories]
     words = stories[5].text.split()
     words[30] = "suddenly"
     return [
         *pages,
-        Document("\x00 \n", "web", "empty"),
-        Document("Click here.", "web", "short"),
-        Document(GERMAN * 3, "web", "german"),
-        Document(stories[4].text.upper(), "web", "copy"),
-        Document(" ".join(words), "web", "near copy"),
+        Document("\x00 \n", "empty"),
+        Document("Click here.", "short"),
+        Document(GERMAN * 3, "german"),
+        Document(stories[4].text.upper(), "copy"),
+        Document(" ".join(words), "near copy"),
     ]
 
 
@@ -113,11 +113,10 @@ def test_pieces_of_no_character_are_refused():
 @pytest.mark.parametrize("mark", ["\n\n", "\n", ". ", "。", " ", ""])
 def test_a_long_document_is_cut_where_it_pauses(mark):
     text = mark.join(f"{n:05}" for n in range(500))
-    pieces, report = cut_long([Document(text, "s", "n"), Document("short")], most=100)
+    pieces, report = cut_long([Document(text, "n"), Document("short")], most=100)
     *long, short = pieces
     assert short == Document("short")
     assert "".join(piece.text for piece in long) == text
-    assert {piece.source for piece in long} == {"s"}
     assert [piece.name for piece in long[:2]] == ["n#1", "n#2"]
     assert all(50 <= len(piece.text) <= 100 for piece in long[:-1])
     assert all(piece.text.endswith(mark) for piece in long[:-1])
@@ -146,13 +145,13 @@ def test_own_text_is_kept_unless_something_else_is_asked_for():
         build_corpus(own, own_steps(filtered=True))
 
 
-NOTES = [Document(f"Note number {i}.", "test", f"n{i}") for i in range(2000)]
+NOTES = [Document(f"Note number {i}.", f"n{i}") for i in range(2000)]
 
 
 def prose(n_words, seed, name=""):
     rng = random.Random(seed)
     words = [f"w{rng.randrange(10**6)}" for _ in range(n_words)]
-    return Document(" ".join(words), "test", name)
+    return Document(" ".join(words), name)
 
 
 def sides(parts):
@@ -205,7 +204,7 @@ def test_contamination_is_that_of_sets_of_runs():
     for document, length in zip(held_out[:3], (12, 13, 14), strict=True):
         passage = train[7].text.split()[20 : 20 + length]
         words = [*document.text.split(), *passage]
-        held_out.append(Document(" ".join(words), "test", f"{length}"))
+        held_out.append(Document(" ".join(words), f"{length}"))
 
     def runs(document):
         words = document.text.split()

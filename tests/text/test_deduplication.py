@@ -260,7 +260,7 @@ def edit(text, places):
 
 
 def documents(texts):
-    return [Document(text, "test", f"d{i}") for i, text in enumerate(texts)]
+    return [Document(text, f"d{i}") for i, text in enumerate(texts)]
 
 
 def names(found):

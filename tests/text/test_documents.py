@@ -30,7 +30,7 @@ def read(path, **options):
 
 
 def texts(*names):
-    return [Document(f"text {name}", "here", name) for name in names]
+    return [Document(f"text {name}", name) for name in names]
 
 
 def test_a_step_that_removes_one_of_four():
@@ -69,7 +69,7 @@ def test_the_table_has_a_row_for_the_input_and_one_for_each_step():
 
 
 def test_a_step_report_tells_why_and_shows_what():
-    document = Document("Some text", "here", "notes.txt")
+    document = Document("Some text", "notes.txt")
     report = summarise("step", [document], [], [Removal(document, "bad", "at line 3")])
     assert "1 × bad" in str(report)
     assert "notes.txt: bad: at line 3" in str(report)
@@ -114,7 +114,6 @@ def test_tales_are_those_of_the_grammar():
     documents = list(tales(3, seed=5))
     assert [d.text for d in documents] == [story.text for story in generate(3, 5)]
     assert [d.name for d in documents] == ["tales/5/0", "tales/5/1", "tales/5/2"]
-    assert {d.source for d in documents} == {"tales"}
 
 
 def test_the_topics_of_help_come_first():

@@ -36,7 +36,7 @@ class Letters:
 
 
 def documents(*texts):
-    return [Document(text, "test", text[:3]) for text in texts]
+    return [Document(text, text[:3]) for text in texts]
 
 
 @pytest.fixture
