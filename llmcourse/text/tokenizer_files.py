@@ -20,13 +20,7 @@ from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from llmcourse.arguments import check_one_of
-from llmcourse.text.bpe import (
-    DIGITS_PATTERN,
-    GPT2_PATTERN,
-    spell,
-    to_utf8,
-    unspell,
-)
+from llmcourse.text.bpe import DIGITS_PATTERN, GPT2_PATTERN, spell, to_utf8, unspell
 
 SPACE: Final = "▁"  # SentencePiece's sign for a space, U+2581
 WHOLE: Final = r"[\s\S]+"  # SentencePiece's patterns: all text at once,
@@ -145,23 +139,20 @@ def from_json(document: dict[str, Any]) -> BPEParts:
     pattern, options = read_cuts(document | {"decoder": decoder})
     for name in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]:
         check_one_of(name, model.get(name) or None, [None])
+    added: list[dict[str, Any]] = document.get("added_tokens") or []
     special: dict[str, int] = {}
-    late: list[str] = []
-    kept: list[str] = []
-    for token in document.get("added_tokens") or []:
+    for token in added:
         flags = ["single_word", "lstrip", "rstrip"]
         for flag in [*flags, *(["normalized"] if options.get("nfc") else [])]:
             check_one_of(f"{flag} of an added token", token.get(flag, False), [False])
         if token["content"] in special:
             raise ValueError(f"the special token {token['content']!r} occurs twice")
         special[token["content"]] = token["id"]
-        if not by_bytes and token.get("normalized", False):
-            late.append(token["content"])
-        if not token.get("special", True):
-            kept.append(token["content"])
+    late = [] if by_bytes else [t["content"] for t in added if t.get("normalized")]
+    kept = [t["content"] for t in added if not t.get("special", True)]
     names: dict[str, int] = dict(model["vocab"])
-    for token, i in special.items():
-        check_one_of(f"id of {token!r} in the vocabulary", names.pop(token, i), [i])
+    for name, i in special.items():
+        check_one_of(f"id of {name!r} in the vocabulary", names.pop(name, i), [i])
     for i in [*names.values(), *special.values()]:
         if type(i) is not int:
             raise ValueError(f"an id must be an integer, got {i!r}")
