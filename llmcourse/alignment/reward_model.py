@@ -551,7 +551,7 @@ def save_reward_model(
             one under its name; or as `save_pretrained`.
         OSError: If a file cannot be written.
     """
-    kind = config_to_json(asdict(model.config))["model_type"]
+    kind = config_to_json(model.config)["model_type"]
     settings: dict[str, Any] = {
         "architectures": [_ARCHITECTURES[kind]],
         "num_labels": 1,

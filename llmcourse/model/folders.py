@@ -16,7 +16,6 @@ names when all of them are written, so a full disk leaves a folder as it was.
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -232,7 +231,7 @@ def _descriptions(
     model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
 ) -> dict[str, dict[str, Any]]:
     """Return what the files beside weights and vocabulary say, by their names."""
-    config = config_to_json(asdict(model.config))
+    config = config_to_json(model.config)
     # The type to compute in: in half precision other tokens are the most probable.
     config["torch_dtype"] = "float64" if dtype == torch.float64 else "float32"
     options, special = tokenizer.options, tokenizer.special_tokens

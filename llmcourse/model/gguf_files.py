@@ -17,7 +17,6 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -180,10 +179,10 @@ class GGUFFile(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """Return a weight in float32."""
         weight = self._read(self._names[name])
-        if self._architecture == "llama" and ".self_attn." in name:
-            for part, heads in (("q_proj", "head_count"), ("k_proj", "head_count_kv")):
-                if part in name:
-                    weight = _pairs_apart(weight, self._heads(heads))
+        heads = {"q_proj": "head_count", "k_proj": "head_count_kv"}
+        part = name.removesuffix(".weight").rpartition(".")[2]
+        if self._architecture == "llama" and part in heads:
+            weight = _pairs_apart(weight, self._heads(heads[part]))
         return weight
 
     def _read(self, name: str) -> Tensor:
@@ -269,7 +268,7 @@ class GGUFFile(Mapping[str, Tensor]):
             plain = rope_frequencies(width, base)
             ratio = plain / rope_frequencies(width, base, scaling)
             if torch.allclose(ratio, slower, rtol=1e-3):
-                return rope_to_json(vars(scaling))
+                return rope_to_json(scaling)
         raise ValueError("rope_freqs.weight is not the scaling of Llama 3")
 
     def _texts(self, name: str) -> list[str]:
@@ -416,7 +415,7 @@ def write_gguf(
     gguf = _package()
     check_one_of("kind", kind, ("F32", "F16", "Q8_0"))
     check_full_attention(model)
-    said = config_to_json(asdict(model.config))
+    said = config_to_json(model.config)
     architecture = said["model_type"]
     check_one_of("model_type of a GGUF file", architecture, ("llama", "qwen2", "qwen3"))
     tokens = _tokenizer_settings(tokenizer)

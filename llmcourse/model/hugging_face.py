@@ -10,7 +10,7 @@ if it were ignored, the model would silently compute something else.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -141,50 +141,44 @@ _NO_WEIGHTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 _SCORER = "lm_head.weight"
 
 
-def config_to_json(config: Mapping[str, Any]) -> dict[str, Any]:
+def config_to_json(config: TransformerConfig) -> dict[str, Any]:
     """Return what `config.json` says of a model.
-
-    Args:
-        config: The fields of a `TransformerConfig`.
 
     Raises:
         ValueError: If a field would not come back as it is: there is no word for it.
 
-    >>> from dataclasses import asdict
     >>> from llmcourse.model.transformer import TINY
-    >>> config_to_json(asdict(TINY))["hidden_size"]
+    >>> config_to_json(TINY)["hidden_size"]
     64
     """
-    family = config["family"]
-    kind = _type_of(config)
+    ours, kind = vars(config), _type_of(config)
     wanted = _MODEL_TYPES[kind]
     said = {
         "architectures": [wanted.architecture],
         "model_type": kind,
-        "tie_word_embeddings": config["tied_embeddings"],
+        "tie_word_embeddings": config.tied_embeddings,
         **{name: allowed[0] for name, allowed in wanted.only.items()},
-        **{theirs: config[ours] for ours, theirs in _SIZES[family].items()},
-        **rope_to_json(config["rope_scaling"]),
+        **{theirs: ours[name] for name, theirs in _SIZES[config.family].items()},
+        **rope_to_json(config.rope_scaling),
     }
-    if family == "gpt2":  # nothing is dropped out here
+    if config.family == "gpt2":  # nothing is dropped out here
         said |= dict.fromkeys(["attn_pdrop", "embd_pdrop", "resid_pdrop"], 0.0)
-    elif config["head_width"] is not None or "head_dim" in wanted.defaults:
-        shared_out = config["d_model"] // config["n_heads"]
-        said["head_dim"] = config["head_width"] or shared_out
-    again = asdict(TransformerConfig(**config_from_json(said)))
-    if lost := [name for name in config if config[name] != again.get(name)]:
+    elif config.head_width is not None or "head_dim" in wanted.defaults:
+        said["head_dim"] = config.d_head
+    again = vars(TransformerConfig(**config_from_json(said)))
+    if lost := [name for name in ours if ours[name] != again[name]]:
         raise ValueError(
             f"config.json of a {kind} model cannot keep {_first(lost)}, "
-            f"got {config[lost[0]]!r}"
+            f"got {ours[lost[0]]!r}"
         )
     return said
 
 
-def _type_of(config: Mapping[str, Any]) -> str:
+def _type_of(config: TransformerConfig) -> str:
     """Return the first type of model that has all that this one has, or else most."""
-    has = {name: True for name in ("qkv_bias", "qk_norm") if config[name]}
+    has = {name: True for name in ("qkv_bias", "qk_norm") if vars(config)[name]}
     for name, kind in _MODEL_TYPES.items():
-        if kind.family == config["family"] and kind.has == has:
+        if kind.family == config.family and kind.has == has:
             return name
     return "qwen3"
 

@@ -245,17 +245,13 @@ _TERMS = {
 _RAMP = {"beta_slow": 1, "beta_fast": 32}  # what YaRN's is if nothing is said
 
 
-def rope_to_json(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what `config.json` says of a scaling: nothing, if there is none.
-
-    Args:
-        scaling: The fields of a `RopeScaling`.
-    """
+def rope_to_json(scaling: RopeScaling | None) -> dict[str, Any]:
+    """Return what `config.json` says of a scaling: nothing, if there is none."""
     if scaling is None:
         return {}
-    kind = scaling["kind"]
-    terms = {theirs: scaling[ours] for ours, theirs in _TERMS[kind].items()}
-    terms["factor"] = float(terms["factor"])
+    kind, ours = scaling.kind, vars(scaling)
+    terms = {theirs: ours[name] for name, theirs in _TERMS[kind].items()}
+    terms["factor"] = float(scaling.factor)
     return {"rope_scaling": {"rope_type": kind, **terms}}
 
 
