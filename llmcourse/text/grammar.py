@@ -79,38 +79,25 @@ class Measures:
     size: float  # mean length in bytes of UTF-8
 
 
-# The last choice that was taken, as its number and probability, and those before it.
-Choices: TypeAlias = tuple[int, float, "Choices"] | None
-
-
 class State(NamedTuple):
     """A story under way."""
 
     cell: Cell | None  # what is still to be written
     text: str  # what is written
     env: Env  # the bound variables
-    choices: Choices
-
-    def taken(self) -> list[tuple[int, float]]:
-        """Return number and probability of each choice, the last one first."""
-        taken, choices = [], self.choices
-        while choices is not None:
-            number, prob, choices = choices
-            taken.append((number, prob))
-        return taken
+    choices: tuple[tuple[int, float], ...]  # number and probability of each one taken
 
     def prob(self) -> float:
         """Return the probability of the choices taken so far."""
-        return math.prod((prob for _, prob in self.taken()), start=1.0)
+        return math.prod((prob for _, prob in reversed(self.choices)), start=1.0)
 
     def story(self) -> Story:
         """Return the finished story."""
-        taken = self.taken()
         return Story(
             text=self.text,
-            log_prob=math.fsum(math.log(prob) for _, prob in taken),
+            log_prob=math.fsum(math.log(prob) for _, prob in self.choices),
             facts={name: entry["word"] for name, entry in self.env.items()},
-            choices=tuple(number for number, _ in reversed(taken)),
+            choices=tuple(number for number, _ in self.choices),
         )
 
 
@@ -130,7 +117,7 @@ class Grammar:
             raise ValueError("wanted a rule 'story' to start with, got none")
         self.rules, self.lists = reader.rules, reader.lists
         self._mentions = reader.mentions
-        self._start = State(Cell(Call(self.rules["story"]), None), "", {}, None)
+        self._start = State(Cell(Call(self.rules["story"]), None), "", {}, ())
 
     def sample(self, rng: random.Random) -> Story:
         """Return a story drawn from the grammar's distribution."""
@@ -271,7 +258,7 @@ def _derivations(
                 choice = item.rule.at(env)
                 cells = choice.cells(cell.then)
                 for number, prob in enumerate(choice.probs):
-                    taken = (number, prob, choices)
+                    taken = (*choices, (number, prob))
                     stack.append(State(cells[number], text, env, taken))
                 break
             if isinstance(item, Pick):
@@ -279,7 +266,7 @@ def _derivations(
                 for number, entry in enumerate(free):
                     if fits(text, words := entry[item.form]):
                         bound = {**env, item.var: entry} if item.var else env
-                        taken = (number, 1 / len(free), choices)
+                        taken = (*choices, (number, 1 / len(free)))
                         stack.append(State(cell.then, text + words, bound, taken))
                 break
             if isinstance(item, Note):
@@ -297,7 +284,7 @@ def _derivations(
 def _finished(start: State, draw: Callable[[], float]) -> State:
     """Return one thing that a story can become, each choice drawn."""
     cell, text, env, choices = start
-    out, env = [text], dict(env)
+    out, env, taken = [text], dict(env), [*choices]
     while cell is not None:
         item, then = cell.item, cell.then
         if type(item) is str:
@@ -309,17 +296,17 @@ def _finished(start: State, draw: Callable[[], float]) -> State:
         elif type(item) is Call:
             choice = item.rule.at(env)
             number = bisect_right(choice.cumulative, draw())
-            choices = (number, choice.probs[number], choices)
+            taken.append((number, choice.probs[number]))
             then = choice.cells(then)[number]
         elif type(item) is Pick:
             free = item.source.free(env)
             number = int(draw() * len(free))
-            choices = (number, 1 / len(free), choices)
+            taken.append((number, 1 / len(free)))
             out.append(free[number][item.form])
             if item.var:
                 env[item.var] = free[number]
         cell = then
-    return State(None, "".join(out), env, choices)
+    return State(None, "".join(out), env, tuple(taken))
 
 
 def _stop(text: str, reached: int) -> str:
