@@ -89,11 +89,11 @@ def pack(
 def stored_ids(text: str, tokenizer: Tokenizer) -> bytes:
     """Return the ids of a document and of the mark after it, as an array has them."""
     ids = [*tokenizer.encode(text), end_of_text(tokenizer)]
-    return np.array(ids, _stored(_dtype_for(tokenizer))).tobytes()
+    return np.array(ids, _dtype_for(tokenizer)).tobytes()
 
 
-def _dtype_for(tokenizer: Tokenizer) -> str:
-    return "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+def _dtype_for(tokenizer: Tokenizer) -> "np.dtype[np.unsignedinteger]":
+    return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
 
 
 @contextmanager
@@ -122,8 +122,8 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
         # From here to the new header, no old header may describe new ids.
         path.with_suffix(".json").unlink(missing_ok=True)
     header = TokenFile(
-        dtype=dtype,
-        n_tokens=n_bytes // _stored(dtype).itemsize,
+        dtype=dtype.name,
+        n_tokens=n_bytes // dtype.itemsize,
         n_documents=n_documents,
         vocab_size=tokenizer.vocab_size,
         end_of_text=end,
@@ -170,7 +170,7 @@ def load_tokens(
     """
     path = Path(path)
     header = load_header(path)
-    dtype = _stored(header.dtype)
+    dtype = np.dtype(header.dtype).newbyteorder("<")
     wanted = header.n_tokens * dtype.itemsize
     got = path.stat().st_size if path.is_file() else 0
     if got != wanted:
@@ -219,7 +219,3 @@ def _special_tokens(tokenizer: Tokenizer) -> Mapping[str, int]:
     """Return the special tokens; the simplest tokenizers have none."""
     found: Mapping[str, int] = getattr(tokenizer, "special_tokens", {})
     return found
-
-
-def _stored(dtype: str) -> "np.dtype[np.unsignedinteger]":
-    return np.dtype(dtype).newbyteorder("<")
