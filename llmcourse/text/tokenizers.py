@@ -632,11 +632,11 @@ class BPETokenizer:
                 for name in map(to_utf8, text)
             )
             return [self.vocab[name] for name in chain.from_iterable(names)]
+        pieces = [bytes([byte]) for byte in to_utf8(text)]
         if self.options.drops_bytes:
-            each = [self.vocab.get(bytes([byte])) for byte in to_utf8(text)]
-            return [i for i in each if i is not None]
+            pieces = [piece for piece in pieces if piece in self.vocab]
         try:
-            return [self.vocab[bytes([byte])] for byte in to_utf8(text)]
+            return [self.vocab[piece] for piece in pieces]
         except KeyError as error:
             raise ValueError(
                 f"the vocabulary must hold the byte {show(error.args[0])!r}, "
