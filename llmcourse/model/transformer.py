@@ -20,6 +20,7 @@ Tied embeddings use one matrix twice, to read the ids and to score the next ones
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -236,9 +237,7 @@ def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
 
 
 def _new_attention(config: TransformerConfig) -> GroupedQueryAttention:
-    def head_norm(width: int) -> RMSNorm:
-        return RMSNorm(width, config.norm_eps)
-
+    head_norm = partial(RMSNorm, eps=config.norm_eps)
     return GroupedQueryAttention(
         config.d_model,
         config.n_heads,
