@@ -62,11 +62,8 @@ class Story:
 
     text: str
     log_prob: float  # in nats
-    facts: Mapping[str, str]  # each variable's word
+    facts: Mapping[str, str] = field(hash=False)  # each variable's word
     choices: tuple[int, ...] = field(repr=False)  # the derivation, left to right
-
-    def __hash__(self) -> int:
-        return hash(self.text)
 
 
 @dataclass(frozen=True)
