@@ -288,10 +288,7 @@ class KVCache:
         Raises:
             ValueError: If they do not fit any more, or are of another batch size.
         """
-        if len(key) != self.keys.shape[1]:
-            raise ValueError(
-                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
-            )
+        self.check_batch(key)
         end = self.length + key.shape[-2]
         if end > self.capacity:
             raise ValueError(
@@ -301,6 +298,13 @@ class KVCache:
         keys[:, :, self.length : end] = key
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
+
+    def check_batch(self, key: Tensor) -> None:
+        """Raise ValueError for the keys of another number of sequences."""
+        if len(key) != self.keys.shape[1]:
+            raise ValueError(
+                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
+            )
 
     def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""

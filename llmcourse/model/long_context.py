@@ -289,10 +289,7 @@ class WindowCache(KVCache):
         Raises:
             ValueError: If they are of another batch size.
         """
-        if len(key) != self.keys.shape[1]:
-            raise ValueError(
-                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
-            )
+        self.check_batch(key)
         kept = min(self.length, self.capacity)
         found = []
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):
