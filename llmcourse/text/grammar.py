@@ -374,7 +374,7 @@ class _ExactMeasures:
             if entry is None:
                 yield None
             else:
-                yield entry.get(form) if form else id(entry.home)
+                yield _form(entry, form) if form else id(entry.home)
 
     def _new_segment(self, cell: Cell | None) -> Segment:
         """Return what stands between a cell and the next choice."""
@@ -445,7 +445,7 @@ class _ExactMeasures:
         """Return a copy with mentions of a variable as words: the mean of a group."""
         key = (var, id(group) if len(group) > 1 else id(group[0]))
         if key not in self._written:
-            keys = [k for k in self._place if k[0] == var and _has(group[0], k[1])]
+            keys = [k for k in self._place if k[0] == var and _form(group[0], k[1])]
             lengths = [
                 np.mean([_lengths(entry[form]) for entry in group], axis=0)
                 for _, form in keys
@@ -495,9 +495,9 @@ def _lengths(text: str) -> tuple[int, int]:
     return text.count(" ") + text.count("\n"), len(text.encode())
 
 
-def _has(entry: Entry, form: str) -> bool:
-    """Say whether an entry has a form."""
+def _form(entry: Entry, form: str) -> str | None:
+    """Return a form of an entry, None if it has none of that name."""
     try:
-        return bool(entry[form])
+        return entry[form]
     except KeyError:
-        return False
+        return None

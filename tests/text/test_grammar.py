@@ -128,6 +128,19 @@ def test_second_entry_of_a_list_depends_on_the_first() -> None:
     assert grammar.entropy() == pytest.approx(exact)
 
 
+def test_a_rule_can_depend_on_a_derived_form_of_a_fact() -> None:
+    grammar = Grammar(
+        "rule story\n  <bird> flew <end>\n"
+        "rule bird\n  {bird: owl}\n  {bird: hen}\n"
+        "rule end @ bird.a\n  an owl: [far|high|on]\n  a hen: home"
+    )
+    found = grammar.measures  # before any story has derived the form
+    stories = list(grammar.enumerate())
+    assert found.stories == len(stories) == 3 + 1
+    exact = -math.fsum(math.exp(s.log_prob) * s.log_prob for s in stories)
+    assert found.entropy == pytest.approx(exact)
+
+
 def test_prefix_probability_is_the_sum_over_stories_that_begin_so(
     small: Grammar,
 ) -> None:
