@@ -179,10 +179,12 @@ class GGUFFile(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """Return a weight in float32."""
         weight = self._read(self._names[name])
-        heads = {"q_proj": "head_count", "k_proj": "head_count_kv"}
         part = name.removesuffix(".weight").rpartition(".")[2]
-        if self._architecture == "llama" and part in heads:
-            weight = _pairs_apart(weight, self._heads(heads[part]))
+        if self._architecture == "llama" and part in ("q_proj", "k_proj"):
+            heads = self.settings["llama.attention.head_count"]
+            if part == "k_proj":
+                heads = self.settings.get("llama.attention.head_count_kv", heads)
+            weight = _pairs_apart(weight, heads)
         return weight
 
     def _read(self, name: str) -> Tensor:
@@ -207,14 +209,6 @@ class GGUFFile(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-    def _heads(self, name: str) -> int:
-        prefix = f"{self._architecture}.attention."
-        default = self.settings.get(f"{prefix}head_count")
-        heads = self.settings.get(prefix + name, default)
-        if not isinstance(heads, int) or heads < 1:
-            raise ValueError(f"{prefix}{name} must be a positive number, got {heads!r}")
-        return heads
 
     def config(self) -> dict[str, Any]:
         """Return what a `config.json` would say.
