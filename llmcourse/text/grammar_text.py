@@ -35,6 +35,7 @@ when a story is written: `grammar` writes and parses stories.
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -77,22 +78,25 @@ def _plural(noun: str) -> str:
     return noun + ("es" if re.search(r"(s|x|z|ch|sh)$", noun) else "s")
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Choice:
     """The alternatives of a rule under one key, with their probabilities."""
 
     alternatives: "list[tuple[Item, ...]]" = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
-    probs: list[float] = field(default_factory=list)
-    cumulative: list[float] = field(default_factory=list)
     _cells: "dict[Cell | None, list[Cell | None]]" = field(default_factory=dict)
 
-    def close(self) -> None:
-        """Turn the weights into probabilities."""
+    @cached_property
+    def probs(self) -> list[float]:
+        """The probability of each alternative."""
         total = sum(self.weights)
-        self.probs = [weight / total for weight in self.weights]
-        self.cumulative = [weight / total for weight in accumulate(self.weights)]
-        self.cumulative[-1] = 1.0
+        return [weight / total for weight in self.weights]
+
+    @cached_property
+    def cumulative(self) -> list[float]:
+        """The probability of each alternative and all before it together."""
+        *sums, total = accumulate(self.weights)
+        return [*(weight / total for weight in sums), 1.0]
 
     def cells(self, then: "Cell | None") -> "list[Cell | None]":
         """Return the first cell of each alternative, with `then` after its last."""
@@ -239,9 +243,6 @@ class Reader:
                 if not each.choices:
                     self._line = each.line
                     raise self._fault(f"unknown or empty {kind} {each.name!r}")
-        for rule in self.rules.values():
-            for choice in rule.choices.values():
-                choice.close()
 
     def _fault(self, problem: str) -> ValueError:
         return ValueError(f"line {self._line}: {problem}")
@@ -319,7 +320,6 @@ class Reader:
                 inner = Rule(f"choice in line {self._line}", self._line)
                 inner.choices["*"] = Choice()
                 self._add(inner.choices["*"], tokens, closing="]")
-                inner.choices["*"].close()
                 items.append(Call(inner))
             else:
                 items.append(self._item(token))
