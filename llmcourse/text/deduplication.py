@@ -19,7 +19,7 @@ share of agreements estimates J:
 
 *LSH banding.* Cut the k numbers into bands of r; two texts become a candidate pair if
 all r numbers of some band agree. That happens with the probability 1 − (1 − Jʳ)ᵇ, a
-steep S over J, and a band is searched by sorting, not by comparing all pairs.
+steep S over J. Not all pairs are compared: texts with the same band share a bucket.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ import random
 import re
 import unicodedata
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,7 +43,7 @@ Hashes = UInt64[np.ndarray, "_"]  # of one text; each has its own number
 Signatures = UInt64[np.ndarray, "text n_hashes"]
 
 _CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
-_MAX_DISTANCE = 64  # how far apart in a sorted bucket two texts are still paired
+_NEIGHBOURS = 64  # of a bucket, with which each of its texts is paired
 _WORD = re.compile(r"\w+")
 # Of other scripts, too, with their marks; one alone, as emoji have it, is no word.
 _ANY_WORD = regex.compile(r"[\p{Alphabetic}\p{N}\p{Pc}][\w\p{N}]*")
@@ -241,24 +242,15 @@ def candidate_pairs(
     array([[0, 1]])
     """
     check_range(1, n_bands=n_bands)
-    n_texts = len(signatures)
-    codes: list[np.ndarray] = []
+    pairs: set[tuple[int, int]] = set()
     for band in np.split(signatures, n_bands, axis=1):
-        keys = np.zeros(n_texts, dtype=np.uint64)  # equal for equal rows of the band
-        for column in band.T:
-            keys = mix(keys ^ column)
-        order = np.argsort(keys, kind="stable").astype(np.uint64)
-        keys = keys[order]
-        for distance in range(1, min(_MAX_DISTANCE, n_texts - 1) + 1):
-            same = keys[:-distance] == keys[distance:]
-            if not same.any():
-                break
-            # Stable: within a bucket the order is that of the texts.
-            smaller, larger = order[:-distance][same], order[distance:][same]
-            codes.append(smaller * np.uint64(n_texts) + larger)
-    unique = np.unique(np.concatenate([np.empty(0, np.uint64), *codes]))
-    pairs = np.stack(np.divmod(unique, np.uint64(max(n_texts, 1))), axis=1)
-    return pairs.astype(np.int64)
+        buckets: defaultdict[bytes, list[int]] = defaultdict(list)
+        for text, numbers in enumerate(band):
+            buckets[numbers.tobytes()].append(text)
+        for bucket in buckets.values():
+            for place, text in enumerate(bucket, start=1):
+                pairs.update((text, other) for other in bucket[place:][:_NEIGHBOURS])
+    return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
