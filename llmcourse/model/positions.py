@@ -226,21 +226,12 @@ class RotaryEmbedding(nn.Module):
 
 
 # What a config.json says of each kind of scaling, under our names.
+_SCALED = {"factor": "factor", "original_length": "original_max_position_embeddings"}
 _TERMS = {
     "default": {},
     "linear": {"factor": "factor"},
-    "yarn": {
-        "factor": "factor",
-        "original_length": "original_max_position_embeddings",
-        "slow": "beta_slow",
-        "fast": "beta_fast",
-    },
-    "llama3": {
-        "factor": "factor",
-        "original_length": "original_max_position_embeddings",
-        "slow": "low_freq_factor",
-        "fast": "high_freq_factor",
-    },
+    "yarn": _SCALED | {"slow": "beta_slow", "fast": "beta_fast"},
+    "llama3": _SCALED | {"slow": "low_freq_factor", "fast": "high_freq_factor"},
 }
 _RAMP = {"beta_slow": 1, "beta_fast": 32}  # what YaRN's is if nothing is said
 
