@@ -198,6 +198,7 @@ Item: TypeAlias = str | Ref | Pick | Note | Call
 Env: TypeAlias = dict[str, Entry]  # the bound variables
 
 
+@dataclass(eq=False, slots=True)
 class Cell:
     """An item still to be written, and the cells after it.
 
@@ -205,11 +206,8 @@ class Cell:
     all about the future that the bound variables do not.
     """
 
-    __slots__ = ("item", "then")
-
-    def __init__(self, item: Item, then: "Cell | None") -> None:
-        self.item = item
-        self.then = then
+    item: Item
+    then: "Cell | None"
 
 
 NAME = r"[a-z][a-z0-9_]*"
