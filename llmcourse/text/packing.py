@@ -106,13 +106,12 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
     if path.suffix == ".json":
         raise ValueError(f"the array needs another name than {path.name!r}: not .json")
     dtype = _dtype_for(tokenizer)
-    n_bytes = n_documents = 0
+    n_documents = 0
     with new_file(path) as file:
 
         def add(row: bytes) -> None:
-            nonlocal n_bytes, n_documents
+            nonlocal n_documents
             file.write(row)
-            n_bytes += len(row)
             n_documents += 1
 
         yield add
@@ -123,7 +122,7 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
         path.with_suffix(".json").unlink(missing_ok=True)
     header = TokenFile(
         dtype=dtype.name,
-        n_tokens=n_bytes // dtype.itemsize,
+        n_tokens=path.stat().st_size // dtype.itemsize,
         n_documents=n_documents,
         vocab_size=tokenizer.vocab_size,
         end_of_text=end,
