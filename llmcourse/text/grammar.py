@@ -33,7 +33,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias, no_type_check
 
 import numpy as np
@@ -162,9 +161,8 @@ class Grammar:
             ValueError: If no story begins so.
         """
         states = self._derive(prefix, whole=False)
-        cumulative = list(accumulate(state.prob() for state in states))
-        number = bisect_right(cumulative, rng.random() * cumulative[-1])
-        return _finished(states[min(number, len(states) - 1)], rng.random).story()
+        [state] = rng.choices(states, weights=[state.prob() for state in states])
+        return _finished(state, rng.random).story()
 
     def pieces(self, story: Story) -> Iterator[tuple[str, str]]:
         """Yield the pieces of a story's text, each with what wrote it.
