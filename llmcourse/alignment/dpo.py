@@ -21,11 +21,12 @@ from torch import Tensor
 from llmcourse.alignment.losses import (
     PAIR_LOSSES,
     PER_TOKEN_LOSSES,
+    Comparison,
     dpo_loss,
     sequence_log_probs,
 )
 from llmcourse.alignment.preferences import TokenizedPair, check_pairs
-from llmcourse.alignment.reward_model import Comparison, PairsConfig, train_on_pairs
+from llmcourse.alignment.reward_model import PairsConfig, train_on_pairs
 from llmcourse.arguments import check_one_of, check_positive
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.transformer import Transformer
@@ -126,12 +127,8 @@ def dpo(
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         ours = pair_log_probs(model, batch, config)
-        theirs = PairLogProbs(
-            torch.stack([once[pair].chosen for pair in batch]).to(ours.chosen),
-            torch.stack([once[pair].rejected for pair in batch]).to(ours.rejected),
-        )
-        found = dpo_loss(*ours, *theirs, beta=config.beta, loss_type=config.loss_type)
-        return Comparison(found.loss, found.margins)
+        theirs = torch.stack([once[pair] for pair in batch], dim=1).to(ours.chosen)
+        return dpo_loss(*ours, *theirs, beta=config.beta, loss_type=config.loss_type)
 
     return train_on_pairs(
         model,
@@ -148,15 +145,14 @@ def dpo(
 @torch.no_grad()
 def _log_probs_of_all(
     reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
-) -> dict[TokenizedPair, PairLogProbs]:
-    """Return what the reference thinks of pairs, read in batches of like length."""
+) -> dict[TokenizedPair, Float[Tensor, "2"]]:
+    """Return the two log-probabilities of each pair, read in batches of like length."""
     check_pairs(pairs, reference.config, config.context_length)
     by_length = sorted(pairs, key=len)
     size = config.batch_size // config.accumulation
-    found = {}
+    found: dict[TokenizedPair, Tensor] = {}
     for start in range(0, len(pairs), size):
         part = by_length[start : start + size]
-        read = pair_log_probs(reference, part, config)
-        for pair, chosen, rejected in zip(part, *read, strict=True):
-            found[pair] = PairLogProbs(chosen.cpu(), rejected.cpu())
+        both = torch.stack(pair_log_probs(reference, part, config)).cpu()  # (2, pair)
+        found |= dict(zip(part, both.T, strict=True))
     return found

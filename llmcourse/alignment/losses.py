@@ -125,17 +125,11 @@ PER_TOKEN_LOSSES = frozenset({"ipo"})
 """Those whose log-probabilities are means over an answer's tokens, not sums."""
 
 
-class DPOLoss(NamedTuple):
-    """The loss, and what the policy is implied to find the answers worth."""
+class Comparison(NamedTuple):
+    """What some pairs say of a model."""
 
-    loss: Float[Tensor, ""]  # mean over pairs; of "sigmoid" in nats
-    chosen_rewards: Float[Tensor, "pair"]  # no gradient
-    rejected_rewards: Float[Tensor, "pair"]
-
-    @property
-    def margins(self) -> Float[Tensor, "pair"]:
-        """By how much the chosen answer's reward is higher, without unit."""
-        return self.chosen_rewards - self.rejected_rewards
+    loss: Float[Tensor, ""]  # mean over the pairs, in nats per pair
+    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
 
 
 def dpo_loss(
@@ -146,8 +140,8 @@ def dpo_loss(
     *,
     beta: float | int = 0.1,
     loss_type: str = "sigmoid",
-) -> DPOLoss:
-    """Return the loss of direct preference optimisation, and the implicit rewards.
+) -> Comparison:
+    """Return the loss of direct preference optimisation, and the implicit margins.
 
     The reward of an answer is β times the log of how much more probable it has become
     under the policy than under the reference. A constant that depends on the prompt
@@ -170,8 +164,8 @@ def dpo_loss(
     """
     chosen = beta * (policy_chosen - reference_chosen)
     rejected = beta * (policy_rejected - reference_rejected)
-    loss = PAIR_LOSSES[loss_type](chosen - rejected, beta).mean()
-    return DPOLoss(loss, chosen.detach(), rejected.detach())
+    margins = chosen - rejected
+    return Comparison(PAIR_LOSSES[loss_type](margins, beta).mean(), margins)
 
 
 def masked_average(

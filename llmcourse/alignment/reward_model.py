@@ -51,7 +51,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.alignment.losses import bradley_terry_loss
+from llmcourse.alignment.losses import Comparison, bradley_terry_loss
 from llmcourse.alignment.preferences import (
     PromptPairs,
     TokenizedPair,
@@ -214,13 +214,6 @@ class PairsConfig(FinetuningConfig):
     warmup_steps: int = 10
     eval_interval: int = 20
     by_prompt: bool = False  # whether a batch holds all pairs of so many prompts
-
-
-class Comparison(NamedTuple):
-    """What some pairs say of a model."""
-
-    loss: Float[Tensor, ""]  # mean over the pairs, in nats per pair
-    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
 
 
 def train_on_pairs(
