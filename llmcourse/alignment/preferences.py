@@ -271,13 +271,21 @@ def end_of_answer(tokenizer: BPETokenizer) -> int:
     return end_of_text(tokenizer)
 
 
-def tokenize_answer(text: str, tokenizer: BPETokenizer) -> list[int]:
+def tokenize_answer(
+    text: str, tokenizer: BPETokenizer, most: int | None = None
+) -> list[int]:
     """Return the ids of an answer, with the mark that ends it.
+
+    Args:
+        text: The answer.
+        tokenizer: Of who will read it.
+        most: Tokens with that mark: a longer answer is cut before its end.
 
     Raises:
         ValueError: As `end_of_answer`.
     """
-    return [*tokenizer.encode(text), end_of_answer(tokenizer)]
+    room = None if most is None else max(0, most - 1)
+    return [*tokenizer.encode(text)[:room], end_of_answer(tokenizer)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,11 +373,11 @@ def tokenize_pairs(
     found = []
     for pair in pairs:
         prompt = prompt_of(pair.prompt, tokenizer).ids
-        answers = []
-        for text in (pair.chosen, pair.rejected):
-            *answer, end = tokenize_answer(text, tokenizer)
-            room = None if most is None else max(0, most - len(prompt) - 1)
-            answers.append([*answer[:room], end])
+        room = None if most is None else most - len(prompt)
+        answers = [
+            tokenize_answer(text, tokenizer, room)
+            for text in (pair.chosen, pair.rejected)
+        ]
         if answers[0] == answers[1] and pair.chosen != pair.rejected:
             where = "" if most is None else f" in the first {most}, with their prompt"
             raise ValueError(

@@ -431,9 +431,12 @@ def centre(model: RewardModel, texts: Sequence[Int[Tensor, "_"]]) -> None:
     model.offset += rewards_of(model, texts).double().mean()
 
 
-def text_reward(
-    model: RewardModel, tokenizer: BPETokenizer
-) -> Callable[[Sequence[str], Sequence[str]], Float[Tensor, "text"]]:
+RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str]], Tensor]
+"""Scores (batch,) of answers, from their prompts and their texts: gold in points, a
+reward model's without unit."""
+
+
+def text_reward(model: RewardModel, tokenizer: BPETokenizer) -> RewardFunction:
     """Return the function that gives the rewards of answers to prompts, as texts.
 
     Every answer is read as one that has ended, and as far as the model's context goes.
@@ -451,17 +454,12 @@ def text_reward(
         ids = []
         for prompt, text in zip(prompts, texts, strict=True):
             start = prompt_of(prompt, tokenizer).ids
-            *answer, end = tokenize_answer(text, tokenizer)
-            room = max(0, model.config.context_length - len(start) - 1)
-            ids.append(torch.tensor([*start, *answer[:room], end]))
+            room = model.config.context_length - len(start)
+            answer = tokenize_answer(text, tokenizer, room)
+            ids.append(torch.tensor([*start, *answer]))
         return rewards_of(model, ids)
 
     return rewards
-
-
-RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str]], Tensor]
-"""Scores (batch,) of answers, from their prompts and their texts: gold in points, a
-reward model's without unit."""
 
 
 def batched(reward: Callable[[str, str], float | int]) -> RewardFunction:
