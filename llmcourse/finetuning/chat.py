@@ -240,14 +240,6 @@ def _go_template(tokenizer: BPETokenizer) -> str:
     )
 
 
-def _encode_by_template(
-    messages: Sequence[Message], tokenizer: BPETokenizer
-) -> list[int]:
-    asked = messages[-1].role == "user"
-    text = render_template(messages, tokenizer, add_generation_prompt=asked)
-    return tokenizer.encode(text, allowed_special="all")
-
-
 def check_turns(messages: Sequence[Message], last: str | None = None) -> None:
     """Raise ValueError unless user and assistant take turns, the user first.
 
@@ -311,19 +303,25 @@ def encode_prompt(
             user's, if there are more ids, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages, "user")
-    if uses_template(tokenizer):
-        ids = _encode_by_template(messages, tokenizer)
-    else:
-        special = _special_ids(tokenizer)
-        ids = [special[END_OF_TEXT]]
-        for message in messages:
-            ids += _encode_turn(message, tokenizer, special)
-        ids.append(special["<|assistant|>"])
+    ids = _encode(messages, tokenizer)
     if max_tokens is not None and len(ids) > max_tokens:
         raise ValueError(
             f"the conversation must have at most {max_tokens} tokens, got {len(ids)}"
         )
     return ids
+
+
+def _encode(messages: Sequence[Message], tokenizer: BPETokenizer) -> list[int]:
+    """Return the ids of a conversation, with the mark of who is to speak next."""
+    asked = messages[-1].role == "user"
+    if uses_template(tokenizer):
+        text = render_template(messages, tokenizer, add_generation_prompt=asked)
+        return tokenizer.encode(text, allowed_special="all")
+    special = _special_ids(tokenizer)
+    ids = [special[END_OF_TEXT]]
+    for message in messages:
+        ids += _encode_turn(message, tokenizer, special)
+    return [*ids, special["<|assistant|>"]] if asked else ids
 
 
 def _encode_turn(
@@ -404,26 +402,17 @@ def fit_history(
     asked = messages[-1].role == "user"
     start = 1 if messages[0].role == "system" else 0
     kept, dropped = list(messages), list[Message]()
-    while (n_tokens := _size(kept, tokenizer)) > max_tokens and len(kept) - start > 2:
+    while (n := len(_encode(kept, tokenizer))) > max_tokens and len(kept) - start > 2:
         dropped += kept[start : start + 2]
         del kept[start : start + 2]
-    if n_tokens > max_tokens:
+    if n > max_tokens:
         what = "a question" if asked else "an exchange"
         counted = "the system turn and the marks" if start else "the marks"
         raise ValueError(
             f"{what} must have at most {max_tokens} tokens, {counted} of who speaks "
-            f"included, got {n_tokens}"
+            f"included, got {n}"
         )
     return Fitted(kept, dropped)
-
-
-def _size(messages: Sequence[Message], tokenizer: BPETokenizer) -> int:
-    """Return the tokens of a conversation, with the mark of who is to speak next."""
-    if uses_template(tokenizer):
-        return len(_encode_by_template(messages, tokenizer))
-    special = _special_ids(tokenizer)
-    sizes = [len(_encode_turn(turn, tokenizer, special)) for turn in messages]
-    return 1 + sum(sizes) + (messages[-1].role == "user")
 
 
 def read_conversations(path: str | Path) -> list[list[Message]]:
