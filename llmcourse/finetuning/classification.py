@@ -120,19 +120,16 @@ def classify(
     return torch.cat(rows)
 
 
-def accuracy(
-    classifier: Classifier, examples: Sequence[TokenizedExample], batch_size: int = 32
-) -> float:
+def accuracy(classifier: Classifier, examples: Sequence[TokenizedExample]) -> float:
     """Return the share of texts whose most probable class is their own, as a fraction.
 
     Args:
         classifier: Reads the texts.
         examples: Texts with labels, see `TokenizedExample.of_label`.
-        batch_size: Texts read side by side.
 
     Raises:
         ValueError: As `classify`.
     """
-    found = classify(classifier, examples, batch_size).argmax(dim=-1)
+    found = classify(classifier, examples).argmax(dim=-1)
     labels = torch.stack([example.targets[-1] for example in examples])
     return (found == labels).float().mean().item()

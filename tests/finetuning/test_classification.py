@@ -71,7 +71,7 @@ def test_accuracy_counts_the_likeliest_classes():
     examples = [
         TokenizedExample.of_label(i, y) for i, y in zip(TEXTS, labels, strict=True)
     ]
-    assert accuracy(classifier, examples, batch_size=3) == 0.75
+    assert accuracy(classifier, examples) == 0.75
 
 
 @pytest.mark.parametrize("tied", [True, False])
