@@ -161,16 +161,14 @@ class History:
         Args:
             tokens_per_step: Batch size times context length.
         """
-        kinds: dict[str, Sequence[Record]] = {
-            "training batches": self.updates,
-            "held-out text": self.evaluations,
-        }
+
+        def curve(records: Sequence[Record]) -> tuple[list[int], list[float]]:
+            seen = [record.step * tokens_per_step for record in records]
+            return seen, [record.loss for record in records]
+
         return {
-            name: (
-                [record.step * tokens_per_step for record in records],
-                [record.loss for record in records],
-            )
-            for name, records in kinds.items()
+            "training batches": curve(self.updates),
+            "held-out text": curve(self.evaluations),
         }
 
     def state_dict(self) -> dict[str, Any]:
