@@ -127,7 +127,11 @@ def update_weights(
     """
     optimizer.zero_grad()
     try:
-        loss = _add_gradients(shares)
+        losses = []
+        for share in shares:
+            share.backward()  # type: ignore[no-untyped-call]
+            losses.append(share.detach())
+        loss = torch.stack(losses).sum().item()
         if shared:
             loss = parallel.add_up(loss, model)
         learning = [weight for weight in model.parameters() if weight.requires_grad]
@@ -148,15 +152,6 @@ def update_weights(
     return Update(
         step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm.item()
     )
-
-
-def _add_gradients(shares: Iterable[Tensor]) -> float:
-    """Add each share's gradient to the weights'; return the sum of the shares."""
-    losses = []
-    for share in shares:
-        share.backward()  # type: ignore[no-untyped-call]
-        losses.append(share.detach())
-    return torch.stack(losses).sum().item()
 
 
 def predict(
