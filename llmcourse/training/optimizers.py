@@ -13,7 +13,6 @@ networks"; the length of a step as in Liu et al. (2025), "Muon is scalable for L
 training", section 2.2, so that AdamW's learning rates fit.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -80,17 +79,12 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, **options)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Make one step from the gradients; Muon's are used up."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         for group in self.param_groups:
             if group.get("muon", False):
                 self._step_matrices(group)
         super().step()
-        return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
         learning = [weight for weight in group["params"] if weight.grad is not None]

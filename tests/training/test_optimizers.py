@@ -84,22 +84,3 @@ def test_a_weight_without_gradient_stays() -> None:
     before = weights[0].detach().clone()
     Muon([{"params": weights[:2], "muon": True}], lr=0.1).step()
     assert torch.equal(weights[0], before)
-
-
-def test_a_closure_makes_the_gradients() -> None:
-    weights, others = make_weights(), make_weights()
-    ours, theirs = (
-        Muon(
-            [{"params": w[:4], "muon": True}, {"params": w[4:]}], lr=0.1, weight_decay=0
-        )
-        for w in (weights, others)
-    )
-
-    def closure() -> float:
-        gradients(weights, 1)
-        return 3.5
-
-    assert ours.step(closure) == 3.5
-    gradients(others, 1)
-    theirs.step()
-    assert_close(weights, others)
