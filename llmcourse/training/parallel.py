@@ -40,11 +40,6 @@ from llmcourse.training.config import PretrainingConfig
 _Rows = TypeVar("_Rows", Tensor, Sequence[Any])
 
 
-def is_started() -> bool:
-    """Return whether torchrun started this process."""
-    return dist.is_available() and dist.is_torchelastic_launched()
-
-
 @contextmanager
 def processes(device: str = "cpu") -> Iterator[None]:
     """Join the processes that torchrun started, if it did.
@@ -52,7 +47,7 @@ def processes(device: str = "cpu") -> Iterator[None]:
     Args:
         device: What they compute on: "cuda" gives each process a GPU of its own.
     """
-    if not is_started():
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield
         return
     if device == "cuda":
