@@ -206,16 +206,14 @@ class Windows:
 
     def take(self, starts: NDArray[Any]) -> Int[Tensor, "batch window"]:
         """Return the windows that begin at the given places."""
-        size = self.context_length + 1
-        if self.starts is None:
-            rows = np.stack([self.tokens[start : start + size] for start in starts])
-            _give_back(self.tokens)
-            return torch.from_numpy(rows.astype(np.int64))
-        lengths = self.lengths[np.searchsorted(self.starts, starts)]
+        lengths = np.full(len(starts), self.context_length + 1)
+        if self.starts is not None:
+            lengths = self.lengths[np.searchsorted(self.starts, starts)]
         batch = torch.full((len(starts), int(lengths.max())), NO_TOKEN)
         for row, start, length in zip(batch, starts, lengths, strict=True):
             piece = self.tokens[start : start + length].astype(np.int64)
             row[:length] = torch.from_numpy(piece)
+        _give_back(self.tokens)
         return batch
 
 
