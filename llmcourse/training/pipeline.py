@@ -204,14 +204,13 @@ def is_packed(folder: str | Path) -> bool:
     Raises:
         ValueError: If it holds a part of one, which is no text to learn from.
     """
-    there = {name: (Path(folder) / name).is_file() for name in _PACKED}
-    if not all(there.values()) and any(there[name] for name in _PACKED[:2]):
-        lacks = ", ".join(name for name, is_there in there.items() if not is_there)
+    lacks = [name for name in _PACKED if not (Path(folder) / name).is_file()]
+    if lacks and not {*_PACKED[:2]} <= {*lacks}:
         raise ValueError(
-            f"{str(folder)!r} holds a corpus without {lacks}: it was not finished, or "
-            "has too little text to hold out"
+            f"{str(folder)!r} holds a corpus without {', '.join(lacks)}: it was not "
+            "finished, or has too little text to hold out"
         )
-    return all(there.values())
+    return not lacks
 
 
 _PACKED = ("train.bin", "validation.bin", "tokenizer.json")
@@ -528,25 +527,20 @@ def kept_or_made(
     """
     folder = Path(folder)
     place = folder / "prepared"
-    found, before, written = None, {}, ""
+    before = {}
     # There is nothing yet, or it is damaged.
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         state = read_state(place / "tokens.safetensors")
-        found = TrainingData(
-            tokenizer=tokenizer or BPETokenizer.load(place / "tokenizer.json"),
-            train=state["train"].numpy(),
-            valid=state["valid"].numpy(),
-            start_token=state["start_token"],
-            held_out=tuple(map(Document, state["held_out"])),
-        )
+        known = tokenizer or BPETokenizer.load(place / "tokenizer.json")
         before = dict(state["made_of"])
-        written = state["tokenizer"]
-    if (
-        found is not None
-        and before == made_of
-        and tokenizer_fingerprint(found.tokenizer) == written
-    ):
-        return found
+        if before == made_of and tokenizer_fingerprint(known) == state["tokenizer"]:
+            return TrainingData(
+                tokenizer=known,
+                train=state["train"].numpy(),
+                valid=state["valid"].numpy(),
+                start_token=state["start_token"],
+                held_out=tuple(map(Document, state["held_out"])),
+            )
     if before and checkpoint_paths(folder / "checkpoints"):
         refusal = f"{str(folder)!r} holds checkpoints of another run"
         check_config_matches(refusal, before, made_of)
@@ -554,10 +548,13 @@ def kept_or_made(
     if parallel.rank() == 0:
         place.mkdir(parents=True, exist_ok=True)
         data.tokenizer.save(place / "tokenizer.json")
-        state = {"made_of": made_of, "start_token": data.start_token}
-        state |= {"train": torch.from_numpy(data.train)}
-        state |= {"valid": torch.from_numpy(data.valid)}
-        state |= {"held_out": [document.text for document in data.held_out]}
-        state |= {"tokenizer": tokenizer_fingerprint(data.tokenizer)}
+        state = {
+            "made_of": made_of,
+            "start_token": data.start_token,
+            "train": torch.from_numpy(data.train),
+            "valid": torch.from_numpy(data.valid),
+            "held_out": [document.text for document in data.held_out],
+            "tokenizer": tokenizer_fingerprint(data.tokenizer),
+        }
         write_state(place / "tokens.safetensors", state)
     return data
