@@ -125,12 +125,10 @@ def make_optimizer(model: nn.Module, config: PretrainingConfig) -> Muon:
     named = [pair for pair in model.named_parameters() if pair[1].requires_grad]
     if not named:
         raise ValueError("a model needs a weight that is not frozen to be trained")
-    inside = [weight for name, weight in named if "blocks." in name]
-    outside = [weight for name, weight in named if "blocks." not in name]
-    matrices = [weight for weight in inside if weight.ndim >= 2]
+    matrices = [w for name, w in named if "blocks." in name and w.ndim >= 2]
     tokens = [w for name, w in named if f".{name}".endswith(".embedding.weight")]
-    others = [weight for weight in inside if weight.ndim < 2]
-    others += [weight for weight in outside if all(weight is not w for w in tokens)]
+    apart = {id(weight) for weight in matrices + tokens}
+    others = [weight for _, weight in named if id(weight) not in apart]
     groups: list[dict[str, Any]] = [
         {
             "params": matrices,
