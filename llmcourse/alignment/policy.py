@@ -93,10 +93,10 @@ class RolloutBatch:
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
         """Return some of the answers, as wide as the longest of them."""
         width = int(self.mask[chosen].any(dim=0).nonzero().max()) + 1
-        there = {name: part for name, part in vars(self).items() if part is not None}
-        parts: dict[str, Any] = {
+        parts = {
             name: part[chosen] if part.ndim == 1 else part[chosen, :width]
-            for name, part in there.items()
+            for name, part in vars(self).items()
+            if part is not None
         }
         return RolloutBatch(**parts)
 
