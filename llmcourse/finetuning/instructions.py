@@ -270,9 +270,7 @@ class Example:
     prompt: str
     answer: str
     story: Story  # what it was made from
-    phrasing: int  # number of the wording
-    new_phrasing: bool  # the wording does not occur in training
-    new_pair: bool  # no instruction in training has this kind of hero in this plot
+    phrasing: int  # number of the wording; the last is held out
     accepted: tuple[str, ...] = ()  # right answers, where they can be listed
     beginning: str = ""  # elsewhere: what the answer goes on with,
     wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
@@ -353,8 +351,6 @@ def make(
         answer=task.answer,
         story=tale.story,
         phrasing=phrasing,
-        new_phrasing=new_phrasing,
-        new_pair=tale.new_pair,
         accepted=task.accepted,
         beginning=task.beginning,
         wanted=task.wanted,

@@ -94,7 +94,6 @@ def test_training_reads_instructions_and_learns_their_answers(data):
         ids, mask = encode_chat(turns, tokenizer)
         assert ids_of(found) == ids
         assert found.mask.tolist() == mask[1:]
-        assert (example.new_phrasing, example.new_pair) == (False, False)
 
 
 def test_what_was_declined_comes_once_more_before_something_else():
