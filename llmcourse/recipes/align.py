@@ -19,6 +19,7 @@ Source: Ouyang et al. (2022), section 3.
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
@@ -368,9 +369,8 @@ def collect(
             generator=generator,
             shared=True,
         )
-        for number, prompt in enumerate(part):
-            texts = written.texts[number * n : (number + 1) * n]
-            answered.append((prompt.text, [*texts]))
+        texts = iter(written.texts)
+        answered += [(prompt.text, [*islice(texts, n)]) for prompt in part]
         if progress is not None:
             progress(stage, n * len(answered), n * n_prompts)
     comparable = [(prompt, texts) for prompt, texts in answered if len({*texts}) > 1]
