@@ -225,7 +225,7 @@ def text_quality(
     model: Transformer, tokenizer: BPETokenizer, texts: list[str], stages: StageProgress
 ) -> dict[str, Any]:
     """Return a model's loss on any texts."""
-    return text_loss(model, tokenizer, texts, lambda *at: stages("text", *at)).to_json()
+    return text_loss(model, tokenizer, texts, partial(stages, "text")).to_json()
 
 
 def tale_quality(
@@ -237,17 +237,15 @@ def tale_quality(
     stages: StageProgress,
 ) -> tuple[dict[str, Any], list[Sample]]:
     """Return a model's loss on fresh tales with its floor, and tales of its own."""
-    loss = tale_loss(
-        model, tokenizer, n_stories, seed, lambda *at: stages("stories read", *at)
-    )
-    quality = loss.to_json()
+    told = partial(stages, "stories read")
+    quality = tale_loss(model, tokenizer, n_stories, seed, told).to_json()
     with suppress(ValueError):  # not of tokens that hold parts of two words
         features = costliest_features(
             model,
             tokenizer,
             min(n_stories, N_BY_WORD),
             seed,
-            lambda *at: stages("words weighed", *at),
+            partial(stages, "words weighed"),
         )
         quality["costliest"] = [feature._asdict() for feature in features[:5]]
     if n_samples == 0:
@@ -257,7 +255,7 @@ def tale_quality(
         tokenizer,
         n_samples,
         generator=torch.Generator().manual_seed(seed),
-        progress=lambda *at: stages("stories written", *at),
+        progress=partial(stages, "stories written"),
     )
     return quality | {"samples": count_valid(written).to_json()}, written
 
