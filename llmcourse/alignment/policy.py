@@ -34,12 +34,7 @@ from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
-from llmcourse.arguments import (
-    check_ids,
-    check_multiple,
-    check_positive,
-    check_range,
-)
+from llmcourse.arguments import check_ids, check_multiple, check_positive, check_range
 from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer

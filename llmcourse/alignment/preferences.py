@@ -389,9 +389,7 @@ def tokenize_pairs(
 
 
 def check_pairs(
-    pairs: Sequence[TokenizedPair],
-    model: TransformerConfig,
-    context_length: int,
+    pairs: Sequence[TokenizedPair], model: TransformerConfig, context_length: int
 ) -> None:
     """Look at every pair once, before a training.
 

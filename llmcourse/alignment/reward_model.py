@@ -572,12 +572,7 @@ def save_reward_model(
         table = model.surprise.weight.detach()
         body.embedding = nn.Embedding(n_ids, width, _weight=table)
     save_pretrained(
-        body,
-        tokenizer,
-        folder,
-        dtype,
-        settings=settings,
-        heads=_heads(model),
+        body, tokenizer, folder, dtype, settings=settings, heads=_heads(model)
     )
 
 

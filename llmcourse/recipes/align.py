@@ -58,11 +58,7 @@ from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.examples import TokenizedExample
-from llmcourse.finetuning.instruction_tuning import (
-    INSTRUCT_LLM,
-    plain_stories,
-    prepare,
-)
+from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, plain_stories, prepare
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained, shipped_models
 from llmcourse.model.transformer import Transformer

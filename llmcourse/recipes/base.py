@@ -14,13 +14,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Facts, Table, between, fill_card, markdown, settings
-from llmcourse.recipes.making import (
-    Making,
-    given,
-    in_precision,
-    save_model,
-    write_card,
-)
+from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
 from llmcourse.text.tokenizers import BPETokenizer
@@ -169,11 +163,7 @@ def make_base(
     )
     saved = run.saved("pretraining", training.steps, training.eval_interval)
     trained = pipeline.run_recipe(
-        config,
-        saved,
-        data=data,
-        device=run.device,
-        change=run.change,
+        config, saved, data=data, device=run.device, change=run.change
     )
     if parallel.rank() > 0:
         return {}

@@ -28,12 +28,7 @@ from llmcourse.finetuning.instruction_tuning import (
     run_recipe,
     start,
 )
-from llmcourse.finetuning.instructions import (
-    HELD_OUT_PAIRS,
-    KINDS,
-    QUESTIONS,
-    examples,
-)
+from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, QUESTIONS, examples
 from llmcourse.finetuning.lora import (
     count_parameters,
     merge_lora,
@@ -53,13 +48,7 @@ from llmcourse.recipes.cards import (
     markdown,
     settings,
 )
-from llmcourse.recipes.making import (
-    Making,
-    given,
-    in_precision,
-    save_model,
-    write_card,
-)
+from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.config import StageProgress

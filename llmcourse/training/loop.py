@@ -154,11 +154,7 @@ def update_weights(
     )
 
 
-def predict(
-    model: nn.Module,
-    ids: Tensor,
-    config: PretrainingConfig,
-) -> Tensor:
+def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
     """Return the model's logits in float32, computed in the config's precision.
 
     Args:
