@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 from math import comb
 from random import Random
 from typing import NamedTuple
@@ -80,30 +81,30 @@ rule lossN
 _OPENINGS = ("First", *["Then"] * (MOST_STEPS - 1))
 
 
+class Step(NamedTuple):
+    """One step of a sum, as it is or as an answer has it."""
+
+    before: int
+    change: int
+    after: int
+
+
 @dataclass(frozen=True)
 class Question:
     """A short sum in words.
 
-    >>> Question("", totals=(9, 7, 10)).changes
-    (-2, 3)
+    >>> Question("", totals=(9, 7, 10)).steps[0]
+    Step(before=9, change=-2, after=7)
     """
 
     text: str
     totals: tuple[int, ...]  # at first, and after each step
 
     @property
-    def changes(self) -> tuple[int, ...]:
-        """What each step adds."""
-        after = zip(self.totals, self.totals[1:], strict=False)
-        return tuple(now - before for before, now in after)
-
-
-class Step(NamedTuple):
-    """What an answer says of one step."""
-
-    before: int
-    change: int
-    after: int
+    def steps(self) -> list[Step]:
+        """What a worked answer says, step by step."""
+        pairs = pairwise(self.totals)
+        return [Step(before, after - before, after) for before, after in pairs]
 
 
 def _grammar_text(n_steps: int) -> str:
@@ -201,12 +202,10 @@ def worked_answer(question: Question) -> str:
     'First nine less two is seven. Then seven and three is ten. So ten.'
     """
     said = []
-    before = question.totals[0]
-    for opening, change in zip(_OPENINGS, question.changes, strict=False):
+    for opening, step in zip(_OPENINGS, question.steps, strict=False):
+        before, change, after = step
         sign, amount = _said(change)
-        after = WORDS[before + change]
-        said.append(f"{opening} {WORDS[before]} {sign} {amount} is {after}.")
-        before += change
+        said.append(f"{opening} {WORDS[before]} {sign} {amount} is {WORDS[after]}.")
     return " ".join([*said, direct_answer(question)])
 
 
@@ -248,9 +247,7 @@ def process_is_right(prompt: str, answer: str) -> bool:
     Raises:
         ValueError: As `read_question`.
     """
-    question = read_question(prompt)
-    wanted = zip(question.totals, question.changes, question.totals[1:], strict=False)
-    is_whole = read_steps(answer) == [Step(*step) for step in wanted]
+    is_whole = read_steps(answer) == read_question(prompt).steps
     return is_whole and outcome_is_right(prompt, answer)
 
 

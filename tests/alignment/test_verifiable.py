@@ -35,7 +35,7 @@ def test_kate_has_ten_pears() -> None:
     """Nine less two is seven, and three is ten."""
     kate = read_question(KATE)
     assert kate == Question(KATE, totals=(9, 7, 10))
-    assert kate.changes == (-2, 3)
+    assert kate.steps == [(9, -2, 7), (7, 3, 10)]
     assert worked_answer(kate) == (
         "First nine less two is seven. Then seven and three is ten. So ten."
     )
@@ -72,23 +72,23 @@ def test_verifiers_by_hand(answer: str, outcome: int, process: int) -> None:
 
 def test_questions_keep_their_ranges_and_are_read_back() -> None:
     drawn = list(questions(400, seed=1))
-    assert Counter(len(q.changes) for q in drawn) == dict.fromkeys((1, 2, 3, 4), 100)
+    assert Counter(len(q.steps) for q in drawn) == dict.fromkeys((1, 2, 3, 4), 100)
     for question in drawn:
         assert all(1 <= total <= LARGEST for total in question.totals)
-        assert all(0 < abs(change) <= MOST_CHANGE for change in question.changes)
+        assert all(0 < abs(step.change) <= MOST_CHANGE for step in question.steps)
         assert read_question(question.text) == question
         worked = worked_answer(question)
         assert process_is_right(question.text, worked)
         assert outcome_is_right(question.text, direct_answer(question))
-        assert len(read_steps(worked)) == len(question.changes)
+        assert read_steps(worked) == question.steps
     assert {q.totals[-1] for q in drawn} == {*range(1, LARGEST + 1)}
     assert [*questions(5, seed=2)] == [*questions(5, seed=2)] != [*questions(5, seed=3)]
 
 
 def test_steps_take_turns() -> None:
-    lengths = [len(q.changes) for q in questions(5, seed=0, n_steps=(3, 1))]
+    lengths = [len(q.steps) for q in questions(5, seed=0, n_steps=(3, 1))]
     assert lengths == [3, 1, 3, 1, 3]
-    assert {len(q.changes) for q in questions(5, seed=0, n_steps=2)} == {2}
+    assert {len(q.steps) for q in questions(5, seed=0, n_steps=2)} == {2}
 
 
 def test_a_chain_of_another_order_is_another_chain() -> None:
