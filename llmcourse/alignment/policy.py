@@ -363,11 +363,11 @@ class PolicyTrainer(ABC):
     def _minibatches(self) -> list[Tensor]:
         """Return the rows of each update: every epoch in another order."""
         n, size = self.config.n_answers, self.config.minibatch_size
-        order = [
-            torch.randperm(n, generator=self.generator)
+        return [
+            rows
             for _ in range(self.config.epochs)
+            for rows in torch.split(torch.randperm(n, generator=self.generator), size)
         ]
-        return [rows[at : at + size] for rows in order for at in range(0, n, size)]
 
     def parts(self) -> dict[str, Stateful]:
         """Return what a checkpoint holds."""

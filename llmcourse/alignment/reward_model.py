@@ -395,11 +395,9 @@ def rewards_of(
         ValueError: As `pad_texts`, or as `RewardModel`.
     """
     lengths = torch.tensor([len(text) for text in texts])
-    order = lengths.argsort(stable=True).tolist()
     rewards = torch.empty(len(texts))
-    for start in range(0, max(1, len(order)), _AT_ONCE):
-        part = order[start : start + _AT_ONCE]
-        found = _read(model, [texts[number] for number in part])
+    for part in torch.split(lengths.argsort(stable=True), _AT_ONCE):
+        found = _read(model, [texts[number] for number in part.tolist()])
         rewards[part] = found.float().cpu()
     return rewards
 
