@@ -156,7 +156,7 @@ class Windows:
         return ShuffledBatches(self, batch_size, generator, in_order)
 
     def one_pass(
-        self, generator: torch.Generator, batch_size: int = 1, in_order: bool = False
+        self, generator: torch.Generator, batch_size: int, in_order: bool
     ) -> NDArray[Any]:
         """Return where the windows of one pass over the data begin, shuffled.
 
@@ -169,28 +169,23 @@ class Windows:
             batch_size: Documents in each batch.
             in_order: Whether the windows stay in their order.
         """
-        if self.starts is None:
+        starts = self.starts
+        if starts is None:
             room = min(self.context_length, self.last + 1)
             first = int(torch.randint(room, (), generator=generator))
             starts = np.arange(first, self.last + 1, self.context_length)
+        n = len(starts)
+        order = torch.arange(n) if in_order else torch.randperm(n, generator=generator)
+        if self.starts is not None:
+            lengths = torch.from_numpy(self.lengths)
+            batches = of_like_length(order, lengths, batch_size, _POOL)
+            # The last batch may be short: it stays last, so that the others stay whole.
+            ranks = torch.randperm(len(batches) - 1, generator=generator).tolist()
             if in_order:
-                return starts
-            order = torch.randperm(len(starts), generator=generator).numpy()
-            shuffled: NDArray[Any] = starts[order]
-            return shuffled
-        n = len(self.starts)
-        numbers = (
-            torch.arange(n) if in_order else torch.randperm(n, generator=generator)
-        )
-        lengths = torch.from_numpy(self.lengths)
-        batches = of_like_length(numbers, lengths, batch_size, _POOL)
-        # The last batch may be short: it stays last, so that the others stay whole.
-        ranks = [*torch.randperm(len(batches) - 1, generator=generator).tolist(), -1]
-        if in_order:
-            ranks = [*sorted(ranks[:-1], key=lambda rank: rank // _POOL), -1]
-        mixed = torch.cat([batches[rank] for rank in ranks]).numpy()
-        documents: NDArray[Any] = self.starts[mixed]
-        return documents
+                ranks.sort(key=lambda rank: rank // _POOL)
+            order = torch.cat([batches[rank] for rank in [*ranks, -1]])
+        chosen: NDArray[Any] = starts[order.numpy()]
+        return chosen
 
     def spread(self, n_windows: int) -> Int[Tensor, "batch window"]:
         """Return windows spread evenly over the data: always the same ones.
