@@ -230,13 +230,9 @@ def packed_data(folder: str | Path) -> TrainingData:
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
     train, valid = (load_tokens(folder / name, tokenizer) for name in _PACKED[:2])
     ids = valid[:_HELD_OUT_TOKENS]
-    ends = np.flatnonzero(ids == end_of_text(tokenizer))
-    ends = ends if len(ends) else np.array([len(ids)])  # one long document, cut
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    texts = [
-        tokenizer.decode(ids[start:end].tolist())
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    parts = np.split(ids, np.flatnonzero(ids == end_of_text(tokenizer)))
+    whole = parts[:-1] or parts  # the last one is cut, also if it is the only one
+    texts = [tokenizer.decode(p.tolist(), skip_special_tokens=True) for p in whole]
     return TrainingData(
         tokenizer=tokenizer,
         train=train,
