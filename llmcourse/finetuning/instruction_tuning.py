@@ -183,16 +183,12 @@ def prepare(
         what, valid = _parted([*_own(config, tokenizer)])
     else:
         n = config.n_examples
-        what = [
-            *report_progress(_ask(config, tokenizer, n), n, "instructions", progress)
-        ]
+        asked = _ask(config, tokenizer, n)
+        what = [*report_progress(asked, n, "instructions", progress)]
         valid = [*_ask(config, tokenizer, config.n_held_out, new=True)]
     n, longest = config.n_stories, config.finetuning.context_length
-    stories = [
-        *report_progress(
-            plain_stories(n, config.seed, tokenizer, longest), n, "stories", progress
-        )
-    ]
+    drawn = plain_stories(n, config.seed, tokenizer, longest)
+    stories = [*report_progress(drawn, n, "stories", progress)]
     if len(stories) < n:
         raise ValueError(
             f"wanted {n} plain stories of at most {longest} tokens, found "

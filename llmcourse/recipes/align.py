@@ -525,12 +525,11 @@ def train_policy(
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
         most = min(policy.config.context_length, training.context_length)
+        valid = preferences.valid[: training.eval_examples]
         history = dpo(
             policy,
             tokenize_pairs(preferences.train, tokenizer, most),
-            tokenize_pairs(preferences.valid, tokenizer, most)[
-                : training.eval_examples
-            ],
+            tokenize_pairs(valid, tokenizer, most),
             training,
             generator,
             reference=deepcopy(policy).eval(),
