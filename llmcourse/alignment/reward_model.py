@@ -566,9 +566,8 @@ def save_reward_model(
         }
         _reader(settings["reward_reader"])  # refused now rather than when it is loaded
         body = without_unembedding(body)
-        n_ids, width = model.surprise.weight.shape
         table = model.surprise.weight.detach()
-        body.embedding = nn.Embedding(n_ids, width, _weight=table)
+        body.embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
     save_pretrained(
         body, tokenizer, folder, dtype, settings=settings, heads=_heads(model)
     )

@@ -216,8 +216,7 @@ class Scorer:
             ValueError: As `Transformer`.
         """
         features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
-        unembedding = self.model.unembedding
-        scorer = self.model.embedding if unembedding is None else unembedding
+        scorer = self.model.unembedding or self.model.embedding
         logits = linear(features, scorer.weight).float()  # (N, V)
         drawn = logits.log_softmax(dim=-1).gather(1, ids[mask][:, None])[:, 0]
         return Scores(

@@ -52,7 +52,6 @@ class FinetuningConfig(PretrainingConfig):
     """
 
     steps: int = 300
-    batch_size: int = 8
     context_length: int = 512
     learning_rate: float | int = 5e-4
     warmup_steps: int = 20
