@@ -81,7 +81,7 @@ QUESTIONS = ("who", "where", "what", "why", "how many", "list")
 _LISTS = {
     "hero": ("girl", "boy", "sheanimal", "heanimal"),
     "relative": ("relative",),
-    "job": ("job",),
+    **dict.fromkeys(("job", "job1", "job2", "owner", "judge"), ("job",)),
     "place": ("place",),
     "wish": ("wish",),
     "plant": ("plant",),
@@ -160,13 +160,9 @@ def forms(facts: Mapping[str, str]) -> dict[str, Entry]:
         facts: As `Story.facts`.
     """
     return {
-        name: _irregular().get((_group(name), word)) or Entry(word=word)
+        name: _irregular().get((name, word)) or Entry(word=word)
         for name, word in facts.items()
     }
-
-
-def _group(name: str) -> str:
-    return "job" if name in ("job1", "job2", "owner", "judge") else name
 
 
 @cache
