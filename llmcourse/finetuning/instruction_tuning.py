@@ -38,7 +38,7 @@ from llmcourse.finetuning.instructions import (
     examples,
     follow_ups,
 )
-from llmcourse.finetuning.lora import add_lora
+from llmcourse.finetuning.lora import add_lora, linear_layers
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
@@ -297,16 +297,12 @@ def plain_stories(
     yield from islice(fitting, n)
 
 
-TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
-"""What gets an adapter, in a model that has it, where low-rank ones are learned."""
-
-
 def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     """Return the base model, made ready to learn, and its tokenizer.
 
-    It gets the special tokens of conversations that it lacks, and adapters if the
-    config wants some. Its embedding then learns in full if there are new tokens in it,
-    for adapters alone cannot teach them.
+    It gets the special tokens of conversations that it lacks, and an adapter for each
+    linear layer of its blocks if the config wants some. Its embedding then learns in
+    full if there are new tokens in it, for adapters alone cannot teach them.
 
     Raises:
         ValueError: If there is no such model, or as `lora.add_lora`.
@@ -318,8 +314,7 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     if missing:
         model, tokenizer = add_special_tokens(model, tokenizer, missing, generator)
     if config.rank is not None:
-        names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-        targets = [name for name in TARGETS if name in names]
+        targets = sorted({name.rpartition(".")[2] for name, _ in linear_layers(model)})
         add_lora(model, config.rank, config.alpha, targets, generator)
         for layer in (model.embedding, model.unembedding):
             if layer is not None and missing:
