@@ -19,7 +19,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -327,7 +327,7 @@ class TrainingResult:
 
     model: Transformer
     tokenizer: BPETokenizer
-    history: History = field(default_factory=History)
+    history: History
 
 
 def run_recipe(

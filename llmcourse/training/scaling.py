@@ -80,7 +80,7 @@ def fit(points: Sequence[Point]) -> Law:
     # Measured in typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
     data = _Data((sizes / unit_n).log(), (texts / unit_d).log(), losses)
-    end, a, alpha, b, beta = _search(data)
+    (end, a, b), (alpha, beta) = _search(data)
     return Law(
         floor=end,
         a=a * float(unit_n) ** alpha,
@@ -98,8 +98,8 @@ class _Data(NamedTuple):
     losses: Float64[Tensor, "point"]
 
 
-def _search(data: _Data) -> list[float]:
-    """Return floor, a, alpha, b and beta with the least squares.
+def _search(data: _Data) -> tuple[list[float], list[float]]:
+    """Return floor, a and b, and the exponents alpha and beta, of the least squares.
 
     Around the best exponents so far their neighbours are tried; where none is better,
     those at half the distance. Source: Hooke and Jeeves (1961), "Direct search".
@@ -116,8 +116,7 @@ def _search(data: _Data) -> list[float]:
             best, weights, least = exponents, found, squares
         else:
             step /= 2
-    (end, a, b), (alpha, beta) = weights.tolist(), best.tolist()
-    return [end, a, alpha, b, beta]
+    return weights.tolist(), best.tolist()
 
 
 def _best_of(

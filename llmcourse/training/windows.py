@@ -127,7 +127,6 @@ class Windows:
                     f"windows must begin at token {start_token}, but it does not "
                     "occur before the last token"
                 )
-            self.last = int(self.starts[-1])
             # Up to and with the next document's first token, which says: at an end.
             ends = np.append(self.starts[1:], len(self.tokens) - 1)
             self.lengths = np.minimum(ends - self.starts, context_length) + 1
