@@ -37,34 +37,29 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from types import MappingProxyType
 
 from llmcourse.text.tales import parse, world
 
-WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {
-        "tale": 1.0,
-        "ending": 2.5,
-        "kindness": 2.0,
-        "detail": 1.5,
-        "asked": 1.0,
-        "length": 2.0,
-    }
-)
+WEIGHTS: Mapping[str, float] = {
+    "tale": 1.0,
+    "ending": 2.5,
+    "kindness": 2.0,
+    "detail": 1.5,
+    "asked": 1.0,
+    "length": 2.0,
+}
 """Points for each part; ten in all."""
 
-KIND_DEEDS: Mapping[str, str] = MappingProxyType(
-    {
-        "give": r"\b(?:gave|given|gives)\b",
-        "share": r"\bshare[ds]?\b",
-        "help": r"\bhelp(?:s|ed|ing)?\b",
-        "say sorry or thank you": r"\bsorry\b|\bthank",
-        "keep a promise": r"\bpromise[ds]?\b|\bkept (?:his|her) word\b",
-        "care": r"\b(?:wrapped|warmed|watered|mended|repaired) (?:it|them|the)\b",
-        "be friends": r"\bfriends?\b",
-        "bring back": r"\b(?:brought|took|carried) (?:it back|the)\b",
-    }
-)
+KIND_DEEDS: Mapping[str, str] = {
+    "give": r"\b(?:gave|given|gives)\b",
+    "share": r"\bshare[ds]?\b",
+    "help": r"\bhelp(?:s|ed|ing)?\b",
+    "say sorry or thank you": r"\bsorry\b|\bthank",
+    "keep a promise": r"\bpromise[ds]?\b|\bkept (?:his|her) word\b",
+    "care": r"\b(?:wrapped|warmed|watered|mended|repaired) (?:it|them|the)\b",
+    "be friends": r"\bfriends?\b",
+    "bring back": r"\b(?:brought|took|carried) (?:it back|the)\b",
+}
 """Kinds of kind deeds, each with the words that tell of it."""
 
 # The world's lists: of adjectives, and of what a prompt can name.

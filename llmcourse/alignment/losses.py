@@ -24,7 +24,6 @@ False (prompt and padding) the value has no influence, not even if it is NaN.
 
 from collections.abc import Callable, Mapping
 from math import inf
-from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -115,9 +114,11 @@ def ipo_loss(margins: Tensor, beta: float | int) -> Tensor:
     return (margins / beta - 1 / (2 * beta)).square()
 
 
-PAIR_LOSSES: Mapping[str, PairLoss] = MappingProxyType(
-    {"sigmoid": sigmoid_loss, "hinge": hinge_loss, "ipo": ipo_loss}
-)
+PAIR_LOSSES: Mapping[str, PairLoss] = {
+    "sigmoid": sigmoid_loss,
+    "hinge": hinge_loss,
+    "ipo": ipo_loss,
+}
 """By `loss_type`, named as in TRL. A new loss of pairs is an entry here, and a
 choice of `cli.align`."""
 
