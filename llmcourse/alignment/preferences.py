@@ -425,7 +425,6 @@ EXAM_SEED = 1_000_000
 """Of the prompts by which policies are compared: far from the seeds of training."""
 
 _FIRST_WORDS = (8, 16)  # of a story, where that is what a policy goes on with
-_MOST_TOKENS = 420  # of an order and its story, together
 
 
 def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
@@ -443,9 +442,7 @@ def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
     """
     texts: Iterator[str]
     if has_chat_tokens(tokenizer):
-        orders = examples(
-            10**9, seed, kinds=["write"], tokenizer=tokenizer, max_tokens=_MOST_TOKENS
-        )
+        orders = examples(10**9, seed, kinds=["write"], tokenizer=tokenizer)
         texts = (example.prompt for example in orders)
     else:
         rng, stories = Random(f"beginnings {seed}"), tales.generate(10**9, seed)
