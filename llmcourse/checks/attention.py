@@ -8,16 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, near, random
 from llmcourse.model.positions import apply_rope, rope_tables
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _near(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-4)
 
 
 @check
@@ -68,29 +60,29 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
         fn: From (T, D) vectors and three (D, d_head) matrices, for queries, keys and
             values, to (T, d_head) context vectors.
     """
-    x, matrices = _random(7, 6, seed=8), [_random(6, 5, seed=i) for i in (1, 2, 3)]
+    x, matrices = random(7, 6, seed=8), [random(6, 5, seed=i) for i in (1, 2, 3)]
     got = fn(x, *matrices)
     check_shape(got, (7, 5), "one vector of the head's width for each position")
     right = partial(_torch_head, x, matrices)
-    assert not _near(got, right(is_causal=False)), (
+    assert not near(got, right(is_causal=False)), (
         "every position looks at its future, too: mask the scores before the softmax"
     )
-    assert not _near(got, right(scale=1.0)), (
+    assert not near(got, right(scale=1.0)), (
         "divide the scores by the root of the head's width: without it wide heads "
         "have large scores, and a softmax of large scores looks at one position only"
     )
-    assert not _near(got, right(scale=6**-0.5)), (
+    assert not near(got, right(scale=6**-0.5)), (
         "divide by the root of the head's width, 5, not of the model's, 6: the score "
         "is a sum over the head's coordinates"
     )
-    assert _near(got[0], x[0] @ matrices[2]), (
+    assert near(got[0], x[0] @ matrices[2]), (
         "the first position sees itself alone, so its context is its own value: the "
         "weights of each row must sum to one over the positions that it may see"
     )
-    assert _near(got, right()), (
+    assert near(got, right()), (
         "the context is softmax(query · key / √d_head) times the values, row by row"
     )
-    assert _near(fn(10 * x, *matrices), _torch_head(10 * x, matrices)), (
+    assert near(fn(10 * x, *matrices), _torch_head(10 * x, matrices)), (
         "scores may be in the hundreds: mask with -inf, and take torch's softmax or "
         "subtract each row's largest score, for e to the 100 is infinite"
     )
@@ -104,7 +96,7 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], float]) -> None:
         fn: From a query, a key, each (d_head,), and how far the key lies behind the
             query, in tokens, to the dot product of the two after RoPE.
     """
-    query, key = _random(8, seed=0), _random(8, seed=1)
+    query, key = random(8, seed=0), random(8, seed=1)
     cos, sin = rope_tables(401, d_head=8)
 
     def turned(x: Tensor, position: int) -> Tensor:

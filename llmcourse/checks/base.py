@@ -9,6 +9,9 @@ from numbers import Real
 from traceback import format_exception_only
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
+from torch import Tensor
+
 _Answer = TypeVar("_Answer")
 
 
@@ -21,6 +24,16 @@ def check_shape(got: Any, wanted: Sequence[int], why: str) -> None:
     """
     shape = tuple(got.shape)
     assert shape == (*wanted,), f"{why}: wanted {(*wanted,)}, got {shape}"
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors have one shape and nearly the same numbers."""
+    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-4)
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    """Return a tensor of normally distributed numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:

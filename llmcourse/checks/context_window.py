@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, random
 
 Part = tuple[Tensor, Tensor, Tensor]  # largest score, sum, mixture
 
@@ -67,10 +67,9 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
         fn: From two triples, each of the largest score, the sum of exponentials
             relative to it and the values mixed by these, to the result over all keys.
     """
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(5, 3, generator=generator)
+    values = random(5, 3, seed=0)
     for shift in (0.0, 4.0, 200.0):
-        scores = torch.randn(5, generator=generator)
+        scores = random(5, seed=1)
         scores[3:] += shift
         wanted = scores.softmax(0) @ values
         parts = []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, random
 
 
 @check
@@ -99,11 +99,8 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
 @check
 def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
     """Check a function from vectors to the direction along which they vary most."""
-    generator = torch.Generator().manual_seed(1)
-    along = (
-        torch.randn(50, 1, generator=generator) * torch.tensor([6.0, -3.0, -2.0]) / 7
-    )
-    vectors = along + 0.7 * torch.randn(50, 3, generator=generator)
+    along = random(50, 1, seed=1) * torch.tensor([6.0, -3.0, -2.0]) / 7
+    vectors = along + 0.7 * random(50, 3, seed=2)
     wanted = torch.linalg.svd(vectors - vectors.mean(dim=0)).Vh[0]
     got = fn(vectors + torch.tensor([0.0, 0.0, 30.0])).float()
     check_shape(got, (3,), "one direction with a number for each coordinate")

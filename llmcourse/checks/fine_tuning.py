@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, random
 
 
 @check
@@ -67,11 +67,8 @@ def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None
     Args:
         fn: From W (out, in), A (rank, in), B (out, rank) and alpha to a matrix.
     """
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(4, 5, generator=generator)
-    a = torch.randn(2, 5, generator=generator)
-    b = torch.randn(4, 2, generator=generator)
-    x = torch.randn(3, 5, generator=generator)
+    weight, x = random(4, 5, seed=0), random(3, 5, seed=1)
+    a, b = random(2, 5, seed=2), random(4, 2, seed=3)
     got = fn(weight, a, b, 6.0)
     check_shape(got, weight.shape, "the merged matrix has W's shape")
     assert not torch.allclose(got, weight + b @ a, atol=1e-5), (

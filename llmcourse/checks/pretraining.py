@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, random
 
 
 @check
@@ -45,8 +45,7 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], float]) -> None:
     Args:
         fn: From logits (B, T, V) and targets (B, T) to the mean loss in nats.
     """
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 5, generator=generator)
+    logits = random(2, 3, 5, seed=0)
     targets = torch.tensor([[0, 4, 1], [2, 2, 3]])
     wanted = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).item()
     got = fn(logits, targets)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from llmcourse.checks.base import check
+from llmcourse.checks.base import check, random
 
 
 @check
@@ -189,8 +189,7 @@ def soft_target_loss(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
         fn: From logits of student and teacher, both (token, vocab), to the mean over
             the tokens of the divergence KL(teacher ‖ student), in nats.
     """
-    generator = torch.Generator().manual_seed(0)
-    student, teacher = 2 * torch.randn(2, 5, 7, generator=generator)
+    student, teacher = 2 * random(2, 5, 7, seed=0)
     got = float(fn(teacher, teacher))
     assert math.isclose(got, 0, abs_tol=1e-5), (
         f"a student that says what its teacher says has the loss 0, got {got:.3f}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, silu
 
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, random
 
 
 @check
@@ -70,11 +70,8 @@ def split_network(
         fn: From the matrices gate, up and down, and the number of parts, to a list of
             (gate, up, down) for each part.
     """
-    generator = torch.Generator().manual_seed(0)
-    x, gate, up, down = (
-        torch.randn(shape, generator=generator)
-        for shape in ((5, 4), (6, 4), (6, 4), (4, 6))
-    )
+    x, down = random(5, 4, seed=0), random(4, 6, seed=1)
+    gate, up = random(6, 4, seed=2), random(6, 4, seed=3)
     whole = linear(silu(linear(x, gate)) * linear(x, up), down)
     for n in (1, 2, 3, 6):
         parts = fn(gate, up, down, n)

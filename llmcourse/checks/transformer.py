@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm as torch_layer_norm
 
-from llmcourse.checks.attention import _near, _random
-from llmcourse.checks.base import check, check_shape
+from llmcourse.checks.base import check, check_shape, near, random
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 
@@ -20,7 +19,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     Args:
         fn: From vectors, in the last dimension, to normalised vectors.
     """
-    x = 3 * _random(2, 5, 4, seed=0) + 7
+    x = 3 * random(2, 5, 4, seed=0) + 7
     got = fn(x)
     check_shape(got, x.shape, "the shape stays as it is")
     means = got.mean(dim=-1)
@@ -38,12 +37,12 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
         f"{mean_squares[0, 0]:.3f}"
     )
     flat = torch.full((1, 4), 2.0)
-    assert _near(fn(flat), torch.zeros(1, 4)), (
+    assert near(fn(flat), torch.zeros(1, 4)), (
         "a vector of equal coordinates has variance 0 and must become 0: add eps "
         "before the root is taken"
     )
-    small = 1e-3 * _random(3, 4, seed=1)
-    assert _near(fn(small), torch_layer_norm(small, (4,))), (
+    small = 1e-3 * random(3, 4, seed=1)
+    assert near(fn(small), torch_layer_norm(small, (4,))), (
         "eps, 1e-5, is added to the variance, not to the deviation"
     )
 
