@@ -9,7 +9,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.base import Explorer, counted, script
 
 LEVELS: Final = 255  # of a weight in the page: one byte
 
@@ -65,8 +65,8 @@ class AttentionExplorer(Explorer):
         if not 1 <= start <= len(texts[0]):
             raise ValueError(f"query must be from 1 to {len(texts[0])}, got {start}")
         self._summary = (
-            f"{_count(len(texts), 'text')}, {_count(n_layers, 'layer')} of "
-            f"{_count(n_heads, 'head')}"
+            f"{counted(len(texts), 'text')}, {counted(n_layers, 'layer')} of "
+            f"{counted(n_heads, 'head')}"
         )
         super().__init__(
             texts=[
@@ -83,10 +83,6 @@ class AttentionExplorer(Explorer):
             head=best % n_heads + 1,
             query=start,
         )
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def packed_weights(

@@ -27,6 +27,15 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "class", "classes"), counted(0, "text"), counted(1200, "text")
+    ('1 class', '0 texts', '1,200 texts')
+    """
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 class Explorer(anywidget.AnyWidget):
     """A widget in the course's style whose ``repr`` is the same in every run."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmcourse.arguments import check_range
 from llmcourse.text.embeddings import WordVectors, project
-from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
 MAX_WORDS: Final = 1_000
 MAX_CLASSES: Final = 12  # six colours, filled or hollow
@@ -91,8 +91,8 @@ class EmbeddingExplorer(Explorer):
         packed, scale = pack(vectors.vectors)
         points = project(vectors.vectors, 2).points
         points = points / points.abs().max()
-        plural = "" if len(names) == 1 else "es"
-        self._summary = f"{len(words)} words, {len(names)} class{plural}"
+        n_classes = counted(len(names), "class", "classes")
+        self._summary = f"{len(words)} words, {n_classes}"
         super().__init__(
             words=words,
             classes=names,

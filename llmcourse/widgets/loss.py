@@ -60,16 +60,15 @@ class LossExplorer(Explorer):
         curve: tuple[Sequence[int], Sequence[float | int]] = ((), ()),
     ) -> None:
         check_range(2, moments=len(moments), levels=len(levels))
-        texts = checked_texts([each.text for each in moments])
-        tokens = [each.n_tokens for each in moments]
-        _check_order("moments", tokens)
-        losses = [each.loss for each in moments]
-        _check_losses([*losses, *levels.values(), *curve[1]])
+        checked_texts([each.text for each in moments])
+        _check_order("moments", [each.n_tokens for each in moments])
+        _check_losses([each.loss for each in moments])
+        _check_losses([*levels.values(), *curve[1]])
         self._summary = f"{len(moments)} moments, {', '.join(levels)}"
         super().__init__(
             moments=[
-                {"tokens": n, "loss": round(loss, 4), "text": text}
-                for n, loss, text in zip(tokens, losses, texts, strict=True)
+                {"tokens": n_tokens, "loss": round(loss, 4), "text": text}
+                for n_tokens, loss, text in moments
             ],
             levels=[
                 {"name": name, "loss": round(loss, 4)}

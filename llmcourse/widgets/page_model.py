@@ -110,5 +110,4 @@ def _as_object(name: str) -> str:
 
 def _without_exports(source: str) -> str:
     """Return a module as the plain script that it is otherwise."""
-    source = re.sub(r"^export default .*$", "", source, flags=re.MULTILINE)
-    return re.sub(r"^export ", "", source, flags=re.MULTILINE)
+    return re.sub(r"^export (default .*)?", "", source, flags=re.MULTILINE)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import traitlets
 
 from llmcourse.text.tokenizers import Tokenizer
-from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 from llmcourse.widgets.tokens import page_tokenizer
 
 
@@ -40,6 +40,6 @@ class SearchExplorer(Explorer):
         self, text: str, questions: Sequence[str], tokenizer: Tokenizer
     ) -> None:
         (text,), chosen = checked_texts([text]), checked_texts(questions)
-        plural = "" if len(chosen) == 1 else "s"
-        self._summary = f"{len(text):,} characters, {len(chosen)} question{plural}"
+        n_questions = counted(len(chosen), "question")
+        self._summary = f"{len(text):,} characters, {n_questions}"
         super().__init__(text=text, questions=chosen, spec=page_tokenizer(tokenizer))

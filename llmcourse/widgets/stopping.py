@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import traitlets
 
-from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.base import Explorer, counted, script
 
 
 class Stop(NamedTuple):
@@ -50,6 +50,7 @@ class StoppingExplorer(Explorer):
     ) -> None:
         if not runs:
             raise ValueError("wanted at least one policy, got none")
+        kept = []
         for name, stops in runs.items():
             if len(stops) < 2:
                 raise ValueError(f"wanted 2 moments of {name!r} or more, got {stops}")
@@ -57,21 +58,10 @@ class StoppingExplorer(Explorer):
                 raise ValueError(f"the steps of {name!r} must grow")
             if not all(isfinite(x) for stop in stops for x in stop[:4]):
                 raise ValueError(f"the numbers of {name!r} must be finite")
-        self._summary = f"{len(runs)} polic{'y' if len(runs) == 1 else 'ies'}"
-        kept = [
-            {
-                "name": name,
-                "stops": [
-                    [
-                        s.step,
-                        round(s.kl, 2),
-                        round(s.proxy, 3),
-                        round(s.gold, 2),
-                        s.text,
-                    ]
-                    for s in stops
-                ],
-            }
-            for name, stops in runs.items()
-        ]
+            rows = [
+                (s.step, round(s.kl, 2), round(s.proxy, 3), round(s.gold, 2), s.text)
+                for s in stops
+            ]
+            kept.append({"name": name, "stops": rows})
+        self._summary = counted(len(runs), "policy", "policies")
         super().__init__(runs=json.dumps(kept, ensure_ascii=False), unit=unit)

@@ -7,7 +7,7 @@ from typing import Any
 import traitlets
 
 from llmcourse.text.tales import word_surprises
-from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
 Surprises = Callable[[str], Sequence[float]]
 
@@ -46,8 +46,8 @@ class SurpriseExplorer(Explorer):
         predictors = {"the grammar": word_surprises, **(models or {})}
         words = [story.split() for story in chosen]
         states = [predictor_state(name, p, chosen) for name, p in predictors.items()]
-        plural = "y" if len(chosen) == 1 else "ies"
-        self._summary = f"{len(chosen)} stor{plural}, {', '.join(predictors)}"
+        n_stories = counted(len(chosen), "story", "stories")
+        self._summary = f"{n_stories}, {', '.join(predictors)}"
         super().__init__(stories=words, predictors=states)
 
 

@@ -27,7 +27,7 @@ from llmcourse.text.tokenizers import (
     Tokenizer,
     WordTokenizer,
 )
-from llmcourse.widgets.base import Explorer, checked_texts, script
+from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
 MAX_PRETOKENS: Final = 500
 MAX_MERGES: Final = 1_000  # of a tokenizer that goes into the page to run there
@@ -91,8 +91,7 @@ class TokenExplorer(Explorer):
             tokenizer_state(name, tokenizer, chosen)
             for name, tokenizer in tokenizers.items()
         ]
-        plural = "" if len(chosen) == 1 else "s"
-        self._summary = f"{len(chosen)} text{plural}, {', '.join(tokenizers)}"
+        self._summary = f"{counted(len(chosen), 'text')}, {', '.join(tokenizers)}"
         super().__init__(texts=chosen, tokenizers=states)
 
 
@@ -238,10 +237,7 @@ def specification(
     pieces = [bytes([byte]) for byte in BYTE_ORDER]
     pieces += [left + right for left, right in tokenizer.merges]
     first = tokenizer.vocab[pieces[0]]
-    regular = [tokenizer.vocab[piece] - first for piece in pieces] == [
-        *range(len(pieces))
-    ]
-    if not regular:
+    if any(tokenizer.vocab[piece] != id_ for id_, piece in enumerate(pieces, first)):
         return None
     merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
     pattern = _IN_JAVASCRIPT[tokenizer.pattern]
