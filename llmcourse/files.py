@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+DATA = Path(__file__).parent / "data"  # texts, tables and studies of the package
+
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[IO[bytes]]:

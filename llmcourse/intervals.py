@@ -55,8 +55,8 @@ class Count(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return counts, share and interval."""
-        found = {"right": self.right, "n": self.n, "share": self.share}
-        return found | {"interval": self.interval._asdict()}
+        interval = self.interval._asdict()
+        return self._asdict() | {"share": self.share, "interval": interval}
 
 
 def wilson_interval(successes: int, n: int) -> Interval:
@@ -170,10 +170,6 @@ def win_rate(
     if (ours.isnan() | theirs.isnan()).any():
         raise ValueError("a win rate needs scores that can be compared, got NaN")
     values = torch.where(ours == theirs, 0.5, (ours > theirs).double())
-    counts = [int((values == value).sum()) for value in (1.0, 0.5, 0.0)]
-    return WinRate(
-        wins=counts[0],
-        ties=counts[1],
-        losses=counts[2],
-        interval=bootstrap_interval(values, generator),
-    )
+    wins, ties, losses = (int((values == value).sum()) for value in (1.0, 0.5, 0.0))
+    interval = bootstrap_interval(values, generator)
+    return WinRate(wins=wins, ties=ties, losses=losses, interval=interval)

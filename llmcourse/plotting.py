@@ -285,16 +285,11 @@ def plot_against_kl(
         ax.plot(kl, means, style, marker="o", markersize=3, color=colour, label=name)
         ax.fill_between(kl, low, high, color=colour, alpha=0.15, linewidth=0)
         farthest = max(farthest, *kl)
-    ax.set_xscale("function", functions=(_root, np.square))
+    # A margin of the axis may lie below 0.
+    ax.set_xscale("function", functions=(lambda x: np.maximum(x, 0) ** 0.5, np.square))
     ax.set_xlim(0, 1.05 * farthest)
     ax.xaxis.set_major_locator(FixedLocator([root**2 for root in _ROOTS]))
     ax.set(xlabel="KL (nats/answer), square-root scale")
     ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
     if len(groups) > 1:
         label_lines(ax)
-
-
-def _root(x: np.ndarray) -> np.ndarray:
-    """Return square roots; 0 below 0, where margins of an axis lie."""
-    roots: np.ndarray = np.sqrt(np.maximum(x, 0.0))
-    return roots

@@ -11,11 +11,10 @@ the same. The package ships those that chapters plot, in `llmcourse/data`.
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from llmcourse.files import write_file
+from llmcourse.files import DATA, write_file
 
 _Point = TypeVar("_Point")
 
@@ -54,8 +53,7 @@ def stored_study(name: str, point: Callable[..., _Point]) -> Study[_Point]:
     >>> len(stored_study("scaling", Point).points)
     22
     """
-    folder = Path(str(resources.files("llmcourse"))) / "data"
-    return load_study(folder / f"{name}.json", point)
+    return load_study(DATA / f"{name}.json", point)
 
 
 def save_study(study: Study[Any], path: str | Path) -> None:

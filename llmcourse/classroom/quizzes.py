@@ -25,13 +25,12 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
-from llmcourse.files import new_file
+from llmcourse.files import DATA, new_file
 
-FOLDER = Path(str(files("llmcourse"))) / "data" / "quizzes"
+FOLDER = DATA / "quizzes"
 PAGE = Path(__file__).with_name("quiz.html")
 CODE = re.compile(r"`([^`]+)`")
 

@@ -176,7 +176,8 @@ def prompt_with(
     """
 
     def put_together(chosen: Sequence[Passage]) -> str:
-        texts = [_on_one_line(passage.text) for passage in chosen]
+        # Each on one line, like the tales that the models learned from.
+        texts = [" ".join(passage.text.split()) for passage in chosen]
         return "\n\n".join([*texts, question])
 
     if uses_template(tokenizer):
@@ -197,11 +198,6 @@ def prompt_with(
             "ask in fewer words, or cut the documents into smaller passages"
         )
     return Prompt(put_together(used), tuple(used))
-
-
-def _on_one_line(text: str) -> str:
-    """Return a text as one paragraph, like the tales that the models learned from."""
-    return re.sub(r"\s+", " ", text)
 
 
 def _n_tokens(text: str, tokenizer: BPETokenizer) -> int:
@@ -256,7 +252,8 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
     for passage in used:
         for match in _SENTENCE.finditer(passage.text):
             line = passage.line + passage.text.count("\n", 0, match.start())
-            sentences.append(replace(passage, text=_on_one_line(match[0]), line=line))
+            text = " ".join(match[0].split())
+            sentences.append(replace(passage, text=text, line=line))
     sentences.sort(key=lambda one: one.text.startswith("#"))  # headings win no tie
     return _nearest(question, sentences)
 

@@ -20,8 +20,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import resources
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +33,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llmcourse.arguments import check_range
+from llmcourse.files import DATA
 from llmcourse.finetuning.answering import knows_conversations
 from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
@@ -42,7 +43,6 @@ from llmcourse.serving.batching import Batcher, Engine
 from llmcourse.text.tokenizers import BPETokenizer
 
 _LOG = logging.getLogger(__name__)
-_T = TypeVar("_T")
 _DEFAULT_NEW = 16  # tokens of a completion, as OpenAI's
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {
@@ -197,7 +197,7 @@ async def _sent(request: Request, body: wire.SamplingOptions, answer: Answer) ->
     return await _unless_gone(request, answer.whole())
 
 
-async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
+async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
     """Return the result of some work, which ends early if the caller goes away."""
 
     async def gone() -> None:
@@ -281,9 +281,9 @@ def create_app(
     app.include_router(api, dependencies=needs_key)
     app.add_api_route("/health", health, responses=_STOPPING)
     app.add_api_route("/metrics", metrics, responses=_COUNTED)
-    folder = resources.files("llmcourse") / "data" / "chat_page"
     for path, file in _PAGE.items():
-        app.add_route(path, partial(_page, str(folder / file)), include_in_schema=False)
+        shown = partial(_page, DATA / "chat_page" / file)
+        app.add_route(path, shown, include_in_schema=False)
     return app
 
 
@@ -304,5 +304,5 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
     return check
 
 
-async def _page(file: str, _: Request) -> Response:
+async def _page(file: Path, _: Request) -> Response:
     return FileResponse(file, headers=_PAGE_HEADERS)
