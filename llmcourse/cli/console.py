@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -82,7 +82,11 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
 def read_own(
     path: str | Path, max_bytes: int | None, column: str | None = None
 ) -> Iterator[Any]:
-    """Yield the documents of a path, or of standard input if it is "-"."""
+    """Yield the documents of a path, or of standard input if it is "-".
+
+    At the end it says which files were skipped, and why.
+    """
+    from llmcourse.text.cleaning import clean_text
     from llmcourse.text.documents import Document, read_texts
 
     if str(path) == "-":
@@ -90,7 +94,10 @@ def read_own(
         return
     skipped: dict[str, str] = {}
     yield from read_texts(path, skipped, max_bytes, column)
-    tell_skipped(skipped)
+    if skipped:
+        named = [f"{path} ({why})" for path, why in skipped.items()][:3]
+        rest = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
 def documents_of(
@@ -132,16 +139,6 @@ def steps_of(
     if {*sources} <= {"tales", "python_docs"} and language is None:
         return STEPS
     return own_steps(filtered=filter, language=language)
-
-
-def tell_skipped(skipped: Mapping[str, str]) -> None:
-    """Say which files were skipped, and why."""
-    from llmcourse.text.cleaning import clean_text
-
-    if skipped:
-        named = [f"{path} ({why})" for path, why in skipped.items()][:3]
-        rest = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        say(f"skipped: {clean_text(', '.join(named))}{rest}")
 
 
 def make_folder(path: Path, overwrite: bool = True) -> None:

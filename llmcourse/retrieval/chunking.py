@@ -203,11 +203,9 @@ def _place(text: str, space: re.Match[str]) -> int:
     start, lines = space.start(), space[0].count("\n")
     if lines > 1:
         return _PARAGRAPH
-    before, behind = (
-        text[max(start - 4, 0) : start],
-        text[space.end() : space.end() + 1],
-    )
-    if _SENTENCE_END.search(before) and not behind.islower():
+    before = text[max(start - 4, 0) : start]
+    after = text[space.end() : space.end() + 1]
+    if _SENTENCE_END.search(before) and not after.islower():
         return _SENTENCE
     return _LINE if lines else _WORD
 

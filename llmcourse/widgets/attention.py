@@ -9,6 +9,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
+from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, counted, script
 
 LEVELS: Final = 255  # of a weight in the page: one byte
@@ -62,8 +63,7 @@ class AttentionExplorer(Explorer):
         n_layers, n_heads = weights[0].shape[:2]
         best = int(next(iter(kinds.values())).argmax()) if kinds else 0
         start = len(texts[0]) if query is None else query
-        if not 1 <= start <= len(texts[0]):
-            raise ValueError(f"query must be from 1 to {len(texts[0])}, got {start}")
+        check_range(1, len(texts[0]), query=start)
         self._summary = (
             f"{counted(len(texts), 'text')}, {counted(n_layers, 'layer')} of "
             f"{counted(n_heads, 'head')}"

@@ -6,6 +6,7 @@ from math import isfinite
 
 import traitlets
 
+from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
 
@@ -39,8 +40,7 @@ class SamplingExplorer(Explorer):
     ) -> None:
         names = checked_texts(tokens)
         values = [float(logit) for logit in logits]
-        if len(names) < 2:
-            raise ValueError(f"tokens must be at least two, got {len(names)}")
+        check_range(2, tokens=len(names))
         if len(values) != len(names):
             raise ValueError(
                 f"there must be one logit for each of {len(names)} tokens, "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import traitlets
 
+from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, counted, script
 
 
@@ -52,8 +53,7 @@ class StoppingExplorer(Explorer):
             raise ValueError("wanted at least one policy, got none")
         kept = []
         for name, stops in runs.items():
-            if len(stops) < 2:
-                raise ValueError(f"wanted 2 moments of {name!r} or more, got {stops}")
+            check_range(2, **{f"moments of {name!r}": len(stops)})
             if not all(a.step < b.step for a, b in pairwise(stops)):
                 raise ValueError(f"the steps of {name!r} must grow")
             if not all(isfinite(x) for stop in stops for x in stop[:4]):

@@ -197,7 +197,7 @@ def tokenizer_state(
         given.append({"ids": ids, "pieces": pieces})
     state: dict[str, Any] = {"name": name, "given": given}
     large = specification(tokenizer, max_merges=MAX_FETCHED_MERGES)
-    if large is None or large["kind"] != "bpe":
+    if large is None:
         return state
     file, content = merges_script(large["merges"])
     about = {"file": file, "n_merges": len(large["merges"]), "bytes": len(content)}

@@ -109,7 +109,7 @@ def test_refuses_what_does_not_fit(weights):
         ([TEXTS[0]], [one.flip(-1)], {}, "shares of one"),
         ([TEXTS[0]], [one.log()], {}, "shares of one"),
         (TEXTS, weights, {"kinds": {"k": torch.ones(2, 4)}}, "'k' must have a score"),
-        (TEXTS, weights, {"query": 6}, "query must be from 1 to 5, got 6"),
+        (TEXTS, weights, {"query": 6}, "query must be in 1 … 5, got 6"),
     ]:
         with pytest.raises(ValueError, match=said):
             AttentionExplorer(texts, given, **options)

@@ -58,7 +58,7 @@ def test_the_first_of_the_highest_is_found(javascript):
     ("runs", "message"),
     [
         ({}, "at least one policy, got none"),
-        ({"a": STOPS[:1]}, "2 moments of 'a' or more"),
+        ({"a": STOPS[:1]}, "moments of 'a' must be at least 2, got 1"),
         ({"a": STOPS[::-1]}, "steps of 'a' must grow"),
         ({"a": [*STOPS, Stop(10, math.inf, 0, 0)]}, "must be finite"),
     ],
