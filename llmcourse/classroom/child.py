@@ -60,10 +60,9 @@ class Child:
         code = without_magics(code)
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
         tree = ast.parse(code, name)
-        last = tree.body.pop() if tree.body else None
-        if last is not None and not isinstance(last, ast.Expr):
-            tree.body.append(last)
-            last = None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            del tree.body[-1]
         exec(compile(tree, name, "exec"), self.names)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), name, "eval"), self.names)

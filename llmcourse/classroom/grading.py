@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 
 from llmcourse.classroom.assignments import (
     defined,
@@ -26,7 +27,7 @@ from llmcourse.classroom.assignments import (
     points,
 )
 from llmcourse.classroom.child import without_magics
-from llmcourse.classroom.student import Function, StoppedError, Student
+from llmcourse.classroom.student import Function, Student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             elif ran.error:
                 errors.append(f"cell {title}: {ran.error}: {ran.message}")
         if printed:
-            cell.outputs.insert(0, _output("stream", name="stdout", text=printed))
+            cell.outputs.insert(0, new_output("stream", name="stdout", text=printed))
     if student.run("assert False").error not in ("AssertionError", "Stopped"):
         flags.append("assertions are switched off in this notebook")
     return Graded(results=results, flags=flags, errors=errors)
@@ -165,7 +166,7 @@ def _test(
         if not is_function:
             try:
                 names[name] = student.ask("get", name)
-            except (StoppedError, Exception):
+            except Exception:
                 names.pop(name)
     try:
         with contextlib.redirect_stdout(printed):
@@ -189,12 +190,11 @@ def _message(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {message} (line {line} of the test)"
 
 
-def _output(kind: str, **content: object) -> NotebookNode:
-    return NotebookNode(output_type=kind, **content)
-
-
 def _error(name: str, message: str, text: str) -> NotebookNode:
-    return _output("error", ename=name, evalue=message, traceback=text.splitlines())
+    made: NotebookNode = new_output(
+        "error", ename=name, evalue=message, traceback=text.splitlines()
+    )
+    return made
 
 
 def score_card(graded: Graded) -> Iterator[str]:

@@ -10,6 +10,7 @@ fingerprinting, which is what MOSS does.
 
 import ast
 import hashlib
+from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
@@ -20,21 +21,17 @@ GRAM = 8  # nodes of the syntax tree in a run
 WINDOW = 4
 
 
-class _Shape(ast.NodeVisitor):
-    """The kinds of a tree's nodes in order, without names."""
-
-    def __init__(self) -> None:
-        self.kinds: list[str] = []
-
-    def generic_visit(self, node: ast.AST) -> None:
-        detail = ""
-        if isinstance(node, ast.Attribute):
-            detail = node.attr
-        elif isinstance(node, ast.Constant):
-            detail = type(node.value).__name__
-        if not isinstance(node, ast.expr_context):
-            self.kinds.append(f"{type(node).__name__}{detail}")
-        super().generic_visit(node)
+def _kinds(node: ast.AST) -> Iterator[str]:
+    """Yield the kinds of a tree's nodes in order, without names."""
+    detail = ""
+    if isinstance(node, ast.Attribute):
+        detail = node.attr
+    elif isinstance(node, ast.Constant):
+        detail = type(node.value).__name__
+    if not isinstance(node, ast.expr_context):
+        yield f"{type(node).__name__}{detail}"
+    for child in ast.iter_child_nodes(node):
+        yield from _kinds(child)
 
 
 def fingerprints(notebook: NotebookNode, source: NotebookNode) -> set[int]:
@@ -44,15 +41,14 @@ def fingerprints(notebook: NotebookNode, source: NotebookNode) -> set[int]:
     for cell in notebook.cells:
         if cell.cell_type != "code" or grade_id(cell) not in names:
             continue
-        shape = _Shape()
         try:
-            shape.visit(ast.parse(without_magics(cell.source)))
+            kinds = list(_kinds(ast.parse(without_magics(cell.source))))
         except (SyntaxError, ValueError, RecursionError):
             continue
-        runs = ["|".join(shape.kinds[i : i + GRAM]) for i in range(len(shape.kinds))]
+        runs = zip(*(kinds[i:] for i in range(GRAM)), strict=False)
         hashes = [
             int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest())
-            for run in runs[: max(0, len(runs) - GRAM + 1)]
+            for run in map("|".join, runs)
         ]
         windows = range(max(1, len(hashes) - WINDOW + 1)) if hashes else ()
         prints |= {min(hashes[i : i + WINDOW]) for i in windows}

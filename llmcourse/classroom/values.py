@@ -47,9 +47,7 @@ def _tensor(value: torch.Tensor) -> list[Any]:
     name = str(value.dtype).removeprefix("torch.")
     if name not in _DTYPES:
         raise TypeError(f"a tensor of {value.dtype} cannot be graded")
-    raw = (
-        value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
-    )
+    raw = value.reshape(-1).view(torch.uint8).numpy().tobytes()
     return [name, list(value.shape), _bytes(raw)]
 
 
