@@ -76,6 +76,12 @@ def read_source(path: Path) -> NotebookNode:
     return notebook
 
 
+def data_of(path: Path) -> Path | None:
+    """Return the folder beside a source that is laid beside its notebook, if any."""
+    folder = path.with_suffix("")
+    return folder if folder.is_dir() else None
+
+
 def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
     """Return what a cell is, and its name; two empty strings for text."""
     found = [(kind, cell.metadata[kind]) for kind in KINDS if kind in cell.metadata]
@@ -179,14 +185,14 @@ def release(source: NotebookNode) -> NotebookNode:
 
     notebook: NotebookNode = copy.deepcopy(source)
     resources: dict[str, Any] = {}
-    for name in ("LockCells", "ClearSolutions", "ClearOutput", "ClearHiddenTests"):
-        step = getattr(preprocessors, name)()
+    for step in (
+        preprocessors.LockCells(),
+        preprocessors.ClearSolutions(),
+        preprocessors.ClearOutput(),
+        preprocessors.ClearHiddenTests(),
+        preprocessors.ComputeChecksums(),
+    ):
         notebook, resources = step.preprocess(notebook, resources)
-    step = preprocessors.ComputeChecksums()
-    notebook, _ = step.preprocess(notebook, resources)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.execution_count, cell.outputs = None, []
     return notebook
 
 

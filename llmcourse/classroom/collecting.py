@@ -29,8 +29,13 @@ from nbformat import NotebookNode
 from llmcourse.classroom.assignments import grade_id, is_answer, release
 
 LARGEST = 150 << 20  # bytes of one notebook, most of them outputs
+TOO_LARGE = "{} is larger than 150 MB: not read"
+LINK = "{} is a link, which is not followed"
+NO_NOTEBOOK = "{} is no notebook"
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?$")
+
+Found = tuple[PurePosixPath, bytes | None, str]  # where, a notebook, what to know of it
 
 
 @dataclass(kw_only=True)
@@ -50,6 +55,13 @@ class HandIn:
     late: bool = False
     notes: list[str] = field(default_factory=list)
     readable: bool = True
+
+    def add(self, path: PurePosixPath, data: bytes | None, note: str) -> None:
+        """Add a notebook, or a note on why there is none."""
+        if data is not None:
+            self.files[str(path)] = data
+        if note:
+            self.notes.append(note)
 
 
 def student_name(text: str) -> str:
@@ -92,38 +104,17 @@ def read(place: Path) -> list[HandIn]:
     """Return the hand-ins in a folder, an archive, or a folder of archives.
 
     Raises:
-        ValueError: If the place is neither a folder nor a zip archive.
+        ValueError: If the place is neither a folder nor a zip archive, or is empty.
     """
-    found: list[tuple[PurePosixPath, bytes | None, str]] = []
-
-    def add(path: PurePosixPath, data: bytes | None, note: str = "") -> None:
-        found.append((path, None if data is None else _without_outputs(data), note))
-
-    if place.is_dir():
-        files = sorted(place.rglob("*"))
-        if not files:
-            raise ValueError(f"{place} is empty")
-        for file in files:
-            inside = PurePosixPath(file.relative_to(place).as_posix())
-            if file.is_symlink():
-                add(inside, None, f"{inside} is a link, which is not followed")
-            elif not file.is_file():
-                continue
-            elif file.suffix.lower() == ".zip":
-                for path, data, note in _members(file):
-                    add(inside / path, data, note)
-            elif wanted(inside):
-                if file.stat().st_size > LARGEST:
-                    add(inside, None, f"{inside} is larger than 150 MB: not read")
-                else:
-                    add(inside, file.read_bytes())
-            elif _by_platform(inside) and not _hidden(inside):
-                add(inside, None, f"{inside} is no notebook")
-    elif zipfile.is_zipfile(place):
-        for path, data, note in _members(place):
-            add(path, data, note)
-    else:
+    if not place.is_dir() and not zipfile.is_zipfile(place):
         raise ValueError(f"a folder or a zip archive was wanted, got {place}")
+    if place.is_dir() and not any(place.iterdir()):
+        raise ValueError(f"{place} is empty")
+    inside = notebooks_in(place) if place.is_dir() else _members(place)
+    found = [
+        (path, None if data is None else _without_outputs(data), note)
+        for path, data, note in inside
+    ]
     around = "" if place.is_dir() else _around_all([p for p, data, _ in found if data])
     hand_ins: dict[str, HandIn] = {}
     for path, data, note in found:
@@ -132,10 +123,7 @@ def read(place: Path) -> list[HandIn]:
         owner, late = _owner(path)
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
-        if data is not None:
-            hand_in.files[str(path)] = data
-        if note:
-            hand_in.notes.append(note)
+        hand_in.add(path, data, note)
     return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
 
 
@@ -166,7 +154,7 @@ def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in inside)
 
 
-def wanted(path: PurePosixPath) -> bool:
+def _wanted(path: PurePosixPath) -> bool:
     """Return whether a file is a notebook that somebody has handed in on purpose."""
     return path.suffix.lower() == ".ipynb" and not _hidden(path)
 
@@ -180,7 +168,26 @@ _BROKEN = (  # what reading a damaged archive raises
 )
 
 
-def _members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
+def notebooks_in(folder: Path) -> Iterator[Found]:
+    """Yield the notebooks of a folder, also of archives in it."""
+    for file in sorted(folder.rglob("*")):
+        path = PurePosixPath(file.relative_to(folder).as_posix())
+        if file.is_symlink():
+            yield path, None, LINK.format(path)
+        elif not file.is_file():
+            continue
+        elif file.suffix.lower() == ".zip":
+            for inner, data, note in _members(file):
+                yield path / inner, data, note
+        elif _wanted(path) and file.stat().st_size > LARGEST:
+            yield path, None, TOO_LARGE.format(path)
+        elif _wanted(path):
+            yield path, file.read_bytes(), ""
+        elif _by_platform(path) and not _hidden(path):
+            yield path, None, NO_NOTEBOOK.format(path)
+
+
+def _members(archive: Path) -> Iterator[Found]:
     """Yield the notebooks of an archive, also of archives in it, one level down."""
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -190,39 +197,31 @@ def _members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes | None, str]]
         yield name, None, f"{archive.name} cannot be read: {error}"
 
 
-def _notebooks(
-    archive: zipfile.ZipFile, *, deeper: bool
-) -> Iterator[tuple[PurePosixPath, bytes | None, str]]:
+def _notebooks(archive: zipfile.ZipFile, *, deeper: bool) -> Iterator[Found]:
     """Yield an archive's notebooks; a member that is damaged costs no other one."""
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
         try:
             if stat.S_ISLNK(member.external_attr >> 16):
-                yield path, None, f"{path} is a link, which is not followed"
+                yield path, None, LINK.format(path)
             elif path.suffix.lower() == ".zip" and deeper and not _hidden(path):
                 if member.file_size > LARGEST:
-                    yield path, None, f"{path} is larger than 150 MB: not read"
+                    yield path, None, TOO_LARGE.format(path)
                     continue
                 with archive.open(member) as file, zipfile.ZipFile(file) as inner:
                     for name, data, note in _notebooks(inner, deeper=False):
                         yield path / name, data, note
-            elif wanted(path):
-                yield path, *_read(archive, member)
+            elif _wanted(path):
+                with archive.open(member) as file:
+                    data = file.read(LARGEST + 1)  # its header's size is not trusted
+                if len(data) > LARGEST:
+                    yield path, None, TOO_LARGE.format(path)
+                else:
+                    yield path, data, ""
             elif _by_platform(path) and not member.is_dir() and not _hidden(path):
-                yield path, None, f"{path} is no notebook"
+                yield path, None, NO_NOTEBOOK.format(path)
         except _BROKEN as error:
             yield path, None, f"{path} cannot be read: {error}"
-
-
-def _read(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> tuple[bytes | None, str]:
-    """Return a member, and why it is missing; what its header says is not trusted."""
-    with archive.open(member) as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        return None, f"{member.filename} is larger than 150 MB: not read"
-    return data, ""
 
 
 def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
@@ -231,7 +230,7 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
     Of several notebooks it is the one with the most answers, and of these the last.
     Notes are added to the hand-in.
     """
-    best, best_count, best_notes, taken = None, -1, [], ""
+    found: list[tuple[int, str, NotebookNode, list[str]]] = []
     released = release(source)
     stubs = {grade_id(c): c.source for c in released.cells if is_answer(c)}
     for path, data in sorted(hand_in.files.items(), key=lambda item: _try(item[0])):
@@ -242,16 +241,16 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
             reason = f"{type(error).__name__}: {error}"[:80]
             hand_in.notes.append(f"{path} is no notebook ({reason})")
             continue
-        own = {grade_id(c): c.source for c in laid.cells if grade_id(c) in stubs}
-        count = sum(own[name] != stubs[name] for name in own)
-        if count >= best_count:
-            best, best_count, best_notes, taken = laid, count, notes, path
-    if best is None:
+        own = [cell for cell in laid.cells if grade_id(cell) in stubs]
+        n_answers = sum(cell.source != stubs[grade_id(cell)] for cell in own)
+        found.append((n_answers, path, laid, notes))
+    if not found:
         hand_in.readable = False
         return released
+    _, taken, best, notes = max(reversed(found), key=lambda one: one[0])
     if len(hand_in.files) > 1:
         hand_in.notes.append(f"{len(hand_in.files)} notebooks, {taken} was taken")
-    hand_in.notes += best_notes
+    hand_in.notes += notes
     return best
 
 

@@ -93,7 +93,7 @@ def score(
         excess=fmean(excesses),
         standard_error=stdev(excesses) / math.sqrt(n_stories),
         n_bytes=n_bytes,
-        sha256=fingerprint(place),
+        sha256=hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest(),
         seed=seed,
         excesses=tuple(excesses),
     )
@@ -109,16 +109,6 @@ def size(folder: Path) -> int:
     for path in files:
         check_is_file(path)
     return sum(path.stat().st_size for path in files)
-
-
-def fingerprint(folder: Path) -> str:
-    """Return the SHA-256 of the weights' file.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    check_is_file(folder / WEIGHTS)
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def write_score(own: Score, path: str | Path) -> None:

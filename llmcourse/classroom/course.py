@@ -29,7 +29,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from llmcourse.classroom.assignments import read_source, release, write
+from llmcourse.classroom.assignments import data_of, read_source, release, write
 from llmcourse.classroom.collecting import HandIn, choose, read, student_name
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.sandbox import MISSING, Limits, available, start
@@ -124,7 +124,7 @@ class Course:
         (folder / "sources").mkdir(parents=True)
         for name in wanted:
             shutil.copy(found[name], folder / "sources" / f"{name}.py")
-            if (data := sources / name).is_dir():
+            if data := data_of(found[name]):
                 shutil.copytree(data, folder / "sources" / name)
         (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
         (folder / "AGENTS.md").write_text(AGENTS, encoding="utf-8")
@@ -136,8 +136,8 @@ class Course:
         """The names of the assignments."""
         return sorted(path.stem for path in (self.folder / "sources").glob("*.py"))
 
-    def source(self, name: str) -> NotebookNode:
-        """Return an assignment's source.
+    def path(self, name: str) -> Path:
+        """Return the file of an assignment's source.
 
         Raises:
             ValueError: If there is none of that name.
@@ -145,19 +145,18 @@ class Course:
         if name not in self.assignments:
             known = ", ".join(self.assignments) or "none"
             raise ValueError(f"no assignment {name!r}; known: {known}")
-        return read_source(self.folder / "sources" / f"{name}.py")
+        return self.folder / "sources" / f"{name}.py"
 
-    def data(self, name: str) -> Path | None:
-        """Return the folder that is laid beside an assignment's notebook, if any."""
-        data = self.folder / "sources" / name
-        return data if data.is_dir() else None
+    def source(self, name: str) -> NotebookNode:
+        """Return an assignment's source, or raise as `path`."""
+        return read_source(self.path(name))
 
     def release(self, name: str) -> Path:
         """Enter an assignment into the gradebook; return the notebook for students."""
         source = self.source(name)
         folder = self.folder / "source" / name
         folder.mkdir(parents=True, exist_ok=True)
-        if data := self.data(name):
+        if data := data_of(self.path(name)):
             shutil.copytree(data, folder, dirs_exist_ok=True)
         write(source, folder / f"{name}.ipynb")
         self._nbgrader("generate_assignment", name)
@@ -170,28 +169,23 @@ class Course:
         source = self.source(name)
         hand_ins = read(place)
         for hand_in in hand_ins:
-            path = self._hand_in(name, hand_in.student)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            student = hand_in.student
+            path, state = self._hand_in(name, student), self._state(name, student)
+            for file in (path, state):
+                file.parent.mkdir(parents=True, exist_ok=True)
             chosen = choose(hand_in, source)
-            if (
-                not hand_in.readable
-                and path.exists()
-                and self._readable(name, hand_in.student)
-            ):
-                hand_in.readable = True
+            before = self._collected(name, student)
+            if not hand_in.readable and path.exists() and before["readable"]:
+                hand_in.readable, hand_in.late = True, before["late"]
                 hand_in.notes.append("cannot be read: the earlier hand-in counts")
-                before = self._collected(name, hand_in.student)
-                hand_in.late = bool(before.get("late"))
             else:
                 write(chosen, path)
-            state = {
+            found = {
                 "late": hand_in.late,
                 "notes": hand_in.notes,
                 "readable": hand_in.readable,
             }
-            path = self.folder / "collected" / name / f"{hand_in.student}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, state)
+            write_json(state, found)
         return hand_ins
 
     def submitted(self, name: str) -> list[str]:
@@ -201,6 +195,15 @@ class Course:
 
     def _hand_in(self, name: str, student: str) -> Path:
         return self.folder / "submitted" / student / name / f"{name}.ipynb"
+
+    def _state(self, name: str, student: str) -> Path:
+        return self.folder / "collected" / name / f"{student}.json"
+
+    def _collected(self, name: str, student: str) -> dict[str, Any]:
+        """Return what `collect` found out about a hand-in."""
+        path = self._state(name, student)
+        found = {"late": False, "notes": [], "readable": True}
+        return found | (read_json(path) if path.exists() else {})
 
     def submission(self, name: str, student: str) -> NotebookNode:
         """Return what a student handed in, as it is graded."""
@@ -254,7 +257,7 @@ class Course:
                 todo.append(student)
             elif not outcome.entered:
                 self._enter(name, outcome)
-        for student in [s for s in todo if not self._readable(name, s)]:
+        for student in [s for s in todo if not self._collected(name, s)["readable"]]:
             todo.remove(student)
             self._enter(name, self._outcome(name, student, source, None))
         done = len(students) - len(todo)
@@ -293,21 +296,14 @@ class Course:
     ) -> Outcome:
         """Return a hand-in's outcome before its tests were run."""
         state = self._collected(name, student)
-        notes = list(state.get("notes", ())) + ["late"] * bool(state.get("late"))
+        notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
-        if not state.get("readable", True):
+        if not state["readable"]:
             flags.append("not graded: no notebook of it can be read")
         key = self._key(name, student, source)
         return Outcome(
             student=student, earned=None, messages={}, flags=flags, notes=notes, key=key
         )
-
-    def _collected(self, name: str, student: str) -> dict[str, Any]:
-        path = self.folder / "collected" / name / f"{student}.json"
-        return read_json(path) if path.exists() else {}
-
-    def _readable(self, name: str, student: str) -> bool:
-        return bool(self._collected(name, student).get("readable", True))
 
     def _save(self, name: str, outcome: Outcome) -> None:
         path = self.folder / "results" / name / f"{outcome.student}.json"
@@ -373,11 +369,9 @@ class Course:
                 own: dict[str, float | None] = {}
                 for notebook in submission.notebooks:
                     for one in notebook.grades:
-                        manual = one.manual_score
-                        score = one.auto_score if manual is None else manual
-                        if score is not None:
-                            score += one.extra_credit or 0.0
-                        own[one.name] = score
+                        by = one.manual_score, one.auto_score
+                        # Where nobody has graded, nbgrader's score is 0.
+                        own[one.name] = None if by == (None, None) else one.score
                 scores[submission.student.id] = own
         return scores
 
@@ -387,13 +381,13 @@ def _grade_one(
 ) -> dict[str, Any]:
     """Run a hand-in and its tests; write the notebook that was run."""
     assert student == student_name(student)
-    settings, data = course.settings, course.data(name)
+    settings, data = course.settings, data_of(course.path(name))
     os.environ["LLMCOURSE_SEED"] = str(settings["seed"])
     hand_in = course.submission(name, student)
-    limits = Limits(seconds=settings["seconds"], memory=settings["memory_gib"] << 30)
+    limits = Limits(memory=settings["memory_gib"] << 30)
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     begin = partial(start, limits, data=data, blocked=blocked, unsafe=unsafe)
-    with Student(begin, limits.seconds) as process:
+    with Student(begin, settings["seconds"]) as process:
         graded = grade(source, hand_in, process)
     write(hand_in, course.folder / "results" / name / f"{student}.ipynb")
     return {

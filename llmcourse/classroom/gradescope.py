@@ -17,10 +17,10 @@ import sys
 import zipfile
 from functools import partial
 from importlib.metadata import requires
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from llmcourse.classroom.assignments import points, read_source, write
-from llmcourse.classroom.collecting import HandIn, choose, wanted
+from llmcourse.classroom.assignments import data_of, points, read_source, write
+from llmcourse.classroom.collecting import HandIn, choose, notebooks_in
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.sandbox import PACKAGE, Limits, available, files_of, start
 from llmcourse.classroom.student import Student
@@ -73,9 +73,9 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
             member.external_attr = 0o755 << 16
             out.writestr(member, text)
         out.write(source, f"secret/{source.name}")
-        data = source.with_suffix("")
-        for inner in sorted(data.rglob("*")) if data.is_dir() else ():
-            out.write(inner, f"secret/{source.stem}/{inner.relative_to(data)}")
+        if data := data_of(source):
+            for inner in sorted(data.rglob("*")):
+                out.write(inner, f"secret/{source.stem}/{inner.relative_to(data)}")
         for inner in sorted(PACKAGE.rglob("*")):
             where = inner.relative_to(PACKAGE)
             kept = where.parts[0] != "models" and "__pycache__" not in where.parts
@@ -110,32 +110,25 @@ def main(root: Path) -> None:
     """Grade the hand-in under `submission`; write `results/results.json`."""
     [path] = (root / "source" / "secret").glob("*.py")
     source = read_source(path)
-    place = root / "submission"
-    paths = {p.relative_to(place).as_posix(): p for p in sorted(place.rglob("*"))}
-    found = {
-        name: path.read_bytes()
-        for name, path in paths.items()
-        if wanted(PurePosixPath(name)) and path.is_file()
-    }
-    hand_in = HandIn(student="student", files=found)
-    if not found:
+    hand_in = HandIn(student="student")
+    for found in notebooks_in(root / "submission"):
+        hand_in.add(*found)
+    if not hand_in.files:
         hand_in.notes.append("no notebook (.ipynb) was handed in")
     notebook = choose(hand_in, source)
-    limits = Limits(seconds=30)
-    data = path.with_suffix("")
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     if unsafe := not available():
         for hidden in files_of(blocked):  # from all but the package's owner
             hidden.chmod(0o700 if hidden.is_dir() else 0o600)
     begin = partial(
         start,
-        limits,
-        data=data if data.is_dir() else None,
+        Limits(),
+        data=data_of(path),
         blocked=blocked,
         unsafe=unsafe,
         user=NOBODY if not os.getuid() else 0,
     )
-    with Student(begin, limits.seconds) as student:
+    with Student(begin, seconds=30) as student:
         graded = grade(source, notebook, student)
     visible = {
         str(cell.id)

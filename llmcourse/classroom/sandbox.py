@@ -40,7 +40,6 @@ class Limits:
     processes: int = 24  # and threads
     file_bytes: int = 64 << 20  # of one file
     disk_bytes: int = 256 << 20  # of all files
-    seconds: float = 60.0  # of waiting for one cell or one call
 
 
 def available() -> bool:
@@ -135,11 +134,9 @@ def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[
     """Return the command that starts another one in a sandbox."""
     # Root needs no namespace of users, and gives up its rights in the child.
     # Anyone else gets a namespace in which they are nobody.
-    rights = (
-        ["--unshare-user"]
-        if os.getuid()
-        else ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    )
+    rights = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    if os.getuid():
+        rights = ["--unshare-user"]
     command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
     command += ["--new-session", "--cap-drop", "ALL", *rights]

@@ -68,7 +68,7 @@ class Student:
     """
 
     def __init__(
-        self, start: Callable[[], subprocess.Popen[bytes]], seconds: float = 60.0
+        self, start: Callable[[], subprocess.Popen[bytes]], seconds: float
     ) -> None:
         self._start, self.seconds = start, seconds
         self._cells: list[tuple[str, str]] = []

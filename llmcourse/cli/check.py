@@ -34,8 +34,8 @@ def check(
         raise ValueError(f"{notebook} is no notebook: {error}"[:200]) from error
     if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is no notebook of an assignment")
-    limits = Limits(seconds=20.0)  # for a call that takes a moment if it ends at all
-    with Student(partial(start, limits, unsafe=True), limits.seconds) as student:
+    # A call takes a moment if it ends at all.
+    with Student(partial(start, Limits(), unsafe=True), seconds=20.0) as student:
         graded = grade(own, own, student)
     for line in score_card(graded):
         out.print(line, markup=False)

@@ -179,9 +179,7 @@ def gradescope(
 ) -> None:
     """Write an autograder for Gradescope, with the same engine inside."""
     own = Course(folder)
-    own.source(name)
-    source = own.folder / "sources" / f"{name}.py"
-    out.print(str(write_autograder(source, path, own.settings["seed"])))
+    out.print(str(write_autograder(own.path(name), path, own.settings["seed"])))
 
 
 Tales = Annotated[int, typer.Option("--seed", help="Seed for the fresh tales.")]

@@ -23,8 +23,7 @@ def student(sandbox: None) -> Iterator[Callable[..., Student]]:
     made: list[Student] = []
 
     def make(seconds: float = 60.0, **limits: int) -> Student:
-        own = Limits(seconds=seconds, **limits)
-        made.append(Student(partial(start, own), seconds))
+        made.append(Student(partial(start, Limits(**limits)), seconds))
         return made[-1]
 
     yield make
