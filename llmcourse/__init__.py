@@ -1,7 +1,7 @@
 """The companion package of *Large Language Models Explained*.
 
 Each module holds one idea of the course under the field's own name for it.
-Types and comments use one set of letters (the book's page *Notation*):
+Types and comments use one set of letters (see the book's page *Notation*):
 
     batch    B  sequences             batch_size
     query    T  target positions      context_length (limit)

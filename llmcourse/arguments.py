@@ -1,4 +1,4 @@
-"""What a caller gives is looked at, and refused in one wording."""
+"""Checks of arguments, with one wording for their errors."""
 
 import math
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def check_one_of(name: str, value: object, allowed: Collection[object]) -> None:
-    """Raise ValueError unless a value is one of those that are known.
+    """Raise ValueError unless a value is one of those allowed.
 
     >>> check_one_of("kind", "cubic", ["linear", "yarn"])
     Traceback (most recent call last):
@@ -63,7 +63,7 @@ def check_ids(name: str, ids: Any, n: int) -> None:
     """Raise ValueError unless all ids are in 0 … n - 1.
 
     Args:
-        name: What they are called.
+        name: What the ids are called.
         ids: A tensor or an array, not empty.
         n: How many ids there are.
 
@@ -77,7 +77,7 @@ def check_ids(name: str, ids: Any, n: int) -> None:
 
 
 def check_fits(n_prompt: int, n_new: int, context_length: int) -> None:
-    """Raise ValueError unless a prompt, with what is written after it, can be read.
+    """Raise ValueError unless a prompt and its continuation fit into the context.
 
     >>> check_fits(60, 5, context_length=64)
     Traceback (most recent call last):

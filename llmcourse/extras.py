@@ -1,4 +1,4 @@
-"""Packages that an install may lack: an error says how to get them."""
+"""Packages that may not be installed: an error says how to get them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def needed_for(what: str, extra: str) -> Iterator[None]:
-    """Say of an import that fails what needs it, and which extra installs it.
+    """If an import fails, say what needs it, and which extra installs it.
 
     Raises:
         ImportError: If a package is missing.
@@ -20,7 +20,7 @@ def needed_for(what: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "llmcourse":
-            raise  # a fault of ours, which no extra mends
+            raise  # our own fault, which no extra fixes
         raise ImportError(
             f'{what} needs the package {error.name}: pip install "llmcourse[{extra}]"'
         ) from error

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that one process writes."""
+"""Files that are written whole or not at all, and folders locked by one process."""
 
 import json
 import os
@@ -17,8 +17,8 @@ DATA = Path(__file__).parent / "data"  # texts, tables and studies of the packag
 def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the path's name when all went well.
 
-    If anything fails, the temporary file is gone and what was under the name
-    before still stands there. What a link stands for is written, and the link stays.
+    If anything fails, the temporary file is deleted and the old file, if any, stays as
+    it was. If the path is a link, its target is written, and the link stays.
 
     Args:
         path: Name of the file to write, in a folder that exists.
@@ -27,7 +27,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
         ValueError: If there is no such folder.
         OSError: If the file cannot be written; the message names it.
     """
-    path = Path(path).resolve()  # what a link stands for, not the link
+    path = Path(path).resolve()  # a link's target, not the link
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     temporary: Path | None = None
@@ -38,8 +38,8 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
             temporary = Path(file.name)
             yield file
             file.flush()
-            os.fsync(file.fileno())  # on disk before the old file is given up
-        # Temporary files are private; results are for whom the user's mask lets read.
+            os.fsync(file.fileno())  # on disk before the old file is replaced
+        # Temporary files are private; results are as readable as the user's umask says.
         mask = os.umask(0o077)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -55,24 +55,24 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def write_file(path: str | Path, content: str | bytes) -> None:
-    """Write a text or bytes, whole or not at all. Errors as `new_file`."""
+    """Write a text or bytes, whole or not at all. Errors are as in `new_file`."""
     with new_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all. Errors as `new_file`."""
+    """Write a value as JSON, whole or not at all. Errors are as in `new_file`."""
     write_file(path, json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the same out of a folder, which exists.
+    """Lock an existing folder against other processes that lock it.
 
-    The system lets go of the lock when this process ends, however it ends.
+    The system releases the lock when this process ends, however it ends.
 
     Raises:
-        ValueError: If another process has it.
+        ValueError: If another process holds the lock.
         OSError: If no file can be written there.
     """
     try:

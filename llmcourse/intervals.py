@@ -1,12 +1,12 @@
-"""How sure a measured number is: intervals for shares and for means.
+"""How certain a measured number is: intervals for shares and for means.
 
-A score on n questions is a sample: other questions would have given another score.
+A score on n questions is a sample: other questions would have given a different score.
 `wilson_interval` takes a number of successes, `bootstrap_interval` any values:
 
     9 of 10 right              →  0.60 … 0.98    (wilson)
     mean of 0, 1, 1, 1, 0, …   →  drawn again and again from the values themselves
 
-`win_rate` compares two methods, item by item. All suppose that the n outcomes are
+`win_rate` compares two methods, item by item. All assume that the n outcomes are
 independent. Where they are not, as with many questions about one word, average over
 each word first and pass one value per word.
 """
@@ -50,7 +50,7 @@ class Count(NamedTuple):
 
     @property
     def interval(self) -> Interval:
-        """Where the share lies that more cases would show, at 95 %."""
+        """The 95 % interval of the share that more cases would show."""
         return wilson_interval(self.right, self.n)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,8 +62,8 @@ class Count(NamedTuple):
 def wilson_interval(successes: int, n: int) -> Interval:
     """Return the Wilson interval of a success rate at 95 %, as fractions of one.
 
-    It holds the rates p from which the observed one is less than z standard
-    deviations away, the deviation being that of p itself, √(p (1 − p) / n). Unlike
+    It contains the rates p from which the observed one is less than z standard
+    deviations away, where the deviation is that of p itself, √(p (1 − p) / n). Unlike
     "rate ± z deviations" it works for few trials, and for rates near 0 or 1.
 
     Args:
@@ -86,7 +86,7 @@ def wilson_interval(successes: int, n: int) -> Interval:
     rate = successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    low = 0.0 if successes == 0 else centre - half  # exact there, but for rounding
+    low = 0.0 if successes == 0 else centre - half  # exact there, apart from rounding
     high = 1.0 if successes == n else centre + half
     return Interval(low, high)
 
@@ -96,13 +96,13 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the bootstrap interval of a mean at 95 %, in the unit of the values.
 
-    As many values are drawn from the values, with replacement, and averaged; this is
-    done 2,000 times, and the interval leaves out equal shares of the means at both
-    ends. To compare two methods on the same items, pass the differences.
+    From the n values, n are drawn with replacement and averaged; this is done 2,000
+    times, and the interval leaves out equal shares of the means at both ends. To
+    compare two methods on the same items, pass the differences.
 
     Args:
         values: One for each independent item.
-        generator: Source of the draws.
+        generator: Source of randomness.
 
     Raises:
         ValueError: If there are fewer than two values.
@@ -125,7 +125,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class WinRate:
-    """How often one of two was better, on the same items."""
+    """How often one of two methods was better, on the same items."""
 
     wins: int
     ties: int
@@ -139,7 +139,7 @@ class WinRate:
 
     @property
     def rate(self) -> float:
-        """Share of wins, a tie being half of one: 1/2 between equals."""
+        """Share of wins, with a tie as half a win: 1/2 between equals."""
         return (self.wins + self.ties / 2) / self.n
 
     def to_json(self) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def win_rate(
     theirs: Float[Tensor, "item"],
     generator: torch.Generator,
 ) -> WinRate:
-    """Return how often the one is better than the other, with a bootstrap interval.
+    """Return how often one is better than the other, with a bootstrap interval.
 
     Args:
         ours: A score for each item; more is better.
         theirs: Scores of the same items, in the same order.
-        generator: Source of the bootstrap.
+        generator: Source of randomness.
 
     Raises:
         ValueError: If there are fewer than two scores, or one is NaN.

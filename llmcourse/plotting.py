@@ -23,8 +23,8 @@ LINE_STYLES = ("-", "--", "-.", ":")
 def use_course_style() -> None:
     """Set the course's figure style, and PNG figures without a version stamp.
 
-    Without the second part every PNG would carry matplotlib's version, and an
-    upgrade would rewrite every figure of the book.
+    Otherwise every PNG would contain matplotlib's version, and an upgrade would change
+    every figure in the book.
     """
     plt.style.use(STYLE)
     set_formats: Callable[..., None] = backend_inline.set_matplotlib_formats
@@ -53,10 +53,10 @@ def plot_bars(
 def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
     """Write the label of each line at its last point, in its colour: no legend.
 
-    Where ends are near each other, labels move up and down as little as is needed.
+    Where ends are close together, labels move up and down as little as needed.
 
     Args:
-        ax: Where lines with labels are; one without points gets none.
+        ax: Axes with labelled lines; a line without points gets no label.
         fontsize: In points.
 
     Returns:
@@ -95,10 +95,10 @@ def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
 
 
 def _spread(wanted: Sequence[float | int], room: float | int) -> list[float]:
-    """Return places as near to those wanted as they can be, `room` apart.
+    """Return places as near as possible to those wanted, at least `room` apart.
 
-    The sum of the squares of all moves is the smallest: what would collide is moved
-    as one group about its mean.
+    The sum of the squared moves is minimal: what would collide is spread as one group
+    around its mean.
 
     Args:
         wanted: In rising order.
@@ -107,7 +107,7 @@ def _spread(wanted: Sequence[float | int], room: float | int) -> list[float]:
     >>> _spread([0, 10, 11, 30], room=4)
     [0.0, 8.5, 12.5, 30.0]
     """
-    groups: list[tuple[float, int]] = []  # where its middle is, and of how many
+    groups: list[tuple[float, int]] = []  # middle and size of each
     for place in wanted:
         middle, n = float(place), 1
         while groups and middle - groups[-1][0] < room * (n + groups[-1][1]) / 2:
@@ -135,7 +135,7 @@ def plot_loss(
         ValueError: If a curve's two sequences differ in length.
     """
     for number, (name, (tokens, losses)) in enumerate(curves.items()):
-        dense = len(tokens) > 100  # each batch: a band, not a line
+        dense = len(tokens) > 100  # a point per batch: a band, not a line
         style, width = LINE_STYLES[number % len(LINE_STYLES)], 0.7 if dense else None
         alpha = 0.6 if dense else None
         ax.plot(tokens, losses, style, label=name, linewidth=width, alpha=alpha)
@@ -150,7 +150,7 @@ def plot_training(
     curves: Mapping[str, tuple[Sequence[float | int], Sequence[float | int]]],
     levels: Mapping[str, float | int],
 ) -> None:
-    """Draw losses over training, and how far they are above the floor, as a logarithm.
+    """Draw losses over training, and how far they are above the floor, on a log scale.
 
     Args:
         curves: As in `plot_loss`.
@@ -183,13 +183,13 @@ def plot_map(
     """Draw words as dots in the colours of their classes, and label what has room.
 
     The name of each class is written near the middle of its dots. Then words are
-    written beside their dots, those first that stand farthest from their own; a word
-    that would cover a dot or another label is left out.
+    written beside their dots, starting with those farthest from their class's middle; a
+    word that would cover a dot or another label is left out.
 
     Args:
-        ax: Where to draw. Its limits and place in the figure are settled here.
+        ax: Where to draw. Its limits and place in the figure are fixed here.
         points: One place for each word.
-        words: What may be written.
+        words: The words.
         classes: The class of each word.
 
     Returns:
@@ -239,8 +239,8 @@ def _placed(
     """Move a label to where it covers nothing, and note its box; else remove it.
 
     Args:
-        ax: Whose width it must keep within.
-        label: At its point.
+        ax: The axes whose width it must not exceed.
+        label: The label, at its point.
         taken: Boxes that it must not cover; its own is added.
         reach: Distances from the point to try, in points.
     """
@@ -260,7 +260,7 @@ def _placed(
     return []
 
 
-_ROOTS = (0, 1, 2, 3, 5, 8, 12, 20)  # of the divergences that the axis below names
+_ROOTS = (0, 1, 2, 3, 5, 8, 12, 20)  # of the divergences that `plot_against_kl` marks
 
 
 def plot_against_kl(
@@ -270,13 +270,13 @@ def plot_against_kl(
 ) -> None:
     """Draw rewards over the KL divergence: a line and a band for each group of curves.
 
-    The lower axis is that of d = √KL, so equal steps on it are equal steps of d.
+    The x axis has a square-root scale: equal steps on it are equal steps of d = √KL.
 
     Args:
         ax: Where to draw.
-        groups: Name to KL, mean, lowest and highest reward, one by one, as
+        groups: Name to points (KL, mean, lowest and highest reward), as
             `alignment.evaluation.band_of` returns them; none is empty.
-        quantity: What is drawn.
+        quantity: Which reward is drawn.
     """
     farthest = 1.0
     for number, (name, band) in enumerate(groups.items()):

@@ -1,11 +1,11 @@
 """Studies: results of many training runs, stored in a file that chapters plot.
 
-    {"recipe": {…},      what was asked: all that the runs have in common
-     "points": [{…},     what came out, one line for each
+    {"recipe": {…},      what all the runs have in common
+     "points": [{…},     the results, one line for each
                 {…}]}
 
-`book/studies/` makes them; they go on where they were stopped, if the recipe is still
-the same. The package ships those that chapters plot, in `llmcourse/data`.
+The scripts in `book/studies/` make them, and continue a stopped one if the recipe is
+still the same. The package ships those that chapters plot, in `llmcourse/data`.
 """
 
 import json
@@ -21,7 +21,7 @@ _Point = TypeVar("_Point")
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Generic[_Point]):
-    """What was asked, and what came out."""
+    """The recipe of a study, and its results."""
 
     recipe: dict[str, Any]
     points: tuple[_Point, ...] = ()
@@ -32,7 +32,7 @@ def load_study(path: str | Path, point: Callable[..., _Point]) -> Study[_Point]:
 
     Args:
         path: The file.
-        point: Makes a point of its values, by name.
+        point: Makes a point from its values, passed by name.
 
     Raises:
         ValueError: If the file holds no such study.
@@ -47,7 +47,7 @@ def load_study(path: str | Path, point: Callable[..., _Point]) -> Study[_Point]:
 
 
 def stored_study(name: str, point: Callable[..., _Point]) -> Study[_Point]:
-    """Return a study that comes with the package. Errors as `load_study`.
+    """Return a study that comes with the package. Errors are as in `load_study`.
 
     >>> from llmcourse.training.scaling import Point
     >>> len(stored_study("scaling", Point).points)

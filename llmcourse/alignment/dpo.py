@@ -3,8 +3,8 @@
     reference ── log-probabilities of all answers, once ──┐
     policy ───── log-probabilities of a batch's answers ──┴── loss ── update
 
-What is raised is not the probability of the chosen answer but how much more it has
-grown than that of the rejected one: both may fall, and often do.
+Training raises not the probability of the chosen answer but its growth relative to
+that of the rejected answer: both may fall, and often do.
 
 Source: Rafailov et al. (2023), "Direct preference optimization: Your language model is
 secretly a reward model".
@@ -43,18 +43,18 @@ class DPOConfig(PairsConfig):
 
     steps: int = 100
     learning_rate: float | int = 1e-4
-    beta: float | int = 0.1  # what it costs to leave the reference
-    loss_type: str = "sigmoid"  # of `losses.PAIR_LOSSES`: also ipo, hinge
+    beta: float | int = 0.1  # strength of the penalty for leaving the reference
+    loss_type: str = "sigmoid"  # from `losses.PAIR_LOSSES`; also ipo, hinge
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
+        """Raise ValueError for an impossible setting."""
         super().__post_init__()
         check_positive(beta=self.beta)
         check_one_of("loss_type", self.loss_type, PAIR_LOSSES)
 
 
 class PairLogProbs(NamedTuple):
-    """What a model thinks of the two answers of each pair, in nats."""
+    """A model's log-probabilities of the two answers of each pair, in nats."""
 
     chosen: Float[Tensor, "pair"]
     rejected: Float[Tensor, "pair"]
@@ -65,15 +65,15 @@ def pair_log_probs(
 ) -> PairLogProbs:
     """Return the log-probabilities of all answers, given their prompts, in nats.
 
-    Of a loss in `PER_TOKEN_LOSSES` they are means over an answer's tokens, else sums.
+    For losses in `PER_TOKEN_LOSSES`, they are means over an answer's tokens, else sums.
 
     Args:
         model: The policy or the reference.
-        pairs: Read side by side, all of them.
-        config: Says the precision and the loss.
+        pairs: All read in one batch.
+        config: Gives the precision and the loss.
 
     Raises:
-        ValueError: If there are no pairs, or as `Transformer`.
+        ValueError: If there are no pairs, or as in `Transformer`.
     """
     examples = [pair.examples() for pair in pairs]
     batch = collate([c for c, _ in examples] + [r for _, r in examples])
@@ -108,14 +108,14 @@ def dpo(
         valid: Held-out pairs.
         config: How long and how fast.
         generator: Decides the order of the pairs.
-        reference: What the policy is held to; not changed. If not given, the policy
-            as it is now: to go on from a checkpoint, pass what was passed at first.
-        run: Where the training is saved, and who follows it.
+        reference: What the policy is held to; not changed. By default, the policy as
+            passed: to resume from a checkpoint, pass that of before the first step.
+        run: Where to save checkpoints and report progress.
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
             if there are fewer than a batch, or none held out; if the whole model is
-            frozen; or if the folder's checkpoints are of another run, or of one
+            frozen; or if the folder's checkpoints belong to another run, or to one
             with another reference.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
@@ -146,7 +146,7 @@ def dpo(
 def _log_probs_of_all(
     reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
 ) -> dict[TokenizedPair, Float[Tensor, "2"]]:
-    """Return the two log-probabilities of each pair, read in batches of like length."""
+    """Return both log-probabilities of each pair, read in batches of similar length."""
     check_pairs(pairs, reference.config, config.context_length)
     by_length = sorted(pairs, key=len)
     size = config.batch_size // config.accumulation

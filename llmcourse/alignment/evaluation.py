@@ -1,22 +1,22 @@
-"""What became of a policy: what people want of it, what the reward model says, how far.
+"""How a policy has changed: what people and the reward model say, how far it moved.
 
-    gold    what people really want of its answers     points
-    proxy   what the reward model gives them           without unit
-    KL      how far it went from where it started      nats per answer
+    gold    what people really think of its answers    points
+    proxy   what the reward model gives them           unitless
+    KL      how far it has moved from its start        nats per answer
 
-Before and after answer the same prompts with the same random numbers, so that the
-difference is as little noise as can be.
+The policies before and after answer the same prompts with the same random numbers, so
+that their difference has as little noise as possible.
 
-A training on a reward is a line: what was gained, against how far the policy went.
+Training on a reward draws a curve: what was gained, against how far the policy moved.
 
     points of a study ── curves_of ── band_of ── plotting.plot_against_kl
 
-The KL divergence says how much a gain has cost of what the policy was before, so it is
-the axis on which methods of different speeds can be compared: what counts is not how
-soon one arrives, but how much higher one stands at the same distance.
+The KL divergence says how much of the original policy a gain has cost, so it is the
+axis on which methods of different speeds can be compared: what counts is not how soon a
+method arrives, but how much higher it is at the same distance.
 
-Source: the form of these figures is that of Gao, Schulman and Hilton (2023), "Scaling
-laws for reward model overoptimization".
+Source: figures of this form are in Gao, Schulman and Hilton (2023), "Scaling laws for
+reward model overoptimization".
 """
 
 from bisect import bisect
@@ -39,7 +39,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import StageProgress
 
-_AT_ONCE = 64  # answers that are written side by side
+_AT_ONCE = 64  # answers written in one batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +49,15 @@ class PolicyEvaluation:
     texts: tuple[str, ...]
     gold: Float[Tensor, "answer"]  # in points
     proxy: Float[Tensor, "answer"]
-    kl: Float[Tensor, "answer"]  # from the reference, in nats per answer; a sample
+    kl: Float[Tensor, "answer"]  # from the reference, in nats per answer; an estimate
     length: Float[Tensor, "answer"]  # in tokens
-    finished: Float[Tensor, "answer"]  # 1 for those that came to their end, else 0
+    finished: Float[Tensor, "answer"]  # 1 for answers that reached their end, else 0
 
     @property
     def openings(self) -> float:
-        """How many different first three words there are, for each answer.
+        """Number of different three-word openings per answer.
 
-        It falls as there are more answers, so compare it for equally many.
+        It falls as answers are added, so compare it only for equal numbers.
         """
         return len({tuple(text.split()[:3]) for text in self.texts}) / len(self.texts)
 
@@ -81,21 +81,21 @@ def evaluate_policy(
     name: str = "answers evaluated",
     progress: StageProgress | None = None,
 ) -> PolicyEvaluation:
-    """Return one answer of a policy to each prompt, with what it is worth.
+    """Return a policy's answer to each prompt, with what it is worth.
 
     Args:
         policy: Answers at temperature 1.
-        reference: What it was at the start.
+        reference: The policy as it was at the start.
         tokenizer: Of both.
         prompts: What is asked.
-        proxy: What the policy was trained by, or might have been.
-        max_new_tokens: Of an answer.
+        proxy: What the policy was trained on, or might have been.
+        max_new_tokens: Most tokens of an answer.
         seed: Of the sampling.
-        name: Of what is done, for `progress`.
-        progress: Called with that, the answers so far, and of how many.
+        name: Of the work, for `progress`.
+        progress: Called with that name, the answers so far and the total.
 
     Raises:
-        ValueError: If there are no prompts, or as `sample_rollouts`.
+        ValueError: If there are no prompts, or as in `sample_rollouts`.
     """
     if not prompts:
         raise ValueError("a policy is evaluated by its answers to prompts, got none")
@@ -121,7 +121,7 @@ def evaluate_policy(
 
 
 def _marks(written: Rollouts, proxy: RewardFunction, scorer: Scorer) -> Tensor:
-    """Return a row of each: gold, proxy, KL divergence, length, whether it ended."""
+    """Return a row each of gold, proxy, KL divergence, length and whether it ended."""
     asked = [prompt.text for prompt in written.prompts]
     theirs = scorer.log_probs(written.ids, written.answer_mask, 16)
     rows = (
@@ -143,7 +143,7 @@ class Gain:
     gain: float  # mean, in points
     interval: Interval  # of the gain, at 95 %
     sd: float  # of one answer's gold at the start, in points
-    better: WinRate  # how often the answer after was the better one, by gold
+    better: WinRate  # how often the later answer was better, by gold
 
     @property
     def in_sd(self) -> float:
@@ -168,7 +168,7 @@ def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) ->
         seed: Of the bootstrap.
 
     Raises:
-        ValueError: If there are not as many answers, or fewer than two.
+        ValueError: If the numbers of answers differ, or are below two.
     """
     n = len(before.gold), len(after.gold)
     if n[0] != n[1] or n[0] < 2:
@@ -187,42 +187,42 @@ def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What made one policy of the study."""
+    """The settings of one policy of the study."""
 
     method: str  # ppo, grpo or dpo
     n_pairs: int  # that the reward model, or DPO, learns from
     cost: float | int  # of leaving the start: KL weight, or DPO's beta
     seed: int = 0  # of the policy's training
-    reward_seed: int = 0  # of the reward model's, and of which pairs it learns from
+    reward_seed: int = 0  # of the reward model's training and choice of pairs
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPoint(Experiment):
-    """What a policy was at one moment of its training."""
+    """A policy as measured at one moment of its training."""
 
     step: int  # updates of DPO, iterations of the others
     kl: float  # from the start, in nats per answer
     gold: float  # mean, in points
-    proxy: float  # mean, without unit
+    proxy: float  # mean, unitless
     accuracy: float  # of the reward model on held-out pairs, as a fraction
 
     @property
     def experiment(self) -> Experiment:
-        """Which policy it was."""
+        """The settings of the policy."""
         names = [field.name for field in fields(Experiment)]
         return Experiment(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What became of one policy, from the start of its training to the end."""
+    """One policy as measured from the start of its training to the end."""
 
     kl: tuple[float, ...]  # from the start, in nats per answer
     gold: tuple[float, ...]  # mean, in points
-    proxy: tuple[float, ...]  # mean, without unit
+    proxy: tuple[float, ...]  # mean, unitless
 
 
-EDGES = (1, 4, 9, 25, 64, 144, 400)  # nats; between the classes of a band
+EDGES = (1, 4, 9, 25, 64, 144, 400)  # in nats; borders between the classes of a band
 
 
 class Band(NamedTuple):
@@ -237,15 +237,15 @@ class Band(NamedTuple):
 def band_of(
     curves: Sequence[Curve], quantity: Literal["gold", "proxy"] = "gold"
 ) -> list[Band]:
-    """Return what some curves have in each class of the KL divergence.
+    """Return the mean and range of some curves in each class of the KL divergence.
 
-    Every moment of a training is judged by some tens of answers, so single ones are
-    noise, and the highest of many is a lucky one. So each curve's moments within a
-    class are averaged first, and each curve counts once. A class that a curve never
-    was in is left out.
+    Each moment of a training is judged by a few dozen answers, so single moments are
+    noisy, and the highest of many is a lucky one. So each curve's moments within a
+    class are averaged first, and each curve counts once. A class that any curve never
+    reaches is left out.
 
     Args:
-        curves: Of several seeds, say.
+        curves: For example, of several seeds.
         quantity: Which reward.
 
     >>> gold, kl = (4.0, 6.0, 7.0), (0.0, 2.0, 3.0)

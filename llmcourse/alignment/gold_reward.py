@@ -1,23 +1,23 @@
-"""What people "really" want of a story, as a score that can be computed exactly.
+"""What people "really" want from a story, as a score that can be computed exactly.
 
 Real preferences are known only by asking. Here they are a function of the text, so a
-reward model learned from preferences can be compared with what it stands for, and
-what it rewards can be seen to drift away from what people want. In points::
+reward model learned from preferences can be compared with what it imitates, and what
+it rewards can be seen to drift away from what people want. In points::
 
     1 a tale        2.5 ending, happy ones above all     2 kind deeds of many kinds
     1.5 adjectives  1 all that the prompt names          2 a length near 175 words
 
-and the sum is multiplied by coherence: 1 for a tale, and at most half of that for a
-text that is none, by how far it could still have become one.
+The sum is multiplied by coherence: 1 for a tale, and at most 1/2 for any other text,
+depending on how much of it could have been the beginning of one.
 
-Length, cheerful words and adjectives go along with the score in ordinary tales, and
-are easy to learn from few comparisons. But past some point none of them helps any
-more, and all of them spoil the tale if they are overdone. So a policy that is
-optimised against what was learned can go on gaining there while it loses here.
+In ordinary tales, length, cheerful words and adjectives go along with the score, and
+they are easy to learn from few comparisons. But beyond some point none of them helps
+any more, and all of them spoil the tale if overdone. So a policy that is optimised
+against a learned reward can keep gaining there while it loses here.
 
 Tales drawn from the grammar score about 7 points, with a standard deviation between 1
-and 2: a sad tale of few kind deeds near 4, the best near 10. A text that falls apart
-half way scores below 2, and one that is no tale from the start nothing at all.
+and 2: a sad tale with few kind deeds near 4, the best near 10. A text that falls apart
+halfway scores below 2, and one that never begins like a tale scores 0.
 
 >>> from llmcourse.text.tales import generate
 >>> happy, sad = (next(s for s in generate(99, seed=0) if s.facts["ending"] == tone)
@@ -28,8 +28,8 @@ True
 True
 
 Source: a known "gold" reward in place of people as in Gao, Schulman and Hilton (2023),
-"Scaling laws for reward model overoptimization". Unlike theirs, it is no model, but a
-rule that can be read.
+"Scaling laws for reward model overoptimization". Unlike theirs, it is not a model but
+a rule that can be read.
 """
 
 import re
@@ -60,9 +60,9 @@ KIND_DEEDS: Mapping[str, str] = {
     "be friends": r"\bfriends?\b",
     "bring back": r"\b(?:brought|took|carried) (?:it back|the)\b",
 }
-"""Kinds of kind deeds, each with the words that tell of it."""
+"""Kinds of kind deeds, each with a pattern of the words for it."""
 
-# The world's lists: of adjectives, and of what a prompt can name.
+# Lists of the world: adjectives, and what a prompt can name.
 _ADJECTIVES = "colour cut kindly stout look mood odd coat trait weather"
 _NAMES = (
     "girl boy sheanimal heanimal pal species relative job colour garment toy food "
@@ -76,13 +76,13 @@ _SHORTEST_TALE = 100  # words, about
 
 @dataclass(frozen=True, kw_only=True)
 class RewardParts:
-    """What a score is made of, each a fraction of the best."""
+    """What a score is made of, each as a fraction of the maximum."""
 
-    coherence: float  # 1 for a tale, at most 1/2 for what is none
+    coherence: float  # 1 for a tale, at most 1/2 for other texts
     ending: float
     kindness: float
     detail: float
-    asked: float  # of what the prompt names, how much is there
+    asked: float  # share of what the prompt names that is there
     length: float
 
     @property
@@ -96,10 +96,10 @@ def gold_reward(prompt: str, text: str) -> float:
     """Return what a text is worth as an answer to a prompt, from 0 to 10 points.
 
     Args:
-        prompt: The beginning of a tale, which the text then goes on with, or an
-            instruction, which may end with a beginning as its last paragraph. Or
-            nothing.
-        text: Any text, broken ones too.
+        prompt: The beginning of a tale, which the text continues; or an
+            instruction, whose last paragraph may be such a beginning; or an empty
+            text.
+        text: Any text, even a broken one.
     """
     return reward_parts(prompt, text).score
 
@@ -128,7 +128,7 @@ def reward_parts(prompt: str, text: str) -> RewardParts:
 
 @lru_cache(maxsize=4096)
 def _beginning(prompt: str) -> str:
-    """Return the last paragraph of a prompt if a tale can begin so, else nothing."""
+    """Return a prompt's last paragraph if a tale can begin with it, else nothing."""
     paragraph = prompt.rpartition("\n\n")[2].strip()
     return paragraph if paragraph and _can_begin(paragraph) else ""
 
@@ -142,14 +142,14 @@ def _can_begin(text: str) -> bool:
 
 
 def _joined(beginning: str, text: str) -> str:
-    """Return a beginning and what follows, with a space between if one is due."""
+    """Return a beginning and what follows, with a space between if one is needed."""
     text = text.strip()
     space = " " if beginning and text[:1] not in ",.;:!?'" else ""
     return f"{beginning}{space}{text}"
 
 
 def _valid_part(text: str) -> str:
-    """Return as many words of a text as a tale can begin with."""
+    """Return the longest beginning of a text, in words, that a tale can begin with."""
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     # If a tale cannot begin with k words, it cannot begin with more.
     number = bisect_left(ends, True, key=lambda end: not _can_begin(text[:end]))
@@ -157,7 +157,7 @@ def _valid_part(text: str) -> str:
 
 
 def _ending(prompt: str, ending: str) -> float:
-    """Return how much an ending is liked; one that the prompt asks for, fully."""
+    """Return how much an ending is liked; if the prompt asks for one, 1 or 0."""
     ordered = re.search(rf"\b({'|'.join(_ENDINGS)}) ending\b", prompt)
     if ordered is not None:
         return float(ending == ordered[1])
@@ -192,7 +192,7 @@ def _length(n_words: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _named(prompt: str) -> frozenset[str]:
-    """Return the people, places and things of the tales' world that a prompt names."""
+    """Return the people, places and things of the tales' world named in a prompt."""
     return frozenset(_name_pattern().findall(prompt.lower()))
 
 

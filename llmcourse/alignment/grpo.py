@@ -1,12 +1,12 @@
-"""Group relative policy optimisation: no critic, the other answers are the measure.
+"""Group-relative policy optimisation: no critic; answers are compared instead.
 
     prompt ──┬── answer    score 7    advantage  +
              ├── answer    score 4    advantage  −
              └── answer    score 4    advantage  −
 
-Every prompt is answered several times. What is better than the mean of its group
-becomes more probable, all its tokens alike, and the distance to the reference is part
-of the loss.
+Every prompt is answered several times. An answer that is better than the mean of
+its group becomes more probable, all its tokens alike. The distance to the reference is
+part of the loss.
 
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
@@ -42,22 +42,22 @@ from llmcourse.training.checkpoints import Run
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig(PolicyConfig):
-    """How long and how fast a policy learns by GRPO; `kl_coef` 0 is without KL."""
+    """How long and how fast a policy learns by GRPO; `kl_coef` 0 means no KL."""
 
     method: ClassVar[str] = "grpo"
 
-    scale: bool = True  # by the group's standard deviation; Dr. GRPO: False
+    scale: bool = True  # divide by the group's deviation; Dr. GRPO: False
     averaging: Averaging = "sequence"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
+        """Raise ValueError for an impossible setting."""
         super().__post_init__()
-        check_range(2, answers_per_prompt=self.answers_per_prompt)  # to be compared
+        check_range(2, answers_per_prompt=self.answers_per_prompt)  # to compare
         check_one_of("averaging", self.averaging, ("token", "sequence"))
 
 
 class GRPO(PolicyTrainer):
-    """A policy that learns by GRPO. Arguments as `PolicyTrainer`."""
+    """A policy that learns by GRPO. Arguments as in `PolicyTrainer`."""
 
     config: GRPOConfig
 
@@ -67,7 +67,7 @@ class GRPO(PolicyTrainer):
         """Return the advantage of each answer.
 
         Args:
-            rollouts: The answers, those to one prompt side by side.
+            rollouts: The answers, those to one prompt in succession.
             scores: Of the answers, in points.
             reference_log_probs: Of their tokens, in nats.
         """
@@ -108,17 +108,17 @@ def grpo(
     """Train a policy in place by GRPO; return the measurements of each iteration.
 
     Args:
-        policy: Changed in place, where its weights are not frozen.
-        prompts: Drawn from in each iteration, without repetition.
+        policy: Changed in place, except for frozen weights.
+        prompts: Sampled in each iteration, without replacement.
         reward: Scores the answers.
         config: How long and how fast.
         generator: Source of all randomness.
-        run: Where the training is saved, and who follows it; its interval counts
+        run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: Of `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
-        ValueError: As `PolicyTrainer` and `optimise`.
+        ValueError: As in `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """

@@ -1,4 +1,4 @@
-"""What is minimised in alignment, and the advantages that go into it.
+"""The losses of alignment, and the advantages that go into them.
 
     reward model    bradley_terry_loss    -log σ( r(chosen) - r(rejected) )
     DPO, IPO, …     dpo_loss              the same, with r = β log( policy / reference )
@@ -6,20 +6,20 @@
     GRPO            group_advantages ── grpo_loss
 
 A reward model learns a reward to train a policy on later; DPO reads the reward off the
-policy itself, and so needs no reward model. Both minimise the surprise at what was
-preferred, if answers are preferred as Bradley and Terry (1952) have it.
+policy itself, and so needs no reward model. Both minimise the surprise at the
+preferences, under the model of Bradley and Terry (1952).
 
 PPO and GRPO write answers token by token. The advantage of a token says how much better
-the answer went on than expected: tokens of positive advantage become more probable,
-those of negative advantage less. How far in one go is limited by clipping::
+than expected the answer continued: tokens with a positive advantage become more
+probable, those with a negative one less. Clipping limits how far at a time::
 
     ratio = π(token) / π_old(token)        1 before the first update
     loss  = −min(ratio · A, clip(ratio, 1 − ε, 1 + ε) · A)
 
-Settings are not checked here, but where they are made: `DPOConfig`, `PPOConfig`, …
+Settings are not checked here but where they are made: `DPOConfig`, `PPOConfig`, …
 
 Tensors of PPO and GRPO have a row per answer and a column per position. Where a mask is
-False (prompt and padding) the value has no influence, not even if it is NaN.
+False (prompt and padding) the value has no influence, even if it is NaN.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,15 +43,15 @@ def bradley_terry_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean surprise at the preferences, in nats per pair.
 
-    A pair's gradient is as large as the probability that its rejected answer had of
-    being preferred: what the model is sure of teaches nothing.
+    A pair's gradient is as large as the model's probability that the rejected answer is
+    preferred: what the model is already sure of teaches nothing.
 
     Args:
         chosen: Rewards of the preferred answers.
         rejected: Rewards of the others, in the same order.
-        center_rewards_coefficient: How much the square of the two rewards' sum
-            counts besides. Preferences only tell differences of rewards; a little of
-            this keeps their mean near zero.
+        center_rewards_coefficient: Weight of a second term, the square of the two
+            rewards' sum. Preferences only determine differences of rewards; a little
+            of this keeps their mean near zero.
 
     Source: Ouyang et al. (2022), the inner mean of equation 1; Eisenstein
     et al. (2023), "Helping or herding?" (the last term).
@@ -74,7 +74,7 @@ def sequence_log_probs(
 
     Args:
         logits: Unnormalised log-probabilities.
-        targets: Index of the token at each position; any where it is masked.
+        targets: Index of the token at each position; anything where masked.
         mask: True on the tokens of the answer.
 
     >>> targets, mask = torch.tensor([[0, 3, 2]]), torch.tensor([[False, True, True]])
@@ -104,7 +104,7 @@ def hinge_loss(margins: Tensor, beta: float | int) -> Tensor:
 def ipo_loss(margins: Tensor, beta: float | int) -> Tensor:
     """Return the squared distance of each log-ratio difference from 1 / 2β: IPO.
 
-    It has a finite optimum even if an answer is always preferred, where DPO's margin
+    It has a finite optimum even if an answer is always preferred, whereas DPO's margin
     grows without limit. Log-probabilities are means over an answer's tokens, as in
     TRL, so that β means the same for answers of any length.
 
@@ -119,18 +119,18 @@ PAIR_LOSSES: Mapping[str, PairLoss] = {
     "hinge": hinge_loss,
     "ipo": ipo_loss,
 }
-"""By `loss_type`, named as in TRL. A new loss of pairs is an entry here, and a
-choice of `cli.align`."""
+"""By `loss_type`, named as in TRL. A new loss of pairs needs an entry here, and a
+choice in `cli.align`."""
 
 PER_TOKEN_LOSSES = frozenset({"ipo"})
-"""Those whose log-probabilities are means over an answer's tokens, not sums."""
+"""Losses whose log-probabilities are means over an answer's tokens, not sums."""
 
 
 class Comparison(NamedTuple):
-    """What some pairs say of a model."""
+    """How a model compares the answers of some pairs."""
 
-    loss: Float[Tensor, ""]  # mean over the pairs, in nats per pair
-    margins: Float[Tensor, "pair"]  # reward of the chosen answer over the other's
+    loss: Float[Tensor, ""]  # mean over the pairs
+    margins: Float[Tensor, "pair"]  # reward of the chosen answer minus the other's
 
 
 def dpo_loss(
@@ -144,17 +144,17 @@ def dpo_loss(
 ) -> Comparison:
     """Return the loss of direct preference optimisation, and the implicit margins.
 
-    The reward of an answer is β times the log of how much more probable it has become
-    under the policy than under the reference. A constant that depends on the prompt
-    alone is missing from it; in the difference of two answers it does not matter.
+    The reward of an answer is β times the log of how much more probable it is under the
+    policy than under the reference. It lacks a term that depends on the prompt alone,
+    which cancels in the difference of two answers.
 
     Args:
         policy_chosen: Log-probabilities of the preferred answers, in nats.
         policy_rejected: Of the others, in the same order.
         reference_chosen: The same under the reference, which is not trained.
         reference_rejected: The same under the reference.
-        beta: How much it costs to leave the reference; small: little.
-        loss_type: One of `PAIR_LOSSES`. Of those in `PER_TOKEN_LOSSES` all four
+        beta: Strength of the penalty for leaving the reference.
+        loss_type: One of `PAIR_LOSSES`. For those in `PER_TOKEN_LOSSES`, all four
             log-probabilities are means over the answers' tokens.
 
     Source: Rafailov et al. (2023), equation 7.
@@ -177,13 +177,13 @@ def masked_average(
     Args:
         values: One for each position.
         mask: True where a value counts.
-        averaging: "token" weighs all tokens alike, so a long answer weighs more;
-            "sequence" takes the mean of each answer first, so that every answer
-            weighs the same, and a token of a long one less. Answers without a token
-            are left out.
+        averaging: "token" gives all tokens equal weight, so a long answer weighs more;
+            "sequence" takes the mean of each answer first, so every answer weighs
+            the same, and a token of a long one less. Answers without a token are
+            left out.
 
     Source: Shao et al. (2024), equation 3 ("sequence"); Yu et al. (2025), "DAPO",
-    for what speaks for "token".
+    which argues for "token".
 
     >>> values = torch.tensor([[1.0, 3.0], [8.0, 0.0]])
     >>> mask = torch.tensor([[True, True], [True, False]])
@@ -199,9 +199,9 @@ def masked_average(
 
 
 def whiten(values: PerToken, mask: Mask) -> PerToken:
-    """Return the values with mean 0 and deviation 1 over those that count, else 0.
+    """Return the values scaled to mean 0 and deviation 1 where they count, else 0.
 
-    The deviation is that of a sample (n − 1). Values that are all alike become 0.
+    The deviation is the sample's (n − 1). If all values are equal, they become 0.
 
     Args:
         values: One for each position.
@@ -230,9 +230,9 @@ def gae(
     on, the one l tokens later weighted by (γλ)^l.
 
     Args:
-        rewards: What each token brought at once.
+        rewards: Immediate reward of each token.
         values: What the critic expected before each token.
-        mask: True on the tokens; positions between them are skipped over.
+        mask: True on the tokens; positions between them are skipped.
         gamma: γ, what a reward is worth one token later.
         gae_lambda: λ. 1 trusts the rewards (no bias), 0 the critic (little variance).
 
@@ -262,16 +262,16 @@ def group_advantages(
     scale: bool = True,
     eps: float | int = 1e-4,
 ) -> Float[Tensor, "batch"]:
-    """Return how much better each answer is than those to the same prompt, on average.
+    """Return how much better each answer is than the mean of those to the same prompt.
 
     Args:
-        scores: Of all answers, those of a group side by side.
+        scores: Of all answers, those of a group in succession.
         group_size: Answers to one prompt, at least two.
         scale: Whether to divide by the group's standard deviation, as in GRPO: then
-            without unit, and groups that agree almost count as much as others.
-            Without, as in Dr. GRPO: in the unit of the scores.
-        eps: Added to the standard deviation, in points, so that a group of equal
-            scores does not divide by zero.
+            unitless, and groups that almost agree count as much as others. If not,
+            as in Dr. GRPO: in the unit of the scores.
+        eps: Added to the standard deviation, in points, so that equal scores
+            do not lead to a division by zero.
 
     Source: Shao et al. (2024), section 4.1.2; Liu et al. (2025), "Understanding
     R1-Zero-like training" (Dr. GRPO).
@@ -290,15 +290,15 @@ def group_advantages(
 class PolicyLoss(NamedTuple):
     """A loss of the policy, and how often it was clipped."""
 
-    loss: Tensor  # scalar, without unit
+    loss: Tensor  # scalar, unitless
     clip_fraction: float  # share of the tokens whose gradient the clipping stops
 
 
 def kl_k1(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
-    """Return the plainest estimate of KL(policy ‖ reference), in nats per token.
+    """Return the simplest estimate of KL(policy ‖ reference), in nats per token.
 
-    With r = π_ref / π at a token that the policy drew: −log r. Right on average;
-    single ones are often negative.
+    With r = π_ref / π at a token that the policy sampled, it is −log r: unbiased, but
+    often negative for single tokens.
 
     Source: Schulman (2020), "Approximating KL divergence".
     """
@@ -306,7 +306,7 @@ def kl_k1(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
 
 
 def kl_k3(log_probs: PerToken, reference_log_probs: PerToken) -> PerToken:
-    """Return (r − 1) − log r, in nats per token: never negative, right on average.
+    """Return (r − 1) − log r, in nats per token: never negative, and unbiased.
 
     Source: as `kl_k1`; Shao et al. (2024), equation 4.
     """
@@ -332,14 +332,14 @@ def ppo_policy_loss(
     clip_range: float | int = 0.2,
     averaging: Averaging = "token",
 ) -> PolicyLoss:
-    """Return the clipped surrogate loss of PPO, without unit.
+    """Return the (unitless) clipped surrogate loss of PPO.
 
     Args:
-        log_probs: Of the tokens, under the policy as it is.
-        old_log_probs: Under the policy that drew them.
+        log_probs: Of the tokens, under the current policy.
+        old_log_probs: Under the policy that sampled them.
         advantages: Of the tokens.
         mask: True on the tokens.
-        clip_range: ε, how far the ratio may move with a gain, from 1.
+        clip_range: ε, how far from 1 the ratio may move and still gain.
         averaging: See `masked_average`.
 
     Source: Schulman et al. (2017), equation 7, with the sign of a loss.
@@ -367,12 +367,12 @@ def grpo_loss(
     """Return the loss of GRPO: PPO's, plus the divergence from the reference (k3).
 
     Args:
-        log_probs: Of the tokens, under the policy as it is.
-        old_log_probs: Under the policy that drew them.
+        log_probs: Of the tokens, under the current policy.
+        old_log_probs: Under the policy that sampled them.
         reference_log_probs: Of the same tokens under the reference.
         advantages: One for each answer: all its tokens share it.
         mask: True on the tokens.
-        clip_range: ε, how far the ratio may move with a gain, from 1.
+        clip_range: ε, how far from 1 the ratio may move and still gain.
         kl_coef: β; 0 for none.
         averaging: See `masked_average`.
 

@@ -50,7 +50,7 @@ from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import update_weights
 from llmcourse.training.optimizers import make_optimizer
 
-_USUAL_INTERVAL = 10  # iterations from one checkpoint to the next
+_USUAL_INTERVAL = 10  # iterations between checkpoints
 
 
 class UpdateRecord(NamedTuple):
@@ -80,13 +80,13 @@ class RolloutBatch:
 
     ids: Int[Tensor, "batch position"]
     mask: Mask
-    log_probs: PerToken  # under the policy that drew the answers, in nats
+    log_probs: PerToken  # under the policy that sampled the answers, in nats
     reference_log_probs: PerToken
     advantages: PerToken | Float[Tensor, "batch"]  # one for each token, or each answer
     returns: PerToken | None = None  # the critic's targets
 
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
-        """Return some of the answers, as wide as the longest of them."""
+        """Return some of the answers, cut to the longest of them."""
         width = int(self.mask[chosen].any(dim=0).nonzero().max()) + 1
         parts = {
             name: part[chosen] if part.ndim == 1 else part[chosen, :width]
@@ -96,7 +96,7 @@ class RolloutBatch:
         return RolloutBatch(**parts)
 
 
-# Settings that may be 0, those of PPO too, and the most that they may be.
+# Settings that may be 0, including those of PPO, and their upper limits.
 _COEFFICIENTS = ("warmup_updates", "kl_coef", "missing_eos_penalty", "ptx_coef")
 _FROM_ZERO = {
     **dict.fromkeys(_COEFFICIENTS, math.inf),
@@ -114,18 +114,18 @@ class PolicyConfig:
     max_new_tokens: int = 200  # of an answer
     learning_rate: float | int = 3e-4
     warmup_updates: int = 10
-    cooldown: float | int = 0.0  # last share of the updates: learning_rate falls to 0
+    cooldown: float | int = 0.0  # share of updates at the end: learning_rate falls to 0
     clip_norm: float | int = 1.0
-    epochs: int = 2  # times that each answer is learned from
-    minibatch_size: int = 16  # answers of one update
+    epochs: int = 2  # times each answer is learned from
+    minibatch_size: int = 16  # answers per update
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
     kl_coef: float | int = 0.05  # in points per nat
-    missing_eos_penalty: float | int = 0.0  # points taken from an answer without end
-    ptx_coef: float | int = 0.0  # of the loss on earlier texts, in points per nat
-    ptx_batch_size: int = 8  # of those texts, in each update
+    missing_eos_penalty: float | int = 0.0  # points off for an answer without end token
+    ptx_coef: float | int = 0.0  # weight of the loss on earlier texts: points per nat
+    ptx_batch_size: int = 8  # of those texts, per update
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
+        """Raise ValueError for an impossible setting."""
         for name, value in vars(self).items():
             if name in _FROM_ZERO:
                 check_range(0, _FROM_ZERO[name], **{name: value})
@@ -147,11 +147,11 @@ class PolicyConfig:
     ) -> PretrainingConfig:
         """Return what `loop.update_weights` needs for an update.
 
-        The learning rate is constant after warm-up, until it falls in a straight line.
+        The learning rate is constant after warm-up, until it falls linearly.
 
         Args:
-            update: Updates made before.
-            learning_rate: Another one than the policy's.
+            update: Number of updates made before.
+            learning_rate: Replaces the policy's.
 
         >>> config = PolicyConfig(iterations=5, cooldown=0.8, epochs=1,
         ...     prompts_per_iteration=1, learning_rate=1.0)
@@ -160,7 +160,7 @@ class PolicyConfig:
         """
         steps = self.iterations * self.updates_per_iteration
         falling = max(1, self.cooldown * steps)
-        pace = min(1.0, max(1, steps - update) / falling)  # also after the last
+        pace = min(1.0, max(1, steps - update) / falling)  # above 0 even after the last
         return PretrainingConfig(
             steps=steps,
             learning_rate=pace * (learning_rate or self.learning_rate),
@@ -182,27 +182,27 @@ class PolicyIteration:
     clip_fraction: float  # share of the tokens whose gradient clipping stopped
     value_loss: float | None  # of the critic, in squared points; None without one
     length: float  # mean, in tokens, end tokens included
-    finished: float  # share of the answers that came to their end
+    finished: float  # share of the answers that reached their end
 
 
 class PolicyTrainer(ABC):
     """A policy that learns from a reward, iteration by iteration.
 
     Args:
-        policy: Changed in place, where its weights are not frozen.
-        prompts: Drawn from in each iteration, without repetition.
+        policy: Changed in place, except for frozen weights.
+        prompts: Sampled in each iteration, without replacement.
         reward: Scores the answers.
         config: How long and how fast.
         generator: Source of all randomness.
         tokenizer: Turns answers into text.
         stop: Ids that end an answer.
-        reference: What the policy is to stay near; None takes a copy of it as it is.
-        texts: What it learned before, for `ptx_coef`.
+        reference: What the policy should stay near; None: a copy of it as passed.
+        texts: Like those it learned from before, for `ptx_coef`.
 
     Raises:
-        ValueError: If there are too few prompts, if one does not leave room for an
-            answer, if the whole policy is frozen, if `ptx_coef` has no texts, or if
-            processes of `parallel` cannot share the answers.
+        ValueError: If there are too few prompts, if one leaves no room for an answer or
+            has unknown ids, if the whole policy is frozen, if `ptx_coef` has no texts,
+            or if the processes of `parallel` cannot share the answers.
     """
 
     def __init__(
@@ -244,14 +244,14 @@ class PolicyTrainer(ABC):
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
     ) -> dict[str, Tensor]:
-        """Return advantages of answers with these scores (B,), and what goes with them.
+        """Return the answers' advantages, given scores (B,), and what goes with them.
 
-        By the names of `RolloutBatch`.
+        The keys are fields of `RolloutBatch`.
         """
 
     @abstractmethod
     def update(self, whole: RolloutBatch) -> UpdateRecord:
-        """Make one update from some of the answers, in all processes the same."""
+        """Make one update from some of the answers, the same in all processes."""
 
     def update_policy(self, loss: Tensor) -> None:
         """Make one update of the policy's weights, from this process's loss."""
@@ -261,7 +261,7 @@ class PolicyTrainer(ABC):
         self.n_updates += 1
 
     def _losses_of_texts(self) -> Iterator[Tensor]:
-        """Yield this process's share of PPO-ptx's term, if it has a weight."""
+        """Yield this process's share of the PPO-ptx term, if its weight is not 0."""
         if not self.config.ptx_coef:
             return
         size = (self.config.ptx_batch_size,)
@@ -276,7 +276,7 @@ class PolicyTrainer(ABC):
         """Sample, reward, compute advantages, update; return the measurements.
 
         Raises:
-            ValueError: If the reward gives no score, or more than one, to an answer.
+            ValueError: If the reward does not give one score per answer.
             FloatingPointError: If a score, a probability, a loss or a gradient is not
                 finite. The policy then has the weights from before that update.
         """
@@ -314,7 +314,7 @@ class PolicyTrainer(ABC):
 
     @staticmethod
     def own_part(whole: RolloutBatch) -> RolloutBatch:
-        """Return what of a minibatch this process learns from."""
+        """Return the part of a minibatch that this process learns from."""
         if parallel.n_processes() == 1:
             return whole
         return whole.rows(parallel.own_rows(torch.arange(len(whole.ids))))
@@ -323,7 +323,7 @@ class PolicyTrainer(ABC):
     def share(
         part: RolloutBatch, whole: RolloutBatch, averaging: Averaging = "token"
     ) -> float:
-        """Return how much of a mean over a minibatch is that over a part of it."""
+        """Return the weight of a part's mean in the mean over its minibatch."""
         n_part, n_whole = (
             (each.mask if averaging == "token" else each.mask.any(dim=1)).sum().item()
             for each in (part, whole)
@@ -361,7 +361,7 @@ class PolicyTrainer(ABC):
         return scores.to(rollouts.ids.device)
 
     def _minibatches(self) -> list[Tensor]:
-        """Return the rows of each update: every epoch in another order."""
+        """Return the rows of each update, in a new order for each epoch."""
         n, size = self.config.n_answers, self.config.minibatch_size
         return [
             rows
@@ -374,7 +374,7 @@ class PolicyTrainer(ABC):
         return {"policy": self.policy, "optimizer": self.optimizer, "trainer": self}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the other parts do not know."""
+        """Return the state that the other parts lack."""
         return {
             "history": [asdict(iteration) for iteration in self.history],
             "n_updates": self.n_updates,
@@ -382,13 +382,13 @@ class PolicyTrainer(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another trainer of the same recipe was."""
+        """Continue where another trainer of the same recipe was."""
         self.generator.set_state(state["generator"])
         self.history = [PolicyIteration(**found) for found in state["history"]]
         self.n_updates = state["n_updates"]
 
     def recipe(self) -> dict[str, Any]:
-        """Return what must be the same to go on: names and plain values."""
+        """Return what must be the same to resume: names and plain values."""
         return {
             "method": type(self).__name__,
             "reference": weights_fingerprint(self.reference),
@@ -402,18 +402,18 @@ class PolicyTrainer(ABC):
 
 
 def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
-    """Make all iterations of a training, or those that are left; return the history.
+    """Run all iterations of a training, or those left to do; return the history.
 
     Args:
         trainer: Changed in place, and so is its policy.
-        run: Where the training is saved, and who follows it; its interval counts
-            iterations. The reward is not compared: it must be the same to go on.
+        run: Where to save checkpoints and report progress; its interval counts
+            iterations. To resume, pass the same reward: this is not checked.
 
     Raises:
-        ValueError: If the folder's checkpoints are of another run, or as
+        ValueError: If the folder's checkpoints belong to another run, or as in
             `PolicyTrainer.iterate`.
-        FloatingPointError: As `PolicyTrainer.iterate`, or if a weight that is to be
-            saved is not finite; the last checkpoint stays.
+        FloatingPointError: As in `PolicyTrainer.iterate`, or if a weight to be saved is
+            not finite; the last checkpoint stays.
         OSError: If a checkpoint cannot be written.
     """
     recipe, parts = trainer.recipe(), trainer.parts()

@@ -2,15 +2,15 @@
 
     reward of a token   = −kl_coef · (log π − log π_ref)      and, at the last one,
                           the answer's score
-    critic              what is still to come, guessed before each token
+    critic              the reward still to come, estimated before each token
     advantage           gae, whitened
 
 The penalty is paid token by token, so the policy learns at which word it left the
 reference; the score comes once, and the critic's job is to say which words earned it.
 
 Source: Schulman et al. (2017), "Proximal policy optimization algorithms"; Ziegler et
-al. (2019), equation 2 (the penalty). Unlike there, the critic is a small network on the
-policy's features, with an optimizer of its own, so that it costs next to nothing.
+al. (2019), equation 2 (the penalty). Unlike theirs, the critic is a small network on
+the policy's features, with an optimizer of its own, so it costs next to nothing.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class PPOConfig(PolicyConfig):
 
 
 class PPO(PolicyTrainer):
-    """A policy that learns by PPO, and its critic. Arguments as `PolicyTrainer`."""
+    """A policy that learns by PPO, and its critic. Arguments as in `PolicyTrainer`."""
 
     config: PPOConfig
 
@@ -82,7 +82,7 @@ class PPO(PolicyTrainer):
             reference_log_probs: Of their tokens, in nats.
         """
         mask = rollouts.answer_mask
-        if not self.history:  # the critic starts from what is usual, not from zero
+        if not self.history:  # the critic starts from the mean score, not zero
             torch.nn.init.constant_(self.value_head.output.bias, scores.mean().item())
         values = self._values(rollouts)
         log_probs, config = rollouts.log_probs, self.config
@@ -130,7 +130,7 @@ class PPO(PolicyTrainer):
         )
 
     def parts(self) -> dict[str, Stateful]:
-        """Return what a checkpoint holds: the critic too."""
+        """Return what a checkpoint holds, including the critic."""
         return super().parts() | {
             "value_head": self.value_head,
             "value_optimizer": self.value_optimizer,
@@ -144,11 +144,11 @@ def token_rewards(
     mask: Tensor,
     kl_coef: float | int,
 ) -> Tensor:
-    """Return what each token brought: the KL penalty, at the last one the score too.
+    """Return each token's reward: minus the KL penalty, plus the score at the last one.
 
     Args:
         scores: Of the answers (B,), in points.
-        log_probs: Of the tokens (B, T) under the policy that drew them.
+        log_probs: Of the tokens (B, T) under the policy that sampled them.
         reference_log_probs: Under the reference.
         mask: True on the tokens.
         kl_coef: Points per nat.
@@ -178,17 +178,17 @@ def ppo(
     """Train a policy in place by PPO; return the measurements of each iteration.
 
     Args:
-        policy: Changed in place, where its weights are not frozen.
-        prompts: Drawn from in each iteration, without repetition.
+        policy: Changed in place, except for frozen weights.
+        prompts: Sampled in each iteration, without replacement.
         reward: Scores the answers.
         config: How long and how fast.
         generator: Source of all randomness.
-        run: Where the training is saved, and who follows it; its interval counts
+        run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: Of `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
-        ValueError: As `PolicyTrainer` and `optimise`.
+        ValueError: As in `PolicyTrainer` and `optimise`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """

@@ -1,12 +1,12 @@
-"""Pairs of texts of which one is preferred, by an annotator who errs as people do.
+"""Pairs of texts, one of them preferred by an annotator who errs as people do.
 
-An annotator sees two answers to a prompt and prefers a with the probability:
+An annotator sees two answers, a and b, to a prompt and prefers a with probability:
 
     P(a ≻ b) = σ(β (gold(a) − gold(b)))        σ(x) = 1 / (1 + e⁻ˣ)
 
-the model of Bradley and Terry: clear cases are decided well, close ones by chance.
-β says how sharp the annotator's eye is. What one knows of people is rather how often
-they agree, so β is found for a rate of agreement with gold, on the pairs at hand.
+This is the model of Bradley and Terry: clear cases are decided well, close ones by
+chance. β says how sharp the annotator's eye is. What is known of people is rather how
+often they agree, so β is fitted to a rate of agreement with gold, on the given pairs.
 
 >>> beta = annotator_beta([1.0, -1.0], agreement=0.75)  # σ(β) = 3/4
 >>> math.isclose(beta, math.log(3), rel_tol=1e-9)
@@ -19,21 +19,21 @@ method of paired comparisons"; pairs labelled by people in Ouyang et al. (2022),
 report that their annotators agree with each other in about 73 % of the cases; labels
 drawn from a gold reward in Gao, Schulman and Hilton (2023).
 
-Prompts and answers as tokens, the same for all that learn from preferences. Whether
-they are turns of a conversation, the tokenizer says:
+Prompts and answers become tokens in the same way for all that learn from preferences.
+The tokenizer decides whether they are turns of a conversation:
 
     a story   <|endoftext|> Once upon a time   ,there was … <|endoftext|>
     a chat    <|endoftext|> <|user|> Who … <|end|> <|assistant|>   Mia. <|end|>
               └ prompt                                         ┘   └ answer  ┘
 
-Prompt and answer are encoded apart, as a policy meets them: it reads the one and
-writes the other. The answer ends with the mark that says so, which has to be written
-too. A reward model reads both and is asked at the last token; a policy is asked for the
-log-probability of the answer's tokens.
+Prompt and answer are encoded separately, as a policy meets them: it reads the one and
+writes the other. The answer ends with an end token, which must also be written. A
+reward model reads both and scores them as a whole; a policy gives the log-probability
+of the answer's tokens.
 
-While it learns what people prefer, a policy is asked for stories, to order: *Write a
-story about a girl named Mia …*; one without turns, to go on with *Once upon a time
-there was a*. The prompts of the exam have a seed of their own.
+While it learns what people prefer, a policy is asked for stories to order: *Write a
+story about a girl named Mia …*; one without turns is asked to continue *Once upon a
+time there was a*. The prompts of the exam have a seed of their own.
 """
 
 import math
@@ -83,8 +83,8 @@ def preference_probability(
     Args:
         gold_a: What a is worth.
         gold_b: What b is worth, in the same unit.
-        beta: Sharpness of the annotator, in one over that unit; `math.inf` for one
-            that never errs.
+        beta: Sharpness of the annotator, in the inverse of that unit; `math.inf` for
+            one that never errs.
 
     Raises:
         ValueError: If beta is negative.
@@ -101,15 +101,14 @@ def preference_probability(
 def annotator_beta(differences: Sequence[float | int], agreement: float | int) -> float:
     """Return the beta at which an annotator agrees with gold as often as wanted.
 
-    The expected share of pairs in which the better text is preferred, the mean of σ
-    at beta times the size of the difference, grows with beta from 1/2 to 1, so
-    halving an interval finds it.
-    Pairs without a difference are left out: there, no answer is better.
+    The expected share of pairs in which the better text is preferred, the mean of
+    σ(beta · |difference|), grows with beta from 1/2 to 1, so bisection finds it.
+    Pairs without a difference are left out: neither answer is better.
 
     Args:
         differences: Between the two golds of each pair, of either sign.
         agreement: Expected share of agreement, from 1/2 (an annotator who tosses a
-            coin: 0) to 1 (one who never errs: `math.inf`).
+            coin: beta 0) to 1 (one who never errs: `math.inf`).
 
     Raises:
         ValueError: If the share is outside these limits, a difference is not finite,
@@ -152,16 +151,16 @@ def sample_pairs(
     Args:
         candidates: Prompts, each with some answers to it. Of equal answers, one is
             kept.
-        generator: Source of which answers are compared and of the annotator's errors.
+        generator: Decides which answers are compared and where the annotator errs.
         agreement: Expected share of the pairs in which the better one is chosen,
             among those that differ in gold; see `annotator_beta`.
-        pairs_per_prompt: Different pairs drawn for each prompt; where its answers
-            make fewer, all of them.
+        pairs_per_prompt: Different pairs drawn for each prompt, or all of them if its
+            answers make fewer.
         reward: What people really want: a function of prompt and text.
 
     Raises:
         ValueError: If there is no prompt, or one has fewer than two different
-            answers; if `pairs_per_prompt` is not positive; as `annotator_beta`.
+            answers; if `pairs_per_prompt` is not positive; as in `annotator_beta`.
     """
     check_positive(pairs_per_prompt=pairs_per_prompt)
     drawn = [
@@ -214,7 +213,7 @@ def _draw(
 
 
 def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
-    """Return in what share of the pairs the better text was chosen, as a fraction.
+    """Return the fraction of pairs in which the better text was chosen.
 
     Pairs of equal gold are left out.
 
@@ -230,21 +229,21 @@ def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is to be answered: as a reward reads it, and as the policy does."""
+    """What is to be answered, as a reward reads it and as the policy does."""
 
     text: str
-    ids: tuple[int, ...]  # may have marks that the text has not, such as whose turn
+    ids: tuple[int, ...]  # may have marks that the text lacks, such as whose turn
 
 
 def story_prompt(text: str, tokenizer: BPETokenizer) -> Prompt:
-    """Return the task of going on with a text.
+    """Return the task of continuing a text.
 
     Args:
         text: A beginning; may be empty.
         tokenizer: Has `<|endoftext|>`, which comes before every text.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If it lacks that token.
     """
     return Prompt(text, (end_of_text(tokenizer), *tokenizer.encode(text)))
 
@@ -261,7 +260,7 @@ def prompt_of(text: str, tokenizer: BPETokenizer) -> Prompt:
 
 
 def end_of_answer(tokenizer: BPETokenizer) -> int:
-    """Return the id that ends an answer: of a turn in a chat, of the text elsewhere.
+    """Return the id that ends an answer: end of turn in a chat, else end of text.
 
     Raises:
         ValueError: If the tokenizer has no such token.
@@ -282,7 +281,7 @@ def tokenize_answer(
         most: Tokens with that mark: a longer answer is cut before its end.
 
     Raises:
-        ValueError: As `end_of_answer`.
+        ValueError: As in `end_of_answer`.
     """
     room = None if most is None else max(0, most - 1)
     return [*tokenizer.encode(text)[:room], end_of_answer(tokenizer)]
@@ -290,7 +289,7 @@ def tokenize_answer(
 
 @dataclass(frozen=True, eq=False)
 class TokenizedPair:
-    """A prompt and two answers to it, of which one was preferred.
+    """A prompt and two answers to it, one of which was preferred.
 
     Its length is that of the longer text, in tokens.
 
@@ -305,14 +304,14 @@ class TokenizedPair:
     rejected: Int[Tensor, "rejected"]
 
     def texts(self) -> tuple[Tensor, Tensor]:
-        """Return prompt and answer in one, for the chosen and the rejected answer."""
+        """Return the prompt followed by the chosen answer, and by the rejected one."""
         return (
             torch.cat((self.prompt, self.chosen)),
             torch.cat((self.prompt, self.rejected)),
         )
 
     def examples(self) -> tuple[TokenizedExample, TokenizedExample]:
-        """Return the task of writing the chosen answer, and of the rejected one."""
+        """Return the tasks of writing the chosen answer and the rejected one."""
         start = len(self.prompt)
         chosen, rejected = (
             TokenizedExample.of_tokens(
@@ -328,7 +327,7 @@ class TokenizedPair:
 
 @dataclass(frozen=True, eq=False)
 class PromptPairs:
-    """Pairs of answers to one prompt, which are learned in one step.
+    """Pairs of answers to one prompt, learned in one step.
 
     Its length is that of the longest text, in tokens.
     """
@@ -340,7 +339,7 @@ class PromptPairs:
 
 
 def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
-    """Return pairs with the others of the same prompt, in the order of the first ones.
+    """Return the pairs grouped by prompt, in the order of each group's first pair.
 
     >>> pair = [torch.tensor(ids) for ids in ([0, 5], [7, 8, 0], [9, 0])]
     >>> other = TokenizedPair(torch.tensor([0, 6]), *pair[1:])
@@ -357,18 +356,18 @@ def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
 def tokenize_pairs(
     pairs: Sequence[PreferencePair], tokenizer: BPETokenizer, most: int | None = None
 ) -> list[TokenizedPair]:
-    """Return many pairs as tokens, all answers with their ends.
+    """Return pairs as tokens, each answer with its end token.
 
-    An answer that was cut off has no end: make its pair of ids instead.
+    An answer that was cut off has no end: build its pair from ids instead.
 
     Args:
         pairs: As texts.
-        tokenizer: Of who will read them.
-        most: Tokens of a prompt with an answer: a longer answer is cut before its end.
+        tokenizer: Of the model that will read them.
+        most: Most tokens of prompt and answer; a longer answer is cut before its end.
 
     Raises:
-        ValueError: If the tokenizer lacks `<|endoftext|>`, or if what is left of the
-            answers of a pair is the same.
+        ValueError: If the tokenizer lacks `<|endoftext|>`, or if what is left of a
+            pair's two answers is the same.
     """
     found = []
     for pair in pairs:
@@ -391,12 +390,12 @@ def tokenize_pairs(
 def check_pairs(
     pairs: Sequence[TokenizedPair], model: TransformerConfig, context_length: int
 ) -> None:
-    """Look at every pair once, before a training.
+    """Check every pair once, before training.
 
     Args:
-        pairs: All there are.
-        model: Shape of what is to read them.
-        context_length: The most tokens of a text, where the model can read more.
+        pairs: All pairs.
+        model: Shape of the model that will read them.
+        context_length: Most tokens of a text, even if the model can read more.
 
     Raises:
         ValueError: If there are none, if one is too long, or if an id is outside the
@@ -422,20 +421,20 @@ def pairs_fingerprint(pairs: Sequence[TokenizedPair]) -> str:
 
 
 EXAM_SEED = 1_000_000
-"""Of the prompts by which policies are compared: far from the seeds of training."""
+"""Of the prompts on which policies are compared: far from the seeds of training."""
 
-_FIRST_WORDS = (8, 16)  # of a story, where that is what a policy goes on with
+_FIRST_WORDS = (8, 16)  # of a story, which a policy without turns continues
 
 
 def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
     """Return orders to write a story; first words of stories for a model without turns.
 
-    All of them different.
+    They all differ.
 
     Args:
         n: How many.
         seed: Of the stories that they are made from.
-        tokenizer: The policy's: what it has of special tokens decides.
+        tokenizer: The policy's; its special tokens decide which of the two.
 
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
@@ -456,11 +455,11 @@ def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
 
 
 def exam_prompts(n: int, tokenizer: BPETokenizer) -> list[Prompt]:
-    """Return prompts of a seed that no training has, to compare policies.
+    """Return prompts from a seed that no training uses, to compare policies.
 
-    Orders are then other ones; first words of stories can be those of a training.
+    Orders then differ from those of training; first words of stories may be the same.
 
     Raises:
-        ValueError: As `make_prompts`.
+        ValueError: As in `make_prompts`.
     """
     return make_prompts(n, EXAM_SEED, tokenizer)

@@ -4,40 +4,41 @@
                                                    └── head ── reward  (at the end,
                                                        or of mean and maximum over all)
 
-It learns from comparisons. They only tell differences, so its zero is free:
-`reward_model.centre` puts it where the mean reward of some texts is. Its scale is not:
-the probability that an annotator prefers one answer is σ of the difference.
+It learns from comparisons. They only determine differences, so its zero is arbitrary:
+`reward_model.centre` moves it to the mean reward of some texts. Its scale is not: the
+probability that an annotator prefers one answer is σ of the difference.
 
 Source: Stiennon et al. (2020), "Learning to summarize with human feedback"; Ouyang et
 al. (2022), section 3.5 (reward modeling).
 
-    train    train_reward_model           on pairs, by the loss of Bradley and Terry
+    train    train_reward_model           on pairs, with the Bradley-Terry loss
     use      rewards_of, pair_rewards     of texts and pairs, as ids
-             text_reward, batched         a function that a policy is trained by
-    check    pair_accuracy                are the preferred ones preferred?
+             text_reward, batched         a function to train a policy on
+    check    pair_accuracy                does it prefer the chosen answers?
     store    save_reward_model, load_reward_model
 
-The training is fine-tuning's on pairs, `train_on_pairs`, and that of DPO too: they
-differ in what a pair says, two rewards or two ratios of probabilities. Where answers
-occur in several pairs, as all four of a prompt do, a batch may hold all pairs of a
-prompt: a reward model then reads each answer once (Ouyang et al., section 3.5).
+Training is fine-tuning on pairs, `train_on_pairs`, as in DPO: they differ in what a
+pair gives, two rewards or two ratios of probabilities. Where answers occur in several
+pairs, as all four to a prompt do, a batch may hold all pairs of a prompt: a reward
+model then reads each answer once (Ouyang et al., section 3.5).
 
-An annotator who errs puts a ceiling on the accuracy: no model can foresee an error, so
-the best that can be is the annotator's own agreement with gold, `agreement_rate`.
+The annotator's errors put a ceiling on the accuracy: no model can foresee them, so the
+best possible is the annotator's own agreement with gold, `agreement_rate`.
 
-A stored model is a folder that Hugging Face `transformers` loads too::
+A stored model is a folder that Hugging Face `transformers` can load, too::
 
     config.json          LlamaForSequenceClassification, one label, `reward_offset`
     model.safetensors    the layers, and `score.weight` for the head
-    tokenizer.json       and the others, as of any model: see `folders`
+    tokenizer.json       and the other files of any model: see `folders`
 
 There, the reward of a text is its one logit minus `reward_offset`, which `transformers`
 keeps but does not subtract; between two texts it makes no difference. `transformers`
 reads the last token's vector and has no reader of surprisal (see `surprisal`). A model
-with another `reward_pooling`, or with a reader, would open there and be wrong: its
+with another `reward_pooling`, or with a reader, would load there and be wrong. So its
 `model_type` is one of ours, which `transformers` refuses, and `base_model_type` says
-what is inside. `surprise.weight` is then in the file, and `reward_reader` names the
-reader with a digest of its weights; it has to be found when the model is loaded.
+what is inside. With a reader, the file also has `surprise.weight`, and `reward_reader`
+gives the reader's name and a digest of its weights, to find it when the model is
+loaded.
 """
 
 import copy
@@ -82,7 +83,7 @@ from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
 
-_AT_ONCE = 32  # texts that are read side by side
+_AT_ONCE = 32  # texts read in one batch
 
 POOLINGS = ("last", "mean", "mean and max")
 
@@ -90,26 +91,26 @@ POOLINGS = ("last", "mean", "mean and max")
 class RewardModel(nn.Module):
     """A transformer with a head that gives one number for a text.
 
-    It starts as a copy of a model, adapters included, and what is frozen is frozen in
-    the copy. The head's first weights are small and random.
+    It starts as a copy of a model, adapters included, and what is frozen stays frozen
+    in the copy. The head's initial weights are small and random.
 
     Args:
-        model: Has been pretrained, or fine-tuned; it stays as it is.
-        generator: Source of the head's first weights; None draws from torch's global
+        model: A pretrained or fine-tuned model; it is not changed.
+        generator: Source of the head's initial weights; None draws from torch's global
             one.
         pooling: "last" reads the vector at a text's last token, "mean" the mean of
-            the vectors of all its tokens: what a small model learns from few pairs,
-            for it need not learn first where to look. "mean and max" takes the mean
+            the vectors of all its tokens, which a small model learns from few pairs,
+            as it need not first learn where to look. "mean and max" takes the mean
             of the first half of the features and the maximum of the others: a single
-            broken word spoils a story, and is lost in a mean.
+            broken word spoils a story, but is lost in a mean.
         reader: If given, each token comes with how surprising it was to this reader,
             see `surprisal`; None: the model reads tokens alone.
 
     Raises:
-        ValueError: If another way of pooling is asked for.
+        ValueError: If the way of pooling is unknown.
 
     Source: Stiennon et al. (2020), "Learning to summarize with human feedback" (also
-    the deviation of the head's first weights, 1 / √(d_model + 1)); Collobert et al.
+    the deviation of the head's initial weights, 1 / √(d_model + 1)); Collobert et al.
     (2011), "Natural language processing (almost) from scratch" (the maximum over the
     positions of a text).
 
@@ -143,7 +144,7 @@ class RewardModel(nn.Module):
 
     @property
     def surprise(self) -> SurprisalEmbedding | None:
-        """What tells it of surprises, if anything does."""
+        """The embedding that adds surprisal, if there is one."""
         table = self.body.embedding
         return table if isinstance(table, SurprisalEmbedding) else None
 
@@ -155,14 +156,14 @@ class RewardModel(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch position"], last: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch"]:
-        """Return the reward of each text, without unit.
+        """Return the (unitless) reward of each text.
 
         Args:
-            ids: Prompts with their answers, filled up on the right with any ids.
+            ids: Prompts with their answers, padded on the right with any ids.
             last: Position of each answer's last token, see `pad_texts`.
 
         Raises:
-            ValueError: As `Transformer` and `SurprisalReader.features`.
+            ValueError: As in `Transformer` and `SurprisalReader.features`.
         """
         features: Tensor = self.body(ids)  # (B, T, D)
         rewards: Tensor = self.head(self._pooled(features, last.to(features.device)))
@@ -185,7 +186,7 @@ class RewardModel(nn.Module):
 def pad_texts(
     texts: Sequence[Int[Tensor, "_"]],
 ) -> tuple[Int[Tensor, "batch position"], Int[Tensor, "batch"]]:
-    """Return texts side by side, filled up with zeros, and where each of them ends.
+    """Return texts as rows, padded with zeros, and the position where each one ends.
 
     Raises:
         ValueError: If there are no texts, or one is empty.
@@ -203,17 +204,17 @@ def pad_texts(
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig(FinetuningConfig):
-    """How long and how fast something learns from pairs: fine-tuning's settings.
+    """How long and how fast a model learns from pairs: fine-tuning's settings.
 
-    `batch_size` counts pairs, or with `by_prompt` prompts, each with all of its pairs;
-    `context_length` is the most tokens that prompt and answer may have, and
-    `eval_examples` the most held-out pairs looked at.
+    `batch_size` counts pairs or, with `by_prompt`, prompts with all of their pairs;
+    `context_length` is the most tokens that prompt and answer may have together, and
+    `eval_examples` the most held-out pairs to evaluate.
     """
 
     batch_size: int = 16
     warmup_steps: int = 10
     eval_interval: int = 20
-    by_prompt: bool = False  # whether a batch holds all pairs of so many prompts
+    by_prompt: bool = False  # whether a batch is of prompts, with all their pairs
 
 
 def train_on_pairs(
@@ -227,27 +228,27 @@ def train_on_pairs(
     objective: str,
     run: Run,
 ) -> History:
-    """Train a model in place until it agrees with the preferences; return the losses.
+    """Train a model in place to agree with the preferences; return the losses.
 
     Losses are in nats per pair, means over pairs. The metrics of updates and
     evaluations are "margin", the mean by which the chosen answer's reward is higher,
-    and "accuracy", the share of pairs in which it is, a tie counted half.
+    and "accuracy", the share of pairs in which it is higher, ties counting half.
 
     Args:
         model: Changed in place where it is not frozen.
         pairs: What to learn.
-        valid: Held-out pairs; `eval_examples` of them are looked at.
-        compare: Makes a comparison of pairs by the model as it is then.
+        valid: Held-out pairs; `eval_examples` of them are evaluated.
+        compare: Makes a comparison of pairs with the current model.
         config: How long and how fast.
         generator: Decides the order of the pairs.
         objective: The loss in words, with all that it depends on.
-        run: Where the training is saved, and who follows it.
+        run: Where to save checkpoints and report progress.
 
     Raises:
         ValueError: If a pair is too long or holds ids that the model does not have,
             if there are fewer pairs (with `by_prompt`, prompts) than a batch, or no
             pair held out; if the whole model is frozen; or if the folder's checkpoints
-            are of another run.
+            belong to another run.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -269,7 +270,7 @@ def train_on_pairs(
         seen.clear()
         n = len(margins)
         sums = margins.new_tensor((margins.sum(), n * share_preferred(margins), n))
-        margin, accuracy, n = parallel.add(sums).tolist()  # of all processes' pairs
+        margin, accuracy, n = parallel.add(sums).tolist()  # over all processes' pairs
         return {"margin": margin / n, "accuracy": accuracy / n}
 
     return train_on_rows(
@@ -311,7 +312,7 @@ class RewardConfig(PairsConfig):
     center_rewards_coefficient: float | int = 0.01  # see `losses.bradley_terry_loss`
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
+        """Raise ValueError for an impossible setting."""
         super().__post_init__()
         check_range(0, center_rewards_coefficient=self.center_rewards_coefficient)
 
@@ -335,7 +336,7 @@ def train_reward_model(
         valid: Held-out pairs.
         config: How long and how fast.
         generator: Decides the order of the pairs.
-        run: Where the training is saved, and who follows it.
+        run: Where to save checkpoints and report progress.
     """
     pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
     reads = ""
@@ -367,14 +368,14 @@ def train_reward_model(
 
 
 def _distinct(texts: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """Return the texts without those that come again, and where each is among them."""
+    """Return the texts without duplicates, and the index of each one among these."""
     places: dict[tuple[int, ...], int] = {}
     rows = [places.setdefault(tuple(text.tolist()), len(places)) for text in texts]
     return [torch.tensor(ids) for ids in places], rows
 
 
 def _read(model: RewardModel, texts: Sequence[Tensor]) -> Tensor:
-    """Return the rewards of texts, read side by side."""
+    """Return the rewards of texts, read in one batch."""
     ids, last = pad_texts(texts)
     device = model.head.weight.device
     rewards: Tensor = model(ids.to(device), last.to(device))
@@ -385,14 +386,14 @@ def _read(model: RewardModel, texts: Sequence[Tensor]) -> Tensor:
 def rewards_of(
     model: RewardModel, texts: Sequence[Int[Tensor, "_"]]
 ) -> Float[Tensor, "text"]:
-    """Return the reward of any number of texts, without unit and in their order.
+    """Return the (unitless) rewards of any number of texts, in their order.
 
     Args:
         model: Reads them.
         texts: Each a prompt with its answer, as ids.
 
     Raises:
-        ValueError: As `pad_texts`, or as `RewardModel`.
+        ValueError: As in `pad_texts`, or as in `RewardModel`.
     """
     lengths = torch.tensor([len(text) for text in texts])
     rewards = torch.empty(len(texts))
@@ -407,7 +408,7 @@ def pair_rewards(
 ) -> tuple[Float[Tensor, "pair"], Float[Tensor, "pair"]]:
     """Return the rewards of the chosen answers, and of the rejected ones.
 
-    An answer that occurs in several pairs is read once. Errors as `rewards_of`.
+    An answer that occurs in several pairs is read once. Errors as in `rewards_of`.
     """
     texts, rows = _distinct([text for pair in pairs for text in pair.texts()])
     rewards = rewards_of(model, texts)[rows]
@@ -421,23 +422,23 @@ def centre(model: RewardModel, texts: Sequence[Int[Tensor, "_"]]) -> None:
 
     Args:
         model: Changed in place.
-        texts: The reference: what the policy writes before it is trained, say.
+        texts: The reference, such as what the policy writes before training.
 
     Raises:
-        ValueError: As `rewards_of`.
+        ValueError: As in `rewards_of`.
     """
     model.offset += rewards_of(model, texts).double().mean()
 
 
 RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str]], Tensor]
 """Scores (batch,) of answers, from their prompts and their texts: gold in points, a
-reward model's without unit."""
+reward model's unitless."""
 
 
 def text_reward(model: RewardModel, tokenizer: BPETokenizer) -> RewardFunction:
-    """Return the function that gives the rewards of answers to prompts, as texts.
+    """Return a function that gives the rewards of answers to prompts, as texts.
 
-    Every answer is read as one that has ended, and as far as the model's context goes.
+    Every answer is read as if complete, as far as the model's context goes.
 
     Args:
         model: Reads them.
@@ -445,7 +446,7 @@ def text_reward(model: RewardModel, tokenizer: BPETokenizer) -> RewardFunction:
 
     Raises:
         ValueError: When called: if there are no answers, or not as many as prompts;
-            or as `rewards_of`.
+            or as in `rewards_of`.
     """
 
     def rewards(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
@@ -461,7 +462,7 @@ def text_reward(model: RewardModel, tokenizer: BPETokenizer) -> RewardFunction:
 
 
 def batched(reward: Callable[[str, str], float | int]) -> RewardFunction:
-    """Return a reward of many answers from that of one, such as `gold_reward`.
+    """Turn a reward of one answer, such as `gold_reward`, into a reward of many.
 
     >>> batched(lambda prompt, text: len(text))(["", ""], ["a", "abc"])
     tensor([1., 3.])
@@ -475,7 +476,7 @@ def batched(reward: Callable[[str, str], float | int]) -> RewardFunction:
 
 
 class PairAccuracy(NamedTuple):
-    """In what share of pairs the chosen answer is preferred, as a fraction."""
+    """The fraction of pairs in which the chosen answer is preferred."""
 
     rate: float
     interval: Interval  # Wilson's, at 95 %
@@ -485,14 +486,14 @@ class PairAccuracy(NamedTuple):
 def pair_accuracy(model: RewardModel, pairs: Sequence[TokenizedPair]) -> PairAccuracy:
     """Return how often a reward model prefers the chosen answer, with an interval.
 
-    A tie counts half; for the interval, ties are shared out, an odd one as an error.
+    Ties count half; for the interval, half of them are right, rounded down.
 
     Args:
-        model: Has been trained.
-        pairs: Held-out ones.
+        model: A trained model.
+        pairs: Held-out pairs.
 
     Raises:
-        ValueError: If there are no pairs, if a reward is not a number, or as
+        ValueError: If there are no pairs, if a reward is not a number, or as in
             `rewards_of`.
     """
     chosen, rejected = pair_rewards(model, pairs)
@@ -532,12 +533,12 @@ def save_reward_model(
     Args:
         model: The reward model.
         tokenizer: The model's.
-        folder: Made if it is missing.
-        dtype: Of the weights in the file; a half takes half the room.
+        folder: Created if missing.
+        dtype: Of the weights in the file; half precision takes half the space.
 
     Raises:
-        ValueError: If a reader of surprisal has no name, or if there is none or another
-            one under its name; or as `save_pretrained`.
+        ValueError: If a reader of surprisal has no name, or if none or a different one
+            is found by that name; or as in `save_pretrained`.
         OSError: If a file cannot be written.
     """
     kind = config_to_json(model.config)["model_type"]
@@ -546,7 +547,7 @@ def save_reward_model(
         "num_labels": 1,
         "id2label": {"0": "reward"},
         "label2id": {"reward": 0},
-        "tie_word_embeddings": True,  # it has none: what loads here is a plain one
+        "tie_word_embeddings": True,  # no unembedding: it loads here as a plain model
         "reward_offset": model.offset.item(),
         "reward_pooling": model.pooling,
     }
@@ -564,7 +565,7 @@ def save_reward_model(
             "start": who.start,
             "mark": who.mark,
         }
-        _reader(settings["reward_reader"])  # refused now rather than when it is loaded
+        _reader(settings["reward_reader"])  # to fail now rather than when it is loaded
         body = without_unembedding(body)
         table = model.surprise.weight.detach()
         body.embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
@@ -578,11 +579,11 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
 
     Args:
         name_or_path: A folder as `save_reward_model` writes it, or as `transformers`
-            writes a model for sequences with one label; or a shipped model's name.
+            writes a sequence classifier with one label; or a shipped model's name.
 
     Raises:
         ValueError: If there is no head for one number, if the offset is no number, if
-            the pooling is unknown, if its reader is not the one it learned with, or as
+            the pooling is unknown, if its reader is not the one from training, or as in
             `folders.load_pretrained`.
         OSError: If a file cannot be read.
     """
@@ -607,7 +608,7 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
 
 
 def _heads(model: RewardModel) -> dict[str, Tensor]:
-    """Return the weights that no language model has, by their names in the file."""
+    """Return the weights that a language model lacks, by their names in the file."""
     heads: dict[str, Tensor] = {_HEAD: model.head.weight}
     if model.surprise is not None:
         heads[_SURPRISE] = model.surprise.surprise.weight
@@ -615,7 +616,7 @@ def _heads(model: RewardModel) -> dict[str, Tensor]:
 
 
 def _reader(recorded: Any) -> SurprisalReader:
-    """Return the reader whose surprise a reward model gets."""
+    """Return the reader whose surprisals a reward model gets."""
     match recorded:
         case {
             "name": str(name),

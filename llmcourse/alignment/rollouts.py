@@ -1,25 +1,25 @@
-"""Rollouts: a policy answers many prompts at once, and what it drew is written down.
+"""Rollouts: a policy answers many prompts at once, and what it sampled is recorded.
 
     ids          p p p a a a .      p  of the prompt
-                 p p p p p a a      a  of the answer, drawn
+                 p p p p p a a      a  of the answer, sampled
     answer_mask  0 0 0 1 1 1 0      .  after the end
                  0 0 0 0 0 1 1
 
-All rows start at position 0 and are read side by side, as far as the shortest prompt
-goes; from there on, a row whose prompt has a next token is given that, and any other
-draws one. So no row has padding before its text, every position is exactly what it
-would be if the prompt were alone, and the key-value cache needs no mask.
+All rows start at position 0 and are read together up to the end of the shortest
+prompt; from there on, a row whose prompt has a next token is given that token, and any
+other row samples one. So no row has padding before its text, every position is exactly
+what it would be if the prompt were alone, and the key-value cache needs no mask.
 
-Each answer has random numbers of its own, so what is drawn does not depend on the
-other prompts of the batch.
+Each answer has its own random numbers, so it does not depend on the other prompts in
+the batch.
 
 A `Scorer` reads answers that are already written, once, and returns for each token:
 
     prompt answer ── layers ──┬── unembedding ── log-probability, entropy
                               └── value head ── what will the answer be worth?
 
-Row and column of every result are those of the answers: at a token's place stands what
-the model said of it before it had read it.
+Results have the rows and columns of the answers: at a token's place is what the model
+said of the token before reading it.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -45,14 +45,14 @@ from llmcourse.training import parallel
 
 @dataclass(frozen=True, eq=False)
 class Rollouts:
-    """Answers to prompts, side by side; filled up with zeros on the right."""
+    """Answers to prompts, one per row; padded with zeros on the right."""
 
     prompts: tuple[Prompt, ...]
     texts: tuple[str, ...]  # of the answers, without the end token
     ids: Int[Tensor, "batch position"]
-    answer_mask: Bool[Tensor, "batch position"]  # True on what was drawn
-    log_probs: Float[Tensor, "batch position"]  # of what was drawn, in nats; else 0
-    finished: Bool[Tensor, "batch"]  # whether the end token was drawn
+    answer_mask: Bool[Tensor, "batch position"]  # True on sampled tokens
+    log_probs: Float[Tensor, "batch position"]  # of sampled tokens, in nats; else 0
+    finished: Bool[Tensor, "batch"]  # whether the end token was sampled
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -73,17 +73,17 @@ def sample_rollouts(
     generator: torch.Generator,
     shared: bool = False,
 ) -> Rollouts:
-    """Return one answer to each prompt, drawn as the policy believes (temperature 1).
+    """Return one answer to each prompt, sampled from the policy at temperature 1.
 
     Args:
         policy: The model.
-        prompts: What to answer, of any lengths; the same one may come many times.
+        prompts: What to answer, of any lengths; the same one may occur many times.
         max_new_tokens: Most tokens of an answer.
         tokenizer: Turns the answers into text.
-        stop: Ids that end an answer; the one that does is part of it.
+        stop: Ids that end an answer and are part of it.
         generator: Source of randomness: `max_new_tokens` numbers for each answer,
             one row after the other.
-        shared: Whether the processes of `parallel` write their shares of the answers.
+        shared: Whether the processes of `parallel` divide the answers among them.
 
     Raises:
         ValueError: If there is no prompt or no token to write, or if a prompt and its
@@ -140,7 +140,7 @@ def _write(
     uniform: Float[Tensor, "batch max_new_tokens"],
     stop: Collection[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Write answers after prompts of these lengths, by these random numbers.
+    """Write answers after prompts of these lengths, with these random numbers.
 
     Returns ids, answer mask and log-probabilities (B, T), and which have ended (B,).
     """
@@ -150,7 +150,7 @@ def _write(
     answer_mask = torch.zeros_like(ids, dtype=torch.bool)
     log_probs = torch.zeros(ids.shape, device=device)
     finished = torch.zeros(n_rows, dtype=torch.bool, device=device)
-    rows = torch.arange(n_rows, device=device)  # those that are read on
+    rows = torch.arange(n_rows, device=device)  # those still being read
     cache = policy.new_cache(n_rows, capacity=width)
     read = FusedDecoder(policy) if can_fuse(policy) else policy
     shortest = int(lengths.min())
@@ -163,7 +163,7 @@ def _write(
                 "a policy needs finite probabilities to draw from, got others at "
                 f"position {position}"
             )
-        number = position - lengths[rows]  # of the answer's token; below 0: prompt
+        number = position - lengths[rows]  # of the token in the answer; below 0: prompt
         draws = (number >= 0) & (number < most) & ~finished[rows]
         drawn = inverse_cdf(choices.exp(), uniform[rows, number.clamp(0, most - 1)])
         drawn_log_probs = choices.gather(1, drawn[:, None])[:, 0]
@@ -174,7 +174,7 @@ def _write(
         is_open = ~finished[rows] & (number < most - 1)
         if not bool(is_open.any()):
             break
-        # Copying the cache costs about one step, so not for every row that ends.
+        # Copying the cache costs about one step, so not done for every row that ends.
         if int(is_open.sum()) <= 0.85 * len(rows):
             rows = rows[is_open]
             cache.keys, cache.values = cache.keys[:, is_open], cache.values[:, is_open]
@@ -183,7 +183,7 @@ def _write(
 
 
 class Scores(NamedTuple):
-    """What a model says of answers; 0 where there is no token of one."""
+    """What a model says of answers; 0 outside their tokens."""
 
     log_probs: PerToken  # in nats
     entropy: PerToken  # of the next token's distribution, in nats
@@ -213,7 +213,7 @@ class Scorer:
         """Return what the model says of the tokens where the mask is True.
 
         Raises:
-            ValueError: As `Transformer`.
+            ValueError: As in `Transformer`.
         """
         features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
         scorer = self.model.unembedding or self.model.embedding
@@ -231,10 +231,10 @@ class Scorer:
         mask: Bool[Tensor, "batch position"],
         size: int,
     ) -> Iterator[Scores]:
-        """Yield the scores of `size` answers at a time, so that memory lasts.
+        """Yield the scores of `size` answers at a time, to save memory.
 
         Raises:
-            ValueError: As for all at once.
+            ValueError: As in `__call__`.
         """
         for start in range(0, len(ids), size):
             yield self(ids[start : start + size], mask[start : start + size])
@@ -246,10 +246,10 @@ class Scorer:
         mask: Bool[Tensor, "batch position"],
         size: int,
     ) -> PerToken:
-        """Return the log-probabilities alone, in nats, from `size` answers at a time.
+        """Return only the log-probabilities, in nats, from `size` answers at a time.
 
         Raises:
-            ValueError: As for all at once.
+            ValueError: As in `__call__`.
         """
         return torch.cat([part.log_probs for part in self.in_parts(ids, mask, size)])
 
@@ -266,14 +266,14 @@ def spread(values: Float[Tensor, "token"], mask: Mask) -> PerToken:
 
 
 class ValueHead(nn.Module):
-    """Guesses from a policy's features what the answer will be worth, in points.
+    """Estimates from a policy's features what the answer will be worth, in points.
 
-    Its gradient goes no further than the head: guessing well must not cost the policy
-    what it knows. One hidden layer makes up for that.
+    Its gradient goes no further than the head: estimating well must not cost the
+    policy what it knows. One hidden layer makes up for that.
 
     Args:
         d_model: Width of the features.
-        generator: Source of the first weights; None draws from torch's global one.
+        generator: Source of the initial weights; None draws from torch's global one.
     """
 
     def __init__(self, d_model: int, generator: torch.Generator | None = None) -> None:

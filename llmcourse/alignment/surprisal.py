@@ -5,19 +5,19 @@
 
 Whether a word fits is what a language model knows best, and what a reward model would
 have to work out anew from pairs: a name that was never mentioned, a word that breaks
-the story. So it is given the features of an auxiliary language model, the reader:
-frozen, and reading the answer alone, as if it were a text of its own. For each token
-it gives
+the story. So it is given features from an auxiliary language model, the reader, which
+is frozen and reads the answer alone, as if it were a text of its own. For each token it
+gives
 
     surprisal   −log p(token | those before it in the answer), in nats
     entropy     what it expected the surprisal to be, in nats
     place       how many tokens it has read before, in hundreds
 
-and each of the three numbers is multiplied by a learned vector and added to the
-token's. Of the prompt, which the reader does not see, all three are zero. Where texts
-have no answers in them, all of a text is read.
+Each of the three numbers is multiplied by a learned vector and added to the token's
+vector. In the prompt, which the reader does not see, all three are zero. Where texts
+have no answers in them, the whole text is read.
 
-`tests/benchmarks/bench_reward_model.py` measures what that brings for the stories of
+`tests/benchmarks/bench_reward_model.py` measures how much this helps on stories of
 `instruct-llm`; the reader is `base-llm`, which has learned nothing but stories.
 
 Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
@@ -44,15 +44,15 @@ N_FEATURES = 3  # surprisal, entropy, place
 
 @dataclass(frozen=True, kw_only=True)
 class SurprisalReader:
-    """A language model that reads answers, and where they are.
+    """A language model that reads answers, and how it finds them.
 
     It may lack the tokens of conversations.
     """
 
     model: Transformer
-    name: str | None = None  # a folder, or a shipped model's, to find it again
-    start: int | None = None  # what follows the first one is read; None: all of a text
-    mark: int | None = None  # is read for `start` and for ids the model does not know
+    name: str | None = None  # a folder, or a shipped model's name, to find it
+    start: int | None = None  # id; what follows the first is read; None: all
+    mark: int | None = None  # read in place of `start` and of unknown ids
 
     @property
     def fingerprint(self) -> str:
@@ -67,7 +67,7 @@ class SurprisalReader:
         tokenizer: BPETokenizer,
         name: str | None = None,
     ) -> "SurprisalReader":
-        """Return a reader of texts that are made of another tokenizer's ids.
+        """Return a reader of texts made of another tokenizer's ids.
 
         Args:
             model: The language model.
@@ -77,7 +77,7 @@ class SurprisalReader:
             name: Where the model is found: a folder, or a shipped model's name.
 
         Raises:
-            ValueError: If there are other differences.
+            ValueError: If the tokenizers differ in anything else.
         """
         wanted, there = dict(tokenizer.special_tokens), own.special_tokens
         for mark in CHAT_TOKENS:
@@ -105,15 +105,15 @@ class SurprisalReader:
     ) -> Float[Tensor, "batch position 3"]:
         """Return surprisal, entropy and place of each token.
 
-        The first that is read is no surprise.
+        For the first token that is read, all three are zero.
 
         Args:
-            ids: Texts side by side; what comes later changes nothing before it. From
-                the first `start` of any of them to the end there is room in the
-                reader's context.
+            ids: Texts as rows; later tokens do not affect earlier ones. From the
+                earliest `start` in any row to the end, they must fit into the reader's
+                context.
 
         Raises:
-            ValueError: If a text has no `start`, or as `Transformer`.
+            ValueError: If a text has no `start`, or as in `Transformer`.
 
         >>> from llmcourse.model.transformer import TINY
         >>> reader = SurprisalReader(model=Transformer(TINY), start=7)
@@ -123,10 +123,10 @@ class SurprisalReader:
         """
         first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
         length = int(ids.shape[1] - first.min())
-        left = there[:length] + first[:, None]  # the answers begin side by side
+        left = there[:length] + first[:, None]  # align the starts of the answers
         read = self._read(ids.gather(1, left.clamp(max=ids.shape[1] - 1)))
         places = there - first[:, None]
-        back = places.clamp(min=0).unsqueeze(-1)  # and are at their places again
+        back = places.clamp(min=0).unsqueeze(-1)  # and move them back
         found = read.gather(1, back.expand(-1, -1, 2))
         both = torch.cat((found, back / 100), dim=-1)
         return both.where(places.unsqueeze(-1) > 0, 0.0)
@@ -144,7 +144,7 @@ class SurprisalReader:
         return there.int().argmax(dim=1)
 
     def _read(self, answers: Tensor) -> Tensor:
-        """Return surprisal and entropy of each token; of the first, zeros."""
+        """Return surprisal and entropy of each token; for the first, zeros."""
         if self.mark is not None:
             known = answers < self.model.config.vocab_size
             if self.start is not None:
@@ -160,13 +160,13 @@ class SurprisalReader:
 class SurprisalEmbedding(nn.Embedding):
     """A token embedding that adds how surprising each token was to a reader.
 
-    The reader is no part of the weights: it is neither trained nor saved with them. It
-    is where they are, but keeps the type of its own.
+    The reader is not part of the weights: it is neither trained nor saved with them. It
+    is on their device, but keeps its own dtype.
 
     Args:
         table: The embedding of the tokens; its weights are shared, not copied.
         reader: Its model is copied and frozen.
-        generator: Source of the first vectors; None draws from torch's global one.
+        generator: Source of the initial vectors; None draws from torch's global one.
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
@@ -186,7 +186,7 @@ class SurprisalEmbedding(nn.Embedding):
         )
         self.weight = table.weight
         self.surprise = nn.Linear(N_FEATURES, table.embedding_dim, bias=False)
-        # A nat of surprise weighs as much as a token's vector, about.
+        # A nat of surprise weighs about as much as a token's vector.
         std = table.weight.detach().std().item()
         nn.init.normal_(self.surprise.weight, std=std, generator=generator)
         self.surprise.to(table.weight)
@@ -196,7 +196,7 @@ class SurprisalEmbedding(nn.Embedding):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "SurprisalEmbedding":
-        """Change the weights, as `to` does, and take the reader to their device."""
+        """Change the weights, as `to` does, and move the reader to their device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reader.model.to(self.weight.device)
         return self

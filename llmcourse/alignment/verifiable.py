@@ -7,11 +7,11 @@
 
 A grammar writes the questions, with the names, foods and animals of the tales and one
 to four steps. All totals are from one to twelve, which are single tokens of the
-course's tokenizer. The grammar also reads a question, so the right answer is known of
-each one that it can write.
+course's tokenizer. The grammar can also read its questions, so the right answer to each
+one is known.
 
-Two verifiers judge an answer. `outcome_is_right` looks at its last number alone;
-`process_is_right` wants every step of the question, each of them right.
+Two verifiers judge an answer. `outcome_is_right` looks only at its last number;
+`process_is_right` requires every step of the question, all of them right.
 
 >>> question = next(questions(1, n_steps=2, seed=0))
 >>> worked = worked_answer(question)
@@ -22,7 +22,7 @@ Two verifiers judge an answer. `outcome_is_right` looks at its last number alone
 (True, False)
 
 Source: Cobbe et al. (2021), "Training verifiers to solve math word problems"; Wei et
-al. (2022), "Chain-of-thought prompting", for answers that say their steps.
+al. (2022), "Chain-of-thought prompting", for answers that state their steps.
 """
 
 import re
@@ -42,13 +42,13 @@ from llmcourse.text.grammar import Grammar
 MOST_STEPS = 4
 LARGEST = 12  # of the totals; the smallest is one
 MOST_CHANGE = 3
-# A number is the place of its word.
+# A number is the index of its word.
 WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     "ten", "eleven", "twelve",
 )  # fmt: skip
 _WORD = f"({'|'.join(WORDS)})"
-_BEFORE, _AFTER = r"(?<![\w-])", r"(?![\w-])"  # so no part of "twenty-one"
+_BEFORE, _AFTER = r"(?<![\w-])", r"(?![\w-])"  # so not part of "twenty-one"
 _NUMBER = re.compile(f"{_BEFORE}{_WORD}{_AFTER}")
 _SAID_STEP = re.compile(f"{_BEFORE}{_WORD} (and|less) {_WORD} is {_WORD}{_AFTER}")
 _LISTS = re.compile(r"^list (?:girl|boy|pal|species|food)\b.*\n(?:[ \t].*\n)+", re.M)
@@ -102,16 +102,16 @@ class Question:
 
     @property
     def steps(self) -> list[Step]:
-        """What a worked answer says, step by step."""
+        """The steps of a worked answer."""
         pairs = pairwise(self.totals)
         return [Step(before, after - before, after) for before, after in pairs]
 
 
 def _grammar_text(n_steps: int) -> str:
-    """Return the grammar of questions with so many steps.
+    """Return the grammar of questions with that many steps.
 
-    What a step may change depends on the total before it, so that none leaves its
-    range: the list of step 2 has a key, the total after step 1.
+    How much a step may change depends on the total before it, so that no total leaves
+    its range: the list of step 2 has the total after step 1 as its key.
     """
     events = " ".join(f"<event{n}>" for n in range(1, n_steps + 1))
     parts = [*_LISTS.findall(tales.world_text()), _STORY.replace("EVENTS", events)]
@@ -153,7 +153,7 @@ def questions(
     Args:
         n: How many.
         seed: Of the draws.
-        n_steps: Steps of all of them, or numbers of steps that take turns.
+        n_steps: Steps of every question, or numbers of steps to use in turn.
 
     Raises:
         ValueError: If n is negative, or a question would have no step or too many.
@@ -174,7 +174,7 @@ def read_question(text: str) -> Question:
     """Return a question with its totals, as the grammar reads it.
 
     Raises:
-        ValueError: If the grammar cannot write it; the message names the word.
+        ValueError: If it is not in the grammar; the message names the wrong word.
     """
     n_steps = min(max(text.count(". ") - 1, 1), MOST_STEPS)
     facts = _grammar(n_steps).parse(text).facts
@@ -187,7 +187,7 @@ def read_question(text: str) -> Question:
 
 
 def direct_answer(question: Question) -> str:
-    """Return the answer that says the last total alone.
+    """Return the answer that states only the last total.
 
     >>> direct_answer(Question("", totals=(9, 7, 10)))
     'So ten.'
@@ -196,7 +196,7 @@ def direct_answer(question: Question) -> str:
 
 
 def worked_answer(question: Question) -> str:
-    """Return the answer that says each step first.
+    """Return the answer that first states each step.
 
     >>> worked_answer(Question("", totals=(9, 7, 10)))
     'First nine less two is seven. Then seven and three is ten. So ten.'
@@ -210,7 +210,7 @@ def worked_answer(question: Question) -> str:
 
 
 def last_number(answer: str) -> int | None:
-    """Return the last number that an answer says; None if it says none.
+    """Return the last number in an answer; None if there is none.
 
     >>> last_number("First nine less two is six. So seven.")
     7
@@ -220,7 +220,7 @@ def last_number(answer: str) -> int | None:
 
 
 def read_steps(answer: str) -> list[Step]:
-    """Return the steps that an answer says, right or wrong.
+    """Return the steps that an answer states, right or wrong.
 
     >>> read_steps("First nine less two is six. So seven.")
     [Step(before=9, change=-2, after=6)]
@@ -236,28 +236,28 @@ def outcome_is_right(prompt: str, answer: str) -> bool:
     """Return whether the last number of an answer is right, whatever comes before it.
 
     Raises:
-        ValueError: As `read_question`.
+        ValueError: As in `read_question`.
     """
     return last_number(answer) == read_question(prompt).totals[-1]
 
 
 def process_is_right(prompt: str, answer: str) -> bool:
-    """Return whether an answer says all steps of the question, each right, and its end.
+    """Return whether an answer states every step and the result, all of them right.
 
     Raises:
-        ValueError: As `read_question`.
+        ValueError: As in `read_question`.
     """
     is_whole = read_steps(answer) == read_question(prompt).steps
     return is_whole and outcome_is_right(prompt, answer)
 
 
 def pass_at_k(n: int, n_right: int, k: int) -> float:
-    """Return the share of all ways to take k of n answers that have a right one.
+    """Return the share of all choices of k from n answers that include a right one.
 
-    It is the unbiased estimate of the probability that k fresh answers have one.
+    It is the unbiased estimate of the probability that k new answers include one.
 
     Args:
-        n: Answers that were drawn.
+        n: Answers that were sampled.
         n_right: Right ones among them.
         k: Answers that may be tried.
 
@@ -276,7 +276,7 @@ def pass_at_k(n: int, n_right: int, k: int) -> float:
 
 
 def vote(answers: Sequence[str]) -> int | None:
-    """Return the last number that most answers say; of a tie, the one said first.
+    """Return the most frequent last number of answers; in a tie, the one said first.
 
     Source: Wang et al. (2023), "Self-consistency improves chain of thought reasoning".
 

@@ -14,10 +14,10 @@ from llmcourse.model.positions import apply_rope, rope_tables
 
 @check
 def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
-    """Check a causal mask for queries that are the last of the keys' positions.
+    """Check a causal mask for queries at the last of the keys' positions.
 
     Args:
-        fn: From the numbers of queries and keys to True where a query may look.
+        fn: Maps the numbers of queries and keys to a mask, True where a query may look.
     """
     mask = fn(2, 5)
     check_shape(mask, (2, 5), "one row for each query, one column for each key")
@@ -57,7 +57,7 @@ def attention_head(fn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> No
     """Check one causal attention head.
 
     Args:
-        fn: From (T, D) vectors and three (D, d_head) matrices, for queries, keys and
+        fn: Maps (T, D) vectors and three (D, d_head) matrices, for queries, keys and
             values, to (T, d_head) context vectors.
     """
     x, matrices = random(7, 6, seed=8), [random(6, 5, seed=i) for i in (1, 2, 3)]
@@ -93,8 +93,8 @@ def rope_score(fn: Callable[[Tensor, Tensor, int], float]) -> None:
     """Check a function that scores a query and a key by their distance alone.
 
     Args:
-        fn: From a query, a key, each (d_head,), and how far the key lies behind the
-            query, in tokens, to the dot product of the two after RoPE.
+        fn: Maps a query and a key, each (d_head,), and how many tokens the key comes
+            before the query to their dot product after RoPE.
     """
     query, key = random(8, seed=0), random(8, seed=1)
     cos, sin = rope_tables(401, d_head=8)

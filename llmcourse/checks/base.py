@@ -1,4 +1,4 @@
-"""What all checks share: a wrong answer of any kind ends in a text that helps."""
+"""What all checks share: any kind of wrong answer ends in a helpful message."""
 
 import re
 import reprlib
@@ -39,13 +39,13 @@ def random(*shape: int, seed: int) -> Tensor:
 def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:
     """Let a check raise nothing but AssertionError, whatever it is given.
 
-    What the reader's function returns must be of the kind that the check's annotation
-    says; numbers and lists may come as tensors or arrays, and reach the check as
-    Python's own. The function must leave its arguments as they are.
+    What the reader's function returns must be of the type in the check's annotation;
+    numbers and lists may also be tensors or arrays, and reach the check as plain
+    Python. The function must not change its arguments.
 
     Args:
-        body: The check. It takes the answer, most often a function, and its annotation
-            says what the answer is, or returns.
+        body: The check. It takes the answer, usually a function, and its annotation
+            gives the type of the answer, or of what it returns.
 
     >>> @check
     ... def half(fn: Callable[[int], float]) -> None:
@@ -104,7 +104,7 @@ def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:
                 text += f"; your function returned {odd[0]}"
             error.args = (text,)
             raise
-        except Exception as error:  # of another kind, or nothing to compare with
+        except Exception as error:  # of another type, or nothing to compare with
             why = "" if isinstance(error, TypeError) else f": {_reason(error)}"
             raise AssertionError(f"{must} {kind}, got {_shown(last)}{why}") from error
 
@@ -112,10 +112,10 @@ def check(body: Callable[[_Answer], None]) -> Callable[[_Answer], None]:
 
 
 def _plain(value: Any, hint: Any) -> Any:
-    """Return a value as a hint has it, numbers and lists as Python's own.
+    """Return a value of a hinted type, with numbers and lists as plain Python.
 
     Raises:
-        TypeError: If it is of another kind.
+        TypeError: If it is of another type.
     """
     kind: Any = get_origin(hint) or hint
     parts = get_args(hint)
@@ -135,12 +135,12 @@ def _plain(value: Any, hint: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """Return a value in a few words, whatever it is."""
+    """Return a short text for a value of any type."""
     if type(value).__name__ in ("Tensor", "ndarray"):
         return f"a {type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}"
     return f"{' '.join(reprlib.repr(value).split()):.150}"
 
 
 def _reason(error: BaseException) -> str:
-    """Return an exception's name and the beginning of its text."""
+    """Return an exception's name and the start of its message."""
     return f"{format_exception_only(error)[-1].strip():.120}"

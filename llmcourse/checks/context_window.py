@@ -13,11 +13,11 @@ Part = tuple[Tensor, Tensor, Tensor]  # largest score, sum, mixture
 
 @check
 def cache_bytes(fn: Callable[[int, int, int, int, int, int], int]) -> None:
-    """Check a function that prices a key-value cache.
+    """Check a function that computes the size of a key-value cache.
 
     Args:
-        fn: From layers, key-value heads, width of a head, tokens, sequences and bytes
-            of a number to the bytes of the cache.
+        fn: Maps layers, key-value heads, head width, tokens, sequences and bytes per
+            number to the bytes of the cache.
     """
     for sizes in ((1, 1, 1, 1, 1, 1), (3, 2, 5, 7, 1, 4), (3, 2, 5, 7, 11, 2)):
         got, wanted = fn(*sizes), 2 * math.prod(sizes)
@@ -43,7 +43,7 @@ def window_mask(fn: Callable[[int, int], Tensor]) -> None:
     """Check a function that makes the mask of a causal sliding window.
 
     Args:
-        fn: From n and the window to a mask (n, n), true where a row may look.
+        fn: Maps n and the window to a mask (n, n), true where a row may look.
     """
     for n, window in ((6, 3), (5, 2), (5, 1), (4, 9)):
         got, where = fn(n, window), f"n = {n}, window {window}"
@@ -64,8 +64,8 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
     """Check a function that joins attention over two halves of the keys.
 
     Args:
-        fn: From two triples, each of the largest score, the sum of exponentials
-            relative to it and the values mixed by these, to the result over all keys.
+        fn: Maps two triples to the result over all keys. Each has the largest score,
+            the sum of exponentials relative to it, and the values mixed by these.
     """
     values = random(5, 3, seed=0)
     for shift in (0.0, 4.0, 200.0):
@@ -96,10 +96,10 @@ def join_halves(fn: Callable[[Part, Part], Tensor]) -> None:
 
 @check
 def layers_needed(fn: Callable[[int, int], int]) -> None:
-    """Check a function that says how many layers of a window reach a distance.
+    """Check a function that says how many windowed layers reach a distance.
 
     Args:
-        fn: From the distance and the window, in tokens, to the number of layers.
+        fn: Maps the distance and the window, in tokens, to the number of layers.
     """
     for distance, window in ((3, 4), (4, 4), (6, 4), (7, 4), (1, 2), (150, 32)):
         reach = window - 1

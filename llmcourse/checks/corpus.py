@@ -12,13 +12,13 @@ from llmcourse.text.deduplication import candidate_probability
 
 @check
 def containment(fn: Callable[[set[str], set[str]], float]) -> None:
-    """Check a function from two sets to the share of the first that is in the second.
+    """Check a function that measures containment.
 
     Args:
-        fn: The reader's function.
+        fn: Maps two sets to the share of the first that is in the second.
 
     Raises:
-        AssertionError: If an answer is wrong; the text says what was missed.
+        AssertionError: If an answer is wrong; the message says why.
     """
     short, long = {"a b", "b c"}, {"a b", "b c", "c d", "d e", "e f", "f g"}
     assert isclose(fn({"a b", "b c"}, {"b c", "c d", "d e"}), 0.5), (
@@ -40,13 +40,13 @@ def containment(fn: Callable[[set[str], set[str]], float]) -> None:
 
 @check
 def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
-    """Check a function from hashes and threshold to bands and hashes in a band.
+    """Check a function that chooses bands of hashes.
 
     Args:
-        fn: The reader's function.
+        fn: Maps hashes and threshold to bands and hashes per band.
 
     Raises:
-        AssertionError: If an answer is wrong; the text says what was missed.
+        AssertionError: If an answer is wrong; the message says why.
     """
     cases = [(128, 0.7), (128, 0.4), (112, 0.75), (100, 0.5), (12, 1.0), (12, 0.0)]
     for n_hashes, threshold in cases:
@@ -69,13 +69,13 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
 
 
 def _names_of(code: CodeType) -> set[str]:
-    """Return the names in a function's code, and in what is defined in it."""
+    """Return the names in a function's code, and in functions defined in it."""
     inner = [part for part in code.co_consts if isinstance(part, CodeType)]
     return {*code.co_names}.union(*map(_names_of, inner))
 
 
 def _names_in(fn: Callable[..., Any]) -> set[str]:
-    """Return the names in a function, and in those beside it that it calls."""
+    """Return the names in a function, and in its module's functions it calls."""
     todo, found = [unwrap(fn)], set[str]()
     beside = getattr(todo[0], "__globals__", {})
     while todo:
@@ -89,13 +89,13 @@ def _names_in(fn: Callable[..., Any]) -> set[str]:
 
 @check
 def is_held_out(fn: Callable[[str, float], bool]) -> None:
-    """Check a function from a text and a share to whether the text is held out.
+    """Check a function that says whether a text is held out.
 
     Args:
-        fn: The reader's function.
+        fn: Maps a text and the held-out share to True or False.
 
     Raises:
-        AssertionError: If an answer is wrong; the text says what was missed.
+        AssertionError: If an answer is wrong; the message says why.
     """
     texts = [f"Story number {i} of a long evening." for i in range(2000)]
     sides = [bool(fn(text, 0.15)) for text in texts]
@@ -106,7 +106,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
         "Python's hash of a string is another one in every process: a text held out "
         "today would be trained on tomorrow; take one from hashlib"
     )
-    # 2,000 draws of 0.15 lie outside 229 … 371 once in a hundred thousand functions.
+    # With 2,000 draws at 0.15, one function in 100,000 falls outside 229 … 371.
     assert 229 <= sum(sides) <= 371, (
         f"a share of 0.15 of 2,000 texts is about 300, and {sum(sides)} were held "
         "out: read the hash as a number from 0 to 1 and compare it with the share"
@@ -125,13 +125,13 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
 def find_leaks(
     fn: Callable[[Sequence[str], Sequence[str], int], Collection[int]],
 ) -> None:
-    """Check a function from training, test and n to the numbers of the leaked tests.
+    """Check a function that finds test texts that leaked into training.
 
     Args:
-        fn: The reader's function.
+        fn: Maps training texts, test texts and n to indices of test texts.
 
     Raises:
-        AssertionError: If an answer is wrong; the text says what was missed.
+        AssertionError: If an answer is wrong; the message says why.
     """
     train = ["the fox ran into the old mill", "a hen sat on the wall", "one two"]
     test = [

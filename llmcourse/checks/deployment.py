@@ -14,8 +14,8 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
     """Check a function that counts the steps of continuous batching.
 
     Args:
-        fn: From the numbers of tokens to write, in the order of the requests, and the
-            number of slots to the number of steps until all are written.
+        fn: Maps the numbers of tokens to write, in the order of the requests, and the
+            number of slots to the number of steps that write them all.
     """
     cases = [([3], 1, 3), ([2, 7, 3, 1, 4], 2, 10), ([5, 5, 5], 3, 5), ([1, 6], 8, 6)]
     for lengths, slots, wanted in cases:
@@ -36,10 +36,10 @@ def batch_steps(fn: Callable[[list[int], int], int]) -> None:
 
 @check
 def percentile(fn: Callable[[list[float], float], float]) -> None:
-    """Check a function that returns a percentile by the nearest rank.
+    """Check a function that returns a percentile by nearest rank.
 
     Args:
-        fn: From values in any order and p to the smallest of them that p % of the
+        fn: Maps values in any order and p to the smallest of them that p % of the
             values do not exceed.
     """
     values = [7.0, 5.0, 9.0, 1.0, 2.0, 3.0, 10.0, 4.0, 8.0, 6.0]
@@ -64,8 +64,8 @@ def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> Non
     """Check a function that counts the sequences whose caches fit into memory.
 
     Args:
-        fn: From the free bytes, layers, key-value heads, width of a head, positions
-            of each sequence and bytes of a number to the number of sequences.
+        fn: Maps free bytes, layers, key-value heads, head width, positions per
+            sequence and bytes per number to the number of sequences.
     """
     for case in ((12_000_000, 3, 8, 32, 512, 4), (2**30, 16, 8, 64, 8192, 2)):
         room, layers, heads, width, positions, size = case
@@ -81,10 +81,10 @@ def sequences_that_fit(fn: Callable[[int, int, int, int, int, int], int]) -> Non
 
 @check
 def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
-    """Check a function that makes a matrix 8-bit numbers with a scale for each row.
+    """Check a function that quantizes a matrix to 8 bits, with a scale for each row.
 
     Args:
-        fn: From weights (row, column) to numbers (row, column) in int8 and scales
+        fn: Maps weights (row, column) to numbers (row, column) in int8 and scales
             (row, 1).
     """
     weight = torch.tensor([[1.27, -0.634, 0.006], [0.02, 0.01, -0.0254]])
@@ -114,10 +114,10 @@ def quantize_rows(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
 
 @check
 def tokens_per_check(fn: Callable[[float, int], float]) -> None:
-    """Check a function for the tokens that one step of speculative decoding gives.
+    """Check a function that counts the tokens of one speculative decoding step.
 
     Args:
-        fn: From the probability that a guessed token is accepted, each independently,
+        fn: Maps the probability that a guessed token is accepted, each independently,
             and the number of guesses to the expected number of tokens.
     """
     for chance, n_guesses in ((0.5, 2), (0.5, 3), (0.8, 4), (0.0, 3), (1.0, 3)):

@@ -16,7 +16,7 @@ def name_neighbours(answer: Mapping[str, str]) -> None:
         answer: ``"dot"``, ``"cosine"`` and ``"euclidean"``, each with a word.
 
     Raises:
-        AssertionError: If a similarity is missing or names another word.
+        AssertionError: If a similarity is missing or has the wrong word.
 
     >>> name_neighbours({"dot": "owl"})
     Traceback (most recent call last):
@@ -44,9 +44,9 @@ def name_neighbours(answer: Mapping[str, str]) -> None:
 
 @check
 def nearest_words(nearest: Callable[[Tensor, int, int], Sequence[int]]) -> None:
-    """Check a function from vectors, a word's id and k to the k nearest others' ids.
+    """Check a function that maps vectors, an id and k to the k nearest other ids.
 
-    Nearest is meant by cosine.
+    Nearest is measured by cosine.
     """
     vectors = torch.tensor([[2.0, 1.0], [20.0, -5.0], [1.0, 0.4], [-2.0, -1.0]])
     got = nearest(vectors, 0, 2)
@@ -74,7 +74,7 @@ def nearest_words(nearest: Callable[[Tensor, int, int], Sequence[int]]) -> None:
 
 @check
 def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
-    """Check a function from counts and a power to the probabilities of noise words."""
+    """Check a function that maps counts and a power to noise words' probabilities."""
     counts = torch.tensor([81, 16, 1])
     got = fn(counts, 0.75).float()
     check_shape(got, counts.shape, "one probability for each word")
@@ -98,7 +98,7 @@ def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
 
 @check
 def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
-    """Check a function from vectors to the direction along which they vary most."""
+    """Check a function that finds the direction along which vectors vary most."""
     along = random(50, 1, seed=1) * torch.tensor([6.0, -3.0, -2.0]) / 7
     vectors = along + 0.7 * random(50, 3, seed=2)
     wanted = torch.linalg.svd(vectors - vectors.mean(dim=0)).Vh[0]

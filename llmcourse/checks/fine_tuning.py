@@ -11,10 +11,10 @@ from llmcourse.checks.base import check, check_shape, random
 
 @check
 def adapter_parameters(fn: Callable[[Sequence[tuple[int, int]], int], int]) -> None:
-    """Check a function that counts the numbers that low-rank adapters learn.
+    """Check a function that counts the weights that low-rank adapters learn.
 
     Args:
-        fn: From the shapes (out, in) of the adapted matrices and the rank to the
+        fn: Maps the shapes (out, in) of the adapted matrices and the rank to the
             number of weights in all A and B.
     """
     for shapes, rank in (([(3, 5)], 1), ([(3, 5)], 2), ([(7, 4), (2, 4)], 3)):
@@ -36,10 +36,10 @@ def adapter_parameters(fn: Callable[[Sequence[tuple[int, int]], int], int]) -> N
 
 @check
 def last_logits(fn: Callable[[Tensor, list[int]], Tensor]) -> None:
-    """Check a function that picks the position of a padded batch that counts.
+    """Check a function that picks each text's last logits from a padded batch.
 
     Args:
-        fn: From logits (B, T, C) and the B texts' lengths to the logits (B, C) at
+        fn: Maps logits (B, T, C) and the B texts' lengths to the logits (B, C) at
             each text's last token.
     """
     logits = torch.arange(2 * 5 * 3.0).view(2, 5, 3)
@@ -65,7 +65,8 @@ def merge_adapter(fn: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None
     """Check a function that adds an adapter's correction to its matrix.
 
     Args:
-        fn: From W (out, in), A (rank, in), B (out, rank) and alpha to a matrix.
+        fn: Maps W (out, in), A (rank, in), B (out, rank) and alpha to the merged
+            matrix.
     """
     weight, x = random(4, 5, seed=0), random(3, 5, seed=1)
     a, b = random(2, 5, seed=2), random(4, 2, seed=3)
@@ -90,7 +91,7 @@ def most_learned(fn: Callable[[float, int, float], int]) -> None:
     """Check a function that says how many weights can learn in a given memory.
 
     Args:
-        fn: From the room in bytes, the number of frozen weights and the bytes of each
+        fn: Maps the memory in bytes, the number of frozen weights and the bytes of each
             to the largest number of weights that learn, at 16 bytes each.
     """
     for room, n_frozen, size in ((1000, 100, 4), (1015, 100, 4), (1000, 100, 0.5)):

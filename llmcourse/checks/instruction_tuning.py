@@ -11,7 +11,7 @@ def count_targets(fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]]) ->
     """Check a function that counts the tokens of a conversation, and its targets.
 
     Args:
-        fn: From the turns, each a role and the number of tokens of its content, to
+        fn: Maps the turns, each a role and the number of tokens in its content, to
             the number of ids in all and the number of targets that count.
     """
     cases = (
@@ -45,10 +45,10 @@ def count_targets(fn: Callable[[Sequence[tuple[str, int]]], tuple[int, int]]) ->
 
 @check
 def answer_mask(fn: Callable[[list[int], Mapping[str, int]], Sequence[bool]]) -> None:
-    """Check a function that finds in a conversation's ids what the assistant wrote.
+    """Check a function that finds what the assistant wrote in a conversation's ids.
 
     Args:
-        fn: From the ids and the special tokens' ids by name to one bool for each id.
+        fn: Maps the ids and the special tokens' ids by name to one bool for each id.
     """
     names = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
     special = dict(zip(names, (0, 90, 91, 92, 93), strict=True))
@@ -81,11 +81,11 @@ def answer_mask(fn: Callable[[list[int], Mapping[str, int]], Sequence[bool]]) ->
 
 @check
 def stories_for_share(fn: Callable[[int, float, float, float], float]) -> None:
-    """Check a function that says how many stories make a share of all targets.
+    """Check a function that says how many stories make up a share of all targets.
 
     Args:
-        fn: From the number of answers, the targets in each, the share of all targets
-            that stories are to have, and the targets in each story, to the number of
+        fn: Maps the number of answers, the targets in each, the share of all targets
+            that stories are to have, and the targets in each story to the number of
             stories.
     """
     for n, answer, share, story in ((100, 5, 0.5, 250), (1000, 4, 0.2, 200)):
@@ -110,7 +110,7 @@ def disarm(fn: Callable[[str, Sequence[str]], str]) -> None:
     """Check a function that takes all special tokens out of a text.
 
     Args:
-        fn: From a text and the special tokens to the text without any of them.
+        fn: Maps a text and the special tokens to the text without any of them.
     """
     names = ("<|user|>", "<|assistant|>", "<|end|>")
     plain = " Is 3 <|4? I  like |>, <|this|> and <b>.\n"

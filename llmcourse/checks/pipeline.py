@@ -13,7 +13,7 @@ def shift(fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """Check a function that cuts windows into inputs and targets.
 
     Args:
-        fn: From (B, T + 1) ids to two tensors of (B, T) ids.
+        fn: Maps (B, T + 1) ids to two tensors of (B, T) ids.
     """
     windows = torch.tensor([[7, 3, 9, 4], [1, 1, 2, 8]])
     ids, targets = fn(windows)
@@ -36,7 +36,7 @@ def bigram_probs(fn: Callable[[Tensor, int], Tensor]) -> None:
     """Check a function that estimates a bigram model by counting.
 
     Args:
-        fn: From ids and the vocabulary's size V to a table (V, V) of probabilities.
+        fn: Maps ids and the vocabulary's size V to a table (V, V) of probabilities.
     """
     ids = torch.tensor([0, 1, 0, 2, 0, 1])
     table = fn(ids, 5).float()

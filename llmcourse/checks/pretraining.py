@@ -12,11 +12,11 @@ from llmcourse.checks.base import check, random
 
 @check
 def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
-    """Check a function that counts windows and the guesses that they train.
+    """Check a function that counts windows and the guesses in them.
 
     Args:
-        fn: From the tokens of a text and T to the number of windows of T + 1 tokens
-            that overlap by the one token, and the number of guesses in them.
+        fn: Maps a text's number of tokens and T to the number of windows of T + 1
+            tokens that overlap by one token, and the number of guesses in them.
     """
     for n_tokens, length, windows in (
         (4, 3, 1),
@@ -43,7 +43,7 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], float]) -> None:
     """Check a function that computes the loss of next-token prediction.
 
     Args:
-        fn: From logits (B, T, V) and targets (B, T) to the mean loss in nats.
+        fn: Maps logits (B, T, V) and targets (B, T) to the mean loss in nats.
     """
     logits = random(2, 3, 5, seed=0)
     targets = torch.tensor([[0, 4, 1], [2, 2, 3]])
@@ -83,11 +83,11 @@ def cross_entropy(fn: Callable[[Tensor, Tensor], float]) -> None:
 
 @check
 def trapezoid(fn: Callable[[int, int, int, int, float], float]) -> None:
-    """Check a schedule that rises, stays, and falls, each in a straight line.
+    """Check a schedule that rises, stays level, and falls, in straight lines.
 
     Args:
-        fn: From the step, counted from 0, the steps in all, those of the rise, those
-            of the fall, and the peak, to the learning rate.
+        fn: Maps the step, counted from 0, the numbers of steps in all, of the rise and
+            of the fall, and the peak to the learning rate.
     """
     rates = [fn(step, 20, 4, 5, 0.8) for step in range(20)]
     assert rates[0] > 0, (
@@ -116,9 +116,9 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
     """Check a function that adds up the gradient of a batch part by part.
 
     Args:
-        fn: Is given a model, ids (B, T), targets (B, T) and how many rows there are in
-            a part, the last one perhaps fewer; leaves in each weight's `grad` the
-            gradient of the mean loss over the whole batch.
+        fn: Takes a model, ids (B, T), targets (B, T) and the number of rows in a part,
+            perhaps fewer in the last; leaves in each weight's `grad` the gradient of
+            the mean loss over the whole batch.
     """
     model = _Pairs(7, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
@@ -129,7 +129,7 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
     size = float(wanted.norm())
 
     def error(rows: int) -> tuple[float, float]:
-        """Return how far off the gradient is, and its size, both relative."""
+        """Return the gradient's error and its size, both relative."""
         model.zero_grad()
         model.rows_read = model.rows_held = model.most_at_once = 0
         fn(model, ids, targets, rows)
@@ -167,7 +167,7 @@ def accumulate(fn: Callable[[nn.Module, Tensor, Tensor, int], None]) -> None:
 
 
 class _Pairs(nn.Module):
-    """A bigram model that counts the rows it is shown, and holds for the gradient."""
+    """A bigram model that counts the rows it reads, and holds for the gradient."""
 
     def __init__(self, vocab_size: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class _Pairs(nn.Module):
         self.rows_read = self.rows_held = self.most_at_once = 0
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return the logits of what follows each id."""
+        """Return the logits of the token after each id."""
         self.rows_read += len(ids)
         self.rows_held += len(ids)
         self.most_at_once = max(self.most_at_once, self.rows_held)

@@ -19,9 +19,9 @@ def llama_parameters(fn: Callable[[int, int, int, int, int, int], int]) -> None:
     """Check a function that counts the parameters of a model of Llama's form.
 
     Args:
-        fn: From the size of the vocabulary, the width, and the numbers of layers,
-            heads, key-value heads and hidden units, to the number of parameters, if one
-            matrix is both embedding and unembedding.
+        fn: Maps the size of the vocabulary, the width, and the numbers of layers,
+            heads, key-value heads and hidden units to the number of parameters, with
+            one matrix as both embedding and unembedding.
     """
     for sizes in (
         (10, 8, 1, 2, 2, 12),
@@ -52,7 +52,7 @@ def dequantize(fn: Callable[[bytes], Sequence[float]]) -> None:
     """Check a function that reads a block of Q4_1.
 
     Args:
-        fn: From the 20 bytes of a block to its 32 weights.
+        fn: Maps the 20 bytes of a block to its 32 weights.
     """
     cases = (
         (0.5, -2.0, [0] * 32),
@@ -77,7 +77,7 @@ def gguf_header(fn: Callable[[bytes], Mapping[str, object]]) -> None:
     """Check a function that reads the pairs in the header of a GGUF file.
 
     Args:
-        fn: From the bytes of a file to keys and values.
+        fn: Maps the bytes of a file to its keys and values.
     """
 
     def text(words: str) -> bytes:
@@ -113,11 +113,11 @@ def gguf_header(fn: Callable[[bytes], Mapping[str, object]]) -> None:
 
 @check
 def induction_score(fn: Callable[[Tensor, int], float]) -> None:
-    """Check a function that says how far a head is an induction head.
+    """Check a function that scores a head as an induction head.
 
     Args:
-        fn: From a head's attention weights, of shape (T, T), and the length after which
-            the text repeats, to the mean weight on the token that once came next.
+        fn: Maps a head's attention weights, of shape (T, T), and the length after which
+            the text repeats to the mean weight on the token after the earlier copy.
     """
     for period in (3, 5):
         n = 2 * period
@@ -146,11 +146,11 @@ def induction_score(fn: Callable[[Tensor, int], float]) -> None:
 
 @check
 def chat_text(fn: Callable[[Sequence[tuple[str, str]]], str]) -> None:
-    r"""Check a function that writes a conversation as SmolLM2 reads it.
+    r"""Check a function that formats a conversation for SmolLM2.
 
     Args:
-        fn: From turns, each a role and what was said, to the text, up to where the
-            assistant is to speak.
+        fn: Maps turns, each a role and what was said, to the text, up to the point
+            where the assistant is to speak.
     """
     short = [("user", "Hi!")]
     longer = [*short, ("assistant", "Hello."), ("user", "Who\nare you? ")]

@@ -15,7 +15,7 @@ def longest_path(fn: Callable[[int, int], int]) -> None:
     """Check a function that counts the layers on the longest path to an answer's end.
 
     Args:
-        fn: From the number of layers, and of tokens that are written, to the number.
+        fn: Maps the numbers of layers and of written tokens to the path's layers.
     """
     assert fn(3, 1) == 3, (
         "one token is written after one pass: the question's tokens are read side by "
@@ -39,9 +39,8 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
     """Check a function that finds the first wrong step of an answer.
 
     Args:
-        fn: From the text of a question, and of an answer, to the place of the first
-            step that is wrong or missing or too many, counted from 0; −1 if there is
-            none.
+        fn: Maps the texts of a question and an answer to the place, counted from 0, of
+            the first step that is wrong, missing or one too many; −1 if there is none.
     """
     end = " How many pears does Kate have now?"
     pears = f"Kate had nine pears. A fox took two. Howard gave her three.{end}"
@@ -134,8 +133,8 @@ def vote_of_three(fn: Callable[[float], float]) -> None:
     """Check a function that says how often a vote of three is right.
 
     Args:
-        fn: From the probability that one answer is right, if all wrong ones agree, to
-            the probability that at least two of three are.
+        fn: Maps the probability that one answer is right to the probability that at
+            least two of three are, where all wrong answers agree.
     """
     got = fn(0.5)
     assert not math.isclose(got, 7 / 8), (
@@ -156,11 +155,11 @@ def vote_of_three(fn: Callable[[float], float]) -> None:
 
 @check
 def groups_that_teach(fn: Callable[[float, int], float]) -> None:
-    """Check a function that says how many groups have a gradient.
+    """Check a function that returns the share of groups with a gradient.
 
     Args:
-        fn: From the probability that an answer is right, and the size of a group, to
-            the probability that not all rewards of a group are equal.
+        fn: Maps the probability that an answer is right and the size of a group to the
+            probability that not all rewards of a group are equal.
     """
     got = fn(0.5, 4)
     assert not math.isclose(got, 1 / 8), (
@@ -186,8 +185,8 @@ def soft_target_loss(fn: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check a function that compares a student's probabilities with its teacher's.
 
     Args:
-        fn: From logits of student and teacher, both (token, vocab), to the mean over
-            the tokens of the divergence KL(teacher ‖ student), in nats.
+        fn: Maps the logits of student and teacher, both (token, vocab), to the
+            divergence KL(teacher ‖ student) in nats, averaged over the tokens.
     """
     student, teacher = 2 * random(2, 5, 7, seed=0)
     got = float(fn(teacher, teacher))

@@ -8,11 +8,11 @@ from llmcourse.checks.base import check
 
 @check
 def n_chunks(fn: Callable[[int, int, int], int]) -> None:
-    """Check a function that says into how many chunks a text is cut.
+    """Check a function that counts the chunks of a text.
 
     Args:
-        fn: From the tokens of the text, those of a chunk, and those that neighbours
-            share, to the number of chunks.
+        fn: Maps the numbers of tokens in the text, in a chunk, and shared by
+            neighbours to the number of chunks.
     """
     for n, size, overlap in ((10, 5, 0), (10, 5, 2), (9000, 256, 64), (13, 5, 2)):
         wanted = math.ceil((n - overlap) / (size - overlap))
@@ -33,10 +33,10 @@ def n_chunks(fn: Callable[[int, int, int], int]) -> None:
 
 @check
 def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
-    """Check a function that makes one ranking of several by reciprocal ranks, k = 60.
+    """Check a function that fuses rankings by their reciprocal ranks, k = 60.
 
     Args:
-        fn: From rankings, each with the best first, to one of all their items.
+        fn: Maps rankings, each with the best first, to one ranking of all their items.
     """
     got = fn([["a", "b"], ["c", "b"]])
     assert sorted(got) == ["a", "b", "c"], (
@@ -53,8 +53,8 @@ def fuse(fn: Callable[[Sequence[Sequence[str]]], Sequence[str]]) -> None:
         f"a: 1/61 + 1/61 + 1/63, b: 1/62 + 1/63 + 1/61; a comes first, got {got}"
     )
     assert got == ["a", "b", "c", "d"], f"wanted a, b, c, d, got {got}"
-    # Far down three places are worth more than one in front only if k is large: for
-    # the k of this exercise just up to place 122, and one more of k is two places more.
+    # Three places far down outweigh one first place only if k is large: with the k of
+    # this exercise up to place 122, and raising k by 1 adds two places.
     for place, comes_first in ((122, True), (124, False)):
         far = [[*(f"{s}{i}" for i in range(1, place)), "x"] for s in "abc"]
         assert (fn(far)[0] == "x") == comes_first, (
@@ -69,8 +69,8 @@ def n_calls(fn: Callable[[int, int], int]) -> None:
     """Check a function that counts the calls of a map-reduce summary.
 
     Args:
-        fn: From the number of pieces, and of summaries that fit together into one
-            call, to the number of calls.
+        fn: Maps the number of pieces and the number of summaries that fit into one
+            call to the number of calls.
     """
     for n, group, wanted in ((1, 4, 1), (4, 4, 5), (5, 2, 11), (40, 10, 45)):
         got = fn(n, group)
@@ -87,11 +87,11 @@ def n_calls(fn: Callable[[int, int], int]) -> None:
 
 @check
 def line_of(fn: Callable[[str, int], int]) -> None:
-    r"""Check a function that says in which line of a text a place is.
+    r"""Check a function that finds the line of a place in a text.
 
     Args:
-        fn: From a text, and the place of a character, counted from 0, to the number
-            of its line, counted from 1.
+        fn: Maps a text and the place of a character, counted from 0, to the number of
+            its line, counted from 1.
     """
     text = "One.\n\nTwo.\nThree."
     assert fn(text, 0) == 1, "the first character is in line 1; editors count from 1"

@@ -11,8 +11,8 @@ def best_of_n_kl(fn: Callable[[int], float]) -> None:
     """Check a function that says how far the best of n answers is from the model.
 
     Args:
-        fn: From n to the KL divergence in nats of a policy that draws n answers and
-            keeps the best, if no two are equally good.
+        fn: Maps n to the KL divergence in nats of a policy that samples n answers and
+            keeps the best, where no two are equally good.
     """
     assert math.isclose(fn(1), 0, abs_tol=1e-9), (
         f"the best of one answer is that answer: the divergence is 0, got {fn(1):.3f}"
@@ -32,11 +32,11 @@ def best_of_n_kl(fn: Callable[[int], float]) -> None:
 
 @check
 def distinct_within(fn: Callable[[Sequence[Sequence[str]], int], float]) -> None:
-    """Check a function that says how different the answers to one prompt are.
+    """Check a function that says how varied the answers to one prompt are.
 
     Args:
-        fn: From groups of texts, one for each prompt, and n to the mean over the
-            groups of the share of different runs of n words within each.
+        fn: Maps groups of texts, one for each prompt, and n to the share of distinct
+            runs of n words within a group, averaged over the groups.
     """
     groups = [["a b c", "a b c"], ["d e f g", "d e f h"]]
     got = fn(groups, 2)

@@ -8,10 +8,10 @@ from llmcourse.checks.base import check
 
 @check
 def reward_gap(fn: Callable[[int, int], float]) -> None:
-    """Check a function from the wins and losses of an answer to its reward's lead.
+    """Check a function that infers an answer's lead in reward from wins and losses.
 
     Args:
-        fn: From how often an answer was preferred to another, and how often the other
+        fn: Maps how often an answer was preferred to another, and how often the other
             was, to the difference of their rewards that makes this most probable.
     """
     for wins, losses in ((3, 1), (2, 8), (5, 5), (99, 1)):
@@ -38,11 +38,11 @@ def reward_gap(fn: Callable[[int, int], float]) -> None:
 def best_policy(
     fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
 ) -> None:
-    """Check a function that returns the policy which no other beats.
+    """Check a function that returns the policy that no other beats.
 
     Args:
-        fn: From the reference's probabilities of all answers, their rewards and β to
-            the probabilities with the highest mean reward, less β times the KL
+        fn: Maps the reference's probabilities of all answers, their rewards and β to
+            the probabilities with the highest mean reward minus β times the KL
             divergence from the reference.
     """
     cases = (
@@ -99,11 +99,11 @@ def _round(values: Sequence[float]) -> list[float]:
 def token_advantages(
     fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
 ) -> None:
-    """Check a function that returns generalised advantage estimates of one answer.
+    """Check a function that returns generalised advantage estimates for one answer.
 
     Args:
-        fn: From the rewards of the tokens, what the critic expected before each, and
-            λ, to the advantage of each token, with nothing discounted (γ = 1).
+        fn: Maps the rewards of the tokens, what the critic expected before each, and λ
+            to the advantage of each token, without discounting (γ = 1).
     """
     rewards, values = [0.0, -1.0, 8.0], [4.0, 5.0, 6.0]
     surprises = [1.0, 0.0, 2.0]

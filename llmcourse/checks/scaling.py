@@ -12,10 +12,10 @@ from llmcourse.checks.base import check, check_shape, random
 
 @check
 def training_bytes(fn: Callable[[float, int, int], float]) -> None:
-    """Check a function that counts what one process holds of a training.
+    """Check a function that counts the bytes one process holds in training.
 
     Args:
-        fn: From the number of parameters, the number of processes and the stage of
+        fn: Maps the number of parameters, the number of processes and the stage of
             ZeRO, 0 to 3, to the bytes of weights, gradients and optimizer.
     """
     for n_parameters in (10, 7e9):
@@ -37,11 +37,11 @@ def micro_batches(fn: Callable[[int, float], int]) -> None:
     """Check a function that finds how many micro-batches a pipeline needs.
 
     Args:
-        fn: From the number of stages and the largest share of time that may be waited
-            to the least number of micro-batches.
+        fn: Maps the number of stages and the largest share of time that may be idle to
+            the least number of micro-batches.
     """
     for stages in (1, 2, 4, 16):
-        for most in (0.5, 0.25, 1 / 8, 1 / 32):  # exact, so no rounding counts
+        for most in (0.5, 0.25, 1 / 8, 1 / 32):  # exact, so no rounding errors
             m = fn(stages, most)
             assert m == int(m), f"micro-batches are whole, got {m}"
             assert m >= 1, f"a batch is at least one micro-batch, got {m}"
@@ -67,7 +67,7 @@ def split_network(
     """Check a function that cuts a feed-forward network for tensor parallelism.
 
     Args:
-        fn: From the matrices gate, up and down, and the number of parts, to a list of
+        fn: Maps the matrices gate, up and down and the number of parts to a list with
             (gate, up, down) for each part.
     """
     x, down = random(5, 4, seed=0), random(4, 6, seed=1)
@@ -98,14 +98,14 @@ def split_network(
 
 @check
 def zero_one(fn: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    """Check an AdamW whose means are divided among processes.
+    """Check an AdamW whose means are sharded across processes.
 
     Args:
-        fn: From the weights, as a vector, the gradients (steps, processes, weights) and
+        fn: Maps the weights, as a vector, the gradients (steps, processes, weights) and
             the learning rate to the weights after all steps.
     """
     generator = torch.Generator().manual_seed(0)
-    # Where gradients are tiny, epsilon counts, and so does their size.
+    # With tiny gradients epsilon matters, and so does their size.
     for steps, n, size, scale in ((1, 1, 4, 1), (5, 3, 12, 1), (5, 2, 6, 1e-8)):
         start = torch.randn(size, generator=generator)
         gradients = scale * torch.randn(steps, n, size, generator=generator)
@@ -128,13 +128,13 @@ def zero_one(fn: Callable[[Tensor, Tensor, float], Tensor]) -> None:
 
 @check
 def fewest_processors(fn: Callable[[float, float, float, float, float], int]) -> None:
-    """Check a function that finds how many processors a training needs.
+    """Check a function that finds how many processors training needs.
 
     Args:
-        fn: From parameters, tokens, days, bytes of room and FLOPs a second of each
-            processor to the least number of processors.
+        fn: Maps parameters, tokens, days, and each processor's bytes of memory and
+            FLOPs per second to the least number of processors.
     """
-    cases = (  # the same training, with more of each in turn
+    cases = (  # one run, with one number changed at a time, and two others
         ((1e9, 2e10, 1, 40e9, 4e14), 4, "time: 120e18 FLOPs, of 34.56e18 a day"),
         ((1e9, 2e10, 2, 40e9, 4e14), 2, "time: 120e18 FLOPs, of 69.12e18 in two days"),
         ((1e9, 2e10, 30, 40e9, 4e14), 1, "one is enough"),

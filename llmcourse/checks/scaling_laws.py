@@ -11,7 +11,7 @@ def best_size(fn: Callable[[float, float, float, float, float], float]) -> None:
     """Check a function that divides a budget between parameters and tokens.
 
     Args:
-        fn: From A, alpha, B, beta and the budget C = 6 N D in FLOPs to the number of
+        fn: Maps A, alpha, B, beta and the budget C = 6 N D in FLOPs to the number of
             parameters N for which A N^-alpha + B D^-beta is least.
     """
     cases = ((400.0, 0.35, 400.0, 0.35), (20.0, 0.3, 900.0, 0.5), (5e3, 0.7, 80.0, 0.2))
@@ -33,5 +33,5 @@ def best_size(fn: Callable[[float, float, float, float, float], float]) -> None:
 def _excess(
     size: float, a: float, alpha: float, b: float, beta: float, budget: float
 ) -> float:
-    """Return what a law charges above the floor for a size that uses up a budget."""
+    """Return a law's loss above the floor for a size that uses up a budget."""
     return a * math.pow(size, -alpha) + b * math.pow(budget / 6 / size, -beta)

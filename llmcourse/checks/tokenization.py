@@ -25,7 +25,7 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
         answer: The pieces of ``bananas``, ``Ananas`` and ``mañana``.
 
     Raises:
-        AssertionError: If a word is missing or cut in another way.
+        AssertionError: If a word is missing or cut wrongly.
 
     >>> predict_pieces({"bananas": ["ban", "ana", "s"]})
     Traceback (most recent call last):
@@ -62,7 +62,7 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
 
 @check
 def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
-    """Check a function from a pre-token and merges, in the order learned, to pieces.
+    """Check a function that cuts a pre-token by merges, in the order learned.
 
     Raises:
         AssertionError: If the pieces are not those of byte-pair encoding.
@@ -136,7 +136,7 @@ def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
 
 @check
 def digit_groups(group: Callable[[str], Sequence[str]]) -> None:
-    """Check a function that cuts a number into threes, counted from the right.
+    """Check a function that groups a number's digits in threes from the right.
 
     Raises:
         AssertionError: If digits are lost or groups are counted from the left.

@@ -17,7 +17,7 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
     """Check a LayerNorm without weight and bias, with 1e-5 added to the variance.
 
     Args:
-        fn: From vectors, in the last dimension, to normalised vectors.
+        fn: Maps vectors (in the last dimension) to normalised vectors.
     """
     x = 3 * random(2, 5, 4, seed=0) + 7
     got = fn(x)
@@ -49,10 +49,10 @@ def layer_norm(fn: Callable[[Tensor], Tensor]) -> None:
 
 @check
 def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
-    """Check a closed form for the parameters of a model of Llama's shape.
+    """Check a formula for the parameters of a model of Llama's form.
 
     Args:
-        fn: From a config to the number of parameters.
+        fn: Maps a config to the number of parameters.
     """
     grouped = replace(TINY, n_kv_heads=1)
     untied = replace(TINY, tied_embeddings=False)
@@ -89,8 +89,8 @@ def write_with_cache(fn: Callable[[Transformer, Tensor, int], Sequence[int]]) ->
     """Check greedy decoding with a key-value cache.
 
     Args:
-        fn: From a model, the ids of a prompt (T,) and a number n to the n ids that the
-            model writes, each the most probable one.
+        fn: Maps a model, the ids of a prompt (T,) and a number n to the n ids that the
+            model writes, each the most probable next one.
     """
     model = Transformer(TINY, torch.Generator().manual_seed(0)).eval()
     prompt, n_new = torch.tensor([5, 0, 3, 3]), 6

@@ -1,6 +1,6 @@
 """One source per assignment, and the notebook that students get.
 
-A source is a percent script, as a chapter's is, whose headers say what a cell is:
+A source is a percent script, like a chapter's, whose headers say what each cell is:
 
     # %% [markdown]                      text
     # %% given="setup"                   code that everyone has: imports, data
@@ -10,12 +10,12 @@ A source is a percent script, as a chapter's is, whose headers say what a cell i
     # %% hidden="merge" points=2         asserts that they do not see
     # %% [markdown] written="a" points=3   the model answer and how to mark it
 
-Its own header holds `blocked`, the modules of the package that would be the answer,
-and `version`, to be raised when names or points change.
+The script's header holds `blocked`, the modules of the package that contain the
+answer, and `version`, to be increased when names or points change.
 
-From it come nbgrader's metadata, and by nbgrader's own preprocessors the release:
-stubs for solutions, nothing of hidden tests. A cell's id is its name, so that a
-rebuilt release is the same to the byte, and a hand-in's cells are found again.
+`read_source` adds nbgrader's metadata, and nbgrader's own preprocessors make the
+release: stubs for solutions, no hidden tests. A cell's id is its name, so that a
+rebuilt release is the same to the byte, and a hand-in's cells can be found.
 """
 
 import ast
@@ -83,7 +83,7 @@ def data_of(path: Path) -> Path | None:
 
 
 def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
-    """Return what a cell is, and its name; two empty strings for text."""
+    """Return a cell's kind and its name; two empty strings for text."""
     found = [(kind, cell.metadata[kind]) for kind in KINDS if kind in cell.metadata]
     where = f"{path.name}, cell {cell.source[:40]!r}"
     if len(found) > 1:
@@ -101,7 +101,7 @@ def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
 
 
 def _hide(source: str) -> str:
-    """Put all but the comments on top between nbgrader's marks."""
+    """Put all but the comments at the top between nbgrader's marks."""
     lines = source.split("\n")
     code = (i for i, line in enumerate(lines) if not line.startswith("#"))
     if not (top := next(code, 0)):
@@ -134,18 +134,18 @@ def grade_id(cell: NotebookNode) -> str:
 
 
 def is_answer(cell: NotebookNode) -> bool:
-    """Whether a student is to fill in a cell: code or text."""
+    """Return whether a student is to fill in a cell, code or text."""
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
 def is_test(cell: NotebookNode) -> bool:
-    """Whether a cell's asserts give points."""
+    """Return whether a cell's asserts give points."""
     own = cell.metadata.get("nbgrader", {})
     return bool(own.get("grade")) and not own.get("solution")
 
 
 def is_given(cell: NotebookNode) -> bool:
-    """Whether a cell is code that the assignment gives, and which is not graded."""
+    """Return whether a cell is code that is given and not graded."""
     own = cell.metadata.get("nbgrader", {})
     return bool(own.get("locked")) and not own.get("grade")
 
@@ -164,7 +164,7 @@ def defined(code: str) -> dict[str, bool]:
     names: dict[str, bool] = {}
     try:
         body = ast.parse(code).body
-    except SyntaxError:  # a student's; the functions can still be told
+    except SyntaxError:  # a student's; its functions can still be found
         found = re.findall(r"^def (\w+)", code, re.MULTILINE)
         return dict.fromkeys(found, True)
     for node in body:
@@ -179,7 +179,7 @@ def defined(code: str) -> dict[str, bool]:
 def release(source: NotebookNode) -> NotebookNode:
     """Return what students get: no solutions, no hidden tests, no answers.
 
-    nbgrader's own preprocessors do it.
+    nbgrader's own preprocessors make it.
     """
     from nbgrader import preprocessors
 
@@ -197,11 +197,11 @@ def release(source: NotebookNode) -> NotebookNode:
 
 
 def solved(source: NotebookNode, **answers: str) -> NotebookNode:
-    """Return the released notebook with the reference in it, or with other answers.
+    """Return the released notebook with the reference answers filled in, or others.
 
     Args:
-        source: `read_source`'s notebook.
-        answers: The text of answer cells, by their names, `_` for `-`.
+        source: The notebook from `read_source`.
+        answers: Texts of other answers, by cell name, with `_` for `-`.
     """
     texts = {grade_id(cell): SOLUTION.sub("", cell.source) for cell in source.cells}
     texts |= {name.replace("_", "-"): text for name, text in answers.items()}
@@ -213,5 +213,5 @@ def solved(source: NotebookNode, **answers: str) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook, whole or not at all; half a surrogate pair becomes "?"."""
+    """Write a notebook, whole or not at all; a lone surrogate becomes "?"."""
     write_file(path, (nbformat.writes(notebook) + "\n").encode("utf-8", "replace"))

@@ -1,8 +1,8 @@
-"""The process that runs a student's code, one line of JSON in, one line out.
+"""The process that runs a student's code: one line of JSON in, one line out.
 
 It is started by `student.Student`, in a sandbox. It knows nothing of tests or points:
 it runs cells, calls the functions that they define with plain values, and sends back
-plain values. The tests are elsewhere, so the code here can change whatever it likes.
+plain values. The tests are elsewhere, so the code can change whatever it likes here.
 """
 
 import ast
@@ -37,7 +37,7 @@ def without_magics(code: str) -> str:
 
 
 class _Printed(io.StringIO):
-    """What a cell prints, as far as anyone will read it."""
+    """What a cell prints, up to `PRINTED` characters."""
 
     def write(self, text: str) -> int:
         room = PRINTED - self.tell()
@@ -55,7 +55,7 @@ class Child:
         self.names: dict[str, Any] = {"__name__": "__main__"}
 
     def cell(self, code: str, title: str) -> None:
-        """Run a cell; the value of a last expression is printed, as in Jupyter."""
+        """Run a cell; print the value of its last expression, as Jupyter does."""
         name = f"<cell {title}>"
         code = without_magics(code)
         linecache.cache[name] = (len(code), None, code.splitlines(True), name)
@@ -83,7 +83,7 @@ class Child:
         return encode(self.names[name])
 
     def _callback(self, number: int) -> Callable[..., Any]:
-        """Return a function of the other process, as one of this."""
+        """Return a function that calls one in the other process."""
 
         def function(*args: Any, **kwargs: Any) -> Any:
             self._send({"callback": number, "args": encode([list(args), kwargs])})
@@ -95,7 +95,7 @@ class Child:
         return function
 
     def _send(self, message: dict[str, Any]) -> None:
-        if os.getpid() != self.pid:  # a copy that the code has made of this process
+        if os.getpid() != self.pid:  # a fork that the student's code made
             os._exit(0)
         message = {"number": self.number} | message
         self.replies.write(json.dumps(message) + "\n")
@@ -117,7 +117,7 @@ class Child:
 
 
 def _describe(problem: BaseException) -> list[str]:
-    """Return a problem's name, message and traceback, without the frames here."""
+    """Return an error's name, message, traceback in cells, and built-in class."""
     frames = traceback.extract_tb(problem.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith("<cell")]
     lines = traceback.format_list(own[-8:])
@@ -133,7 +133,7 @@ def _describe(problem: BaseException) -> list[str]:
 
 
 def _drop_rights(limits: dict[str, int]) -> None:
-    """Keep to the limits from here on; give up the rights of root."""
+    """Apply the limits from here on; give up the rights of root."""
     if os.name != "posix":
         return
     import resource

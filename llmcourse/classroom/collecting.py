@@ -1,14 +1,14 @@
-"""From what a learning platform hands out to one notebook per student.
+"""From what a learning platform exports to one notebook per student.
 
     smithjane_LATE_123_456_tokenization-2.ipynb          Canvas: name, late, student,
-                                                         submission, file, which try
+                                                         submission, file, attempt
     Jane Smith_789_assignsubmission_file_/My work.ipynb  Moodle: a folder per student
     jane/tokenization.ipynb, jane.zip, jane.ipynb        plain folders, zips and files
 
-Archives are read, never unpacked: no path of theirs is written to, and no more is read
-than a notebook may have. What was handed in is then laid onto the released notebook:
-text and tests come from the release, answers from the student, so that copied, split,
-deleted or renamed cells cannot stop the grading.
+Archives are read, never unpacked: nothing is written to the paths in them, and what is
+larger than a notebook may be is not read. What was handed in is then laid onto the
+released notebook: text and tests come from the release, answers from the student, so
+that copied, split, deleted or renamed cells cannot stop the grading.
 """
 
 import copy
@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 
 from llmcourse.classroom.assignments import grade_id, is_answer, release
 
-LARGEST = 150 << 20  # bytes of one notebook, most of them outputs
+LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
 NO_NOTEBOOK = "{} is no notebook"
@@ -43,10 +43,10 @@ class HandIn:
     """What one student handed in.
 
     Attributes:
-        student: A name for the student, good as the name of a folder.
-        files: The notebooks, by where each was found.
-        late: Whether the platform calls it late.
-        notes: What a teacher should know of it.
+        student: A name for the student that can name a folder.
+        files: The notebooks, by their paths.
+        late: Whether the platform marks it as late.
+        notes: What a teacher should know about it.
         readable: Whether there is a notebook to grade.
     """
 
@@ -65,7 +65,7 @@ class HandIn:
 
 
 def student_name(text: str) -> str:
-    """Return a student's name as that of a folder.
+    """Return a student's name in a form that can name a folder.
 
     >>> student_name("Jánë  O'Neill"), student_name("मीना")  # marks are no letters
     ('Jánë-O-Neill', 'मीना')
@@ -79,7 +79,7 @@ def student_name(text: str) -> str:
 
 
 def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
-    """Return whose a file is, and whether it is late, if Canvas or Moodle says so."""
+    """Return a file's owner and whether it is late, if Canvas or Moodle named it."""
     for part in path.parts:
         if moodle := MOODLE.match(part):
             return student_name(f"{moodle['name']}_{moodle['id']}"), False
@@ -92,7 +92,7 @@ def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
 
 
 def _owner(path: PurePosixPath) -> tuple[str, bool]:
-    """Return whose a file is, by its path, and whether it is late."""
+    """Return a file's owner, by its path, and whether it is late."""
     if owner := _by_platform(path):
         return owner
     inner = [part for part in path.parts[:-1] if part not in ("/", ".", "..")]
@@ -128,7 +128,7 @@ def read(place: Path) -> list[HandIn]:
 
 
 def _around_all(paths: list[PurePosixPath]) -> str:
-    """Return the folder around all hand-ins of an archive, each in a folder there."""
+    """Return the one folder around all hand-ins' own folders, empty if none."""
     tops = {path.parts[0] for path in paths}
     inner = {path.parts[1] for path in paths if len(path.parts) > 2}
     if len(tops) != 1 or len(inner) < 2 or any(len(p.parts) < 3 for p in paths):
@@ -138,7 +138,7 @@ def _around_all(paths: list[PurePosixPath]) -> str:
 
 
 def _without_outputs(data: bytes) -> bytes:
-    """Return a notebook without its outputs, or what cannot be read as it is."""
+    """Return a notebook without outputs, or the start of an unreadable file."""
     try:
         notebook = json.loads(data.decode("utf-8-sig"))
         for cell in notebook["cells"]:
@@ -169,7 +169,7 @@ _BROKEN = (  # what reading a damaged archive raises
 
 
 def notebooks_in(folder: Path) -> Iterator[Found]:
-    """Yield the notebooks of a folder, also of archives in it."""
+    """Yield the notebooks in a folder, and in archives in it."""
     for file in sorted(folder.rglob("*")):
         path = PurePosixPath(file.relative_to(folder).as_posix())
         if file.is_symlink():
@@ -188,7 +188,7 @@ def notebooks_in(folder: Path) -> Iterator[Found]:
 
 
 def _members(archive: Path) -> Iterator[Found]:
-    """Yield the notebooks of an archive, also of archives in it, one level down."""
+    """Yield the notebooks of an archive, and of archives in it, one level deep."""
     try:
         with zipfile.ZipFile(archive) as opened:
             yield from _notebooks(opened, deeper=True)
@@ -198,7 +198,7 @@ def _members(archive: Path) -> Iterator[Found]:
 
 
 def _notebooks(archive: zipfile.ZipFile, *, deeper: bool) -> Iterator[Found]:
-    """Yield an archive's notebooks; a member that is damaged costs no other one."""
+    """Yield an archive's notebooks; a damaged member does not affect the others."""
     for member in archive.infolist():
         path = PurePosixPath(member.filename)
         try:
@@ -227,7 +227,7 @@ def _notebooks(archive: zipfile.ZipFile, *, deeper: bool) -> Iterator[Found]:
 def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
     """Return the notebook to grade: the released one with the student's answers.
 
-    Of several notebooks it is the one with the most answers, and of these the last.
+    Of several notebooks, the one with the most answers counts; among equals, the last.
     Notes are added to the hand-in.
     """
     found: list[tuple[int, str, NotebookNode, list[str]]] = []
@@ -237,7 +237,7 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
         try:
             notebook = nbformat.reads(data.decode("utf-8-sig"), as_version=4)
             laid, notes = lay(notebook, released)
-        except Exception as error:  # nbformat raises much, and all means the same
+        except Exception as error:  # nbformat's many errors all mean the same
             reason = f"{type(error).__name__}: {error}"[:80]
             hand_in.notes.append(f"{path} is no notebook ({reason})")
             continue
@@ -255,7 +255,7 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
 
 
 def _try(path: str) -> tuple[int, str]:
-    """Return a key that puts later tries later: Canvas counts them, `…-2.ipynb`."""
+    """Return a key that sorts attempts in order: Canvas counts them, `…-2.ipynb`."""
     found = re.search(r"(?:-| \()(\d+)\)?\.ipynb$", path)
     return (int(found[1]) if found else 0, path)
 
@@ -274,8 +274,8 @@ def lay(
     """Return the released notebook with a student's answers and cells, and notes.
 
     An answer is found by the cell's grade id, else by its cell id, else by the function
-    that it defines. Of an answer that is there twice, the last that is not the stub is
-    taken. Cells that the student added stay where they were, without any metadata.
+    that it defines. If an answer is there twice, the last one that is not the stub
+    counts. Cells that the student added stay where they were, without any metadata.
     """
     known = {grade_id(c): c for c in released.cells if grade_id(c)}
     by_name = {

@@ -1,14 +1,14 @@
 """The contest: how near the floor a small model comes, measured the same for everyone.
 
-    score        a model's folder: its excess over the floor on stories of one seed
+    score        a model's excess over the floor, on stories of one seed
     write_score  the score as a JSON file, to be handed in with the model
-    verify       measure anew and compare with the file
-    leaderboard  entries side by side; a rank is shared where nothing tells them apart
+    verify       measure again and compare with the file
+    leaderboard  entries side by side; those that nothing tells apart share a rank
 
 The excess of a story is the model's negative log-likelihood minus the exact one, in
 nats; its mean is the Kullback-Leibler divergence of the model from the grammar. A
-folder holds numbers and no code, so measuring it is safe, and the tokenizer must give
-back each story to the letter, so no score can be bought by leaving out text.
+folder holds numbers and no code, so measuring it is safe. The tokenizer must give back
+each story to the letter, so leaving out text cannot improve a score.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from llmcourse.training.evaluation import document_nll
 
 WEIGHTS = "model.safetensors"  # all of them: weights in several files are refused
 MOST_BYTES = 6_000_000  # of weights, configuration and tokenizer together
-MINUTES = 20  # of processor time for the training of one seed
+MINUTES = 20  # of processor time to train with one seed
 SEED = 20_000_000  # of the contest's stories; no preset trains on it
 STORIES = 500
-TOLERANCE = 0.01  # nats per story: what other machines may differ by
-LEAST_SEEDS = 3  # fewer runs of an entry have no rank
+TOLERANCE = 0.01  # nats per story by which machines may differ
+LEAST_SEEDS = 3  # an entry with fewer runs has no rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Score:
     """How near to the floor a model is, in nats per story, and which model it is."""
 
     excess: float  # mean over the stories, nats per story
-    standard_error: float  # of that mean, from the draw of the stories
+    standard_error: float  # of that mean, due to the sample of stories
     n_bytes: int  # of weights, configuration and tokenizer
     sha256: str  # of the weights' file, 64 hexadecimal digits
     seed: int  # of the stories
@@ -56,8 +56,8 @@ def score(
 
     Args:
         folder: As `save_pretrained` writes it, or the name of a shipped model.
-        n_stories: How many stories to draw.
-        seed: Of the stories. A class is ranked by a seed that the students don't know.
+        n_stories: How many stories to generate.
+        seed: Seeds the stories. Rank a class by a seed that the students don't know.
         progress: As in `evaluation.text_loss`.
 
     Raises:
@@ -100,7 +100,7 @@ def score(
 
 
 def size(folder: Path) -> int:
-    """Return the bytes of all that a model is read from: weights, sizes, tokenizer.
+    """Return a model's size in bytes: weights, configuration and tokenizer.
 
     Raises:
         ValueError: If one of the three files is missing.
@@ -144,7 +144,7 @@ def read_score(path: str | Path) -> Score:
 def verify(
     folder: str | Path, path: str | Path, progress: CountProgress | None = None
 ) -> tuple[Score, list[str]]:
-    """Measure a model anew, on the stories of a score's file; return what differs, too.
+    """Return a model's score on the stories of a score file, and what differs from it.
 
     Args:
         folder: The model.
@@ -152,7 +152,7 @@ def verify(
         progress: As in `evaluation.text_loss`.
 
     Raises:
-        ValueError: As `score` and `read_score`.
+        ValueError: As in `score` and `read_score`.
         OSError: If a file cannot be read.
     """
     claimed = read_score(path)
@@ -167,7 +167,7 @@ def verify(
         reasons.append(f"size differs: {there} in the score, {here} bytes here")
     for name in ("excess", "standard_error"):
         one, other = getattr(claimed, name), getattr(own, name)
-        if not abs(one - other) <= TOLERANCE:  # refuses nan, too
+        if not abs(one - other) <= TOLERANCE:  # refuses NaN as well
             reasons.append(f"{name}: {one:.3f} in the score, {other:.3f} here")
     pairs = zip(claimed.excesses, own.excesses, strict=True)
     n_others = sum(not abs(one - other) <= 10 * TOLERANCE for one, other in pairs)
@@ -182,8 +182,8 @@ Entries = Mapping[str, Sequence[Score]]
 def is_better(one: Sequence[Score], other: Sequence[Score]) -> bool:
     """Return whether one entry's excess is lower by more than two standard errors.
 
-    The error of the difference has two parts: the seeds of both entries, and the
-    draw of the stories, which both share. An entry of fewer than three seeds is
+    The error of the difference has two sources: the seeds of both entries, and the
+    sample of stories, which both share. An entry with fewer than three seeds is
     neither better nor worse than another.
     """
     if min(len(one), len(other)) < LEAST_SEEDS:
@@ -203,12 +203,12 @@ def _by_story(scores: Sequence[Score]) -> list[tuple[float, ...]]:
 
 
 def ranks(entries: Entries) -> dict[str, int | None]:
-    """Return each entry's rank: one more than there are entries better than it.
+    """Return each entry's rank: one plus the number of entries better than it.
 
-    An entry of fewer than three seeds has none.
+    An entry with fewer than three seeds has none.
 
     Args:
-        entries: The scores of each entry, one a seed.
+        entries: The scores of each entry, one per seed.
 
     Raises:
         ValueError: If an entry is empty, counts one model twice, or was measured on
@@ -237,16 +237,16 @@ def ranks(entries: Entries) -> dict[str, int | None]:
 
 
 def leaderboard(entries: Entries) -> list[str]:
-    """Return a table in Markdown, a line each, the lowest mean excess first.
+    """Return the lines of a Markdown table, the lowest mean excess first.
 
-    The error is that of the seeds, or, with fewer than three of them, of the stories
+    The error is due to the seeds or, with fewer than three of them, to the stories
     only; such an entry has no rank.
 
     Args:
-        entries: The scores of each entry, one a seed.
+        entries: The scores of each entry, one per seed.
 
     Raises:
-        ValueError: As `ranks`.
+        ValueError: As in `ranks`.
     """
     places = ranks(entries)
     rows = []
@@ -271,8 +271,8 @@ def leaderboard(entries: Entries) -> list[str]:
 def read_entry(folder: str | Path) -> list[Path]:
     """Return the models of an entry: the folder itself, or the folders in it.
 
-    What `llmcourse pretrain --out` writes, with the model in `model/`, is a folder of
-    a model, too.
+    A folder that `llmcourse pretrain --out` wrote, with the model in `model/`, counts
+    as a model's.
 
     Raises:
         ValueError: If there is no model in either place.

@@ -1,14 +1,14 @@
 """A class's private folder: sources, hand-ins, grades.
 
-    sources/NAME.py          the assignments, to be changed as a teacher likes
+    sources/NAME.py          the assignments, which a teacher may change
     release/NAME/            what students get
-    submitted/STUDENT/NAME/  hand-ins, as `collect` found them
-    collected/NAME/          what it repaired
-    results/NAME/            what came of each: STUDENT.json, STUDENT.ipynb
+    submitted/STUDENT/NAME/  hand-ins, laid onto the release
+    collected/NAME/          notes on what `collect` repaired
+    results/NAME/            outcomes: STUDENT.json, STUDENT.ipynb
     autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
 
 nbgrader (https://nbgrader.readthedocs.io) keeps the grades, and its Formgrader shows
-them in JupyterLab. What it is not asked to do is to run a hand-in: see `grading`.
+them in JupyterLab. It is not asked to run hand-ins: see `grading`.
 """
 
 import hashlib
@@ -68,15 +68,15 @@ Do not write the code or the text of an answer, and do not complete a solution c
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is known of one hand-in.
+    """What is known about one hand-in.
 
     Attributes:
-        student: Whose it is.
+        student: The student's name.
         earned: Points by test; `None` if its code could not be graded.
-        messages: What failed tests say.
+        messages: Messages of the failed tests.
         flags: What a teacher should look at.
         notes: What `collect` repaired.
-        key: Of what was graded: source, hand-in and seed.
+        key: Digest of what was graded: source, hand-in and seed.
         entered: Whether the gradebook has it.
     """
 
@@ -93,7 +93,7 @@ class Course:
     """A course's folder.
 
     Raises:
-        ValueError: If the folder is none of a course.
+        ValueError: If the folder is not a course's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,7 +110,7 @@ class Course:
         """Make a course's folder from sources of assignments, all or some.
 
         Raises:
-            ValueError: If the folder holds something, or an assignment is not there.
+            ValueError: If the folder is not empty, or an assignment does not exist.
         """
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty")
@@ -152,7 +152,7 @@ class Course:
         return read_source(self.path(name))
 
     def release(self, name: str) -> Path:
-        """Enter an assignment into the gradebook; return the notebook for students."""
+        """Enter an assignment into the gradebook; return the path of the release."""
         source = self.source(name)
         folder = self.folder / "source" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ class Course:
         return released
 
     def collect(self, name: str, place: Path) -> list[HandIn]:
-        """Take in what was handed in; return it with notes on what was repaired."""
+        """Store what was handed in; return it with notes on what was repaired."""
         source = self.source(name)
         hand_ins = read(place)
         for hand_in in hand_ins:
@@ -189,7 +189,7 @@ class Course:
         return hand_ins
 
     def submitted(self, name: str) -> list[str]:
-        """Return who has handed in."""
+        """Return the students who have handed in."""
         found = (self.folder / "submitted").glob(f"*/{name}/{name}.ipynb")
         return sorted(path.parents[1].name for path in found)
 
@@ -211,7 +211,7 @@ class Course:
         return notebook
 
     def outcomes(self, name: str) -> list[Outcome]:
-        """Return what is known of all that were graded."""
+        """Return the outcomes of all graded hand-ins."""
         found = sorted((self.folder / "results" / name).glob("*.json"))
         return [Outcome(**read_json(path)) for path in found]
 
@@ -224,20 +224,20 @@ class Course:
         workers: int = 2,
         progress: Callable[[int, int], object] = lambda done, of: None,
     ) -> list[Outcome]:
-        """Grade what was not graded yet, or has changed since.
+        """Grade what has not been graded yet, or has changed since.
 
-        It may be stopped at any time, and goes on where it was. A hand-in that kills
-        its grading process gets a flag, and the others are graded.
+        It may be stopped at any time; the next call goes on from there. A hand-in that
+        kills its grading process gets a flag, and the others are graded.
 
         Args:
             name: The assignment.
-            unsafe: Without a sandbox.
+            unsafe: Run without a sandbox.
             again: Grade all; points that a teacher has given stay in the gradebook.
             workers: Processes at once.
-            progress: Called after each hand-in, with how many are done of how many.
+            progress: Called after each hand-in, with the numbers done and in all.
 
         Raises:
-            OSError: If there is no sandbox here, and it was not said to go without.
+            OSError: If no sandbox can be made here, and `unsafe` is false.
         """
         if not unsafe and not available():
             raise OSError(MISSING)
@@ -245,7 +245,7 @@ class Course:
         made = self.folder / "source" / name / f"{name}.ipynb"
         text = nbformat.writes(source) + "\n"
         if not made.exists() or made.read_text(encoding="utf-8") != text:
-            self.release(name)  # also when the source was changed since
+            self.release(name)  # also if the source has changed since
         (self.folder / "results" / name).mkdir(parents=True, exist_ok=True)
         known = {o.student: o for o in self.outcomes(name) if not again}
         students = self.submitted(name)
@@ -264,7 +264,7 @@ class Course:
         progress(done, len(students))
         work = partial(_grade_one, self, name, source, unsafe)
         context = multiprocessing.get_context("spawn")
-        apart = False  # one by one, once a process of ours has died
+        apart = False  # one at a time, once a grading process has died
         while todo:
             batch = todo[:1] if apart else list(todo)
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -272,7 +272,7 @@ class Course:
                 for job in as_completed(jobs):
                     student, error = jobs[job], job.exception()
                     if isinstance(error, BrokenProcessPool) and not apart:
-                        continue  # of whom it died is known when each is alone
+                        continue  # running each alone will show which one killed it
                     outcome = self._outcome(name, student, source, error)
                     if error is None:
                         outcome = replace(outcome, **job.result())
@@ -294,7 +294,7 @@ class Course:
     def _outcome(
         self, name: str, student: str, source: NotebookNode, error: BaseException | None
     ) -> Outcome:
-        """Return a hand-in's outcome before its tests were run."""
+        """Return a hand-in's outcome before its tests are run."""
         state = self._collected(name, student)
         notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
@@ -310,7 +310,7 @@ class Course:
         write_json(path, asdict(outcome))
 
     def _enter(self, name: str, outcome: Outcome) -> None:
-        """Enter an outcome into the gradebook, or flag that it cannot be."""
+        """Enter an outcome into the gradebook, or flag that this failed."""
         refused = "not entered into the gradebook"
         flags = [flag for flag in outcome.flags if not flag.startswith(refused)]
         entered = True
@@ -323,10 +323,10 @@ class Course:
         self._save(name, replace(outcome, flags=flags, entered=entered))
 
     def _nbgrader(self, action: str, *arguments: str) -> None:
-        """Let nbgrader do something.
+        """Run an action of nbgrader.
 
         Raises:
-            ValueError: If it does not do it.
+            ValueError: If it fails.
         """
         result = getattr(self._api(), action)(*arguments)
         if not result["success"]:
@@ -347,7 +347,7 @@ class Course:
         return api
 
     def feedback(self, name: str) -> list[Path]:
-        """Write a page for each student: points, messages, comments; return them."""
+        """Write each student's page of points, messages, comments; return the paths."""
         graded = [
             o.student for o in self.outcomes(name) if o.earned is not None and o.entered
         ]
@@ -356,7 +356,7 @@ class Course:
         return [self.folder / "feedback" / s / name / f"{name}.html" for s in graded]
 
     def gradebook(self) -> Any:
-        """Return nbgrader's gradebook, to be used in a `with`."""
+        """Return nbgrader's gradebook, for use in a `with` block."""
         from nbgrader.api import Gradebook
 
         return Gradebook(f"sqlite:///{self.folder}/gradebook.db", "llmcourse")

@@ -3,11 +3,11 @@
     setup.sh            Python, this package's requirements, bubblewrap
     run_autograder      python -m llmcourse.classroom.gradescope /autograder
     package/llmcourse   this package, without the models
-    secret/NAME.py      the assignment's source, for root alone
+    secret/NAME.py      the assignment's source, readable only by root
 
-Gradescope runs each hand-in in a container of its own. Where that allows a sandbox in
-it, the student's code runs in one; else it runs as another user, who cannot read the
-source. Results are written as Gradescope specifies them
+Gradescope runs each hand-in in a container of its own. If the container allows a
+sandbox, the student's code runs in one; otherwise it runs as another user, who cannot
+read the source. Results are written as Gradescope specifies them
 (https://gradescope-autograders.readthedocs.io/en/latest/specs).
 """
 
@@ -36,7 +36,7 @@ PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
 
 
 def requirements() -> list[str]:
-    """Return what pip must install there: the package's needs, and the classroom's."""
+    """Return what pip must install there: requirements of package and classroom."""
     found = []
     for line in requires("llmcourse") or []:
         name, _, marker = line.partition(";")
@@ -46,15 +46,15 @@ def requirements() -> list[str]:
 
 
 def write_autograder(source: Path, path: Path, seed: int) -> Path:
-    """Write the zip for an assignment.
+    """Write an assignment's autograder.
 
     Args:
         source: The assignment's source.
-        path: The zip.
-        seed: Of the inputs of hidden tests, which no student should know.
+        path: The zip to write.
+        seed: Seeds the inputs of hidden tests; no student should know it.
 
     Raises:
-        ValueError: If the source is none (`assignments.read_source`).
+        ValueError: As in `assignments.read_source`.
     """
     read_source(source)
     needs = " ".join(shlex.quote(name) for name in requirements())
@@ -85,7 +85,7 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
 
 
 def results(graded: Graded, notes: list[str], visible: set[str]) -> dict[str, object]:
-    """Return what Gradescope reads: a test each, its points and its message."""
+    """Return what Gradescope reads: the points and message of each test."""
     return {
         "visibility": "visible",
         "stdout_visibility": "hidden",

@@ -1,9 +1,9 @@
 """Grade a hand-in: its code in one process, the tests in another.
 
 The student's cells run in the student's process. A cell with tests runs here, from the
-assignment's source, and what a student may have made of it does not count. In it the
+assignment's source, so what a student may have changed in it does not count. In it, the
 student's functions are calls to that process (`Function`), so a test compares plain
-values, and an honest `torch` and an honest `assert` judge.
+values, with an untampered `torch` and `assert`.
 """
 
 import ast
@@ -32,12 +32,12 @@ from llmcourse.classroom.student import Function, Student
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of one test cell.
+    """The result of one test cell.
 
     Attributes:
         name: The cell's name.
         points: What it is worth.
-        earned: All of that, or nothing.
+        earned: All of these points, or 0.
         message: What is wrong, in the test's words; empty if nothing is.
     """
 
@@ -49,12 +49,12 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """What came of a hand-in's code.
+    """The results of a hand-in's code.
 
     Attributes:
         results: One for each test, in order.
         flags: What a teacher should look at.
-        errors: What cells of the student's own raised when they were run.
+        errors: What cells other than tests raised when they were run.
     """
 
     results: list[Result]
@@ -63,7 +63,7 @@ class Graded:
 
     @property
     def earned(self) -> float:
-        """Points of all tests."""
+        """Points earned in all tests."""
         return sum(result.earned for result in self.results)
 
     @property
@@ -74,7 +74,7 @@ class Graded:
 
 @contextlib.contextmanager
 def _modules_kept() -> Iterator[None]:
-    """Undo, at the end, what an assignment's first cell locks away here too."""
+    """Restore, at the end, the modules that an assignment's first cell blocks."""
     before = dict(sys.modules)
     try:
         yield
@@ -87,12 +87,12 @@ def _modules_kept() -> Iterator[None]:
 
 @_modules_kept()
 def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Graded:
-    """Run a hand-in and its tests; write what came of each cell into the hand-in.
+    """Run a hand-in and its tests; write each cell's outputs into the hand-in.
 
     Args:
         source: The assignment's source (`assignments.read_source`).
         hand_in: The hand-in, with the release's cells in it (`collecting.lay`).
-        student: A process for its code.
+        student: The process for its code.
     """
     own = {grade_id(cell): cell for cell in source.cells if grade_id(cell)}
     names: dict[str, Any] = {"__name__": "tests"}
@@ -114,9 +114,9 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             except SyntaxError:
                 if source is not hand_in:
                     raise
-                empty = False  # of one's own notebook: the test says it
+                empty = False  # a student checks this notebook: the test tells
             if empty:
-                continue  # hidden, and this is the release
+                continue  # a hidden test, and this is the release
             error, printed = _test(code, names, remote, student)
             message = _message(error)
             earned = 0.0 if error else points(ours)
@@ -159,7 +159,7 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
 def _test(
     code: str, names: dict[str, Any], remote: dict[str, bool], student: Student
 ) -> tuple[BaseException | None, str]:
-    """Run a cell with tests; return what it raised, if anything, and printed."""
+    """Run a cell with tests; return its error, if any, and what it printed."""
     printed = io.StringIO()
     for name, is_function in remote.items():
         names[name] = Function(student, name)

@@ -1,7 +1,7 @@
 """Quizzes: a few questions a chapter, with a reason for each option.
 
 A quiz is a TOML file in `llmcourse/data/quizzes`. It begins with the chapter's
-objectives, and with where each is practised:
+objectives, and says where each is practised:
 
     [[objectives]]
     text = "train byte-pair encoding by hand"
@@ -15,7 +15,7 @@ objectives, and with where each is practised:
     right = ["An option.", "Why it is right."]
     wrong = [["Another.", "Why it is wrong."], ["A third.", "Why."]]
 
-`Quiz.read` gives it to a notebook, which shows it, there and on the site, without a
+A notebook shows what `Quiz.read` returns; this works on the site as well, without a
 kernel. `write_moodle` and `write_qti` write it for a learning platform.
 """
 
@@ -53,9 +53,9 @@ class Objective:
     """What a reader of the chapter will be able to do.
 
     Attributes:
-        text: As the chapter's first cell says it.
+        text: Its wording in the chapter's first cell.
         exercises: The numbers of the exercises that practise it.
-        tasks: The names of the assignment's tests and questions that do.
+        tasks: The names of the assignment's tests and questions on it.
     """
 
     text: str
@@ -68,8 +68,8 @@ class Question:
     """A question with one right answer.
 
     Attributes:
-        objective: The number of what it asks about, from 1.
-        text: The question; code stands between backticks.
+        objective: The number of the objective it tests, from 1.
+        text: The question, with code between backticks.
         code: Lines of code or text to be shown below it.
         right: The right answer.
         wrong: The others.
@@ -136,7 +136,7 @@ class Quiz:
         return f"Quiz of {self.chapter}: {len(self.questions)} questions"
 
     def _repr_html_(self) -> str:
-        """Return the quiz as a part of a page: buttons, and a line that answers."""
+        """Return the quiz as HTML: buttons, and a line that gives the reason."""
         parts = []
         for number, question in enumerate(self.questions, start=1):
             buttons = "".join(
@@ -161,7 +161,7 @@ def chapters() -> list[str]:
 
 
 def _html(text: str) -> str:
-    """Return a line of text as HTML: code between backticks, and nothing else."""
+    """Return a line of text as HTML; its only markup is code between backticks."""
     return CODE.sub(r"<code>\1</code>", html.escape(text, quote=False))
 
 
@@ -200,7 +200,7 @@ def write_moodle(quiz: Quiz, path: Path) -> Path:
 
 
 def write_qti(quiz: Quiz, path: Path) -> Path:
-    """Write a quiz as a zip in QTI 1.2, as Canvas and others import it."""
+    """Write a quiz as a zip in QTI 1.2, which Canvas and others import."""
     from text2qti.config import Config
     from text2qti.qti import QTI
     from text2qti.quiz import Quiz as Text
@@ -227,7 +227,7 @@ _BY_NAME = {"&": "&amp;", "<": "&lt;", "^": "&#94;", "~": "&#126;"}
 
 
 def _markdown(text: str) -> str:
-    """Return a line of text with what Markdown would read as a sign made plain."""
+    """Return a line of text with the characters escaped that Markdown uses."""
 
     def plain(sign: re.Match[str]) -> str:
         return _BY_NAME.get(sign[0], rf"\{sign[0]}")

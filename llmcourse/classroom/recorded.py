@@ -1,8 +1,8 @@
-"""Steps of nbgrader that this course replaces, named in its configuration.
+"""Replacements for steps of nbgrader, named in its configuration.
 
-nbgrader runs a hand-in in a kernel, tests and all. Here the cells were run before
-(`grading`), and nbgrader is given what came of them; and what a student reads of a
-hidden test is its message, not its code.
+nbgrader runs a hand-in in a kernel, tests and all. Here the cells have already been run
+(`grading`), and nbgrader is given their outputs. Of a hidden test, students see the
+message, not the code.
 """
 
 import re
@@ -35,12 +35,12 @@ class Recorded(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
-    """Leave of a hidden test the comment on top and the message."""
+    """Reduce a hidden test to the comment at its top and its message."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict[str, Any], index: int
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Cut the code and the traceback."""
+        """Remove the code and the traceback."""
         if cell.cell_type == "code" and "BEGIN HIDDEN TESTS" in cell.source:
             cell.source = HIDDEN.sub("", cell.source + "\n").strip()
             for output in cell.outputs:

@@ -1,4 +1,4 @@
-"""What a teacher asks of a graded class: who needs a look, and which test is good."""
+"""Reports on a graded class: which hand-ins need a look, and which tests are good."""
 
 import csv
 import zipfile
@@ -15,14 +15,14 @@ from llmcourse.files import new_file
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """How one graded cell did in a class.
+    """How a class did on one graded cell.
 
     Attributes:
         name: The cell's name.
         difficulty: Mean share of its points that was earned, 0 (nobody) to 1.
         discrimination: Correlation of its points with those of all other cells, -1 to
-            1: whether who is good at the rest is good at this. `None` where it is the
-            same for all.
+            1: whether those who do well on the rest do well on this. `None` if either
+            is the same for all.
         n: How many were graded.
     """
 
@@ -35,7 +35,7 @@ class Item:
 def items(
     scores: dict[str, dict[str, float | None]], worth: dict[str, float]
 ) -> list[Item]:
-    """Return how each cell did.
+    """Return how a class did on each cell.
 
     Source: Crocker and Algina (1986), Introduction to Classical and Modern Test Theory,
     chapter 14: item difficulty and the corrected item-total correlation.
@@ -65,7 +65,7 @@ def items(
 
 
 def worth(course: Course, name: str, kinds: str = "all") -> dict[str, float]:
-    """Return the points of each graded cell, of tests and of written answers.
+    """Return the points of each graded cell: tests, written answers or both.
 
     Args:
         course: The course.
@@ -80,7 +80,7 @@ def worth(course: Course, name: str, kinds: str = "all") -> dict[str, float]:
 
 
 def pending(course: Course, name: str) -> dict[str, list[str]]:
-    """Return whose written answers nobody has graded yet, by cell."""
+    """Return the students whose written answers are not graded yet, by cell."""
     scores = course.scores(name)
     return {
         cell: sorted(s for s, own in scores.items() if own.get(cell) is None)
@@ -91,7 +91,7 @@ def pending(course: Course, name: str) -> dict[str, list[str]]:
 def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
     """Write the grades for a spreadsheet or a platform.
 
-    Who is not graded whole has an empty grade, never 0. The columns:
+    A student not fully graded has an empty grade, never 0. The columns:
 
         csv      student, total, each graded cell
         canvas   Student, ID, SIS User ID, SIS Login ID, Section, the assignment
@@ -125,8 +125,8 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
 def pack(pages: list[Path], path: Path) -> Path:
     """Write students' pages (`Course.feedback`) as one zip.
 
-    The names are those by which Moodle gives files back to students, with the number
-    of the participant between two low lines (`assignfeedback_file` in its source).
+    By these file names Moodle returns files to students, with the participant's number
+    between two underscores (`assignfeedback_file` in its source).
     """
     with new_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         for page in pages:
@@ -161,7 +161,7 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
 
 
 def _cell(text: str) -> str:
-    """Return a text as a spreadsheet shows it, where it would run it as a formula."""
+    """Return a text, quoted if a spreadsheet would run it as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
@@ -171,8 +171,8 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> int:
     Nothing is changed unless all of the file can be read.
 
     Raises:
-        ValueError: If points are no number from 0 to what the question is worth, a
-            student is not known, or the file is no CSV.
+        ValueError: If points are not a number from 0 to what the question is worth, a
+            student is unknown, or the file is not CSV.
     """
     most = _written(course, name, cell)
     csv.field_size_limit(1 << 28)  # answers may hold pictures
@@ -220,8 +220,8 @@ def alike(
 ) -> list[tuple[float, str, str]]:
     """Return pairs of hand-ins whose code is suspiciously alike, most alike first.
 
-    See `similarity.likeness`. It is a pointer, not a verdict: short functions that are
-    right are often the same.
+    See `similarity.likeness`. This is a hint, not a verdict: correct short functions
+    are often the same.
     """
     source = course.source(name)
     stubs = fingerprints(release(source), source)

@@ -2,11 +2,11 @@
 
     sees      the system and this Python, read-only; the assignment's data, read-only
     does not  the network, other processes, the course's folder, the home folder,
-              the environment's variables; the package's own answers
+              environment variables; the package's own answers
     limits    processor time, memory, processes, size of a file, size of all files
 
-Done by bubblewrap (`bwrap`, https://github.com/containers/bubblewrap), which uses the
-kernel's namespaces. Where there is none, `start` refuses.
+This is done by bubblewrap (`bwrap`, https://github.com/containers/bubblewrap), which
+uses the kernel's namespaces. Without bubblewrap, `start` refuses.
 """
 
 import json
@@ -43,7 +43,7 @@ class Limits:
 
 
 def available() -> bool:
-    """Whether a sandbox can be made here."""
+    """Return whether a sandbox can be made here."""
     if shutil.which("bwrap") is None:
         return False
     command = [*_bwrap(Limits(), None, ()), shutil.which("true") or "/bin/true"]
@@ -62,17 +62,18 @@ def start(
 
     Args:
         limits: What it may use.
-        data: A folder whose files it finds in its working folder.
+        data: A folder whose files appear in its working folder.
         blocked: Modules of the package that hold the answers, such as
             `llmcourse.text.bpe`. They cannot be imported.
-        unsafe: Without a sandbox: own code, or a machine that holds nothing else.
-        user: Without a sandbox, the number of the user who runs it; root alone can
-            choose one, 0 changes nothing.
+        unsafe: Run without a sandbox: for your own code, or on a machine that holds
+            nothing else.
+        user: Without a sandbox, the id of the user who runs it; only root can choose
+            one, and 0 changes nothing.
 
     Raises:
-        OSError: If there is no bubblewrap, or it may not make namespaces here.
+        OSError: If there is no bubblewrap, and `unsafe` is false.
     """
-    if not unsafe:  # each of several at once is somebody else
+    if not unsafe:  # each of several at once gets its own user
         user = 0 if os.getuid() else 50_000 + os.getpid() % 10_000
     used = {
         "RLIMIT_CPU": limits.cpu_seconds,
@@ -97,7 +98,7 @@ def start(
         cwd = data
         own = {name: os.environ.get(name, "") for name in ("PATH", "HOME")}
         environment = {**os.environ, **environment, **own}
-        environment.pop("LLMCOURSE_SEED", None)  # of the hidden tests' inputs
+        environment.pop("LLMCOURSE_SEED", None)  # seeds hidden tests' inputs
     else:
         if shutil.which("bwrap") is None:
             raise OSError(MISSING)
@@ -115,7 +116,7 @@ def start(
 
 
 def files_of(modules: Iterable[str]) -> list[Path]:
-    """Return where modules of this package can be loaded from, compiled ones too.
+    """Return the files that modules of this package load from, compiled ones included.
 
     Raises:
         ValueError: If there is no such module.
@@ -131,8 +132,8 @@ def files_of(modules: Iterable[str]) -> list[Path]:
 
 
 def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[str]:
-    """Return the command that starts another one in a sandbox."""
-    # Root needs no namespace of users, and gives up its rights in the child.
+    """Return a command prefix that runs a command in a sandbox."""
+    # Root needs no user namespace, and gives up its rights in the child.
     # Anyone else gets a namespace in which they are nobody.
     rights = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     if os.getuid():
@@ -146,7 +147,7 @@ def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[
     made: set[Path] = {Path("/")}
 
     def folders(path: Path) -> list[str]:
-        """Make the folders above a path, which anyone may pass through."""
+        """Return options to make the folders above a path, open to all."""
         above = [p for p in reversed(path.parents) if p not in made]
         made.update(above)
         return [x for p in above for x in ("--perms", "0755", "--dir", str(p))]

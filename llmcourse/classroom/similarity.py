@@ -1,8 +1,8 @@
 """How alike two hand-ins are, whatever their variables are called.
 
-Code is read as the kinds of its syntax tree's nodes, in order: names of variables,
-values, comments and layout do not count. Runs of nodes are hashed, and of each window
-of hashes the smallest is kept: the fingerprints.
+Code is read as the types of its syntax tree's nodes, in order: variable names, values,
+comments and layout do not count. Runs of nodes are hashed, and the smallest hash of
+each window is kept; these are the fingerprints.
 
 Source: Schleimer, Wilkerson and Aiken (2003), Winnowing: local algorithms for document
 fingerprinting, which is what MOSS does.
@@ -22,7 +22,7 @@ WINDOW = 4
 
 
 def _kinds(node: ast.AST) -> Iterator[str]:
-    """Yield the kinds of a tree's nodes in order, without names."""
+    """Yield the types of a tree's nodes, in order, without names."""
     detail = ""
     if isinstance(node, ast.Attribute):
         detail = node.attr

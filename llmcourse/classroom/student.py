@@ -1,9 +1,9 @@
-"""A student's code from outside: run its cells, call its functions.
+"""A student's code seen from outside: run its cells, call its functions.
 
-The code runs in a process of its own (`child`, in a `sandbox`). A function of it is
-here a `Function`: called with plain values, it returns plain values, or raises what
+The code runs in a process of its own (`child`, in a `sandbox`). Each of its functions
+is a `Function` here: called with plain values, it returns plain values, or raises what
 the student's function raised. A process that ends or hangs is replaced by a new one
-that runs the same cells again, but for the one that it died of.
+that runs the same cells again, except the one that killed it.
 """
 
 import builtins
@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of running a cell."""
+    """The result of running a cell."""
 
     printed: str = ""
     error: str = ""  # the name of the exception, empty if there was none
@@ -45,7 +45,7 @@ class Function:
         self._student, self.__name__ = student, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it. Arguments that it changes in place are changed here too."""
+        """Call it; arguments that it changes in place change here as well."""
         value, args_after, kwargs_after = self._student.ask(
             "call", self.__name__, list(args), kwargs
         )
@@ -84,11 +84,11 @@ class Student:
         self._end()
 
     def run(self, code: str, title: str = "") -> Ran:
-        """Run a cell. What it does wrong is told, not raised.
+        """Run a cell; return its error, if any, rather than raise it.
 
         Args:
             code: The cell's text.
-            title: What errors call it.
+            title: Its name in errors.
         """
         try:
             self._ready()
@@ -106,8 +106,8 @@ class Student:
 
         Raises:
             StoppedError: If the process ends or hangs.
-            Exception: What the student's function raised, if Python has it built in;
-                otherwise the built-in class that it is derived from.
+            Exception: What the student's function raised, if it is built into Python;
+                otherwise the built-in class that it derives from.
         """
         self._ready()
         reply = self._request([operation, *arguments])
@@ -125,7 +125,7 @@ class Student:
         return decode(reply["value"], lambda _: None)
 
     def _ready(self) -> None:
-        """Start the process, if it is not there, and run the cells so far."""
+        """Start the process, if it is not running, and run the cells so far."""
         if self._process is not None:
             return
         if self._restarts > RESTARTS:
@@ -140,7 +140,7 @@ class Student:
             self._request(["cell", code, title])
 
     def _request(self, request: list[Any]) -> dict[str, Any]:
-        """Send a request; return the reply. Functions that it holds may be called."""
+        """Send a request; return the reply. Functions in the request may be called."""
         functions: dict[int, Callable[..., Any]] = {}
 
         def wrap(function: Callable[..., Any]) -> int:
@@ -179,7 +179,7 @@ class Student:
         )
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """Return the next line of the process."""
+        """Return the process's next line."""
         assert self._process is not None
         pipe = self._process.stdout
         assert pipe is not None
@@ -198,10 +198,10 @@ class Student:
         return reply
 
     def _wait(self, work: Callable[[], bytes], deadline: float, late: str) -> bytes:
-        """Return what reading or writing a pipe comes to; stop what takes too long.
+        """Return the result of reading or writing a pipe; stop what takes too long.
 
-        It is done by a thread, since not every system can wait for a pipe. Where it
-        does not end in time the process is killed, and with that the thread ends.
+        A thread does it, since not every system can wait for a pipe. If it does not end
+        in time, the process is killed, which ends the thread.
         """
         done: list[bytes] = []
 
@@ -223,7 +223,7 @@ class Student:
         raise StoppedError(why)
 
     def _end(self) -> None:
-        """Kill the process, and with it all that it started."""
+        """Kill the process and everything it started."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -233,7 +233,7 @@ class Student:
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
-            # A thread may still wait for what a process that got away holds open.
+            # A thread may still wait for a pipe that an escaped process holds open.
             if pipe is not None and not self._thread.is_alive():
                 with contextlib.suppress(OSError):
                     pipe.close()

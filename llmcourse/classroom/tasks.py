@@ -1,4 +1,4 @@
-"""What the tests of an assignment use, in a student's notebook as in the grader."""
+"""What the tests of an assignment use, both in a notebook and in the grader."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import torch
 def generator(offset: int = 0) -> torch.Generator:
     """Return a generator of random numbers for tests.
 
-    Its seed is the environment's `LLMCOURSE_SEED`, 0 if there is none, plus `offset`.
-    A teacher sets the variable, so that nobody knows the numbers that tests draw.
+    Its seed is 1,000 times the environment variable `LLMCOURSE_SEED`, 0 by default,
+    plus `offset`. A teacher sets it, so that nobody knows the numbers that tests draw.
     """
     seed = int(os.environ.get("LLMCOURSE_SEED", "0"))
     return torch.Generator().manual_seed(1000 * seed + offset)
@@ -20,7 +20,7 @@ def generator(offset: int = 0) -> torch.Generator:
 def gradient(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Any]:
     """Return the gradients of a function's value with respect to its float tensors.
 
-    The tensors are the arguments themselves, in their order. A gradient that does not
+    Only arguments that are tensors themselves count, in order. A gradient that does not
     exist is `None`. The value must be a tensor of one element.
 
     >>> gradient(lambda x, n: (x**n).sum(), torch.tensor([1.0, 2.0]), 3)
@@ -49,9 +49,9 @@ def close(got: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
     """Return whether a tensor has the wanted shape and nearly the wanted numbers.
 
     Args:
-        got: What a function returned; what is no tensor is not close to one.
+        got: What a function returned; anything but a tensor is not close.
         wanted: A tensor, a number or lists of numbers.
-        tolerance: How far a number may be away, beside 1e-4 of its size.
+        tolerance: How far off a number may be, besides 1e-4 of its size.
 
     >>> close(torch.tensor(0.3), 0.1 + 0.2), close(torch.tensor([0.3]), 0.3)
     (True, False)
@@ -63,7 +63,7 @@ def close(got: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Return in a few words what a function returned, for a message.
+    """Return a short description of what a function returned, for a message.
 
     >>> describe(torch.tensor([1 / 3, 2.0])), describe(torch.zeros(3, 7))
     ('[0.3333, 2.0]', 'a tensor of shape (3, 7)')

@@ -1,4 +1,4 @@
-"""Plain values between two processes, as one line of JSON each.
+"""Plain values that pass between two processes, as one line of JSON each.
 
 A student's function runs in a process of its own, and what it returns must be judged
 in another one. If objects crossed (pickle), the student's code would too: an object
@@ -59,15 +59,15 @@ def _untensor(name: str, shape: list[int], data: str) -> torch.Tensor:
 
 
 def encode(value: Any, wrap: Wrap | None = None) -> Any:
-    """Return what JSON can hold of a plain value.
+    """Return a plain value in a form that JSON can hold.
 
     Args:
-        value: `None`, a bool, int, float, string, bytes, list, tuple, dict, set, a
-            tensor, an array of NumPy, a `torch.Generator`, or any of these within.
-        wrap: Gives a function a number by which the other process may call it.
+        value: `None`, a bool, int, float, string, bytes, list, tuple, dict, set,
+            tensor, NumPy array or `torch.Generator`, or any nesting of these.
+        wrap: Returns a number by which the other process may call a function.
 
     Raises:
-        TypeError: If a value is of another type, a subclass included.
+        TypeError: If a value is of another type, such as a subclass of `int`.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
@@ -135,7 +135,7 @@ def decode(value: Any, unwrap: Unwrap | None = None) -> Any:
 def copy_into(old: Any, new: Any) -> None:
     """Change a mutable value in place to what it has become in the other process.
 
-    A function that writes into its arguments is seen to do so: lists, dicts, sets,
+    So what a function writes into its arguments is seen here: lists, dicts, sets,
     tensors, arrays and generators, at any depth.
 
     >>> ids = [1, 2, 3]
@@ -150,7 +150,7 @@ def copy_into(old: Any, new: Any) -> None:
             elif not torch.equal(old, new):
                 old.copy_(new)
     elif isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
-        same = old.tobytes() == new.astype(old.dtype).tobytes()  # NaN, too
+        same = old.tobytes() == new.astype(old.dtype).tobytes()  # NaN included
         if old.shape == new.shape and not same:
             old[...] = new
     elif isinstance(old, torch.Generator) and isinstance(new, torch.Generator):
@@ -177,6 +177,6 @@ def copy_into(old: Any, new: Any) -> None:
 
 
 def _mutable(old: Any, new: Any) -> bool:
-    """Whether `copy_into` has changed `old` itself."""
+    """Return whether `copy_into` has changed `old` itself."""
     kinds = (list, dict, set, torch.Tensor, np.ndarray, torch.Generator)
     return any(isinstance(old, kind) and isinstance(new, kind) for kind in kinds)

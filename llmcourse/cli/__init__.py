@@ -1,11 +1,11 @@
 """The command line: `llmcourse COMMAND --help` says what each command does.
 
-Results go to standard output, bars and errors to standard error. The exit code is 0
+Results go to standard output, progress and errors to standard error. The exit code is 0
 when all went well, 1 when something could not be done, 2 when the command was not
 understood, 130 when Ctrl-C stopped it.
 
 A command's module is imported when the command is run, and PyTorch when it begins to
-work: help and completion are quick.
+work, so help and completion are quick.
 """
 
 import os
@@ -42,7 +42,7 @@ COMMANDS = {
     "course": "Run a class: release, collect, grade, report, give feedback.",
     "serve": "Serve a model over HTTP, as OpenAI's clients expect, with a web page.",
 }
-"""All commands, each a function of that name, and the first line of its help."""
+"""All commands, each a function of the same name, and the first line of its help."""
 
 
 class _Commands(TyperGroup):
@@ -100,7 +100,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a mistake becomes one line and exit code 1."""
+    """Run the command line; an error becomes one line and exit code 1."""
     _set_encodings()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
@@ -110,13 +110,13 @@ def main() -> None:
             say(f"error: {str(error) or type(error).__name__}")
             sys.exit(1)
         except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):  # as of `| head`
-                sys.exit(128 + 13)  # what a shell says of a program that SIGPIPE ends
+            if isinstance(end.__context__, BrokenPipeError):  # as with `| head`
+                sys.exit(128 + 13)  # as shells do for a program that SIGPIPE ends
             raise
 
 
 def _set_encodings() -> None:
-    """Pipe UTF-8, whatever the system is; replace what a terminal cannot show."""
+    """Pipe UTF-8 on every system; replace what a terminal cannot show."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             is_set = stream.isatty() or "PYTHONIOENCODING" in os.environ

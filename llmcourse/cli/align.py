@@ -107,7 +107,7 @@ def align(
         command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
     )
     if as_json or not quality:
-        return  # another process has measured, or all is printed
+        return  # another process has measured, or all is printed already
     show(reward_table(quality["reward_model"]), aligned_table(quality))
     show_model(folder / "reward" / "model")
     show_model(folder / "model", "generate")

@@ -11,12 +11,12 @@ import typer
 from llmcourse.cli import options as opt
 from llmcourse.cli.console import out, read_own, say
 
-# With the shipped model, more passages, or ones that cut a tale in two, make fewer
-# answers right: tests/benchmarks/bench_asking.py.
-_READ, _LISTED = 1, 3  # passages: to answer from, and to be shown alone
-_SIZE = 256  # tokens of a passage
-_MOST_BYTES = 64 << 20  # of all texts, which are cut anew for each question
-_SHOWN = 60  # characters of a passage that is cited
+# With the shipped model, more passages, or ones that cut a tale in two, lead to fewer
+# right answers: tests/benchmarks/bench_asking.py.
+_READ, _LISTED = 1, 3  # passages: to answer from, and to list without an answer
+_SIZE = 256  # tokens in a passage
+_MOST_BYTES = 64 << 20  # of all texts, which are cut again for each question
+_SHOWN = 60  # characters shown of a cited passage
 
 
 def ask(
@@ -107,7 +107,7 @@ def ask(
         return
     turns = [Message("system", system)] if system else []
     room = loaded.config.context_length // 8  # tokens that stay free for the answer
-    taken = len(tokenizer.encode(system)) + 2 if system else 0  # two marks of the turn
+    taken = len(tokenizer.encode(system)) + 2 if system else 0  # the turn's two marks
     limit = loaded.config.context_length - room - taken
     prompt = retrieval.prompt_with(question, found, tokenizer, limit)
     ids: list[int] = []

@@ -21,7 +21,7 @@ _HELP = (
     "/reset forgets the conversation, /quit ends it, /save FILE and /load FILE store "
     "and restore it; a line that ends in \\ continues on the next"
 )
-_SHOWN = 40  # characters of a turn that is dropped
+_SHOWN = 40  # characters shown of a dropped turn
 
 
 def chat(
@@ -70,7 +70,7 @@ def chat(
         generator=torch.Generator().manual_seed(seed),
         sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
     )
-    answer([Message("user", "")])  # refuses what no answer can be drawn with
+    answer([Message("user", "")])  # refuses invalid options at once
     if sys.stdin.isatty():
         say(_HELP)
     try:
@@ -85,7 +85,7 @@ def chat(
 def _talk(
     reply: Callable[[list["Message"], str], list["Message"]], first: list["Message"]
 ) -> None:
-    """Answer what the user says until that is enough."""
+    """Answer what the user says until the conversation ends."""
     history, stopped = first, False
     while True:
         try:
@@ -112,7 +112,7 @@ def _talk(
 
 
 def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
-    """Save a conversation, or load another; return that which goes on."""
+    """Save a conversation, or load another; return the one to go on with."""
     from llmcourse.files import write_file
     from llmcourse.finetuning.chat import check_turns, read_conversations
 
@@ -120,7 +120,7 @@ def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
         path = Path(name).expanduser().absolute()
         if what == "/save":
             check_turns(history, "assistant")
-        if what == "/load" or path.exists():  # nothing else is written over
+        if what == "/load" or path.exists():  # overwrite conversations only
             talk, *more = read_conversations(path)
             if more:
                 raise ValueError(f"wanted one conversation, got more in {str(path)!r}")
@@ -130,13 +130,13 @@ def _kept(history: list["Message"], what: str, name: str) -> list["Message"]:
             write_file(path, json.dumps(saved) + "\n")
         history = talk
         say(f"{what[1:]}: {len(history)} turns, the last: {_named(history[-1:])}")
-    except (ValueError, OSError, RuntimeError) as error:  # there is no such user's home
+    except (ValueError, OSError, RuntimeError) as error:  # as of an unknown ~user
         say(str(error))
     return history
 
 
 def _read() -> str | None:
-    """Return what the user says next, of one or several lines; None at the end."""
+    """Return what the user says next, in one or several lines; None at the end."""
     lines: list[str] = []
     while True:
         line = _line("you> " if not lines else "...> ")
@@ -172,13 +172,13 @@ def _reply(
 
     Args:
         answer: Answers a conversation, piece by piece.
-        tokenizer: Of the model that answers.
-        limit: Most tokens of a conversation that is answered.
+        tokenizer: The model's tokenizer.
+        limit: Most tokens in a conversation that is answered.
         history: The conversation so far.
         text: What the user says.
 
     Returns:
-        The conversation as it is now, as far as it fits.
+        The conversation so far, as much of it as fits.
     """
     from llmcourse.finetuning.answering import end_tokens
     from llmcourse.finetuning.chat import Message, fit_history
@@ -207,7 +207,7 @@ def _reply(
 
 
 def _named(messages: list["Message"]) -> str:
-    """Return the beginnings of turns, in words of one line."""
+    """Return the beginnings of turns, on one line."""
     from llmcourse.text.documents import excerpt
 
     return ", ".join(f"{m.role} “{excerpt(m.content, _SHOWN)}”" for m in messages)

@@ -1,4 +1,4 @@
-"""The command `check`: one's own notebook against the tests that it shows."""
+"""The command `check`: your own notebook against the tests that it shows."""
 
 import sys
 from functools import partial
@@ -30,11 +30,11 @@ def check(
         own = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
     except OSError:
         raise
-    except Exception as error:  # nbformat raises much, and all means the same
+    except Exception as error:  # nbformat's many errors all mean the same
         raise ValueError(f"{notebook} is no notebook: {error}"[:200]) from error
     if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is no notebook of an assignment")
-    # A call takes a moment if it ends at all.
+    # For a call that takes a moment, if it ever ends.
     with Student(partial(start, Limits(), unsafe=True), seconds=20.0) as student:
         graded = grade(own, own, student)
     for line in score_card(graded):

@@ -1,4 +1,4 @@
-"""What all commands share: output, progress bars, the documents that they read."""
+"""What all commands share: output, progress bars and the documents they read."""
 
 import re
 import sys
@@ -15,13 +15,13 @@ out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def say(text: object) -> None:
-    """Print something that is no result as one line, on standard error."""
-    # Above the bars, if some are drawn.
+    """Print something that is not a result as one line, on standard error."""
+    # Above the progress bars, if any are drawn.
     tqdm.write(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
 
 
 def duration(seconds: float) -> str:
-    """Return about how long something takes, in words.
+    """Return roughly how long something takes, in words.
 
     >>> duration(9), duration(700), duration(9_000)
     ('less than a minute', 'about 12 minutes', 'about 2.5 hours')
@@ -34,12 +34,12 @@ def duration(seconds: float) -> str:
     return f"about {minutes / 60:.1f} hours"
 
 
-# What moves the cursor, rings the bell or turns the direction of writing.
+# Characters that move the cursor, ring the bell or change the writing direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def echoed(pieces: Iterable[str]) -> Iterator[str]:
-    """Print each piece as soon as it is there, and pass it on; a terminal is spared."""
+    """Print each piece as it comes and pass it on; keep controls off a terminal."""
     for piece in pieces:
         shown = _CONTROL.sub("", piece) if sys.stdout.isatty() else piece
         print(shown, end="", flush=True)
@@ -48,17 +48,17 @@ def echoed(pieces: Iterable[str]) -> Iterator[str]:
 
 @contextmanager
 def bars(quiet: bool) -> Iterator[Callable[..., None]]:
-    """Give a progress callback that draws one bar for each stage.
+    """Yield a progress callback that draws one bar for each stage.
 
-    It is called with the stage, how much is done, and of how much; what is named
-    besides is shown beside the bar. On a terminal the bars are smooth. In a file,
-    where each state stays and many would bury all else, there is one a minute.
+    It is called with the stage, how much is done, and the total; keyword arguments are
+    shown beside the bar. On a terminal the bars move smoothly. In a file, where many
+    updates would bury all else, there is one per minute.
     """
     drawn: dict[str, Any] = {}
     seconds = 0.1 if sys.stderr.isatty() else 60.0
 
     def show(stage: str, done: int, total: int, **beside: str) -> None:
-        if stage not in drawn:  # a training that goes on begins where it was
+        if stage not in drawn:  # a resumed run begins where it was
             drawn[stage] = tqdm(
                 total=total,
                 initial=done,
@@ -112,10 +112,10 @@ def documents_of(
 
     Args:
         sources: Names and paths.
-        n_stories: Of the tales.
-        seed: Of the tales.
-        stream: Whether to hold one file at a time, of any number.
-        column: Of datasets, where the texts are; None: "text".
+        n_stories: Number of tales.
+        seed: Seed of the tales.
+        stream: Hold one file at a time, however many there are.
+        column: The column of a dataset's texts; None: "text".
     """
     from llmcourse.text import documents
 
@@ -133,7 +133,7 @@ def documents_of(
 def steps_of(
     sources: Iterable[str], filter: bool, language: str | None
 ) -> Iterable[Any]:
-    """Return what is done to the documents: own ones are filtered only if asked."""
+    """Return the cleaning steps; a user's documents are filtered only if asked."""
     from llmcourse.text.corpus import STEPS, own_steps
 
     if {*sources} <= {"tales", "python_docs"} and language is None:
@@ -145,7 +145,7 @@ def make_folder(path: Path, overwrite: bool = True) -> None:
     """Make a folder, before anything takes time.
 
     Raises:
-        ValueError: If something is in it that must not be overwritten.
+        ValueError: If it holds something that must not be overwritten.
         OSError: If it cannot be made.
     """
     if not overwrite and path.is_dir() and any(path.iterdir()):

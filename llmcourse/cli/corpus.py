@@ -111,7 +111,7 @@ def corpus(
     tokenizer = _train_tokenizer(splits["train"], vocab_size, out_folder)
     remove_other_parts(out_folder, [name for name, part in splits.items() if part])
     for name, part in splits.items():
-        if part:  # of few documents none is left to test on
+        if part:  # with few documents, none is left to test on
             path = out_folder / f"{name}.bin"
             n_tokens = pack(part, tokenizer, path).n_tokens
             if not as_json:
@@ -119,7 +119,7 @@ def corpus(
 
 
 def _train_tokenizer(documents: Iterable[Any], vocab_size: int, folder: Path) -> Any:
-    """Return a tokenizer of the documents, and save it in the corpus's folder."""
+    """Return a tokenizer trained on the documents; save it in the folder."""
     from llmcourse.text.packing import END_OF_TEXT
     from llmcourse.text.tokenizers import BPETokenizer
 

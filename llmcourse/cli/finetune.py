@@ -128,6 +128,6 @@ def finetune(
         command, lambda run: instruct.make_instruct(recipe, run, exam)
     )
     if as_json or not quality:
-        return  # another process has measured, or all is printed
+        return  # another process has measured, or all is printed already
     show(*instruct.instruct_tables(quality))
     show_model(folder / "model", "chat")

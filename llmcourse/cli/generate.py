@@ -1,4 +1,4 @@
-"""The command `generate`: a model writes, and every piece shows as it is drawn."""
+"""The command `generate`: a model writes; each piece is shown when it is sampled."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What `evaluate --all` measures: what the card of each shipped model states."""
+"""What `evaluate --all` measures: the numbers on each shipped model's card."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -58,11 +58,11 @@ MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {
     "reward-model": _reward,
     "aligned-llm": _aligned,
 }
-"""What the card of each shipped model states, in the order in which they are made."""
+"""What each shipped model's card states, in the order in which models are made."""
 
 
 def evaluate_all(quiet: bool, as_json: bool) -> None:
-    """Measure every model that ships; if one is not installed, none."""
+    """Measure every shipped model, or none if one is not installed."""
     for name in MEASURES:
         find_model(name)
     for name, measure in MEASURES.items():

@@ -13,12 +13,12 @@ import typer
 
 
 def read(text: str) -> str:
-    """Return a text, or for "-" what standard input holds, but for its last newline."""
+    """Return a text, or for "-" all of standard input except its last newline."""
     return sys.stdin.read().removesuffix("\n") if text == "-" else text
 
 
 def use_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take what a TOML file says as the defaults of a command's options."""
+    """Use the values in a TOML file as the defaults of a command's options."""
     if path is None:
         return None
     try:

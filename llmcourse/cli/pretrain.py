@@ -134,7 +134,7 @@ def pretrain(
     )
     folder, quality = run_command(command, recipe)
     if as_json or not quality:
-        return  # another process has measured, or all is printed
+        return  # another process has measured, or all is printed already
     show(base.loss_table(quality))
     for number, text in enumerate(quality.get("written", []), start=1):
         out.print(f"\nsample {number}: {text}")

@@ -27,14 +27,14 @@ from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
 
-_TIMED = 10  # updates, by which the time of all is told
+_TIMED = 10  # updates, from which the total time is estimated
 _DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboard"}
 
 
 def use_cores(threads: int | None) -> None:
-    """Compute on so many cores, or all, and keep the memory that training frees.
+    """Compute on this many cores, or all, and keep the memory that training frees.
 
-    The processes that torchrun started on this machine divide its cores.
+    The processes that torchrun started on this machine share its cores.
     """
     keep_freed_memory()
     share = n_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -42,10 +42,10 @@ def use_cores(threads: int | None) -> None:
 
 
 def find_device(device: str) -> str:
-    """Return the name of a device that is there; of "auto" the fastest one.
+    """Return the name of an available device; for "auto", the fastest one.
 
     Raises:
-        ValueError: If it is not there.
+        ValueError: If it is not available.
     """
     mps = torch.backends.mps.is_available()
     devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
@@ -61,7 +61,7 @@ def open_model(
     """Return a model, quantized or not, on a device and in a type, and its tokenizer.
 
     Raises:
-        ValueError: If the device is not there, or as `load_pretrained`.
+        ValueError: If the device is not available, or as in `load_pretrained`.
         OSError: If a file cannot be read.
     """
     device = find_device(device)
@@ -99,11 +99,11 @@ class Command(NamedTuple):
             parallel.shard(model)
 
     def line(self, folder: Path, *more: str) -> str:
-        """Return the command line, to be typed again: what is no default.
+        """Return the command line to type again, without default values.
 
         Args:
             folder: Value of `--out`, always given.
-            more: Options that decide nothing about a model; others are left out.
+            more: Options to keep although they decide nothing about a model.
         """
         words = ["llmcourse", self.function.__name__]
         if parallel.n_processes() > 1:
@@ -130,19 +130,19 @@ def run_command(
 ) -> tuple[Path, dict[str, Any]]:
     """Follow a recipe with logs and bars; return the folder, and how good the model is.
 
-    With `--json` that is printed, as one line, and nothing else.
+    With `--json`, this is printed on one line, and nothing else.
 
     Args:
-        command: Which has the options that all training commands have.
+        command: Has the options that all training commands have.
         recipe: Makes the models, and returns how good they are.
-        name: Of the model; if not given, the folder's for own data, else the preset's.
+        name: The model's; by default the folder's with `--data`, else the preset's.
     """
     options = command.options
     use_cores(options["threads"])
     device = find_device(options.get("device", "cpu"))
     board: Path | None = options.get("tensorboard")
     if board is not None:
-        TensorBoardLog(board)  # refused now rather than after the data is prepared
+        TensorBoardLog(board)  # fails now rather than after the data is prepared
     folder: Path = options["out_folder"] or Path(f"run-{options['preset']}")
     if name is None:
         name = folder.resolve().name if options["data"] else options["preset"]
@@ -175,7 +175,7 @@ def run_command(
                     if len(times) == _TIMED and left > 60 and not options["quiet"]:
                         say(f"{name}: {duration(left)}")
                 beside["loss" if is_update else "held out"] = f"{record.loss:.3f}"
-                if record.step < steps or not is_update:  # an evaluation is the end
+                if record.step < steps or not is_update:  # an evaluation comes last
                     draw(name, record.step, steps, **beside)
 
             return progress
@@ -200,7 +200,7 @@ def run_command(
 def prepare_folder(folder: Path, *, resume: bool) -> None:
     """Make a folder before anything takes time; refuse one that is taken.
 
-    It is taken if any training has checkpoints there.
+    It is taken if it holds checkpoints and `resume` is false.
     """
     found = any(map(checkpoint_paths, folder.rglob("checkpoints")))
     if found and not resume:
@@ -215,7 +215,7 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
 
 @contextmanager
 def stoppable(command: str) -> Iterator[None]:
-    """Turn Ctrl-C into a word on how to go on, and the exit code 130."""
+    """Turn Ctrl-C into a message on how to go on, and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
@@ -234,7 +234,7 @@ def show(*tables: Table) -> None:
 
 
 def show_model(folder: Path, then: str = "") -> None:
-    """Print how large a model is, and what can be done with it."""
+    """Print how large a model is, and what to do with it next."""
     size = sum(path.stat().st_size for path in folder.iterdir())
     out.print(f"\nmodel: {folder} ({size / 1e6:.1f} MB)")
     if then:

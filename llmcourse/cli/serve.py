@@ -10,7 +10,7 @@ from llmcourse.cli.console import say
 from llmcourse.extras import needed_for
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as an address has them
+_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as in a URL
 
 
 def serve(
@@ -87,5 +87,5 @@ def serve(
         say(f"serving {model} at {address(host, listener)}")
         if api_key is None and host not in _LOOPBACK:
             say("anyone who reaches this address is answered: there is no --api-key")
-        gc.freeze()  # what is there stays: to collect garbage of requests is fast now
+        gc.freeze()  # what is there stays, so collecting requests' garbage is fast
         serve_on(listener, application, grace)

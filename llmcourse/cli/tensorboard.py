@@ -1,9 +1,9 @@
-"""The curves of a training for TensorBoard, beside its file of JSON lines.
+"""The curves of a run for TensorBoard, in addition to its log of JSON lines.
 
     llmcourse pretrain --out run/ --tensorboard curves/
     tensorboard --logdir curves/
 
-The file of JSON lines stays the record of a training: nothing reads these curves back.
+The log of JSON lines remains the record of a run: nothing reads these curves back.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ class TensorBoardLog:
     """A progress callback that writes each record as points of TensorBoard's curves.
 
     The curves are "update/loss", "evaluation/loss", "update/learning_rate" and so on,
-    over the step. A training that is resumed repeats some steps: TensorBoard shows what
-    was written last. All is on the disk after each evaluation.
+    over the step. A resumed run repeats some steps: TensorBoard shows what was written
+    last. Everything is on disk after each evaluation.
 
     Args:
-        folder: Of this training's curves; created with the first record.
+        folder: For this run's curves; created with the first record.
 
     Raises:
         ImportError: If the package `tensorboard` is not installed.
@@ -41,7 +41,7 @@ class TensorBoardLog:
             OSError: If the folder cannot be written.
         """
         if self._writer is None:
-            # What is there from this step on is not shown any more.
+            # What was written from this step on is no longer shown.
             self._writer = self._new_writer(str(self.folder), purge_step=record.step)
         kind = type(record).__name__.lower()
         values = vars(record) | record.metrics

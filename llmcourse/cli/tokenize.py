@@ -14,7 +14,7 @@ from llmcourse.cli.console import out
 if TYPE_CHECKING:
     from llmcourse.text.tokenizers import Tokenizer
 
-_MOST = 1_000_000  # characters; more takes minutes and shows nothing
+_MOST = 1_000_000  # characters; more takes minutes and shows nothing useful
 # Black text on these reads well on light and on dark terminals.
 COLOURS = ("#e69f00", "#56b4e9", "#7ecfa8", "#f0e442", "#d9a6c2")
 
@@ -61,7 +61,7 @@ def tokenize(
 
 
 def load_tokenizer(name: str, vocab_size: int) -> "Tokenizer":
-    """Return the tokenizer of that name, or the one in that file.
+    """Return the tokenizer of this name, or the one in this file.
 
     Raises:
         ValueError: If there is none.

@@ -1,9 +1,9 @@
-"""What a model answers: one conversation as a stream, or many questions at once.
+"""Let a model answer: one conversation as a stream, or many questions at once.
 
     "Who …?" → <|endoftext|><|user|>Who …?<|end|><|assistant|>  model  The owl.<|end|>
 
-A model that has never seen a conversation is asked in plain text, with a blank line
-between the question and where its answer should begin.
+A model that has never seen a conversation is asked in plain text, and should answer
+after a blank line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ from llmcourse.text.packing import END_OF_TEXT, end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.config import CountProgress
 
-_MOST_AT_ONCE = 64  # questions that are answered side by side
+_MOST_AT_ONCE = 64  # questions answered in one batch
 
 
 def knows_conversations(tokenizer: BPETokenizer) -> bool:
-    """Return whether a conversation can be written: by these tokens, or a template."""
+    """Return whether a tokenizer can write conversations: with tokens or a template."""
     return has_chat_tokens(tokenizer) or uses_template(tokenizer)
 
 
@@ -43,22 +43,22 @@ def stream_answer(
     generator: torch.Generator | None = None,
     watch: Callable[[int], None] | None = None,
 ) -> Iterator[str]:
-    """Yield the answer to a conversation as soon as it is drawn, up to its end.
+    """Yield the answer to a conversation as it is sampled, up to its end.
 
     Args:
-        model: Has learned from conversations.
-        tokenizer: The model's, with the special tokens of `chat`.
+        model: Trained on conversations.
+        tokenizer: The model's, with the special tokens of `chat` or a template.
         messages: A conversation that ends with the user's turn.
-        max_new_tokens: The most tokens to write; what fits the model if not given.
+        max_new_tokens: Most tokens to write; by default, as many as fit.
         sampling: Temperature, top-k and top-p.
         generator: Source of randomness; None draws from torch's global one.
-        watch: Called with each new id, before its text is there. Where none of them
+        watch: Called with each new id, before its text is yielded. If none of them
             is one of `end_tokens`, the answer was cut off.
 
     Raises:
-        ValueError: At once, if the turns are not as they must be, if the tokenizer
-            lacks the special tokens, if the conversation leaves no room for an
-            answer, or as `generation.generate`.
+        ValueError: At once, if `check_turns` refuses the turns, if the tokenizer lacks
+            the special tokens, if the conversation leaves no room for an answer, or as
+            in `generation.generate`.
     """
     limit = model.config.context_length
     ids = encode_prompt(messages, tokenizer, limit - 1)
@@ -81,22 +81,22 @@ def _watched(ids: Iterator[int], watch: Callable[[int], None]) -> Iterator[int]:
 
 
 def end_tokens(tokenizer: BPETokenizer) -> set[int]:
-    """Return the ids that end an answer, among those that a tokenizer has."""
+    """Return the ids that end an answer, as far as a tokenizer has them."""
     special = tokenizer.special_tokens
     names = {END_OF_TURN, END_OF_TEXT, *tokenizer.options.end_tokens}
     return {special[name] for name in names if name in special}
 
 
 def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
-    """Return the answer to one question whose every token is the most probable one.
+    """Return the greedy answer to one question: always the most probable token.
 
     Args:
-        model: Answers.
+        model: Answers the question.
         tokenizer: The model's.
         question: What the user says.
 
     Raises:
-        ValueError: As `stream_answer`.
+        ValueError: As in `stream_answer`.
     """
     turn = [Message("user", question)]
     return "".join(stream_answer(model, tokenizer, turn, sampling=GREEDY))
@@ -114,25 +114,25 @@ def answer_batch(
 ) -> list[str]:
     """Return a model's answer to each question; greedy by default.
 
-    Questions of the same number of tokens are answered side by side. Grouping does not
-    change greedy answers; drawn ones depend on it. Special tokens, if a model writes
-    some before the end of its turn, stay in the text: they are no part of any right
-    answer.
+    Questions with the same number of tokens are answered in one batch. Grouping does
+    not change greedy answers, but sampled ones depend on it. Special tokens that a
+    model writes before the end of its turn stay in the text: no right answer contains
+    any.
 
     Args:
-        model: Any; if its tokenizer has no special tokens for conversations, each
-            question is a plain text that it goes on with.
+        model: Any; if its tokenizer has neither the special tokens of `chat` nor a
+            template, it continues each question as plain text.
         tokenizer: The model's, with `<|endoftext|>`.
-        questions: What the user says, each in a conversation of its own; or such
-            conversations, with a system prompt, say.
-        max_new_tokens: The most tokens of each answer; what fits if not given.
+        questions: What the user says, each in a conversation of its own; or whole
+            conversations, for example with a system prompt.
+        max_new_tokens: Most tokens of each answer; by default, as many as fit.
         sampling: Temperature, top-k and top-p.
         generator: Source of randomness; None draws from torch's global one.
-        progress: Called with the number of questions answered and of all.
+        progress: Called with the number of questions answered and the total.
 
     Raises:
-        ValueError: If a question leaves no room for an answer, if there are not as
-            many limits as questions, if the tokenizer lacks `<|endoftext|>`, or as
+        ValueError: If a question leaves no room for an answer, if limits and questions
+            differ in number, if the tokenizer lacks `<|endoftext|>`, or as in
             `generation.generate`.
     """
     limit = model.config.context_length
@@ -174,7 +174,7 @@ def _prompt(
 
 
 def _groups(prompts: Sequence[Sequence[int]], most: Sequence[int]) -> list[list[int]]:
-    """Return the numbers of prompts of equal length, those of like limit together."""
+    """Return the indices of prompts, grouped by equal length and similar limit."""
     order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n]), most[n]))
     groups: list[list[int]] = []
     for number in order:

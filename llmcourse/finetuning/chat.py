@@ -3,23 +3,23 @@
     <|endoftext|> <|user|>Hi<|end|> <|assistant|>Hello!<|end|> <|user|>Bye<|end|> …
                                                  └ the model writes this ┘
 
-(without the spaces). A conversation is at most one system turn, then user and assistant
-in turn. Content is kept as it is, to the last space. What a user types can look like a
-special token, but never becomes one: only this module puts them in.
+(without the spaces). A conversation has at most one system turn, then user and
+assistant alternate. Content is kept as it is, to the last space. What a user types can
+look like a special token, but never becomes one: only this module puts them in.
 
 A conversation longer than the model's context loses its oldest exchanges of user and
 assistant, see `fit_history`; the system turn and the last question stay.
 
-Conversations of your own come from a file of JSON lines, one conversation a line:
+Conversations of your own come from a file of JSON lines, one per line:
 
     {"messages": [{"role": "user", "content": "Hi"},
                   {"role": "assistant", "content": "Hello!"}]}
 
-Other forms of data sets are read too, see `read_conversations`.
+Other data-set formats are also read, see `read_conversations`.
 
-A model that has been trained without the special tokens gets new rows of its embedding
-for them, see `add_special_tokens`. A model from elsewhere brings a template, which says
-in Jinja how its conversations look: `render_template`.
+A model trained without the special tokens gets new rows of its embedding for them, see
+`add_special_tokens`. A model from elsewhere brings a Jinja template that says how its
+conversations look: `render_template`.
 """
 
 import copy
@@ -56,8 +56,8 @@ ROLES = ("system", "user", "assistant")
 END_OF_TURN = "<|end|>"
 CHAT_TOKENS = (*(f"<|{role}|>" for role in ROLES), END_OF_TURN)
 
-# The same in Jinja, which other programs read. `raise_exception` and the `generation`
-# block, which marks what the model writes, are provided by `transformers`.
+# The same format in Jinja, for other programs. `transformers` provides
+# `raise_exception` and the `generation` block, which marks what the model writes.
 _SOURCE = resources.files("llmcourse").joinpath("data/chat_template.jinja")
 CHAT_TEMPLATE = "".join(map(str.strip, _SOURCE.read_text("utf-8").splitlines()))
 
@@ -74,22 +74,22 @@ class Message:
     content: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a role that there is not."""
+        """Raise ValueError for an unknown role."""
         check_one_of("role", self.role, ROLES)
 
 
 def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-    """Return a conversation as text, to be looked at.
+    """Return a conversation as text, for display.
 
-    Not to be encoded: content that looks like a special token cannot be told from
-    one any more. Use `encode_chat` and `encode_prompt`.
+    Do not encode it: content that looks like a special token can no longer be told
+    from a real one. Use `encode_chat` or `encode_prompt`.
 
     Args:
         messages: The conversation.
         add_generation_prompt: Whether the assistant is asked to speak next.
 
     Raises:
-        ValueError: If the turns are not as they must be.
+        ValueError: If `check_turns` refuses the turns.
 
     >>> render([Message("user", "Hi")], add_generation_prompt=True)
     '<|endoftext|><|user|>Hi<|end|><|assistant|>'
@@ -101,12 +101,12 @@ def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> 
 
 
 def has_chat_tokens(tokenizer: BPETokenizer) -> bool:
-    """Return whether a tokenizer can tell who speaks in a conversation."""
+    """Return whether a tokenizer has the special tokens of conversations."""
     return {END_OF_TEXT, *CHAT_TOKENS} <= tokenizer.special_tokens.keys()
 
 
 def uses_template(tokenizer: BPETokenizer) -> bool:
-    """Return whether conversations are written by the tokenizer's own template."""
+    """Return whether conversations are written with the tokenizer's own template."""
     has_template = tokenizer.options.chat_template is not None
     return has_template and not has_chat_tokens(tokenizer)
 
@@ -116,9 +116,9 @@ def render_template(
     tokenizer: BPETokenizer,
     add_generation_prompt: bool = False,
 ) -> str:
-    """Return a conversation as text, as the tokenizer's own template has it.
+    """Return a conversation as text, rendered with the tokenizer's own template.
 
-    The template is a program from elsewhere. It runs in Jinja's sandbox, as in
+    The template is code from elsewhere, so it runs in Jinja's sandbox, as in
     `transformers`.
 
     Args:
@@ -128,8 +128,8 @@ def render_template(
 
     Raises:
         ValueError: If there is no template, if it refuses the conversation or fails, or
-            if a turn holds what would become a special token, other than what a model
-            writes in its answers, such as ``<think>``.
+            if a turn contains a special token; answers may contain those that the
+            model itself writes, such as ``<think>``.
     """
     template = tokenizer.options.chat_template
     if template is None:
@@ -164,7 +164,7 @@ def render_template(
 
 
 class _Generation(Extension):
-    """What an assistant says stands in {% generation %}, which changes no text."""
+    """A {% generation %} tag around what the assistant says; it changes no text."""
 
     tags = {"generation"}  # noqa: RUF012 (Jinja's own form)
 
@@ -175,24 +175,24 @@ class _Generation(Extension):
 
 
 def _refuse(message: str) -> None:
-    """Raise what a template says is wrong with a conversation."""
+    """Raise ValueError with a template's complaint about a conversation."""
     raise ValueError(message)
 
 
 def ollama_modelfile(tokenizer: BPETokenizer, weights: str, context_length: int) -> str:
-    """Return the recipe by which Ollama runs a GGUF file, conversations included.
+    """Return the Modelfile with which Ollama runs a GGUF file, conversations included.
 
-    Ollama writes conversations by a template in Go's language, not by the one in Jinja
-    that the file holds. This one is read off two conversations.
+    Ollama writes conversations with a template in Go's language, not with the Jinja
+    one in the file. The Go template is derived from two example conversations.
 
     Args:
         tokenizer: Of the model.
-        weights: Name of the GGUF file, beside the recipe.
+        weights: Name of the GGUF file, next to the Modelfile.
         context_length: Of the model, in tokens.
 
     Raises:
-        ValueError: If what is between two turns depends on more than who speaks, or
-            holds what the recipe would take for its own.
+        ValueError: If the text between two turns depends on more than who speaks, or
+            contains what the Modelfile would take for its own syntax.
 
     Source: Ollama's documentation of the Modelfile.
     """
@@ -209,10 +209,10 @@ def ollama_modelfile(tokenizer: BPETokenizer, weights: str, context_length: int)
 
 
 def _go_template(tokenizer: BPETokenizer) -> str:
-    """Return a tokenizer's template of conversations in Go's language."""
+    """Return a tokenizer's chat template in Go's template language."""
 
     def around(*turns: Message) -> list[str]:
-        """Return what is before, between and after what is said."""
+        """Return the text before, between and after the turns' contents."""
         if uses_template(tokenizer):
             text = render_template(turns, tokenizer, add_generation_prompt=True)
         else:
@@ -245,8 +245,8 @@ def check_turns(messages: Sequence[Message], last: str | None = None) -> None:
 
     Args:
         messages: The conversation; a system turn may come before.
-        last: Whose the last turn must be, "user" to be answered or "assistant" to be
-            learned from.
+        last: Who must speak last: "user" to be answered, "assistant" to be learned
+            from; None: either.
     """
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
@@ -266,16 +266,16 @@ def encode_chat(
 ) -> tuple[list[int], list[bool]]:
     """Return the ids of a conversation and which of them the assistant wrote.
 
-    The mask is true on the assistant's content and the end of its turn, which it has
-    to write too, and false on everything that it only reads.
+    The mask is true on the assistant's content and the end of its turn, which it must
+    also write, and false on everything that it only reads.
 
     Args:
         messages: A conversation that ends with the assistant's turn.
         tokenizer: Has the special tokens, see `chat`.
 
     Raises:
-        ValueError: If the turns are not as they must be, if there is nothing to
-            learn at the end, or if the tokenizer lacks the special tokens.
+        ValueError: If `check_turns` refuses the turns, if the last is not the
+            assistant's, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages, "assistant")
     special = _special_ids(tokenizer)
@@ -290,17 +290,17 @@ def encode_chat(
 def encode_prompt(
     messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int | None = None
 ) -> list[int]:
-    """Return the ids of a conversation up to where the assistant is to speak.
+    """Return the ids of a conversation up to where the assistant speaks next.
 
     Args:
         messages: A conversation that ends with the user's turn.
-        tokenizer: As in `encode_chat`.
-        max_tokens: The most ids; leave room in the context for the answer. None
-            allows any number.
+        tokenizer: Has the special tokens, or a template.
+        max_tokens: Most ids; leave room in the context for the answer. None allows
+            any number.
 
     Raises:
-        ValueError: If the turns are not as they must be, if the last is not the
-            user's, if there are more ids, or if the tokenizer lacks the special tokens.
+        ValueError: If `check_turns` refuses the turns, if the last is not the user's,
+            if there are too many ids, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages, "user")
     ids = _encode(messages, tokenizer)
@@ -342,12 +342,12 @@ def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
 
 
 def save_chat_files(tokenizer: BPETokenizer, folder: str | Path) -> None:
-    """Make a folder written by `save_pretrained` a chat model for other programs too.
+    """Turn a folder written by `save_pretrained` into a chat model for other programs.
 
     `tokenizer_config.json` gets the template, and `generation_config.json` says that
     an answer ends with the end of the turn.
 
-    Programs that render first and encode then, as `transformers` does, take special
+    Programs that first render and then encode, as `transformers` does, take special
     tokens in a user's text for real ones: strip them there, or encode here.
 
     Args:
@@ -383,20 +383,20 @@ class Fitted(NamedTuple):
 def fit_history(
     messages: Sequence[Message], tokenizer: BPETokenizer, max_tokens: int
 ) -> Fitted:
-    """Return what of a conversation fits, and the turns that had to go for it.
+    """Return the part of a conversation that fits, and the turns dropped for it.
 
     Whole exchanges of user and assistant are dropped, the oldest first, as few as
     possible; the system turn and the last exchange stay.
 
     Args:
         messages: A conversation, to be answered or to learn from.
-        tokenizer: Has the special tokens of `chat`.
-        max_tokens: The most ids of what is kept, as `encode_prompt` or `encode_chat`
+        tokenizer: Has the special tokens of `chat`, or a template.
+        max_tokens: Most ids of what is kept, as `encode_prompt` or `encode_chat`
             gives them.
 
     Raises:
-        ValueError: If what always stays is too long, if the turns are not as they must
-            be, or if the tokenizer lacks the special tokens.
+        ValueError: If the part that always stays is too long, if `check_turns` refuses
+            the turns, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages)
     asked = messages[-1].role == "user"
@@ -416,11 +416,11 @@ def fit_history(
 
 
 def read_conversations(path: str | Path) -> list[list[Message]]:
-    """Return the conversations of a file, in its order; empty lines are passed over.
+    """Return the conversations of a file, in order; empty lines are skipped.
 
     A conversation is an object with `messages`, or in the form of another data set:
     `conversations` (ShareGPT); `instruction`, perhaps `input`, and `output` (Alpaca);
-    or `prompt` and `completion`. Other keys are not looked at.
+    or `prompt` and `completion`. Other keys are ignored.
 
     Args:
         path: A file of JSON lines, or of one JSON array, in UTF-8; "-" is standard
@@ -428,8 +428,8 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
 
     Raises:
         ValueError: If there is no such file or no conversation in it, or if a line is
-            not UTF-8 or not a conversation that ends with the assistant; the line is
-            named.
+            not UTF-8 or not a conversation that ends with the assistant; the message
+            names the line.
         OSError: If the file cannot be read.
     """
     path = Path(path)
@@ -457,7 +457,7 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
 
 @cache
 def _standard_input() -> bytes:
-    """Return what standard input holds, which can be read but once."""
+    """Return the contents of standard input, which can only be read once."""
     return sys.stdin.buffer.read()
 
 
@@ -524,22 +524,22 @@ def tokenized(
     *,
     truncate: bool = False,
 ) -> list[TokenizedExample]:
-    """Return conversations as examples of what the assistant is to say.
+    """Return conversations as examples of what the assistant should say.
 
     Args:
         conversations: Each ends with the assistant's turn.
         tokenizer: Has the special tokens, see `chat`.
-        max_tokens: The most that may be read of one, in tokens.
+        max_tokens: Most tokens that the model may read of one.
         truncate: Whether a longer one may lose its first exchanges.
 
     Raises:
-        ValueError: If one is too long, by its number in the order given, and whether
-            `truncate` would do; or as `chat.encode_chat`.
+        ValueError: If one is too long; the message gives its number in the given order
+            and says whether `truncate` would help. Or as in `encode_chat`.
     """
     found = []
     for number, messages in enumerate(conversations, start=1):
         try:
-            limit = max_tokens + 1  # the last is never read
+            limit = max_tokens + 1  # the last token is never read
             kept, dropped = fit_history(messages, tokenizer, limit)
             if dropped and not truncate:
                 n_tokens = len(encode_chat(messages, tokenizer)[0])
@@ -561,23 +561,23 @@ def add_special_tokens(
     names: Sequence[str],
     generator: torch.Generator | None = None,
 ) -> tuple[Transformer, BPETokenizer]:
-    """Return a model and a tokenizer with more special tokens; neither is changed.
+    """Return a new model and tokenizer with more special tokens; the old ones stay.
 
     The new tokens get the next ids, and rows of the embedding (and of the unembedding)
     close to the mean of the others, so that a trained model finds them neither likely
-    nor strange. All other logits stay the same. The rows have to be learned: with
-    low-rank adapters alone, `model.embedding` must be unfrozen for that.
+    nor strange. All other logits stay the same. The rows have yet to be learned: when
+    only low-rank adapters are trained, unfreeze `model.embedding` for that.
 
     Args:
         model: Of any shape.
         tokenizer: Its tokenizer.
         names: The new special tokens.
-        generator: Source of what tells the new rows apart, a tenth of the others'
-            deviation; None draws from torch's global one.
+        generator: Source of the noise that tells the new rows apart, a tenth of the
+            others' deviation; None draws from torch's global one.
 
     Raises:
-        ValueError: If model and tokenizer do not belong together, if a name is there
-            already, twice or none, or as `BPETokenizer`.
+        ValueError: If model and tokenizer do not belong together, if a name is already
+            taken or given twice, if there are no names, or as in `BPETokenizer`.
 
     Source: Hewitt (2021), "Initializing new word embeddings for pretrained language
     models".
@@ -606,7 +606,7 @@ def add_special_tokens(
 def _grow(
     layer: nn.Embedding | nn.Linear, n_rows: int, generator: torch.Generator | None
 ) -> None:
-    """Give a matrix with a row for each token more rows."""
+    """Add rows to a matrix that has a row for each token."""
     old: Float[Tensor, "vocab d_model"] = layer.weight.detach()
     noise = torch.randn(n_rows, old.shape[1], generator=generator).to(old)
     new = old.mean(dim=0) + 0.1 * old.std(dim=0) * noise

@@ -3,9 +3,9 @@
     ids ── the model's layers ── norm ──┬── unembedding ── next token
                                         └── head ── class       (a matrix of its own)
 
-A classifier is the same transformer with another matrix at the end, as narrow as
-there are classes. It has an opinion at every position; the one that counts is the
-last, where all of the text has been read.
+A classifier is the same transformer with another matrix at the end, with a row for
+each class. It scores the classes at every position; only the last one counts, where
+the whole text has been read.
 
 Source: Radford et al. (2018), "Improving language understanding by generative
 pre-training", section 3.2.
@@ -26,11 +26,11 @@ from llmcourse.model.transformer import Transformer, TransformerConfig
 class Classifier(nn.Module):
     """A transformer with a new head that scores classes.
 
-    The layers are the given model's own, not copies: what is learned here changes
-    them there too, unless they are frozen.
+    The layers are the given model's own, not copies: training the classifier changes
+    that model too, unless they are frozen.
 
     Args:
-        model: Has been pretrained.
+        model: A pretrained model.
         n_classes: How many classes there are.
         generator: Source of the head's first weights; None draws from torch's global
             one.
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(model.config.d_model, n_classes)
         nn.init.normal_(self.head.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.head.bias)  # no strong opinion yet
-        self.head.to(model.embedding.weight)  # its type and device
+        self.head.to(model.embedding.weight)  # same dtype and device
 
     @property
     def config(self) -> TransformerConfig:
@@ -65,19 +65,19 @@ class Classifier(nn.Module):
         return self.body.config
 
     def freeze_body(self) -> None:
-        """Leave everything but the head as it is in training from now on."""
+        """Freeze everything but the head."""
         self.body.requires_grad_(False)
 
     def forward(
         self, ids: Int[Tensor, "batch query"]
     ) -> Float[Tensor, "batch query n_classes"]:
-        """Return the classes' logits after each position, without unit.
+        """Return the (unitless) logits of the classes after each position.
 
         Args:
             ids: The tokens.
 
         Raises:
-            ValueError: As `Transformer`.
+            ValueError: As in `Transformer`.
         """
         features: Tensor = self.body(ids)  # (B, T, D)
         logits: Tensor = self.head(features)
@@ -85,9 +85,9 @@ class Classifier(nn.Module):
 
 
 def without_unembedding(model: Transformer) -> Transformer:
-    """Return another transformer with the same layers that returns what they give.
+    """Return another transformer with the same layers that does not score tokens.
 
-    In place of scores it returns the normalised residual stream, (B, T, D).
+    Instead, it returns the normalised residual stream, (B, T, D).
     """
     with torch.device("meta"):  # shapes without numbers, all replaced below
         body = Transformer(replace(model.config, tied_embeddings=False))
@@ -105,11 +105,11 @@ def classify(
 
     Args:
         classifier: Reads the texts.
-        examples: See `TokenizedExample.of_label`; their labels are not looked at.
-        batch_size: Texts read side by side.
+        examples: See `TokenizedExample.of_label`; their labels are ignored.
+        batch_size: Texts read at a time.
 
     Raises:
-        ValueError: If there are no texts, or as `Transformer`.
+        ValueError: If there are no texts, or as in `Transformer`.
     """
     rows = []
     for start in range(0, max(1, len(examples)), batch_size):
@@ -121,14 +121,14 @@ def classify(
 
 
 def accuracy(classifier: Classifier, examples: Sequence[TokenizedExample]) -> float:
-    """Return the share of texts whose most probable class is their own, as a fraction.
+    """Return the fraction of texts whose most probable class is the right one.
 
     Args:
         classifier: Reads the texts.
         examples: Texts with labels, see `TokenizedExample.of_label`.
 
     Raises:
-        ValueError: As `classify`.
+        ValueError: As in `classify`.
     """
     found = classify(classifier, examples).argmax(dim=-1)
     labels = torch.stack([example.targets[-1] for example in examples])

@@ -1,20 +1,20 @@
-"""Examples of what to answer, laid out in batches and shuffled by length.
+"""Examples of what to answer, shuffled into batches of similar length.
 
     ids       <|user|>  Hi    <|end|>  <|assistant|>  Hello  <|end|>
     targets   Hi        …     …        Hello          <|end|>
     mask      0         0     0        1              1
 
-The model reads the ids and is corrected where the mask says so, nowhere else.
+The model reads the ids and is corrected only where the mask is 1.
 
-    padded    Hi there you    a row each, filled up on the right: under causal
+    padded    Hi there you    one row each, padded on the right: with causal
               Hello 0 0       attention no position looks at those after it
     packed    Hi there you Hello      one row for all, and their lengths: 3, 1
 
 Neither lets one example see another, so both give the same losses and gradients, up to
-rounding. To pack saves the padding, and costs every layer a call of attention for each
-example. Trainings here pad: there is little to save, for examples of like length share
-a batch, and 5 % of the positions are padding, where it would be 45 % (batches of 8,
-lengths from 1 to 64 tokens, see `tests/finetuning/test_examples.py`).
+rounding. Packing saves the padding but costs every layer one call of attention for each
+example. Training here uses padding: there is little to save, as examples of similar
+length share a batch, and 5 % of the positions are padding; otherwise it would be 45 %
+(batches of 8, lengths from 1 to 64 tokens, see `tests/finetuning/test_examples.py`).
 """
 
 from collections.abc import Iterator, Sequence, Sized
@@ -36,10 +36,10 @@ _GROUP = 16  # batches whose examples are sorted by length together
 
 @dataclass(frozen=True, eq=False)
 class TokenizedExample:
-    """What the model reads, and at some of the positions what comes next.
+    """What the model reads and, at some positions, what it should predict.
 
     Raises:
-        ValueError: If there is nothing to read or nothing to answer, or if the three
+        ValueError: If there is nothing to read or nothing to predict, or if the three
             differ in length.
     """
 
@@ -63,16 +63,16 @@ class TokenizedExample:
 
     @classmethod
     def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "TokenizedExample":
-        """Return the task of predicting those tokens for which the mask is true.
+        """Return the task of predicting the tokens where the mask is true.
 
-        The first token is read only, whatever its mask: nothing comes before it.
+        The first token is only read, whatever its mask: nothing comes before it.
 
         Args:
-            ids: A text or a conversation, to its end.
+            ids: A complete text or conversation.
             mask: For each of the ids, whether it is to be learned.
 
         Raises:
-            ValueError: If ids and mask differ in length, or nothing is learned.
+            ValueError: If ids and mask differ in length, or nothing is to be learned.
 
         >>> example = TokenizedExample.of_tokens([7, 8, 9], [False, False, True])
         >>> example.ids, example.targets, example.mask
@@ -112,18 +112,18 @@ class TokenizedExample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples in rows: one in each, padded on the right, or all in one, packed."""
+    """Examples in rows: one per row, padded on the right, or all packed into one."""
 
     ids: Int[Tensor, "batch position"]
     targets: Int[Tensor, "batch position"]
     mask: Bool[Tensor, "batch position"]  # False on the padding
-    lengths: tuple[int, ...] | None = None  # of what is packed, in tokens
+    lengths: tuple[int, ...] | None = None  # of the packed examples, in tokens
 
 
 def collate(examples: Sequence[TokenizedExample]) -> Batch:
     """Return the examples as rows.
 
-    The padding is of zeros, an id like any other: no position that counts sees it.
+    The padding is zeros, an id like any other: no position that counts sees it.
 
     Raises:
         ValueError: If there are no examples.
@@ -145,13 +145,13 @@ def collate(examples: Sequence[TokenizedExample]) -> Batch:
 def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     """Return the examples one after the other, in a single row without padding.
 
-    A model that is told their lengths reads each as if it were alone, see
-    `attention`. (`packing.pack` lays whole documents into a file, to be cut into
-    windows, and is something else.)
+    A model that is given their lengths reads each as if it were alone, see
+    `attention`. (`packing.pack` is something else: it writes whole documents into a
+    file, to be cut into windows.)
 
     Source: Krell et al. (2021), "Efficient sequence packing without
-    cross-contamination". Unlike there nothing is chosen to fit into rows of a given
-    length: a batch is one row, as long as it needs to be.
+    cross-contamination". Unlike theirs, this does not choose examples to fill rows of
+    a given length: a batch is one row, as long as it needs to be.
 
     >>> long, short = [5, 6, 7], [8, 9]
     >>> row = pack_examples([TokenizedExample.of_label(t, 1) for t in (long, short)])
@@ -173,12 +173,12 @@ def examples_fingerprint(examples: Sequence[TokenizedExample]) -> str:
 
 
 class ShuffledExamples(Iterator[list[_Example]]):
-    """An endless iterator over batches, of examples of like length, in random order.
+    """An endless iterator over batches of similar-length examples, in random order.
 
     Each pass over the data is shuffled, then sorted by length within stretches of 16
-    batches; the order of the batches is shuffled again. What does not fill a batch is
-    filled up with others from the next pass and begins it: each example is seen
-    equally often, and none twice in a batch.
+    batches; then the batches are shuffled. What is left over at the end of a pass
+    begins the next one, in a batch filled up from it: each example is seen equally
+    often, and none twice in a batch.
 
     Args:
         examples: The data; anything that has a length.
@@ -199,7 +199,7 @@ class ShuffledExamples(Iterator[list[_Example]]):
         self.generator = generator
         self._lengths = torch.tensor([len(example) for example in examples])
         self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
-        self._over = torch.empty(0, dtype=torch.int64)  # for the next pass
+        self._over = torch.empty(0, dtype=torch.int64)  # left over for the next pass
 
     def __next__(self) -> list[_Example]:
         if not len(self._batches):
@@ -208,9 +208,9 @@ class ShuffledExamples(Iterator[list[_Example]]):
         return [self.examples[number] for number in chosen.tolist()]
 
     def _shuffle(self) -> None:
-        """Decide the order of one pass, and of what is left of the last one."""
+        """Decide the order of one pass, beginning with what the last one left over."""
         fresh = torch.randperm(len(self.examples), generator=self.generator)
-        first = self._batches  # none, or the one that begins in the last pass
+        first = self._batches  # none, or the one begun in the last pass
         if n_over := len(self._over):
             others = fresh[~torch.isin(fresh, self._over)]
             others = others[: self.batch_size - n_over]
@@ -225,7 +225,7 @@ class ShuffledExamples(Iterator[list[_Example]]):
         self._batches = torch.cat((first, batches[order]))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what `load_state_dict` needs to go on with the next batch."""
+        """Return what `load_state_dict` needs to continue with the next batch."""
         return {
             "batches": self._batches,
             "over": self._over,
@@ -233,6 +233,6 @@ class ShuffledExamples(Iterator[list[_Example]]):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another iterator over the same data stopped."""
+        """Continue where another iterator over the same data stopped."""
         self._batches, self._over = state["batches"], state["over"]
         self.generator.set_state(state["generator"])

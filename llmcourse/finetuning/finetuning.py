@@ -3,9 +3,9 @@
     pretraining    every token of every text is a target
     fine-tuning    a few chosen examples; of each, only the answer is a target
 
-The loop, the schedule and the update are pretraining's; so is the model, if it is not
-given low-rank adapters to learn instead (`lora`), or another output
-(`classification`). Whatever of it is frozen stays as it is.
+The loop, the schedule and the update are those of pretraining, and so is the model,
+unless it is given low-rank adapters to learn instead (`lora`), or another output
+(`classification`). Frozen weights stay as they are.
 
 Source: Wei et al. (2022), "Finetuned language models are zero-shot learners";
 Ouyang et al. (2022), "Training language models to follow instructions with human
@@ -48,14 +48,14 @@ class FinetuningConfig(PretrainingConfig):
     """How long and how fast a model is fine-tuned: pretraining's settings, gentler.
 
     `batch_size` and `eval_examples` count examples, and `context_length` is the most
-    tokens that one may have the model read.
+    tokens to be read in an example.
     """
 
     steps: int = 300
     context_length: int = 512
     learning_rate: float | int = 5e-4
     warmup_steps: int = 20
-    weight_decay: float | int = 0.0  # pretrained weights do not decay to zero
+    weight_decay: float | int = 0.0  # pretrained weights should not shrink
     eval_interval: int = 50
 
 
@@ -66,11 +66,11 @@ def masked_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return the mean loss over the targets that count, in nats per such target.
 
-    All of them weigh the same, so a long answer weighs more than a short one.
+    All targets have equal weight, so a long answer weighs more than a short one.
 
     Args:
         logits: Unnormalised log-probabilities.
-        targets: Index of the correct token at each position; any where it is masked.
+        targets: Index of the correct token at each position; anything where masked.
         mask: True where the target counts.
 
     Raises:
@@ -95,12 +95,12 @@ def answer_loss(
     """Return the model's mean loss on the answers, in nats per target that counts.
 
     Args:
-        model: Reads the examples, and none of them sees another.
+        model: Reads the examples, each on its own.
         examples: The batch.
-        config: Says the precision.
+        config: Gives the precision.
 
     Raises:
-        ValueError: If there are no examples, or as the model for ids it cannot read.
+        ValueError: If there are no examples, or if the model cannot read their ids.
     """
     batch = collate(examples)
     logits = predict(model, batch.ids, config)  # (B, T, V)
@@ -115,16 +115,16 @@ def weighted_losses(
     weight: Callable[[_Row], int],
     total: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield what each part of some rows adds to the mean over all of them.
+    """Yield what each part of some rows contributes to the mean over all of them.
 
     Parts can have different weights, so the mean of their means would be wrong.
 
     Args:
-        rows: What is learned from.
-        size: Rows of a part; the last one gets what is left.
+        rows: What to learn from.
+        size: Rows of a part; the last part gets what is left.
         loss: Returns the mean loss of a part.
         weight: Returns how much a row counts in the means.
-        total: What all rows weigh, if there are others elsewhere; else these do.
+        total: Weight of all rows, if other processes have more; else of these.
     """
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     weights = [sum(map(weight, part)) for part in parts]
@@ -145,24 +145,24 @@ def train_on_rows(
     recipe: dict[str, Any],
     run: Run,
 ) -> History:
-    """Train a model in place on batches of rows of about one length; return the losses.
+    """Train a model in place on batches of similar-length rows; return the losses.
 
     Args:
         model: Changed in place where it is not frozen.
         rows: What is learned: examples, or pairs of them.
-        valid: The same, held out; `eval_examples` of them are looked at.
-        loss: As in `weighted_losses`, by the model as it is then.
+        valid: The same, held out; `eval_examples` of them are evaluated.
+        loss: As in `weighted_losses`, with the current model.
         config: How long and how fast.
         generator: Decides the order of the rows.
         weight: As in `weighted_losses`.
-        metrics: Returns what else was measured since it was called last.
-        recipe: What must be the same to go on from a checkpoint.
-        run: Where the training is saved, and who follows it.
+        metrics: Returns what else was measured since its last call.
+        recipe: What must be the same to resume from a checkpoint.
+        run: Where to save checkpoints and report progress.
 
     Raises:
         ValueError: If there are fewer rows than a batch has, if the whole model is
-            frozen, if processes of `parallel` cannot share a batch or are not alike, or
-            if the folder's checkpoints are of another run.
+            frozen, if the processes of `parallel` cannot share a batch or differ, or if
+            the folder's checkpoints belong to another run.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -210,23 +210,23 @@ def finetune(
 ) -> History:
     """Train the model in place on the answers; return the losses, in nats per target.
 
-    Evaluations, checkpoints and the order are as in `pretraining.pretrain`.
+    Evaluations, checkpoints and reproducibility are as in `pretraining.pretrain`.
 
     Args:
-        model: Changed in place where it is not frozen. To go on from a checkpoint,
-            pass what was passed at first: the weights from before the first step,
-            with the same adapters, of the same `alpha`.
+        model: Changed in place where it is not frozen. To resume from a checkpoint,
+            pass the same as at first: the weights from before the first step, with
+            the same adapters and the same `alpha`.
         examples: What to learn.
         valid: Held-out examples.
         config: How long and how fast.
         generator: Decides the order of the examples.
-        run: Where the training is saved, and who follows it.
+        run: Where to save checkpoints and report progress.
 
     Raises:
         ValueError: If an example is too long or holds ids or targets that the model
             does not have, if there are fewer than a batch, or none held out; if the
-            whole model is frozen; or if the folder's checkpoints are of another
-            training, or of one that began with another model.
+            whole model is frozen; or if the folder's checkpoints belong to another
+            run, or to one that began with another model.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -257,7 +257,7 @@ def _check(
     examples: Sequence[TokenizedExample],
     config: FinetuningConfig,
 ) -> None:
-    """Look at every example once, before the first step."""
+    """Check every example once, before the first step."""
     if not examples:
         raise ValueError(
             "fine-tuning needs examples, to learn and to hold out, got none"

@@ -1,16 +1,16 @@
-"""How many instructions a model follows exactly, and what it forgot to learn that.
+"""How many instructions a model follows exactly, and what it forgot while learning.
 
     seen wordings, new stories    has it learned the tasks?
     held-out wordings             does it understand the request, or know it by heart?
-    held-out combinations         heroes and plots that no instruction had together
+    held-out combinations         heroes and plots that no instruction combined
 
-Every kind of task has the same number of instructions, so the share over all kinds is
-the mean of their shares. A rule says whether an answer is right; each share has a
+Every kind of task has the same number of instructions, so the overall share is the
+mean of the kinds' shares. A rule decides whether an answer is right; each share has a
 Wilson interval. Questions are answered greedily. Tales may be sampled instead: greedy
 ones are less often valid, because they repeat words that the grammar draws only once.
 
-What is forgotten shows in plain stories: the loss above what the best model would
-have, before and after, on the same stories.
+Forgetting is measured on plain stories: how far the loss is above that of the best
+possible model, before and after, on the same stories.
 """
 
 import math
@@ -41,10 +41,10 @@ SPLITS: Mapping[str, HeldOut] = {
     "held-out wordings": "phrasing",
     "held-out combinations": "pair",
 }
-"""What is asked, by name, as `instructions.examples` calls it."""
+"""What is asked, by name: `held_out` of `instructions.examples`."""
 
-# Of prompt and answer. The recipe of `instruct-llm` allows itself 480, but the numbers
-# on the cards are measured with this.
+# Of prompt and answer. The recipe of `instruct-llm` allows 480, but the numbers on the
+# cards are measured with this limit.
 _MOST_TOKENS = 420
 
 
@@ -61,7 +61,7 @@ class Score:
 
     @property
     def overall(self) -> Count:
-        """Right answers among those of all kinds."""
+        """Right answers over all kinds."""
         counts = self.by_kind.values()
         return Count(sum(c.right for c in counts), sum(c.n for c in counts))
 
@@ -82,25 +82,24 @@ def instruction_scores(
     tale_temperature: float | int = 0.5,
     progress: CountProgress | None = None,
 ) -> dict[str, Score]:
-    """Return how many instructions a model follows exactly, by what is new in them.
+    """Return how many instructions a model follows exactly, in each split.
 
-    Its answers are the most probable, token by token; tales, whose right answers nobody
-    can list, may be drawn. Instructions that have more than 420 tokens with their
-    answers are left out, for any model. All kinds are drawn with one seed and share
-    some of their stories, whereas the interval of the share over all kinds takes the
-    questions to be independent.
+    Its answers are greedy; tales, whose right answers cannot be listed, may be sampled.
+    Instructions that with their answers have more than 420 tokens, or than the model's
+    context less 8, are left out. All kinds are drawn with one seed and share some
+    stories, although the interval of the overall share assumes independent questions.
 
     Args:
         model: The model.
-        tokenizer: Its tokenizer. Without the special tokens of conversations the
-            model is asked in plain text, and given its best chance: the first
-            sentence that it writes may be the answer, or all of it.
+        tokenizer: Its tokenizer. Without the special tokens of `chat`, the model is
+            given its best chance: either all that it writes or the first sentence
+            may be the answer.
         n_per_kind: How many instructions of each kind, in each split.
-        seed: Of the instructions; another one than the training's.
+        seed: Of the instructions; must differ from the one of training.
         splits: Names from `SPLITS`.
         kinds: Kinds of task.
-        tale_temperature: At which tales are drawn; 0: the most probable one.
-        progress: Called with the number of instructions answered and of all.
+        tale_temperature: Temperature at which tales are sampled; 0: greedy.
+        progress: Called with the number of instructions answered and the total.
 
     Raises:
         ValueError: If nothing is asked, or a split or a kind is unknown.
@@ -151,12 +150,12 @@ def instruction_scores(
 
 
 def _tell(progress: CountProgress, n_before: int, n: int, done: int, _: int) -> None:
-    """Tell how many of all are done, from how many of a part."""
+    """Report how many of all are done, given how many of one part."""
     progress(n_before + done, n)
 
 
 def _most_tokens(example: Example, tokenizer: BPETokenizer, model: Transformer) -> int:
-    """Return after how many tokens an answer can be given up, for it is wrong."""
+    """Return the number of tokens after which an answer must be wrong."""
     if not example.accepted:
         return model.config.context_length
     lengths = (len(tokenizer.encode(text)) for text in example.accepted)
@@ -164,7 +163,7 @@ def _most_tokens(example: Example, tokenizer: BPETokenizer, model: Transformer) 
 
 
 def first_sentence(text: str) -> str:
-    """Return a text up to its first full stop, mark or line break.
+    """Return a text up to its first `.`, `!`, `?` or line break.
 
     >>> first_sentence(" The owl. Then it flew away.")
     'The owl.'
@@ -193,17 +192,17 @@ def forgetting(
     seed: int = TEST_SEED,
     progress: StageProgress | None = None,
 ) -> Forgetting:
-    """Return by how much the loss on plain stories has risen, in nats per token.
+    """Return how much the loss on plain stories has risen, in nats per token.
 
-    Both models read the same stories, so that the draw of the stories plays no part.
+    Both models read the same stories, so that the luck of the draw cancels out.
 
     Args:
         before: A model, and its tokenizer.
-        after: What was made of it; the tokenizer may have more special tokens.
+        after: The model made from it; its tokenizer may have more special tokens.
         n_stories: How many stories.
         seed: Of the stories.
         progress: Called with "stories before" or "stories after", the number of
-            windows read, and of all.
+            windows read, and the total.
 
     Raises:
         ValueError: If there are fewer than two stories, or if the tokenizers differ.

@@ -1,17 +1,17 @@
-"""How `instruct-llm` is made of `base-llm`: what it learns, and for how long.
+"""How `instruct-llm` is made from `base-llm`: what it learns, and for how long.
 
     instructions, each with its follow-ups ─┐
                                             ├── shuffled ── fine-tuning ── instruct-llm
     plain stories ──────────────────────────┘
 
-The loss counts the answers of an instruction, and every token of a plain story: the
-stories keep the model from forgetting what it could do. In every second instruction all
-tokens count: that costs nothing, since its story is read anyway. The instructions are
-of all kinds, with the wordings and the combinations of hero and plot that training may
-see.
+The loss counts the answers to an instruction and every token of a plain story: the
+stories keep the model from forgetting what it could do before. In every second
+instruction all tokens count, which costs nothing, since its story is read anyway. The
+instructions are of all kinds, with the wordings and the combinations of hero and plot
+that training may see.
 
-`llmcourse finetune` runs this recipe, and with `--data` the same on conversations of
-your own.
+`llmcourse finetune` runs this recipe, and with `--data` the same recipe on your own
+conversations.
 """
 
 import random
@@ -50,34 +50,34 @@ from llmcourse.training.config import StageProgress, report_progress
 from llmcourse.training.evaluation import TEST_SEED
 from llmcourse.training.pipeline import TrainingResult
 
-_FAR = 500_000  # from the seed of instructions to that of plain stories
+_FAR = 500_000  # added to the seed of instructions for plain stories
 
 _FRAME = 5  # special tokens around one question and its answer
 _SYSTEM = 2  # and around a system message before them
-_HELD_OUT_SHARE = 10  # of own conversations, one of so many is held out
+_HELD_OUT_SHARE = 10  # one in so many of your own conversations is held out
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstructConfig:
-    """What is learned, on which model, and for how long."""
+    """What is learned, by which model, and for how long."""
 
     base: str = "base-llm"  # a model's folder, or the name of a shipped one
-    n_examples: int = 8000  # instructions, or all that `sources` hold
+    n_examples: int = 8000  # instructions; with `sources`, all that they hold
     n_stories: int = 800  # plain stories among them
     n_held_out: int = 200  # instructions for the loss during training
-    kinds: tuple[str, ...] = KINDS  # one that is named twice is drawn twice as often
+    kinds: tuple[str, ...] = KINDS  # a kind named twice is drawn twice as often
     max_tokens: int = 420  # of a conversation, or of one instruction and its answer
-    most_follow_ups: int = 0  # more questions about the same story
-    whole_every: int = 0  # one conversation of so many is learned whole; 0: none
-    rank: int | None = None  # of low-rank adapters; None: all weights learn
+    most_follow_ups: int = 0  # further questions about the same story
+    whole_every: int = 0  # one in so many instructions is learned whole; 0: none
+    rank: int | None = None  # of low-rank adapters; None: all weights are trained
     alpha: float | int = 32  # of the adapters
-    sources: tuple[str, ...] = ()  # files of own conversations; none: instructions
-    truncate: bool = False  # whether a longer one may lose its first exchanges
+    sources: tuple[str, ...] = ()  # files of your own conversations; none: instructions
+    truncate: bool = False  # whether long conversations may lose their first exchanges
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that no training can have."""
+        """Raise ValueError for impossible settings."""
         check_range(1, n_examples=self.n_examples, n_held_out=self.n_held_out)
         check_range(1, rank=self.rank)
         check_range(0, n_stories=self.n_stories, whole_every=self.whole_every)
@@ -96,7 +96,7 @@ INSTRUCT_LLM = InstructConfig(
     max_tokens=480,
     most_follow_ups=12,
     whole_every=2,
-    # An answer to a question has ten tokens where a story has two hundred.
+    # An answer to a question has about ten tokens, a story two hundred.
     kinds=(
         *QUESTIONS,
         *["why"] * 2,
@@ -122,7 +122,7 @@ INSTRUCT_LLM = InstructConfig(
 )
 """The model that answers, and often declines what it cannot know.
 
-Some hundred minutes on two cores with instructions for bfloat16.
+Takes about a hundred minutes on two cores with bfloat16 instructions.
 """
 
 TINY = InstructConfig(
@@ -133,7 +133,7 @@ TINY = InstructConfig(
         steps=6, batch_size=4, warmup_steps=2, eval_interval=3, eval_examples=5
     ),
 )
-"""A few seconds: to see that everything works, not to read what the model answers."""
+"""Takes seconds: to see that everything works, not to get a model that answers well."""
 
 PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
 """The recipes by name."""
@@ -148,12 +148,12 @@ class InstructData:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that are read in one pass."""
+        """Tokens read in one pass."""
         return sum(len(example) for example in self.train)
 
     @property
     def n_targets(self) -> int:
-        """Tokens that are learned in one pass."""
+        """Tokens learned in one pass."""
         return sum(example.n_targets for example in self.train)
 
 
@@ -162,22 +162,22 @@ def prepare(
     tokenizer: BPETokenizer,
     progress: StageProgress | None = None,
 ) -> InstructData:
-    """Return instructions and plain stories as a model learns from them.
+    """Return instructions and plain stories as examples for training.
 
-    What is held out are instructions of another seed in wordings that are not learned;
-    of own conversations it is every tenth one, from all of the files, and if they are
-    fewer the last.
+    The held-out instructions have another seed and wordings that are not learned. Of
+    your own conversations, every tenth over all files is held out, or the last if there
+    are fewer than ten.
 
     Args:
-        config: Says what, how much and of which seed.
+        config: Says what, how much and from which seed.
         tokenizer: Has the special tokens, see `instruction_tuning.start`.
-        progress: Called with "instructions" or "stories", how many are there, and of
-            how many.
+        progress: Called with "instructions" or "stories", the number made so far, and
+            the total.
 
     Raises:
-        ValueError: If a file holds no conversations, there are fewer than two, or one
-            is too long; it is named by its file and its number there. If plain stories
-            do not fit.
+        ValueError: If a file holds no conversations, if there are fewer than two, if
+            one is too long (the message gives its file and its number there), or if
+            too few plain stories fit.
     """
     if config.sources:
         what, valid = _parted([*_own(config, tokenizer)])
@@ -209,7 +209,7 @@ def _own(config: InstructConfig, tokenizer: BPETokenizer) -> Iterator[TokenizedE
 
 
 def n_held_out(n: int) -> int:
-    """Return how many of so many own conversations are held out.
+    """Return how many of your n own conversations are held out.
 
     >>> n_held_out(45), n_held_out(3)
     (4, 1)
@@ -220,7 +220,7 @@ def n_held_out(n: int) -> int:
 def _parted(
     found: list[TokenizedExample],
 ) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
-    """Return the conversations that are learned, and those that are held out."""
+    """Return the conversations to learn from, and those held out."""
     if len(found) < 2:
         raise ValueError(
             "wanted at least 2 conversations, one to learn and one to hold out, "
@@ -234,12 +234,12 @@ def _parted(
 def _ask(
     config: InstructConfig, tokenizer: BPETokenizer, n: int, *, new: bool = False
 ) -> Iterator[TokenizedExample]:
-    """Yield instructions: new ones, or such as are learned, with their follow-ups."""
+    """Yield instructions: held-out ones, or those to learn with their follow-ups."""
     limit = config.finetuning.context_length
     most_tokens = min(config.max_tokens, limit - _FRAME - _SYSTEM)
     held_out: HeldOut = "phrasing" if new else False
     rng = random.Random(f"follow-ups {config.seed}")
-    declined: list[Message] = []  # comes once more, before something else
+    declined: list[Message] = []  # is repeated before the next instruction
     asked = examples(
         n,
         config.seed + new,
@@ -261,7 +261,7 @@ def _ask(
             if room < 0:
                 break
             turns += map(Message, ("user", "assistant"), exchange)
-        # If it is too long, the exchange that was declined is dropped.
+        # If that is too long, the declined exchange is dropped.
         (row,) = tokenized([turns], tokenizer, limit, truncate=True)
         if config.whole_every and number % config.whole_every == 0 and not new:
             row = replace(row, mask=torch.ones_like(row.mask))
@@ -275,16 +275,16 @@ def _n_tokens(texts: Iterable[str], tokenizer: BPETokenizer) -> int:
 def plain_stories(
     n: int, seed: int, tokenizer: BPETokenizer, longest: int
 ) -> Iterator[TokenizedExample]:
-    """Yield stories as the base model has learned them, from their start to their end.
+    """Yield whole stories, in the form in which the base model has learned them.
 
     Their seed is far from the base's own, so that they are new to it. Those that do
-    not fit are left out; if hardly one does, there are fewer than wanted.
+    not fit are left out; if hardly any fit, there are fewer than wanted.
 
     Args:
         n: How many are wanted.
         seed: Of the stories.
         tokenizer: The model's.
-        longest: The most tokens of one.
+        longest: Most tokens of a story.
 
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
@@ -301,11 +301,11 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     """Return the base model, made ready to learn, and its tokenizer.
 
     It gets the special tokens of conversations that it lacks, and an adapter for each
-    linear layer of its blocks if the config wants some. Its embedding then learns in
-    full if there are new tokens in it, for adapters alone cannot teach them.
+    linear layer of its blocks if the config asks for them. If there are new tokens, the
+    embedding is then trained in full, because adapters alone cannot teach them.
 
     Raises:
-        ValueError: If there is no such model, or as `lora.add_lora`.
+        ValueError: If there is no such model, or as in `lora.add_lora`.
     """
     model, tokenizer = load_pretrained(config.base)
     generator = torch.Generator().manual_seed(config.seed)
@@ -323,7 +323,7 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
 
 
 def fit_recipe(config: InstructConfig, context_length: int) -> InstructConfig:
-    """Return the recipe with conversations that fit a model's context.
+    """Return the recipe with its conversations limited to a model's context.
 
     >>> fit_recipe(TINY, 128).finetuning.context_length
     128
@@ -342,17 +342,17 @@ def run_recipe(
 ) -> TrainingResult:
     """Make the model of a recipe, and its data if need be.
 
-    Where the recipe has adapters, they are not merged.
+    If the recipe has adapters, they are not merged.
 
     Args:
         config: The recipe.
-        run: Where the training is saved, and who follows it, as in `finetune`.
-        begun: The model so far, changed in place, and its tokenizer; what `start`
-            returns if not given.
+        run: Where to save checkpoints and report progress, as in `finetune`.
+        begun: The model to train, changed in place, and its tokenizer; by default,
+            what `start` returns.
         data: What `prepare` returned, for the same tokenizer.
 
     Raises:
-        ValueError: As `start`, `prepare` and `finetune`.
+        ValueError: As in `start`, `prepare` and `finetune`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """

@@ -5,19 +5,19 @@ are known:
 
     kind        task                                          right is
     six kinds   a question: who, where, what, why, how many,  what the facts say
-                or for a list
+                or a list
     summarise   the story in one sentence                     hero, plot and ending
     continue    the rest of a story                           what makes it a tale
-    rewrite     another last paragraph, of the tone ordered   a tale that ends so
-    write       a story to order                              a tale with all of that
-    tell        a story, in few words                         a tale with that
+    rewrite     another last paragraph, in a given tone       a tale that ends so
+    write       a story to order, with many details           a tale with all of them
+    tell        a story to order, in a few words              a tale like that
     brief       a question, under a system prompt that        the same in few words
                 wants few words
     unsaid      a question about what is in another story     "The story does not say."
-    outside     what has to do with no tale                   "I only know my tales."
+    outside     something unrelated to tales                  "I only know my tales."
 
 What is asked, and how, is in `data/instructions.txt` (for the last kind in
-`data/outside.txt`). A topic there says for which stories it fits, how the request is
+`data/outside.txt`). A topic there says which stories it fits, how the request is
 worded, and which answers are right, as templates over the story's facts in the
 notation of the grammar:
 
@@ -26,16 +26,16 @@ notation of the grammar:
         ? Who had lost the {stray}?
         ? Name the owner of the {stray}.
         = The {stray} belonged to the {owner}.   the answer, a whole sentence
-        = The {owner}.                           and others that are accepted, too
+        = The {owner}.                           and other accepted answers
 
 Two things are kept out of training, to see whether a model has understood rather than
 learned by heart: the last wording of every task, and stories whose kind of hero and
 plot are in `HELD_OUT_PAIRS`. Plain stories may have such a hero and plot.
 
 A tale is drawn in two parts, the beginning and the ending, because one kind of task
-asks for another ending: the grammar gets a mark where the rules of the endings begin,
-which takes no randomness, so the tales stay the same. `follow_ups` asks more about a
-story that has been read.
+asks for another ending: the grammar gets a mark where the rules of the endings begin.
+This uses no randomness, so the tales stay the same. `follow_ups` asks further questions
+about the same story.
 
 >>> example = next(examples(1, seed=0, kinds=["who"]))
 >>> check(example, example.answer), check(example, "Somebody else.")
@@ -77,7 +77,7 @@ FIELD = re.compile(r"\{([A-Za-z][a-z0-9_]*)(?:\.([a-z]+))?\}")
 
 QUESTIONS = ("who", "where", "what", "why", "how many", "list")
 
-# Variables whose words have forms that no rule of thumb gives, and where those stand.
+# Variables whose words have irregular forms, and the lists that hold these.
 _LISTS = {
     "hero": ("girl", "boy", "sheanimal", "heanimal"),
     "relative": ("relative",),
@@ -91,30 +91,30 @@ _LISTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One thing to ask about a story, or to ask for."""
+    """Something to ask about a story, or to ask for."""
 
     kind: str
     name: str
     when: Mapping[str, str] = field(default_factory=dict)  # facts that must hold
     phrasings: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()  # of a list: its things, `{list}` in an answer
+    parts: tuple[str, ...] = ()  # the items of a list, `{list}` in an answer
 
     @property
     def fields(self) -> frozenset[str]:
-        """The variables that the templates write."""
+        """The variables that the templates use."""
         templates = (*self.phrasings, *self.answers, *self.parts)
         found = frozenset(name for text in templates for name in variables(text))
         return found - {"list"} if self.parts else found
 
     def fits(self, facts: Mapping[str, str]) -> bool:
-        """Whether a story has the facts that the topic is about."""
+        """Return whether a story has the facts that the topic is about."""
         return all(facts.get(name) == value for name, value in self.when.items()) and (
             self.fields <= facts.keys()
         )
 
     def right_answers(self, words: Mapping[str, Entry]) -> tuple[str, ...]:
-        """Return all right answers, the one to learn first; lists in any order."""
+        """Return all right answers, first the one to learn; lists in every order."""
         if not self.parts:
             return tuple(fill(answer, words) for answer in self.answers)
         things = [fill(part, words) for part in self.parts]
@@ -126,7 +126,7 @@ class Topic:
 
 
 def variables(template: str) -> tuple[str, ...]:
-    """Return the variables that a template writes, in order.
+    """Return the variables that a template uses, in order.
 
     >>> variables("{Hero} lives with {hero.his} {relative}.")
     ('hero', 'hero', 'relative')
@@ -135,10 +135,10 @@ def variables(template: str) -> tuple[str, ...]:
 
 
 def fill(template: str, words: Mapping[str, Entry]) -> str:
-    """Return a template with its fields written.
+    """Return a template with its fields filled in.
 
     Args:
-        template: With `{name}` or `{name.form}`; a capital capitalises.
+        template: With `{name}` or `{name.form}`; `{Name}` capitalises the word.
         words: From `forms`.
 
     Raises:
@@ -154,7 +154,7 @@ def fill(template: str, words: Mapping[str, Entry]) -> str:
 
 
 def forms(facts: Mapping[str, str]) -> dict[str, Entry]:
-    """Return the words of facts with their forms: articles, plurals, pronouns.
+    """Return the facts' words with their forms: articles, plurals, pronouns.
 
     Args:
         facts: As `Story.facts`.
@@ -180,10 +180,10 @@ def _enumeration(things: tuple[str, ...]) -> str:
 
 
 def read_topics(text: str) -> Iterator[Topic]:
-    """Yield the topics of a file in the form that the module's docstring shows.
+    """Yield the topics of a file in the format shown in the module's docstring.
 
     Raises:
-        ValueError: If a line is no header, or stands under none. The line is named.
+        ValueError: If a line is neither a header nor part of a topic; it is named.
     """
     drafts: list[tuple[re.Match[str], dict[str, list[str]]]] = []
     for number, raw in enumerate(text.splitlines(), start=1):
@@ -241,20 +241,20 @@ HELD_OUT_PAIRS = frozenset(
         ("raccoon", "quarrel"),
     }
 )
-"""Kinds of hero and plots that no instruction has together in training."""
+"""Kinds of hero and plots that no instruction combines in training."""
 
 KINDS = (
     *QUESTIONS,
     *("summarise", "continue", "rewrite", "write", "tell"),
-    *("brief", "unsaid", "outside"),  # that know their bounds
+    *("brief", "unsaid", "outside"),  # where the answer has limits
 )
 
 UNSAID, OUTSIDE = "The story does not say.", "I only know my tales."
 
-MARK = "¶"  # where an ending begins; no tale has it
+MARK = "¶"  # where an ending begins; no tale contains it
 _ENDING_RULE = re.compile(r" (?=<(?:\w+_end|home_again)>)")
 _SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z\"])")
-_COMPLETIONS = 12  # drawn at most, until one has another ending
+_COMPLETIONS = 12  # drawn at most, to find one with another ending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,19 +262,19 @@ class Example:
     """An instruction and a right answer, with all that is needed to check others."""
 
     kind: str  # one of KINDS
-    topic: str  # what of that kind
+    topic: str  # which one of that kind
     prompt: str
     answer: str
     story: Story  # what it was made from
     phrasing: int  # number of the wording; the last is held out
     accepted: tuple[str, ...] = ()  # right answers, where they can be listed
-    beginning: str = ""  # elsewhere: what the answer goes on with,
-    wanted: Mapping[str, str] = field(default_factory=dict)  # and what must be in it
+    beginning: str = ""  # otherwise: the text that the answer continues,
+    wanted: Mapping[str, str] = field(default_factory=dict)  # and what it must contain
     system: str = ""  # what the system prompt asks for
 
     @property
     def turns(self) -> list[Message]:
-        """What the model is asked, after a system prompt if there is one."""
+        """What the model is asked, with a system prompt if there is one."""
         system = [Message("system", self.system)] if self.system else []
         return [*system, Message("user", self.prompt)]
 
@@ -295,7 +295,7 @@ class Tale:
 
 
 def draw_tale(rng: random.Random) -> Tale:
-    """Return a tale as `tales.generate` draws it, with its ending apart."""
+    """Return a tale as `tales.generate` draws it, split before its ending."""
     marked = _marked().sample(rng)
     beginning, _, end = marked.text.partition(f" {MARK}")
     story = replace(marked, text=f"{beginning} {end}")
@@ -310,12 +310,12 @@ def _marked() -> Grammar:
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What a kind of instruction makes of a tale; the fields as in `Example`."""
+    """What a kind of instruction turns a tale into; fields as in `Example`."""
 
     topic: str
     wordings: Sequence[str]
     answer: str
-    texts: Mapping[str, str] = field(default_factory=dict)  # that the wordings show
+    texts: Mapping[str, str] = field(default_factory=dict)  # to fill into the wordings
     accepted: tuple[str, ...] = ()
     beginning: str = ""
     wanted: Mapping[str, str] = field(default_factory=dict)
@@ -325,12 +325,12 @@ class _Task:
 def make(
     kind: str, tale: Tale, rng: random.Random, *, new_phrasing: bool = False
 ) -> Example | None:
-    """Return an example of a kind, or None if the tale has nothing of that kind.
+    """Return an example of a kind, or None if the tale does not allow one.
 
     Args:
         kind: One of `KINDS`.
         tale: From `draw_tale`.
-        rng: Source of what is left open: topic, wording, where to cut, what to order.
+        rng: Source of all choices: topic, wording, where to cut, what to order.
         new_phrasing: Whether to use the wording that training lacks.
     """
     task = _MAKERS.get(kind, _question)(kind, tale, rng)
@@ -377,7 +377,7 @@ def _with_story(questions: Sequence[str]) -> list[str]:
 
 
 def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
-    """Ask a question that has an answer shorter than a sentence, and want that."""
+    """Ask a question that has an answer shorter than a sentence, and require it."""
     asked = _question(rng.choice(QUESTIONS), tale, rng)
     if asked is None or not (short := _shorter(asked.accepted)):
         return None
@@ -385,21 +385,21 @@ def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
 
 
 def _shorter(accepted: Sequence[str]) -> tuple[str, ...]:
-    """Return the right answers that are shorter than the first."""
+    """Return the right answers that are shorter than the first one."""
     first, *others = (len(normalised(text)) for text in accepted)
     pairs = zip(accepted[1:], others, strict=True)
     return tuple(text for text, length in pairs if length < first)
 
 
 def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
-    """Ask about a thing that is in another story, and not in this one."""
+    """Ask about something that is in another story, but not in this one."""
     other, words = draw_tale(rng), tale.words
     topic = _any_topic(rng.choice(QUESTIONS), other, rng)
     if topic is None or topic.fits(tale.story.facts):
         return None
-    # The hero, who is in every story, is this one's.
+    # What is in every story, such as the hero, is taken from this one.
     shared = {name: words[name] for name in _IN_EVERY_STORY}
-    words = {**other.words, **shared, "story": Entry(word="{story}")}  # stays
+    words = {**other.words, **shared, "story": Entry(word="{story}")}  # filled in later
 
     def asks_for_it(question: str) -> bool:
         names = {*variables(question)} - _IN_EVERY_STORY
@@ -419,7 +419,7 @@ def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
 
 
 def _outside(kind: str, tale: Tale, rng: random.Random) -> _Task:
-    """Ask what no tale answers."""
+    """Ask something that no tale answers."""
     wordings = []
     for split in ("seen", "new"):
         drawn = (_not_tales().sample(rng) for _ in range(_TRIES))
@@ -429,7 +429,7 @@ def _outside(kind: str, tale: Tale, rng: random.Random) -> _Task:
 
 @cache
 def _not_tales() -> Grammar:
-    """Return the grammar of what no tale answers."""
+    """Return the grammar of requests that no tale answers."""
     source = resources.files("llmcourse").joinpath("data/outside.txt")
     return Grammar(source.read_text(encoding="utf-8"))
 
@@ -455,7 +455,7 @@ def _continue(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     text = tale.story.text
     ends = [match.start() for match in _SENTENCE_END.finditer(text)]
     middle = [at for at in ends if 0.25 < at / len(text) < 0.75]
-    cuts = [at for at in middle if text.count('"', 0, at) % 2 == 0]  # nobody speaks
+    cuts = [at for at in middle if text.count('"', 0, at) % 2 == 0]  # not within speech
     if not cuts:
         return None
     at = rng.choice(cuts)
@@ -487,7 +487,7 @@ def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
 
 
 def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
-    """Order a tale: who, what about, where, and up to two things more."""
+    """Order a tale: who, what about, where, and up to two more things."""
     theme = _any_topic("theme", tale, rng)
     if theme is None:
         return None
@@ -512,7 +512,7 @@ def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
 
 
 def _tell(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
-    """Order a tale in few words: what about, how it ends, or none of both."""
+    """Order a tale in a few words: what about, how it ends, or neither."""
     about = _any_topic("about", tale, rng)
     if about is None:
         return None
@@ -546,7 +546,7 @@ _IN_EVERY_STORY = frozenset(
 
 
 def _any_topic(kind: str, tale: Tale, rng: random.Random) -> Topic | None:
-    """Return a topic that fits; those of its plot more often than general ones."""
+    """Return a random topic that fits; those of its plot are three times as likely."""
     fitting = [topic for topic in topics()[kind] if topic.fits(tale.story.facts)]
     weighted = [topic for topic in fitting for _ in range(3 if topic.when else 1)]
     return rng.choice(weighted) if weighted else None
@@ -575,11 +575,11 @@ def examples(
     Args:
         n: How many.
         seed: Of the stories and of what is asked. Evaluate with another one.
-        kinds: Kinds to draw from, each as often.
+        kinds: Kinds to draw from, with equal probability.
         held_out: False for training. "phrasing" gives wordings that training lacks,
             "pair" stories of `HELD_OUT_PAIRS`, True both at once.
         tokenizer: If given, long examples are skipped.
-        max_tokens: The most that prompt and answer may have then, together.
+        max_tokens: Most tokens of system prompt, prompt and answer together.
 
     Raises:
         ValueError: If n is negative, a kind is unknown or none is named, or
@@ -616,12 +616,11 @@ def _one(
 
 
 def check(example: Example, answer: str) -> bool:
-    """Return whether an answer is right; no text makes it fail.
+    """Return whether an answer is right; no text raises an error.
 
-    Where the right answers can be listed, it must be one of them, but for case,
-    punctuation and articles. Elsewhere it must make a tale, to the last letter,
-    together with the beginning it was given, and the tale must have the facts that
-    were asked for.
+    If the right answers can be listed, it must be one of them, up to case, punctuation,
+    articles and "because". Otherwise, together with the beginning that was given, it
+    must be a tale, to the last letter, with the facts that were asked for.
     """
     if example.accepted:
         return normalised(answer) in {normalised(text) for text in example.accepted}
@@ -635,7 +634,7 @@ def check(example: Example, answer: str) -> bool:
 def normalised(answer: str) -> tuple[str, ...]:
     """Return the words of an answer that count.
 
-    Marks count within a word alone, so that neither quotes nor dashes stick to one.
+    Marks count only within a word, so that neither quotes nor dashes stick to it.
 
     >>> normalised("- 'Because the owl had a SILVER bell'")
     ('owl', 'had', 'silver', 'bell')
@@ -645,11 +644,11 @@ def normalised(answer: str) -> tuple[str, ...]:
 
 
 def follow_ups(example: Example, rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Yield a question and its answer for all else that can be asked about a story.
+    """Yield each other question that can be asked about a story, with its answer.
 
-    They come in random order, in wordings that training may see, and where few words
-    were wanted the answers go on being short. A story that the answer tells can be
-    asked about, too; there are none where it was changed or there is none.
+    They come in random order, in wordings that training may see; if few words were
+    wanted, the answers stay short. A story that the answer tells can also be asked
+    about. For "summarise", "rewrite" and "outside" there are none.
 
     Args:
         example: What was asked first.

@@ -4,9 +4,9 @@
             └── A  ── B  ── · alpha / rank ┘
               in → rank → out
 
-W has in · out numbers, A and B together rank · (in + out). B starts at zero, so the
-adapted model starts as the model that it was. Once learned, s · B A can be added to W:
-the model then costs what it cost before.
+W has in · out numbers, A and B together rank · (in + out). B starts at zero, so at
+first the adapted model computes the same as before. Once learned, s · B A can be added
+to W: the model then costs no more than before.
 
 `save_adapter` and `load_adapter` use the files of Hugging Face `peft`:
 
@@ -15,9 +15,9 @@ the model then costs what it cost before.
                                      .lora_A.weight, .lora_B.weight, …
 
 An adapter works only with the model that it was trained on, and its files do not
-identify that model: another one of the same shape is not noticed. In `peft`, GPT-2's
-query, key and value are one matrix with one adapter: ours are written side by side, as
-one adapter whose rank is the sum of the three.
+identify that model: another one of the same shape goes unnoticed. In `peft`, GPT-2's
+query, key and value are one matrix with one adapter: our three are written side by
+side, as one adapter whose rank is their sum.
 
 Source: Hu et al. (2022), "LoRA: Low-rank adaptation of large language models".
 """
@@ -42,20 +42,20 @@ from llmcourse.model.transformer import Transformer
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer whose weights are frozen, and that learns a low-rank correction.
+    """A linear layer with frozen weights that learns a low-rank correction.
 
     Args:
         layer: Its weight and bias are used, not copied, and are frozen.
         rank: Width of the correction.
         alpha: The correction is multiplied by alpha / rank, so that its size does
             not depend on the rank.
-        generator: Source of the first A; None draws from torch's global one.
+        generator: Source of the initial A; None draws from torch's global one.
 
     Raises:
         ValueError: If rank or alpha is not positive, or alpha not finite.
 
     Source: Hu et al. (2022), section 4.1. There A is Gaussian; its deviation, which
-    they do not give, is 1 / √in here, so that x Aᵀ is about as large as x.
+    the paper does not give, is 1 / √in here, so that x Aᵀ is about as large as x.
 
     >>> layer = nn.Linear(5, 3)
     >>> adapted, x = LoRALinear(layer, rank=2, alpha=4), torch.ones(1, 5)
@@ -84,7 +84,7 @@ class LoRALinear(nn.Linear):
 
     @property
     def scale(self) -> float:
-        """What the correction is multiplied by, without unit."""
+        """What the correction is multiplied by (unitless)."""
         return self.alpha / self.rank
 
     @property
@@ -94,7 +94,7 @@ class LoRALinear(nn.Linear):
 
     @torch.no_grad()
     def correction(self) -> Float[Tensor, "out in"]:
-        """Return what the adapter adds to the weight, without unit."""
+        """Return what the adapter adds to the weight (unitless)."""
         _, a, b = self._apart or (self.weight, self.lora_a, self.lora_b)
         return self.scale * (b @ a)
 
@@ -106,10 +106,10 @@ class LoRALinear(nn.Linear):
         return y + self.scale * linear(linear(x, self.lora_a), self.lora_b)
 
     def merge(self) -> None:
-        """Add the correction to the weight; it is the layer's only weight then.
+        """Add the correction to the weight, which is then the layer's only one.
 
-        The weight as it was is kept aside, so `unmerge` gives it back to the bit.
-        Neither it nor the adapter is among the parameters until then.
+        The original weight is kept aside, so `unmerge` restores it bit for bit.
+        Until then, neither it nor the adapter is among the parameters.
         """
         if self._apart is None:
             assert isinstance(self.weight, nn.Parameter)
@@ -119,7 +119,7 @@ class LoRALinear(nn.Linear):
             del self.lora_a, self.lora_b
 
     def unmerge(self) -> None:
-        """Take the correction out of the weight again: it can go on learning."""
+        """Take the correction out of the weight again, to train it further."""
         if self._apart is not None:
             self.weight, self.lora_a, self.lora_b = self._apart
             self._apart = None
@@ -132,21 +132,21 @@ def add_lora(
     targets: Sequence[str] = ("query", "value"),
     generator: torch.Generator | None = None,
 ) -> None:
-    """Freeze the model and give the linear layers of some names a low-rank adapter.
+    """Freeze the model and give linear layers with some names a low-rank adapter.
 
     Args:
-        model: Changed in place. What it computes stays the same to the bit. Of a
-            `Classifier`, give the `body`: its head then goes on learning in full.
+        model: Changed in place. What it computes stays the same bit for bit. Of a
+            `Classifier`, pass the `body`: its head is then still trained in full.
         rank: See `LoRALinear`.
         alpha: See `LoRALinear`.
         targets: Last parts of the layers' names: some of query, key, value, output,
             gate, up and down. The paper found query and value to be enough.
-        generator: Source of the first weights; None draws from torch's global one.
+        generator: Source of the initial weights; None draws from torch's global one.
 
     Raises:
         ValueError: If a target is not the name of a linear layer in the blocks, if
-            there are none or the model has adapters already, if the rank is above the
-            width of all of them, or as `LoRALinear`.
+            there are no targets, if the model already has adapters, if the rank is
+            above the width of all targets, or as in `LoRALinear`.
 
     Source: Hu et al. (2022), section 7.1 (the targets).
     """
@@ -156,7 +156,7 @@ def add_lora(
         raise ValueError(f"targets must be some of {sorted(names)}, got {targets!r}")
     chosen = [name for name in layers if name.rpartition(".")[2] in targets]
     _check_size(rank, alpha)
-    # With a higher rank no correction gains anything.
+    # A higher rank would not improve any correction.
     check_range(1, max(min(layers[name].weight.shape) for name in chosen), rank=rank)
     add_lora_to(model, dict.fromkeys(chosen, (rank, alpha)), generator)
 
@@ -166,16 +166,16 @@ def add_lora_to(
     sizes: dict[str, tuple[int, float | int]],
     generator: torch.Generator | None = None,
 ) -> None:
-    """Freeze the model and give each of the layers named an adapter of its own size.
+    """Freeze the model and give each named layer an adapter of its own size.
 
     Args:
-        model: Changed in place; not at all if refused.
+        model: Changed in place; unchanged if refused.
         sizes: Rank and alpha for each layer's full name.
         generator: As in `add_lora`.
 
     Raises:
-        ValueError: If the model has adapters already, if no layer is named or one that
-            is no linear layer in the blocks, or as `LoRALinear`.
+        ValueError: If the model already has adapters, if no layer is named, if one is
+            not a linear layer in the blocks, or as in `LoRALinear`.
     """
     if n_layers := len(list(lora_layers(model))):
         raise ValueError(
@@ -220,9 +220,9 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
 def merge_lora(model: nn.Module) -> None:
     """Add every correction to its weight: the same outputs, at no extra cost.
 
-    The model can then be saved like one without adapters. What is merged does not
-    learn, and the model must not be moved to another device or type meanwhile;
-    `LoRALinear.unmerge` takes a correction out again, to the bit.
+    The model can then be saved like one without adapters. What is merged is not
+    trained, and meanwhile the model must not be moved to another device or dtype;
+    `LoRALinear.unmerge` takes a correction out again, bit for bit.
 
     Raises:
         ValueError: If the model has no adapters.
@@ -234,7 +234,7 @@ def merge_lora(model: nn.Module) -> None:
 def remove_lora(model: nn.Module) -> None:
     """Turn all adapted layers into plain ones again, and unfreeze the model.
 
-    What is merged stays in the weights, for good; what is not is lost.
+    Merged corrections stay in the weights for good; others are lost.
 
     Raises:
         ValueError: If the model has no adapters.
@@ -259,14 +259,14 @@ def _all_adapted(model: nn.Module) -> list[LoRALinear]:
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers in a model's weights."""
+    """How many parameters a model has."""
 
     learned: int  # not frozen
     total: int
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Return how many of the model's parameters learn, and how many there are.
+    """Return how many of the model's parameters are trained, and how many there are.
 
     >>> count_parameters(LoRALinear(nn.Linear(5, 3), rank=2, alpha=4))
     ParameterCounts(learned=16, total=34)
@@ -281,8 +281,8 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _ENDINGS = {".lora_A.weight": "A", ".lora_B.weight": "B"}
-# What may be set and changes nothing here: how it was learned, and what the names and
-# shapes of the weights say as well. Whatever else is set is refused.
+# Settings that are accepted: those read below, those that matter only in training, and
+# those that the weights' names and shapes imply. Any others are refused.
 _HARMLESS = {
     *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "exclude_modules"),
     *("fan_in_fan_out", "inference_mode", "layers_pattern", "layers_to_transform"),
@@ -302,12 +302,12 @@ def save_adapter(
     Args:
         model: Has adapters that are not merged.
         folder: Created if missing.
-        base_model: Name or path of the model they were learned on, for the record.
+        base_model: Name or path of the model they were trained on, for the record.
 
     Raises:
         ValueError: If there are no adapters, if they are merged, or if a number in
             them is not finite.
-        OSError: If a file cannot be written; older ones then stay.
+        OSError: If a file cannot be written; older ones then stay unchanged.
     """
     adapted = dict(lora_layers(model))
     if not adapted or any(layer.merged for layer in adapted.values()):
@@ -329,24 +329,24 @@ def save_adapter(
     config = _config(sizes, [*modules])
     config["base_model_name_or_path"] = base_model
     config["fan_in_fan_out"] = model.config.family == "gpt2"
-    # Both take their places at the end, when both are whole and on disk.
+    # Both are moved into place at the end, when both are complete and on disk.
     with written_at_once(Path(folder)) as staging:
         write_file(staging / _WEIGHTS, save(weights, metadata={"format": "pt"}))
         write_json(staging / _CONFIG, config)
 
 
 def load_adapter(model: Transformer, folder: str | Path) -> None:
-    """Give a model the adapters of a folder; the rest of it is frozen.
+    """Load the adapters of a folder into a model, and freeze the rest of it.
 
     Args:
-        model: That they were learned on. Changed in place; not at all if refused.
+        model: The one they were trained on. Changed in place; unchanged if refused.
         folder: As `save_adapter` or `peft` writes it. A rank-stabilised adapter, which
-            divides by the root of the rank, gets an alpha that does the same.
+            divides by the root of the rank, gets an alpha to the same effect.
 
     Raises:
         ValueError: If a file is missing or damaged, if the adapters are for layers of
-            another name or shape, hold a number that is not finite, or do more than
-            the sum of two products; or if the model has adapters already.
+            another name or shape, hold a number that is not finite, or use more than
+            plain low-rank adaptation; or if the model already has adapters.
         OSError: If a file cannot be read.
     """
     folder = Path(folder)
@@ -376,7 +376,7 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
 
 
 def _their_modules(model: Transformer) -> dict[str, dict[str, nn.Linear]]:
-    """Return, for each linear layer in their blocks, ours that it consists of."""
+    """Return our layers that make up each linear layer in Hugging Face's blocks."""
     modules: dict[str, dict[str, nn.Linear]] = {}
     for name, layer in linear_layers(model):
         theirs = their_name(f"{name}.weight", model.config.family)
@@ -385,10 +385,10 @@ def _their_modules(model: Transformer) -> dict[str, dict[str, nn.Linear]]:
 
 
 def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor, float | int]:
-    """Return A, B and alpha of one adapter that does what those of some layers do.
+    """Return A, B and alpha of one adapter that equals those of some layers together.
 
-    Theirs is one matrix with the layers' rows below each other. Each row of A serves
-    one of them, so B is zero everywhere else.
+    In Hugging Face's format, one matrix stacks the layers' rows. Each row of A serves
+    one layer, so B is zero everywhere else.
     """
     adapted = [layer for layer in layers if isinstance(layer, LoRALinear)]
     rank, first = sum(layer.rank for layer in adapted), adapted[0]
@@ -408,7 +408,7 @@ def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor, float | int]:
 def _config(
     sizes: Mapping[str, tuple[int, float | int]], modules: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what `adapter_config.json` says of adapters of these ranks and alphas."""
+    """Return the contents of `adapter_config.json` for these ranks and alphas."""
     rank, alpha = Counter(sizes.values()).most_common(1)[0][0]
     targets: set[str] = set()
     for name in sizes:
@@ -458,12 +458,12 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _is_name(pattern: str) -> bool:
-    """Return whether what `peft` reads as a regular expression is but a name."""
+    """Return whether what `peft` reads as a regular expression is just a name."""
     return pattern.removeprefix("^").replace(".", "").isidentifier()
 
 
 def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return A and B of each of their layers, whichever there are of the two."""
+    """Return A and B of each layer in the file, or whichever of them is there."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, weight in StoredWeights([path]).items():
         ending = name[-len(".lora_A.weight") :]
@@ -479,7 +479,7 @@ def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
 def _check_fits(
     module: str, pair: Mapping[str, Tensor], layers: Sequence[nn.Linear], rank: Any
 ) -> None:
-    """Raise ValueError unless A and B fit the layers, side by side."""
+    """Raise ValueError unless A and B fit the layers taken together."""
     n_out = sum(layer.out_features for layer in layers)
     wanted = {"A": (rank, layers[0].in_features), "B": (n_out, rank)}
     got = {name: tuple(weight.shape) for name, weight in sorted(pair.items())}

@@ -1,4 +1,4 @@
-"""How tokens look at each other.
+"""How tokens attend to each other.
 
 Every position asks with a query, is found by its key and hands over its value:
 
@@ -6,12 +6,12 @@ Every position asks with a query, is found by its key and hands over its value:
     weights = softmax(scores)               shares that sum to one
     context = weights · value               the mixture that is handed over
 
-`naive_attention` is exactly this. `fused_attention` gives the same result without
+`naive_attention` does exactly this. `fused_attention` gives the same result without
 ever holding the table of scores, which grows with the square of the length.
 
-A `Cache` says which positions the tokens of a row have, and what they attend to besides
-each other. `KVCache` keeps the keys and values read before, `RaggedCache` holds one
-`KVCache` for each row, and `PackedSequences` keeps apart the texts that share a row.
+A `Cache` says which positions a row's tokens have, and what they attend to besides
+each other. `KVCache` keeps the keys and values of earlier positions, `RaggedCache` has
+one `KVCache` per row, and `PackedSequences` separates texts that share a row.
 """
 
 import math
@@ -27,18 +27,18 @@ from torch.nn.functional import scaled_dot_product_attention
 from llmcourse.arguments import check_fits, check_multiple, check_range
 from llmcourse.model.positions import Rotation, apply_rope
 
-# From query, key and value to the context, (B, H, T, d_head).
+# Maps query, key and value to the context, (B, H, T, d_head).
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def causal_mask(n_queries: int, n_keys: int) -> Bool[Tensor, "query key"]:
-    """Return True (no unit) where a query may look: at itself and before.
+    """Return True (no unit) where a query may look: at itself and earlier positions.
 
-    The queries are the last of the keys' positions: with a key-value cache there
-    are fewer queries than keys.
+    The queries belong to the last of the keys' positions: with a key-value cache
+    there are fewer queries than keys.
 
     Raises:
-        ValueError: If there are no queries, or more of them than keys.
+        ValueError: If there are no queries, or more queries than keys.
 
     >>> causal_mask(2, 3).int()
     tensor([[1, 1, 0],
@@ -55,13 +55,13 @@ def naive_attention(
     value: Float[Tensor, "*batch key d_value"],
     mask: Bool[Tensor, "query key"] | None = None,
 ) -> tuple[Float[Tensor, "*batch query d_value"], Float[Tensor, "*batch query key"]]:
-    """Return the context vectors and the attention weights, as fractions of one.
+    """Return the context vectors, and the attention weights as fractions.
 
     Args:
         query: What each position looks for.
         key: What each position is found by.
         value: What each position hands over.
-        mask: True where a query may look at a key; None lets all look at all.
+        mask: True where a query may look at a key; None lets all look everywhere.
 
     Source: Vaswani et al. (2017), equation 1.
 
@@ -83,10 +83,10 @@ def fused_attention(
     key: Float[Tensor, "batch kv_head key d_head"],
     value: Float[Tensor, "batch kv_head key d_head"],
 ) -> Float[Tensor, "batch head query d_head"]:
-    """Return causal attention's context vectors, in memory linear in the length.
+    """Return causal attention's context vectors, with memory linear in the length.
 
-    The queries are the last of the keys' positions. Where there are fewer
-    key-value heads than query heads, each serves several neighbouring ones.
+    The queries belong to the last of the keys' positions. If there are fewer
+    key-value heads than query heads, each serves several neighbouring query heads.
 
     Raises:
         ValueError: If there are more queries than keys, or if the key-value heads
@@ -97,7 +97,7 @@ def fused_attention(
     n_queries, n_keys = query.shape[-2], key.shape[-2]
     mask, is_causal = None, False  # a single query is the last: it sees all keys
     if n_queries > 1 and n_queries == n_keys:
-        is_causal = True  # by a branch: to torch's compiler, `==` is no truth value
+        is_causal = True  # in a branch: under torch.compile, `==` gives no bool
     elif n_queries > 1:
         mask = causal_mask(n_queries, n_keys).to(query.device)
     return scaled_dot_product_attention(
@@ -115,13 +115,13 @@ def causal_attention(
     key: Float[Tensor, "batch kv_head key d_head"],
     value: Float[Tensor, "batch kv_head key d_head"],
 ) -> Float[Tensor, "batch head query d_head"]:
-    """Return what `fused_attention` does, by the faster of the two ways.
+    """Return what `fused_attention` returns, computed in the faster of two ways.
 
-    On a processor and in bfloat16, writing out the scores of a short sequence takes
-    half the time of the fused kernel; everywhere else the fused one is used.
+    On a CPU in bfloat16, writing out the scores of a short sequence takes half as
+    long as the fused kernel; in all other cases the kernel is used.
 
     Raises:
-        ValueError: As `fused_attention`.
+        ValueError: As in `fused_attention`.
     """
     half = query.dtype == torch.bfloat16 and query.device.type == "cpu"
     if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
@@ -135,7 +135,7 @@ def group_size(query: Tensor, key: Tensor) -> int:
     """Return how many query heads share each key-value head (a count).
 
     Raises:
-        ValueError: If they cannot be shared out evenly.
+        ValueError: If they cannot be divided up evenly.
     """
     n_heads, n_kv_heads = query.shape[1], key.shape[1]
     check_multiple(n_heads=n_heads, n_kv_heads=n_kv_heads)
@@ -152,19 +152,19 @@ class TwoBlockCausalAttention(torch.autograd.Function):
                   │    second     │     is never computed
                   └───────────────┘
 
-    With weights W = softmax(S), context C = W V and a dot for a gradient of the loss:
+    With weights W = softmax(S), context C = W V and dots marking gradients of the loss:
 
         V̇ = Wᵀ Ċ,  Ẇ = Ċ Vᵀ,  Ṡ = W · (Ẇ - Σ over keys of W · Ẇ),  Q̇ = Ṡ K,  K̇ = Ṡᵀ Q
 
-    Written out, the blocks' gradients are added where they belong; automatically, each
-    block of keys would get a gradient filled up with zeros first. All query heads that
-    share a key-value head are rows of one product, which spares a copy of the keys for
-    each. There is no second derivative: asking for one raises a RuntimeError.
+    Written by hand, each block's gradient is added where it belongs; autograd would
+    first pad the gradient of each block of keys with zeros. All query heads that share
+    a key-value head are rows of one product, so the keys need not be copied for each.
+    There is no second derivative: asking for one raises a RuntimeError.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return the context; keep what the gradient needs."""
+        """Return the context; save what the gradient needs."""
         length, d_head = query.shape[2:]
         query = query / math.sqrt(d_head)
         query = torch.unflatten(
@@ -187,7 +187,7 @@ class TwoBlockCausalAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients for query, key and value from that of the context."""
+        """Return the gradients of query, key and value, given the context's."""
         key, value, *blocks = ctx.saved_tensors
         length, d_head = g.shape[2:]
         g = torch.unflatten(g, 1, (key.shape[1], -1))
@@ -210,10 +210,10 @@ class TwoBlockCausalAttention(torch.autograd.Function):
 
 
 def next_positions(start: int, n_new: int, context_length: int) -> slice:
-    """Return the positions of new tokens that follow on `start` others.
+    """Return the positions of new tokens that come after `start` others.
 
     Raises:
-        ValueError: If there are no new tokens, or more in all than `context_length`.
+        ValueError: If there are no new tokens, or the total exceeds `context_length`.
 
     >>> next_positions(4, 3, context_length=8)
     slice(4, 7, None)
@@ -229,9 +229,9 @@ def next_positions(start: int, n_new: int, context_length: int) -> slice:
 class KVCache:
     """Keys and values of all positions read so far, so none is computed twice.
 
-    The room for `capacity` positions is taken at once; `length` tells how many are
-    filled. Each layer writes its new keys and values with `update`; when all have,
-    `advance` moves `length` on.
+    Room for `capacity` positions is allocated up front; `length` says how many are
+    filled. Each layer writes its new keys and values with `update`; once all have,
+    `advance` increases `length`.
 
     >>> cache = KVCache(
     ...     n_layers=1, batch_size=2, n_kv_heads=3, capacity=7, d_head=4
@@ -265,7 +265,7 @@ class KVCache:
         return self.keys.nbytes + self.values.nbytes
 
     def positions(self, n_new: int, context_length: int) -> slice:
-        """Return the positions that follow on those read."""
+        """Return the positions that follow those read so far."""
         return next_positions(self.length, n_new, context_length)
 
     def attend(
@@ -283,10 +283,10 @@ class KVCache:
         Float[Tensor, "batch kv_head key d_head"],
         Float[Tensor, "batch kv_head key d_head"],
     ]:
-        """Write one layer's new keys and values; return all of its positions'.
+        """Write one layer's new keys and values; return all it has so far.
 
         Raises:
-            ValueError: If they do not fit any more, or are of another batch size.
+            ValueError: If they no longer fit, or the batch size differs.
         """
         self.check_batch(key)
         end = self.length + key.shape[-2]
@@ -312,9 +312,9 @@ class KVCache:
 
 
 def check_full_attention(model: nn.Module) -> None:
-    """Raise ValueError for a model with another attention than the full one.
+    """Raise ValueError if a model's attention is not full causal attention.
 
-    Other programs know no other, so a file cannot say that a model has one.
+    Other programs know no other kind, so a file could not say that it is used.
     """
     for part in model.modules():
         if getattr(part, "attend", causal_attention) is not causal_attention:
@@ -327,18 +327,18 @@ def check_full_attention(model: nn.Module) -> None:
 class RaggedCache:
     """Caches of sequences with different lengths, which a model extends as one batch.
 
-        row 0   t t t t t t t ●          ●  the token that is read now
-        row 1   t t ●                    t  keys and values that are in the cache
+        row 0   t t t t t t t ●          ●  the token being read now
+        row 1   t t ●                    t  keys and values already in the cache
         row 2   (None: no sequence)
         row 3   t t t t t ●
 
-    The rows share every product of matrices. Attention has a call for each row, which
+    The rows share every matrix product. Attention is called once for each row and
     sees that row's keys and nothing else: no padding, no mask, and a result that does
     not depend on the other rows.
 
     Args:
         rows: A cache of one sequence for each row of the batch. A row with None is
-            computed like the others, and its result means nothing.
+            computed like the others, but its result is meaningless.
 
     >>> cache = KVCache(n_layers=1, batch_size=1, n_kv_heads=1, capacity=9, d_head=1)
     >>> cache.advance(5)
@@ -366,7 +366,7 @@ class RaggedCache:
         """Return the context of each row from its own positions.
 
         Raises:
-            ValueError: If there is not one cache, or None, for each row.
+            ValueError: If there is not exactly one cache, or None, for each row.
         """
         if len(self.rows) != len(query):
             raise ValueError(
@@ -394,11 +394,11 @@ class PackedSequences:
         positions    0   1   2   3       0  1    2           from 0 in each text
         attention    └─────────────────┘ └───────────────┘   none between them
 
-    All else that a model does, it does to every token by itself. No mask hides the
-    scores between the texts: they are not computed.
+    Everything else a model does, it does to each token separately. The scores between
+    texts are not masked: they are never computed.
 
     Args:
-        lengths: Of the texts, in tokens.
+        lengths: Lengths of the texts, in tokens.
 
     Source: Krell et al. (2021), "Efficient sequence packing without
     cross-contamination".
@@ -416,7 +416,7 @@ class PackedSequences:
         self.lengths = list(lengths)
 
     def positions(self, n_new: int, context_length: int) -> Int[Tensor, "position"]:
-        """Return the place of each token in its text.
+        """Return the position of each token in its text.
 
         Raises:
             ValueError: If a text is empty or longer than `context_length`, or if the
@@ -433,15 +433,15 @@ class PackedSequences:
     def attend(
         self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
     ) -> Float[Tensor, "batch head query d_head"]:
-        """Return the context of each text by itself."""
+        """Return the context, computed separately for each text."""
         apart = [torch.split(x, self.lengths, dim=-2) for x in (query, key, value)]
         return torch.cat([attend(*text) for text in zip(*apart, strict=True)], dim=-2)
 
     def advance(self, n_new: int) -> None:
-        """Nothing is kept: a packed row is read at once."""
+        """Do nothing: a packed row is read in one pass."""
 
 
-# Says where the tokens of a row stand, and what they look at.
+# Says which positions a row's tokens have, and what they look at.
 Cache: TypeAlias = KVCache | RaggedCache | PackedSequences
 
 
@@ -453,18 +453,18 @@ class GroupedQueryAttention(nn.Module):
         key-value heads    0       1         n_heads 4, n_kv_heads 2
 
     With as many key-value heads as query heads this is multi-head attention. Fewer
-    make the key-value cache smaller by the same factor; one alone is multi-query
-    attention. `attend` can be exchanged, see `long_context`.
+    make the key-value cache smaller by the same factor; a single one gives multi-query
+    attention. `attend` can be replaced, see `long_context`.
 
     Args:
         d_model: Width of the vectors, a multiple of `n_heads`.
         n_heads: Query heads, a multiple of `n_kv_heads`.
         n_kv_heads: Key-value heads.
-        bias: Whether the four projections add a bias, as in GPT-2; not so in Llama.
-        qkv_bias: Whether those of query, key and value do, as in Qwen2.
-        d_head: Width of a head; None shares `d_model` out.
-        head_norm: Makes the norm that is applied to the query and the key of each head
-            before RoPE, as in Qwen3, from the width of a head; None: no norm.
+        bias: Whether the four projections add a bias, as in GPT-2 but not in Llama.
+        qkv_bias: Whether the query, key and value projections do, as in Qwen2.
+        d_head: Width of a head; None divides `d_model` among the heads.
+        head_norm: Given the width of a head, returns the norm that is applied to each
+            head's query and key before RoPE, as in Qwen3; None: no norm.
 
     Source: Ainslie et al. (2023), "GQA"; Vaswani et al. (2017), section 3.2.2; Henry et
     al. (2020), "Query-key normalization for transformers".
@@ -499,14 +499,14 @@ class GroupedQueryAttention(nn.Module):
         cache: Cache | None = None,
         layer: int = 0,
     ) -> Float[Tensor, "batch query d_model"]:
-        """Return what each position gathered from itself and those before it.
+        """Return what each position gathers from itself and the positions before it.
 
         Args:
             x: One vector per position.
             rotation: Cosine and sine of the positions' angles, see `rope_tables`; None
-                where positions were added to the vectors before.
+                without RoPE.
             cache: What else the positions look at; None: only at each other.
-            layer: Which layer of the cache is ours.
+            layer: Index of this layer in the cache.
         """
         heads = (*x.shape[:2], -1, self.d_head)
         query, key, value = (
@@ -516,7 +516,7 @@ class GroupedQueryAttention(nn.Module):
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
-            # Queries and keys turn alike: in one go, it takes half the calls.
+            # Queries and keys turn alike: turning them together halves the calls.
             turned = apply_rope(torch.cat((query, key), dim=1), *rotation)
             query, key = torch.split(turned, [query.shape[1], key.shape[1]], dim=1)
         if cache is None:
@@ -533,18 +533,18 @@ def attention_weights(
 ) -> Float[Tensor, "layer *batch head query key"]:
     """Return how much each head of each layer looks at each position, as fractions.
 
-    Rows sum to one; a position gives nothing to those after it.
+    Each row sums to one; a position gives no weight to later ones.
 
-    The model runs once as it always does. The weights, which the fast paths never hold,
-    are computed beside it by `naive_attention`.
+    The model runs once as usual. The weights, which the fast paths never hold, are
+    computed alongside by `naive_attention`.
 
     Args:
-        model: A `Transformer`; is not changed.
+        model: A `Transformer`; not changed.
         ids: One sequence of tokens, or a batch of them.
 
     Raises:
-        ValueError: As the model does, for ids that it cannot read; or if its attention
-            is of another kind than full, see `long_context`.
+        ValueError: If the model cannot read the ids, or if its attention is not full,
+            see `long_context`.
 
     >>> from llmcourse.model.transformer import TINY, Transformer
     >>> model = Transformer(TINY)
@@ -557,7 +557,7 @@ def attention_weights(
     each: list[Tensor] = []  # (B, H, T, T) for each layer
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend as the model does, and note the weights."""
+        """Attend as the model does, and record the weights."""
         keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         mask = causal_mask(query.shape[2], key.shape[2]).to(query.device)
         each.append(naive_attention(query, keys, keys, mask)[1])

@@ -1,23 +1,23 @@
 """What a transformer costs: parameters, arithmetic, memory; computed, and measured.
 
-The functions run nothing: every number follows from the sizes alone, before a model is
+The functions run no model: every number follows from the sizes alone, before a model is
 built. The kinds of attention differ in how their cost grows:
 
     kind       scores computed for n positions        grows with
     naive      n²                                     n²
-    chunked    those of the blocks below the diagonal n², half as much; memory n
+    chunked    those in blocks up to the diagonal     n², half as much; memory n
     fused      n², as torch counts it                 n²; memory n
     window     2 · window for each position           n
     linear     block for each position, and a state   n
 
-What is counted is what the functions of this package do: the products as
+The counts describe this package's functions: matrix products as
 `torch.utils.flop_counter` counts them, and the most memory held at once, in float32,
-beyond what was there before. Tests hold both against what is measured.
+beyond what was there before. Tests compare both with measurements.
 
-`PeakMemory` measures that peak: every tensor that a torch operation makes counts, until
-it is freed. Tensors from before do not count, nor does memory that an operation frees
-before it ends. Unlike the memory of the process, which the system hands out in large
-pieces and takes back late, this is the same in every run.
+`PeakMemory` measures that peak: every tensor that a torch operation makes counts until
+it is freed. Earlier tensors do not count, nor does memory that an operation frees
+before it returns. Unlike the memory of the process, which the system hands out in large
+pieces and reclaims late, this is the same in every run.
 """
 
 import weakref
@@ -33,10 +33,10 @@ from llmcourse.model.transformer import TransformerConfig
 
 
 def parameter_counts(config: TransformerConfig) -> dict[str, int]:
-    """Return the parameters of each part that the model has, as a count.
+    """Return the number of parameters in each part of the model.
 
     Biases are counted with the matrix or the norm that they belong to. A tied
-    embedding also scores the next token and is counted once.
+    embedding, which also scores the next token, is counted once.
 
     >>> from llmcourse.model.transformer import GPT2_SMALL, TINY
     >>> parameter_counts(TINY)
@@ -80,16 +80,16 @@ def n_parameters(config: TransformerConfig) -> int:
 
 
 def forward_flops_per_token(config: TransformerConfig, n_positions: int) -> int:
-    """Return the matrix arithmetic of reading a sequence, in FLOPs per token.
+    """Return the matrix arithmetic for reading a sequence, in FLOPs per token.
 
-    A multiplication and an addition for each weight of each matrix, and for each
-    coordinate of each pair of positions once in the scores and once in the mixture
-    of values. All pairs count, although the mask hides almost half of them: that
-    is how `torch.utils.flop_counter` counts. Norms, softmax, biases and the like
-    are left out: they are a small share of the arithmetic (not of the time).
+    Each weight of each matrix counts as a multiplication and an addition; so does each
+    coordinate of each pair of positions, once in the scores and once in the mixture
+    of values. All pairs count, although the mask hides almost half of them: that is
+    how `torch.utils.flop_counter` counts. Norms, softmax, biases and the like are left
+    out: they are a small share of the arithmetic (not of the time).
 
     Args:
-        config: The model's.
+        config: The model's config.
         n_positions: Length of the sequence, in tokens.
 
     Source: Hoffmann et al. (2022), appendix F; Kaplan et al. (2020), section 2.1.
@@ -108,9 +108,9 @@ def kv_bytes_per_token(
     """Return how much a key-value cache grows with each token, in bytes.
 
     Args:
-        n_layers: Of the model.
+        n_layers: Layers of the model.
         n_kv_heads: Key-value heads in a layer.
-        d_head: Width of each.
+        d_head: Width of each head.
         bytes_per_number: 2 for bfloat16.
 
     >>> kv_bytes_per_token(32, 8, 128) / 2**10  # Llama 3 8B, in KiB
@@ -120,11 +120,11 @@ def kv_bytes_per_token(
 
 
 def kv_cache_bytes(config: TransformerConfig, n_positions: int) -> int:
-    """Return the memory of a key-value cache of one sequence in float32, in bytes.
+    """Return the memory of one sequence's key-value cache in float32, in bytes.
 
     Args:
-        config: The model's.
-        n_positions: Positions of the sequence, in tokens.
+        config: The model's config.
+        n_positions: Length of the sequence, in tokens.
 
     >>> from llmcourse.model.transformer import TINY
     >>> kv_cache_bytes(TINY, n_positions=128)  # 2 layers · (key, value) · 64 · 128 · 4
@@ -135,12 +135,12 @@ def kv_cache_bytes(config: TransformerConfig, n_positions: int) -> int:
 
 
 def _attention_widths(config: TransformerConfig) -> tuple[int, int]:
-    """Return the coordinates of all query heads and of all key-value heads."""
+    """Return the total widths of the query heads and of the key-value heads."""
     return config.n_heads * config.d_head, config.n_kv_heads * config.d_head
 
 
 def _matrices(config: TransformerConfig) -> dict[str, int]:
-    """Return the weights that each token is multiplied with, without biases."""
+    """Return how many weights each token is multiplied by, without biases."""
     width, layers = config.d_model, config.n_layers
     queries, keys = _attention_widths(config)
     per_network = 2 if config.family == "gpt2" else 3  # up and down; gate, up and down
@@ -148,7 +148,7 @@ def _matrices(config: TransformerConfig) -> dict[str, int]:
         # query and output, key and value
         "attention": layers * width * (2 * queries + 2 * keys),
         "feed_forward": layers * per_network * width * config.d_ff,
-        "unembedding": config.vocab_size * width,  # tied or not, it scores
+        "unembedding": config.vocab_size * width,  # tied or not, it is used
     }
 
 
@@ -156,25 +156,25 @@ _NUMBER = 4  # bytes, in float32
 
 
 class Cost(NamedTuple):
-    """What one attention over a whole text costs, without gradient."""
+    """What one pass of attention over a whole text costs, without gradients."""
 
     flops: int  # of matrix products
-    n_bytes: int  # at the worst moment, beyond queries, keys, values and mask
+    n_bytes: int  # at the peak, beyond queries, keys, values and mask
 
 
 def attention_cost(
     kind: str, n_positions: int, n_heads: int, d_head: int, width: int = 64
 ) -> Cost:
-    """Return the cost of causal attention over one text, from all heads together.
+    """Return the cost of causal attention over one text, for all heads together.
 
     Args:
-        kind: One of `ATTENTION_COSTS`: `attention.naive_attention` with a mask, the
-            others by the functions of that name.
+        kind: One of `ATTENTION_COSTS`: `attention.naive_attention` with a mask, or
+            the function named after the kind.
         n_positions: Length of the text.
         n_heads: Heads, as many for keys and values as for queries.
-        d_head: Width of each.
+        d_head: Width of each head.
         width: The block of chunked and linear attention, or the window, in positions;
-            the others have none.
+            unused by the others.
 
     Raises:
         ValueError: If there is no such kind, or if a size is below 1.
@@ -194,19 +194,19 @@ def attention_cost(
 
 
 def _naive(n: int, d: int, width: int, heads: int) -> Cost:
-    """The scores twice, before and after masking, and the mask turned around."""
+    """Count the scores twice, before and after masking, and the inverted mask."""
     masking = 2 * heads * n * n * _NUMBER + n * n
     mixing = (2 * heads * n * n + heads * n * d) * _NUMBER
     return Cost(4 * heads * n * n * d, max(masking, mixing))
 
 
 def _fused(n: int, d: int, width: int, heads: int) -> Cost:
-    """The context, and one number for each row."""
+    """Count the context, and one number for each row."""
     return Cost(4 * heads * n * n * d, heads * n * (d + 1) * _NUMBER)
 
 
 def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
-    """Scaled queries and context; four tiles, a block of context, ten of numbers."""
+    """Count scaled queries and context; four tiles, a block of context, ten columns."""
     rows = -(-n // block)  # of tiles
     tiles = rows * (rows + 1) // 2
     held = n * 2 * d + 4 * block**2 + block * d + 10 * block
@@ -214,8 +214,8 @@ def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
 
 
 def _window(n: int, d: int, window: int, heads: int) -> Cost:
-    """Scores of two blocks, three times; queries once, keys and values twice."""
-    if window >= n:  # all at once, with a mask that is made of one of bits
+    """Count scores of two blocks, three times; queries once, keys and values twice."""
+    if window >= n:  # all at once, with a float mask made from a boolean one
         return Cost(4 * heads * n * n * d, _fused(n, d, n, heads).n_bytes + 5 * n * n)
     n = -(-n // window) * window
     numbers = heads * n * (3 * 2 * window + 5 * d)
@@ -223,7 +223,7 @@ def _window(n: int, d: int, window: int, heads: int) -> Cost:
 
 
 def _linear(n: int, d: int, block: int, heads: int) -> Cost:
-    """Features as wide as a head; the weights in blocks, twice; or sum and state."""
+    """Count features as wide as a head; and block weights twice, or sum and state."""
     n = -(-n // block) * block
     handed = d + 1  # a value, and a one
     flops = 2 * block * d + 2 * block * handed + 4 * d * handed
@@ -243,7 +243,7 @@ ATTENTION_COSTS: Mapping[str, Callable[[int, int, int, int], Cost]] = {
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of new tensors while it is entered.
+    """Count the bytes of new tensors inside a `with` block.
 
     >>> import torch
     >>> with PeakMemory() as memory:
@@ -257,14 +257,14 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0  # bytes of the tensors that are held now
-        self.peak = 0  # bytes, the most that were held at once
-        self._places: set[int] = set()  # where they lie
+        self.live = 0  # bytes of the tensors held now
+        self.peak = 0  # bytes, the most held at once
+        self._places: set[int] = set()  # addresses of the tensors held now
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation, and count what it made."""
+        """Run an operation, and count the tensors it made."""
         read = {_place(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):

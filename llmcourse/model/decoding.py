@@ -1,18 +1,18 @@
 """The same transformer, set up for writing: few large products, not many small ones.
 
-While a model writes it reads one token at a time, so every matrix meets one vector.
-The arithmetic is then over at once, and what takes the time is fetching the matrices
-and calling so many small operations. `FusedDecoder` has copies of the weights for which
-both cost less, and gives what `Transformer` gives, up to rounding:
+While a model writes, it reads one token at a time, so every matrix is multiplied by
+just one vector. The arithmetic is quick; what takes time is fetching the matrices and
+calling so many small operations. `FusedDecoder` keeps copies of the weights that make
+both cheaper, and computes what `Transformer` computes, up to rounding:
 
-    query, key, value   one matrix instead of three, like gate and up
+    query, key, value   one matrix instead of three; the same for gate and up
     norms               their weights are multiplied into the matrix that follows; what
                         they and biases add becomes one vector, added after it
-    positions           one table for whole heads in place of one for their halves
+    positions           one table for whole heads instead of one for their halves
     order in memory     by input, not by output: about half the time for one vector
-    logits              of the last position only
+    logits              only those of the last position
 
-Nothing here is needed to understand a transformer, and nothing of it is ever saved.
+Nothing here is needed to understand a transformer, and none of it is ever saved.
 """
 
 import math
@@ -37,17 +37,17 @@ from llmcourse.model.transformer import (
 
 _PARTS = {Transformer, Block, GroupedQueryAttention, SwiGLU, RMSNorm, RotaryEmbedding}
 _PARTS |= {GELUNetwork, LayerNorm, nn.Linear, nn.Embedding, nn.ModuleList}
-_MOST_WEIGHTS = 2**28  # whose copies take a GB
+_MOST_WEIGHTS = 2**28  # copies of so many take a GB
 
 
 def can_fuse(model: nn.Module) -> bool:
-    """Return whether a `FusedDecoder` of this model gives what the model gives.
+    """Return whether a `FusedDecoder` of this model computes what the model computes.
 
-    It must be in full precision and on a processor, with every part exactly as in this
-    package: no adapters, no quantized matrices, no other kind of attention, no norms of
-    queries and keys, and no hooks, which would not be called. And it must not be so
-    large that the copies of its matrices would take seconds, and more than a GB of
-    memory besides the model's own.
+    The model must be in float32 or float64 on the CPU, with every part exactly as in
+    this package: no adapters, no quantized matrices, no other kind of attention, no
+    norms of queries and keys, and no hooks, which would not be called. Nor may it be so
+    large that copying its matrices would take seconds, and more than a GB of memory on
+    top of the model's own.
     """
     return (
         type(model) is Transformer
@@ -73,11 +73,11 @@ def _is_plain(part: nn.Module) -> bool:
 
 
 class FusedDecoder:
-    """Reads on where a key-value cache ends, with the weights that the model has now.
+    """Read on from where a key-value cache ends, with the model's current weights.
 
-    Most of them are copied, so it must not be used any more once they have changed.
-    Setting it up takes as long as a few tokens (ten, for a model of 0.1 billion
-    weights, whose tokens then take two thirds of the time).
+    Most weights are copied, so the decoder is out of date once they change. Setting it
+    up takes as long as a few tokens (ten for a model with 0.1 billion weights, whose
+    tokens then take two thirds of the time).
 
     Raises:
         ValueError: If `can_fuse` is False.
@@ -102,14 +102,14 @@ class FusedDecoder:
     def __call__(
         self, ids: Int[Tensor, "batch query"], cache: KVCache
     ) -> Float[Tensor, "batch 1 vocab"]:
-        """Return the next token's logits after the last position, without unit.
+        """Return the next token's logits after the last position (no unit).
 
         Args:
             ids: The tokens that the cache has not seen; each within the vocabulary.
-            cache: Holds keys and values of all earlier positions; is extended.
+            cache: Keys and values of all earlier positions; extended in place.
 
         Raises:
-            ValueError: If there are no ids or more, with those in the cache, than
+            ValueError: If there are no ids, or if cached and new ones together exceed
                 `context_length`.
         """
         n_new = ids.shape[1]
@@ -127,7 +127,7 @@ class FusedDecoder:
 
 
 class _FusedBlock:
-    """A `Block` in which matrices with the same input are one."""
+    """A `Block` in which matrices with the same input are merged."""
 
     def __init__(self, block: nn.Module) -> None:
         assert isinstance(block, Block)
@@ -162,20 +162,21 @@ class _FusedBlock:
 
 
 class _Fused:
-    """Matrices that read the same vectors as one, by input, with the norm before them.
+    """Matrices with the same input, merged with the norm before them, stored by input.
 
-    With the norm's weight w and what it adds, a, and with biases b, of matrices M
+    With the norm's weight w and bias a, the matrices M and their biases b:
 
         M (w · n(x) + a) + b  =  (M w) n(x) + (M a + b)
 
-    where n(x) has no weights. Of an `RMSNorm`, M w also gets √D, and n(x) is
+    where n(x) is the norm without weights. For an `RMSNorm`, M w is also multiplied by
+    √D, and n(x) is
 
         x / √(|x|² + D ε)
 
     Args:
-        norm: What the vectors go through first; None: nothing.
-        layers: They have the matrices, (outputs, inputs), and may have biases.
-        copied: Whether the product is laid out anew; else it is the one layer's own.
+        norm: Applied to the vectors first; None: nothing.
+        layers: Have the matrices, (outputs, inputs), and perhaps biases.
+        copied: Whether to copy the matrix, by input; if not, a single layer's is used.
     """
 
     def __init__(self, norm: Any, *layers: Any, copied: bool = True) -> None:
@@ -194,7 +195,7 @@ class _Fused:
         self.normed = _without_weights(norm)
 
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch n"]:
-        """Return the products with all matrices, one after the other."""
+        """Return the products with all matrices, concatenated."""
         product = self.normed(x) @ self.matrix
         return product if self.added is None else product.add_(self.added)
 
@@ -206,7 +207,7 @@ def _bias(layer: Any) -> Float[Tensor, "outputs"]:
 
 
 def _without_weights(norm: nn.Module | None) -> Callable[[Tensor], Tensor]:
-    """Return what a norm does before its weights; see `_Fused` for the factor √D."""
+    """Return a norm without its weights; see `_Fused` for the factor √D."""
     if isinstance(norm, LayerNorm):
         shape = norm.weight.shape
         return lambda x: layer_norm(x, shape, eps=norm.eps)
@@ -219,5 +220,5 @@ def _without_weights(norm: nn.Module | None) -> Callable[[Tensor], Tensor]:
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return what `apply_rope` does, by tables for both halves of a head at once."""
+    """Return what `apply_rope` returns, from tables for both halves of a head."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

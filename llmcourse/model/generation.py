@@ -1,17 +1,17 @@
-"""Writing with a language model: one token at a time, each drawn from its guess.
+"""Writing with a language model: one token at a time, drawn from its predictions.
 
     logits ── / temperature ── top-k ── top-p ── draw ──► next id ──► read it, repeat
 
 The model only ever gives probabilities. How much of their tail is kept is decided
-here: a low temperature prefers the likely, top-k keeps the k most probable tokens,
+here: a low temperature favours probable tokens, top-k keeps the k most probable ones,
 top-p the fewest that together have probability p.
 
 `generate` and `stream` write ids; `write` and `stream_text` write text:
 
     "Once upon" → 0 17 8 …  model  … 42 9 0 → " a time", " there", …
 
-The token between documents stands before the prompt, so that the model takes it for
-the beginning of a text, and it ends the text when the model draws it.
+The token that separates documents is put before the prompt, to mark it as the beginning
+of a text; when the model itself draws that token, the text ends.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -28,7 +28,7 @@ from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import text_borders
 from llmcourse.text.tokenizers import BPETokenizer
 
-_WARM_UP = 4  # tokens; fusing the matrices takes the time of two to ten
+_WARM_UP = 4  # tokens; fusing the matrices takes as long as two to ten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Sampling:
 
     Args:
         temperature: What the scores are divided by; 0 takes the most probable token.
-        top_k: Number of tokens to keep at most; None keeps all.
+        top_k: Maximum number of tokens to keep; None keeps all.
         top_p: Share of the probability to keep, counted from the most probable token
             down; the token that reaches it is kept too. Applied after `top_k`.
 
@@ -50,7 +50,7 @@ class Sampling:
     top_p: float | int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError for values that nothing can be drawn with."""
+        """Raise ValueError for values that allow no sampling."""
         check_range(0, temperature=self.temperature)
         check_range(1, top_k=self.top_k)
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -83,7 +83,7 @@ def next_token_distribution(
     probs = scaled.softmax(dim=-1)
     if sampling.top_k is None and sampling.top_p is None:
         return probs
-    # By scores: two that differ by a hair have the same probability.
+    # By scores: two that differ by a hair may have the same probability.
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ordered = probs.gather(-1, order)
     if sampling.top_k is not None:
@@ -91,7 +91,7 @@ def next_token_distribution(
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     if sampling.top_p is not None and sampling.top_p < 1:
         before = ordered.double().cumsum(dim=-1) - ordered  # of all more probable ones
-        enough = sampling.top_p * (1 - 1e-6)  # 0.1 + 0.2 reaches 0.3 after rounding
+        enough = sampling.top_p * (1 - 1e-6)  # 0.1 + 0.2 reaches 0.3 despite rounding
         ordered = ordered.where(before < enough, 0.0)
         ordered = ordered / ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter(-1, order, ordered)
@@ -100,9 +100,9 @@ def next_token_distribution(
 def inverse_cdf(
     probs: Float[Tensor, "batch vocab"], uniform: Float[Tensor, "batch"]
 ) -> Int[Tensor, "batch"]:
-    """Return the token of each row that a random number in [0, 1) falls on.
+    """Return, for each row, the token that a random number in [0, 1) falls on.
 
-    The probabilities are laid end to end. In double precision no rounding can let the
+    The probabilities are laid end to end. In double precision, rounding cannot make the
     number fall on a token of probability zero or past the end.
 
     Args:
@@ -131,11 +131,11 @@ def generate(
     Args:
         model: Gives the probabilities.
         ids: One prompt, or a batch of prompts of equal length.
-        max_new_tokens: Most tokens to write for each prompt.
+        max_new_tokens: Maximum number of tokens to write for each prompt.
         sampling: Temperature, top-k and top-p.
-        stop: Ids that end a text. The stop token is part of the result; a text of
-            a batch that has ended repeats it until the last one has.
-        generator: Source of randomness; None draws from torch's global one.
+        stop: Ids that end a text. The stop token is part of the result; in a batch,
+            a text that has ended repeats it until all have.
+        generator: Source of randomness; None uses torch's global one.
 
     Raises:
         ValueError: If there is no prompt, or if prompt and new tokens do not fit into
@@ -169,18 +169,18 @@ def stream(
     stop: Collection[int] = (),
     generator: torch.Generator | None = None,
 ) -> Iterator[int]:
-    """Yield each new id as soon as it is drawn: the same ids as `generate` writes.
+    """Yield each new id as soon as it is drawn: the same ids as from `generate`.
 
     Args:
         model: Gives the probabilities.
         ids: One prompt.
-        max_new_tokens: Most tokens to write.
+        max_new_tokens: Maximum number of tokens to write.
         sampling: Temperature, top-k and top-p.
         stop: Ids that end a text; the stop token is yielded last.
-        generator: Source of randomness; None draws from torch's global one.
+        generator: Source of randomness; None uses torch's global one.
 
     Raises:
-        ValueError: As `generate`, and at once: before the first id is asked for.
+        ValueError: As in `generate`, and right away: before the first id is requested.
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
@@ -233,21 +233,21 @@ def draw(
     """Return the next token of each row.
 
     Raises:
-        FloatingPointError: If a logit is NaN: the weights are no good.
+        FloatingPointError: If a logit is NaN: the weights are unusable.
 
     >>> logits = torch.tensor([[0.0, 2, 1], [3, 0, 0]])
     >>> draw(logits, GREEDY, generator=None).tolist()
     [[1], [0]]
     """
     if sampling.temperature == 0:
-        best = logits.argmax(dim=-1, keepdim=True)  # of a NaN, if there is one
+        best = logits.argmax(dim=-1, keepdim=True)  # a NaN's index, if there is one
         _check_numbers(not logits.gather(-1, best).isnan().any())
         return best
-    # Drawn on the processor, so that a seed gives the same text on every device.
+    # Drawn on the CPU, so that a seed gives the same text on every device.
     probs = next_token_distribution(logits, sampling).cpu()
     uniform = torch.rand(len(probs), generator=generator)
     found = inverse_cdf(probs, uniform)[:, None]
-    _check_numbers(bool((found < probs.shape[-1]).all()))  # of NaN all sums are NaN
+    _check_numbers(bool((found < probs.shape[-1]).all()))  # a NaN makes all sums NaN
     return found.to(logits.device)
 
 
@@ -267,20 +267,20 @@ def stream_text(
 ) -> Iterator[str]:
     """Yield the text after a prompt as soon as it is drawn, up to its end.
 
-    A character of several bytes comes when the last of them is there. Bytes that are
-    no UTF-8 become U+FFFD.
+    A character of several bytes is yielded once its last byte is there. Bytes that are
+    not valid UTF-8 become U+FFFD.
 
     Args:
         model: A trained model, or an untrained one.
-        tokenizer: The model's, which marks where texts begin and end.
-        prompt: How the text begins; with an empty one the model begins itself.
-        max_new_tokens: The most tokens to write; what fits the model if not given.
+        tokenizer: The model's tokenizer, which marks where texts begin and end.
+        prompt: How the text begins; if empty, the model starts it.
+        max_new_tokens: Maximum number of tokens to write; None: as many as fit.
         sampling: Temperature, top-k and top-p.
         seed: The same seed gives the same text.
 
     Raises:
-        ValueError: At once, if the prompt is longer than the model's context, or as
-            `generation.generate`.
+        ValueError: Right away, if the prompt is longer than the model's context, or as
+            in `generation.generate`.
     """
     start, ends = text_borders(tokenizer)
     ids, limit = [*start, *tokenizer.encode(prompt)], model.config.context_length
@@ -304,11 +304,11 @@ def write(
 
     Args:
         model: A trained model, or an untrained one.
-        tokenizer: The model's, which marks where texts begin and end.
-        prompt: How the text begins; with an empty one the model begins itself.
-        options: As those of `stream_text`: `max_new_tokens`, `sampling`, `seed`.
+        tokenizer: The model's tokenizer, which marks where texts begin and end.
+        prompt: How the text begins; if empty, the model starts it.
+        options: Options of `stream_text`: `max_new_tokens`, `sampling`, `seed`.
 
     Raises:
-        ValueError: As `stream_text`.
+        ValueError: As in `stream_text`.
     """
     return prompt + "".join(stream_text(model, tokenizer, prompt, **options))

@@ -1,15 +1,14 @@
-"""GGUF files: weights, mostly quantized, tokenizer and settings in one.
+"""GGUF files: weights (mostly quantized), tokenizer and settings in one.
 
     "GGUF", version, how many of each
     llama.block_count = 30, tokenizer.ggml.tokens = [...], ...     settings
     blk.0.attn_q.weight: shape, type, where it begins              tensors
     ... numbers ...
 
-What a file says is told in the words of Hugging Face, and what was quantized becomes
-floats again, by the package `gguf`; the rest is as for a folder. Each weight is read
-when it is asked for. A setting that is not known here and could change what is computed
-is refused by name. `write_gguf` goes the same way back, for llama.cpp and what is built
-on it.
+Settings are translated into Hugging Face's terms, and the package `gguf` turns
+quantized weights into floats again; the rest is as for a folder. Each weight is read
+only when requested. An unknown setting that could change what is computed is refused
+by name. `write_gguf` goes the other way, for llama.cpp and what is built on it.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -47,7 +46,7 @@ _MAGIC = b"GGUF"
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _TEXT, _LIST = 8, 9
 
-# What is known under the architecture's name: theirs, and Hugging Face's.
+# Known settings under the architecture's name: GGUF's names, and Hugging Face's.
 _SIZES = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
@@ -90,7 +89,7 @@ _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# How text is cut, by the name of its first model; and what else its tokenizer does.
+# How text is split, by GGUF's name for it, and what else the tokenizer does.
 _PATTERNS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt-2": (GPT2_PATTERN, {}),
     "dbrx": (GPT4_PATTERN, {}),
@@ -109,7 +108,7 @@ def _package() -> Any:
 
 
 class _Stored(NamedTuple):
-    """Where a tensor lies in the file, and how."""
+    """Where and how a tensor is stored in the file."""
 
     shape: tuple[int, ...]
     kind: Any  # a `gguf.GGMLQuantizationType`
@@ -124,7 +123,7 @@ class GGUFFile(Mapping[str, Tensor]):
         path: The file.
 
     Raises:
-        ValueError: If it is no such file, or not whole.
+        ValueError: If it is not a GGUF file, or is incomplete.
         ImportError: If the package `gguf` is not installed.
         OSError: If it cannot be read.
     """
@@ -147,7 +146,7 @@ class GGUFFile(Mapping[str, Tensor]):
         }
 
     def _read_header(self) -> tuple[dict[str, Any], dict[str, _Stored]]:
-        """Return the settings, and where the tensors lie."""
+        """Return the settings, and where the tensors are."""
         header = _Header(self._bytes)
         version, n_tensors, n_settings = (header.number(form) for form in "IQQ")
         check_one_of("version", version, (2, 3))
@@ -200,7 +199,7 @@ class GGUFFile(Mapping[str, Tensor]):
                 "cannot be read"
             ) from error
         weight = torch.from_numpy(np.array(numbers, np.float32)).view(place.shape)
-        if hasattr(mmap, "MADV_DONTNEED"):  # what was read leaves memory
+        if hasattr(mmap, "MADV_DONTNEED"):  # frees the pages just read
             self._bytes.madvise(mmap.MADV_DONTNEED)
         return weight
 
@@ -214,11 +213,11 @@ class GGUFFile(Mapping[str, Tensor]):
         """Return what a `config.json` would say.
 
         Raises:
-            ValueError: If a setting is not known, and could change what is computed.
+            ValueError: If an unknown setting could change what is computed.
         """
         kind = self._architecture
         check_one_of("general.architecture", kind, ("llama", "qwen2", "qwen3"))
-        # Where nothing is said, Hugging Face's classes would take their own numbers.
+        # If these were left out, Hugging Face's classes would use their own numbers.
         unsaid = ("head_dim", "num_key_value_heads", "rms_norm_eps")
         said: dict[str, Any] = dict.fromkeys(unsaid)
         scaling: dict[str, Any] = {}
@@ -226,7 +225,7 @@ class GGUFFile(Mapping[str, Tensor]):
             if not name.startswith(f"{kind}."):
                 continue
             short = name.removeprefix(f"{kind}.")
-            if isinstance(value, float):  # as it was before it became a float32
+            if isinstance(value, float):  # as it was before conversion to float32
                 value = float(str(np.float32(value)))
             if short in _SIZES:
                 said[_SIZES[short]] = value
@@ -251,7 +250,7 @@ class GGUFFile(Mapping[str, Tensor]):
         }
 
     def _llama3_scaling(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the scaling of Llama 3, of which a file holds the result alone."""
+        """Return Llama 3's scaling, of which a file holds only the result."""
         slower = self._read(_FREQUENCIES)
         factor = round(float(slower.max()), 3)
         base, width = float(said.get("rope_theta", 10_000.0)), 2 * len(slower)
@@ -276,10 +275,10 @@ class GGUFFile(Mapping[str, Tensor]):
         """Return the tokenizer that the settings describe.
 
         Args:
-            n_ids: Of the model.
+            n_ids: The model's number of ids.
 
         Raises:
-            ValueError: If it is no byte-level BPE, or cuts text in an unknown way.
+            ValueError: If it is not byte-level BPE, or splits text in an unknown way.
         """
         said = {
             name.removeprefix("tokenizer.ggml."): value
@@ -321,13 +320,13 @@ class GGUFFile(Mapping[str, Tensor]):
 
 
 class _Header:
-    """Reads one value after the other, and never further than the file goes."""
+    """Read one value after another, never past the end of the file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, len(_MAGIC)
 
     def numbers(self, form: str, n: int) -> tuple[Any, ...]:
-        """Return the next numbers of a form of `struct`."""
+        """Return the next n numbers, in a format of `struct`."""
         size = n * struct.calcsize(f"<{form}")
         if size > len(self.data) - self.place:
             raise ValueError("it ends too early")
@@ -358,7 +357,7 @@ class _Header:
 
 
 def _their_name(name: str, *, back: bool = False) -> str:
-    """Return Hugging Face's name of a tensor, or GGUF's; an unknown one as it is."""
+    """Return a tensor's Hugging Face name, or GGUF's if `back`; unknown ones stay."""
     outside, inside = _PLACES, _IN_BLOCKS
     module, _, kind = name.rpartition(".")
     if back:
@@ -375,7 +374,7 @@ def _their_name(name: str, *, back: bool = False) -> str:
 
 
 def _pairs_apart(weight: Tensor, n_heads: int) -> Tensor:
-    """Return a matrix whose turning pairs are half a head apart; neighbours before.
+    """Return a matrix with rotary pairs half a head apart, instead of adjacent.
 
     >>> _pairs_apart(torch.tensor([0, 2, 1, 3]), n_heads=1)
     tensor([0, 1, 2, 3])
@@ -392,19 +391,20 @@ def write_gguf(
     path: str | Path,
     kind: Literal["F32", "F16", "Q8_0"] = "F16",
 ) -> None:
-    """Write model and tokenizer into one file, which llama.cpp opens too.
+    """Write model and tokenizer into one file, which llama.cpp can also open.
 
     Args:
-        model: Of the family llama.
-        tokenizer: Its tokenizer, which cuts text in a way that has a name there.
-        path: Of the file.
-        kind: Of the matrices; norms and biases stay in F32. A matrix whose rows cannot
-            be cut into blocks of 32 is not quantized further than F16.
+        model: A model of the family llama.
+        tokenizer: Its tokenizer, which splits text in a way that GGUF has a name for.
+        path: Path of the file.
+        kind: Type of the matrices; norms and biases stay in F32. In Q8_0, a matrix
+            whose rows cannot be split into blocks of 32 is stored as F16.
 
     Raises:
-        ValueError: If there is no word for the model, its attention or the tokenizer.
+        ValueError: If GGUF has no word for the model, its attention or the tokenizer,
+            or if a weight is not finite.
         ImportError: If the package `gguf` is not installed.
-        OSError: If the file cannot be written; an older one then stays.
+        OSError: If the file cannot be written; an older one is then kept.
     """
     gguf = _package()
     check_one_of("kind", kind, ("F32", "F16", "Q8_0"))
@@ -434,7 +434,7 @@ def write_gguf(
             elif kind == "Q8_0" and weight.shape[1] % 32:
                 stored = "F16"
             number = gguf.GGMLQuantizationType[stored]
-            with np.errstate(all="ignore"):  # what does not fit is refused here
+            with np.errstate(all="ignore"):  # numbers that do not fit are refused below
                 packed = gguf.quantize(numbers, number)
             if not np.isfinite(gguf.dequantize(packed, number)).all():
                 raise ValueError(f"{theirs} must be finite in {stored}, and is not")
@@ -446,7 +446,7 @@ def write_gguf(
 
 
 def _add(writer: Any, name: str, value: Any) -> None:
-    """Add a setting in the type that it has in such files."""
+    """Add a setting, with the type that it has in GGUF files."""
     adding = {
         bool: writer.add_bool,
         int: writer.add_uint32,
@@ -458,7 +458,7 @@ def _add(writer: Any, name: str, value: Any) -> None:
 
 
 def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sizes of a model under the names of such files."""
+    """Return the sizes of a model under GGUF's names."""
     config = model.config
     scaling = said.get("rope_scaling", {})
     found = {short: said.get(theirs) for short, theirs in _SIZES.items()}
@@ -476,7 +476,7 @@ def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, A
 
 
 def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
-    """Return what such files say of a tokenizer."""
+    """Return what a GGUF file says about a tokenizer."""
     options = tokenizer.options
     does = {"ignore_merges": options.ignore_merges, "nfc": options.nfc}
     wanted = (tokenizer.pattern, {name: True for name, is_so in does.items() if is_so})
@@ -498,7 +498,7 @@ def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
         "token_type": kinds,
         "merges": [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges],
         "bos_token_id": start[0],
-        # A template of conversations begins them itself.
+        # A chat template adds the start token itself.
         "add_bos_token": bool(options.start_tokens) or not options.chat_template,
     }
     said |= {
@@ -511,6 +511,6 @@ def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
 
 
 def _pairs_together(weight: Tensor, n_heads: int) -> Tensor:
-    """Return a matrix whose turning pairs are neighbours: `_pairs_apart` undone."""
+    """Return a matrix with adjacent rotary pairs: the inverse of `_pairs_apart`."""
     halves = weight.view(n_heads, 2, -1, *weight.shape[1:])
     return halves.transpose(1, 2).reshape(weight.shape)

@@ -1,12 +1,12 @@
-"""Our names and theirs: how Hugging Face `transformers` spells configs and weights.
+"""Our names and theirs: how Hugging Face `transformers` names settings and weights.
 
     ours                               LlamaForCausalLM
     d_model                            hidden_size
     blocks.3.attention.query.weight    model.layers.3.self_attn.q_proj.weight
 
-Llama's matrices are stored as ours are. GPT-2's are transposed, and query, key and
-value are one matrix. What a config asks for and our model cannot do is refused by name:
-if it were ignored, the model would silently compute something else.
+Llama's matrices are stored like ours. GPT-2's are transposed, and its query, key and
+value are one matrix. A setting that our model cannot follow is refused by name: if it
+were ignored, the model would silently compute something else.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ from llmcourse.model.transformer import TransformerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelType:
-    """A model that `transformers` has a class for, and that ours can be."""
+    """A class of model in `transformers` that ours can reproduce."""
 
     architecture: str
     family: str = "llama"  # of ours
     has: Mapping[str, bool] = field(default_factory=dict)  # fields of our config
-    # What its class takes for what a config.json does not say.
+    # What its class assumes where a config.json says nothing.
     defaults: Mapping[str, object]
-    # What our model does, and all it can do; what is not said is so by default.
+    # Settings of which our model supports only these values, the first by default.
     only: Mapping[str, Sequence[object]]
 
 
@@ -99,8 +99,8 @@ _SIZES = {
         "norm_eps": "layer_norm_epsilon",
     },
 }
-_NUMBERS = {"rope_base": (1, 1e12), "norm_eps": (1e-20, 1)}  # other sizes are whole
-_MOST = 2**24  # of a size: no model is larger, and none is built to find out
+_NUMBERS = {"rope_base": (1, 1e12), "norm_eps": (1e-20, 1)}  # others are whole numbers
+_MOST = 2**24  # of a size: larger ones are refused before a model is built
 _MOST_POSITIONS = 2**21
 _NAMES = {
     "llama": {
@@ -136,16 +136,16 @@ _NAMES = {
         "feed_forward.down": "mlp.c_proj",
     },
 }
-# Constants that old files hold beside the weights: masks and angles.
+# Constants that old files store with the weights: masks and angles.
 _NO_WEIGHTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 _SCORER = "lm_head.weight"
 
 
 def config_to_json(config: TransformerConfig) -> dict[str, Any]:
-    """Return what `config.json` says of a model.
+    """Return what `config.json` says about a model.
 
     Raises:
-        ValueError: If a field would not come back as it is: there is no word for it.
+        ValueError: If a field would be lost, because `config.json` cannot express it.
 
     >>> from llmcourse.model.transformer import TINY
     >>> config_to_json(TINY)["hidden_size"]
@@ -161,7 +161,7 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
         **{theirs: ours[name] for name, theirs in _SIZES[config.family].items()},
         **rope_to_json(config.rope_scaling),
     }
-    if config.family == "gpt2":  # nothing is dropped out here
+    if config.family == "gpt2":  # there is no dropout here
         said |= dict.fromkeys(["attn_pdrop", "embd_pdrop", "resid_pdrop"], 0.0)
     elif config.head_width is not None or "head_dim" in wanted.defaults:
         said["head_dim"] = config.d_head
@@ -175,7 +175,7 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _type_of(config: TransformerConfig) -> str:
-    """Return the first type of model that has all that this one has, or else most."""
+    """Return the first type with exactly these features; if none has, "qwen3"."""
     has = {name: True for name in ("qkv_bias", "qk_norm") if vars(config)[name]}
     for name, kind in _MODEL_TYPES.items():
         if kind.family == config.family and kind.has == has:
@@ -184,11 +184,11 @@ def _type_of(config: TransformerConfig) -> str:
 
 
 def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a `TransformerConfig` for what `config.json` says.
+    """Return the fields of a `TransformerConfig` that `config.json` describes.
 
     Raises:
-        ValueError: If the model is of another type, has a feature that ours lacks,
-            or sizes that are missing, no numbers or beyond those of any model.
+        ValueError: If the model is of another type or has a feature that ours lacks,
+            or if a size is missing, not a number, or beyond any model's.
 
     >>> config_from_json({"model_type": "gpt2", "activation_function": "relu"})
     Traceback (most recent call last):
@@ -236,9 +236,9 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
 def _check_full_attention(
     kind: str, said: Mapping[str, Any], context_length: int
 ) -> None:
-    """Raise ValueError for a context that is too long, or a sliding window in it."""
+    """Raise ValueError for too long a context, or one with a sliding window."""
     check_range(1, _MOST_POSITIONS, context_length=context_length)
-    # Qwen's have a switch for it; for others the reference's cache follows both.
+    # Qwen has a switch for windows; for others the cache of transformers obeys both.
     windows = () if "qwen" in kind else ("sliding_window", "attention_chunk_size")
     for name in windows:
         window = said.get(name, context_length)
@@ -260,8 +260,8 @@ def weights_to_theirs(weights: Mapping[str, Tensor], family: str) -> dict[str, T
     """Return the weights under the names and in the layout of `transformers`.
 
     Args:
-        weights: The state of a `Transformer`.
-        family: Its config's.
+        weights: The state dict of a `Transformer`.
+        family: Its config's family.
 
     Raises:
         ValueError: If there is a weight that no `Transformer` of this family has,
@@ -286,25 +286,26 @@ def weights_from_theirs(
     dtype: torch.dtype = torch.float32,
     others: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Return a `Transformer`'s weights, taken from those of `transformers`.
+    """Return a `Transformer`'s weights, converted from those of `transformers`.
 
     Args:
         found: The weights of a folder, named with or without the whole model's prefix.
-            Each is asked for when its turn comes, so they need not all be in memory.
-        shapes: Of the weights that the `Transformer` has.
-        family: Its config's.
-        dtype: Of the weights returned, each in memory of its own.
-        others: Names of weights that are for somebody else.
+            Each is requested in its turn, so they need not all be in memory.
+        shapes: Shapes of the weights that the `Transformer` has.
+        family: Its config's family.
+        dtype: Type of the weights returned, each in its own memory.
+        others: Names of weights to leave out.
 
     Raises:
-        ValueError: If a weight is missing, too many, or has another shape.
+        ValueError: If a weight is missing, has no place, or has the wrong shape, or if
+            tied embeddings are stored as two different matrices.
     """
     groups = _groups(shapes, family)
     names = _full_names([name for name in found if name not in others], family)
     if missing := sorted(groups.keys() - names.keys()):
         raise ValueError(f"weights are missing ({len(missing)}): {_first(missing)}")
     twin = None
-    if _SCORER in names and _SCORER not in groups:  # tied, and written all the same
+    if _SCORER in names and _SCORER not in groups:  # tied, but stored anyway
         twin = names.pop(_SCORER)
     if odd := sorted(names.keys() - groups.keys()):
         raise ValueError(f"weights have no place ({len(odd)}): {_first(odd)}")
@@ -321,7 +322,7 @@ def weights_from_theirs(
 
 
 def _full_names(found: Iterable[str], family: str) -> dict[str, str]:
-    """Return the name of each weight, constants left out, by its full name."""
+    """Return each weight's name by its full name, leaving out constants."""
     prefix = _NAMES[family]["blocks"].partition(".")[0] + "."
     return {
         name if name.startswith((prefix, _SCORER)) else prefix + name: name
@@ -331,7 +332,7 @@ def _full_names(found: Iterable[str], family: str) -> dict[str, str]:
 
 
 def _parts(theirs: str, found: Tensor, shapes: list[Sequence[int]]) -> list[Tensor]:
-    """Return the matrices, or the biases, that one of theirs consists of, as views."""
+    """Return the matrices, or the biases, that make up one of theirs, as views."""
     rows = [shape[0] for shape in shapes]
     wanted = (sum(rows), *shapes[0][1:])
     turn = _is_transposed(theirs, len(wanted))
@@ -341,7 +342,7 @@ def _parts(theirs: str, found: Tensor, shapes: list[Sequence[int]]) -> list[Tens
 
 
 def _groups(names: Iterable[str], family: str) -> dict[str, list[str]]:
-    """Return, for each of their weights, ours that it consists of, in order.
+    """Return, for each of their weights, those of ours that make it up, in order.
 
     >>> names = [f"blocks.0.attention.{part}.bias" for part in ("query", "key")]
     >>> _groups(names, "gpt2")
@@ -375,7 +376,7 @@ def _is_transposed(theirs: str, ndim: int) -> bool:
 
 
 def _check_number(name: str, value: Any, span: tuple[float, float] | None) -> None:
-    """Raise ValueError unless a number is in a span; whole ones have all the same."""
+    """Raise ValueError unless a number is in its span; without one it must be whole."""
     number = isinstance(value, int if span is None else int | float)
     if not number or isinstance(value, bool):
         kind = "whole number" if span is None else "number"

@@ -1,15 +1,16 @@
-"""Longer texts for one transformer: other ways to look back, longer windows.
+"""Longer texts for a transformer: other kinds of attention, longer contexts.
 
-    full      softmax over all positions before           time grows with the square
-    window    softmax over the last few                   with the length
-    linear    features instead of the softmax, one state  with the length
+    full      softmax over all earlier positions          time grows with length²
+    window    softmax over the last few                   with length
+    linear    features instead of the softmax, one state  with length
 
 None of them has weights of its own, so models of all kinds have the same parameters:
-what differs is what a position can reach. `chunked_attention` is full attention in the
-memory of its blocks. `extend_context` gives a model of RoPE a longer window.
+only what a position can reach differs. `chunked_attention` is full attention that
+holds one block of scores at a time. `extend_context` gives a model with RoPE a longer
+context.
 
 Window: each query sees itself and the `window` - 1 positions before it. What a position
-has gathered is itself gathered in the next layer, so L layers together reach back over
+has gathered is gathered again in the next layer, so L layers together reach back over
 L · (window - 1) positions.
 
     window 3       keys
@@ -21,21 +22,21 @@ L · (window - 1) positions.
                · · · ■ ■ ■
 
 Linear: with features φ the sum over keys can be taken before the query is known. The
-brackets are the state; a one that is appended to every value makes one sum of the two.
+brackets are the state; appending a one to every value turns the two sums into one.
 
     context  =  Σ (φ(q) · φ(k)) v  /  Σ φ(q) · φ(k)
              =  φ(q) · [Σ φ(k) vᵀ]  /  φ(q) · [Σ φ(k)]
 
 Chunked: a softmax needs the sum over all keys before it can divide, but the division
-can wait. Where a later block has a larger score, what was summed before shrinks by one
-factor: the online softmax. Torch's fused kernel does the same in a compiled loop, and
-its gradient, too, needs no more memory: it computes each block of scores once more.
+can wait. If a later block has a larger score, the sums so far shrink by one factor:
+this is the online softmax. Torch's fused kernel does the same in a compiled loop, and
+its gradient needs no more memory either: it recomputes each block of scores.
 
     keys        block 1      block 2      block 3
     queries   ┌──────────┐
-    block 1   │ ▙        │               of each row three things are kept: the largest
+    block 1   │ ▙        │               three things are kept for each row: the largest
               ├──────────┼──────────┐    score so far, the sum of exponentials, and the
-    block 2   │          │ ▙        │    sum of values that they weigh
+    block 2   │          │ ▙        │    sum of values weighted by them
               └──────────┴──────────┘
 
 Source: Child et al. (2019), "Generating long sequences with sparse transformers", and
@@ -90,15 +91,15 @@ def linear_attention(
 ) -> Float[Tensor, "batch head query d_value"]:
     """Return the causal context vectors, in time and memory linear in the length.
 
-    Inside a block all pairs are compared; what lies before it comes from the state.
-    A block as long as the text is the fully parallel form. The queries are the last of
-    the keys' positions.
+    Inside a block all pairs are compared; everything before it comes from the state.
+    A block as long as the text gives the fully parallel form. The queries belong to
+    the last of the keys' positions.
 
     Args:
         query: What each position looks for.
         key: What each position is found by.
         value: What each position hands over.
-        block: Positions that are compared with each other, the last block's perhaps
+        block: Positions that are compared with each other; the last block may have
             fewer.
 
     Raises:
@@ -108,7 +109,7 @@ def linear_attention(
     _check_block(query, key, block)
     n_queries, length = query.shape[2], key.shape[2]
     block = min(block, length)
-    query = pad(query, (0, 0, length - n_queries, 0))  # none has asked before
+    query = pad(query, (0, 0, length - n_queries, 0))  # earlier ones do not ask
     asked, found, handed = _prepare(query, key, value)
     empty = -length % block  # positions that fill up the last block
     asked, found, handed = (
@@ -117,7 +118,7 @@ def linear_attention(
     )  # (B, H, N, C, F or d + 1)
     weights = (asked @ found.transpose(-2, -1)).tril()  # (B, H, N, C, C)
     added = found.transpose(-2, -1) @ handed  # to the state, by each block
-    # Before each block, (B, H, N, F, d + 1): what the block adds itself never comes in.
+    # Before each block, (B, H, N, F, d + 1): what a block itself adds is not included.
     state = pad(added, (0, 0, 0, 0, 1, 0))[:, :, :-1].cumsum(dim=2)
     mixture = (weights @ handed + asked @ state).flatten(2, 3)[
         :, :, length - n_queries : length
@@ -128,7 +129,7 @@ def linear_attention(
 class LinearState:
     """What linear attention remembers of all positions read so far.
 
-    Its size does not depend on how many they are.
+    Its size does not depend on how many there are.
 
     >>> state = LinearState()
     >>> one = torch.ones(1, 1, 4)
@@ -162,7 +163,7 @@ class LinearState:
         asked, found, handed = _prepare(
             query[:, :, None], key[:, :, None], value[:, :, None]
         )
-        # A sum of thousands does not grow any more in a type of few digits.
+        # In a type with few digits, a sum of thousands would stop growing.
         wide = torch.promote_types(value.dtype, torch.float32)
         added = (found.transpose(-2, -1) @ handed).to(wide)
         self.table = added if self.table is None else self.table + added
@@ -193,10 +194,10 @@ def sliding_window_mask(
 ) -> Bool[Tensor, "query key"]:
     """Return True where a query may look: at the last `window` keys, itself included.
 
-    The queries are the last of the keys' positions.
+    The queries belong to the last of the keys' positions.
 
     Raises:
-        ValueError: If there are no queries, or more of them than keys, or if the
+        ValueError: If there are no queries, or more queries than keys, or if the
             window is below 1.
 
     >>> sliding_window_mask(3, 4, window=2).int()
@@ -214,11 +215,11 @@ def sliding_window_attention(
     value: Float[Tensor, "batch kv_head key d_value"],
     window: int,
 ) -> Float[Tensor, "batch head query d_value"]:
-    """Return the context vectors, each of the last `window` positions.
+    """Return the context vectors, each from the last `window` positions.
 
     A whole text is cut into blocks of the window's width: a query sees keys of its own
-    block and of the one before, so 2 · window scores for each are computed, and half
-    of them hidden. The queries are the last of the keys' positions.
+    block and of the one before, so 2 · window scores are computed for each, and half
+    of them are masked. The queries belong to the last of the keys' positions.
 
     Args:
         query: What each position looks for.
@@ -244,7 +245,7 @@ def sliding_window_attention(
 
 
 def _banded(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Return what a whole text gathers, all blocks side by side."""
+    """Return the context of a whole text, all blocks in parallel."""
     length, d_head = query.shape[2:]
     empty = -length % window
     asked = torch.unflatten(pad(query, (0, 0, 0, empty)), 2, (-1, window))
@@ -259,7 +260,7 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
 
 
 def _with_block_before(x: Tensor, window: int, empty: int) -> Tensor:
-    """Return each block of positions after the block before it, (B, H, N, 2 W, d)."""
+    """Return each block of positions with the one before it, (B, H, N, 2 W, d)."""
     blocks = torch.unflatten(pad(x, (0, 0, window, empty)), 2, (-1, window))
     return torch.cat((blocks[:, :, :-1], blocks[:, :, 1:]), dim=3)
 
@@ -267,8 +268,8 @@ def _with_block_before(x: Tensor, window: int, empty: int) -> Tensor:
 class WindowCache(KVCache):
     """Keys and values of the last `capacity` positions; older ones are dropped.
 
-    The memory is taken once and does not grow, however much is read. To a model whose
-    attention is a sliding window of this width it makes no difference.
+    Memory is allocated once and does not grow, however much is read. For a model whose
+    attention is a sliding window of this width, the results stay the same.
 
     >>> cache = WindowCache(
     ...     n_layers=1, batch_size=1, n_kv_heads=1, capacity=3, d_head=1
@@ -284,10 +285,10 @@ class WindowCache(KVCache):
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the newest positions; return all that the new ones may look at.
 
-        That is what was kept and all of the new, which can be more than will be kept.
+        These are the kept and the new ones, which can be more than will be kept.
 
         Raises:
-            ValueError: If they are of another batch size.
+            ValueError: If the batch size differs.
         """
         self.check_batch(key)
         kept = min(self.length, self.capacity)
@@ -297,11 +298,11 @@ class WindowCache(KVCache):
             newest = rows[:, :, -self.capacity :]
             store[:, :, : newest.shape[2]] = newest
             found.append(rows)
-        oldest = max(0, kept + 1 - self.capacity)  # that the first new one looks at
+        oldest = max(0, kept + 1 - self.capacity)  # seen by the first new one
         return found[0][:, :, oldest:], found[1][:, :, oldest:]
 
 
-# Of each kind of attention, what looks back over a window of this width.
+# For each kind, a function that returns its attention for a window of this width.
 ATTENTION_KINDS: Mapping[str, Callable[[int], Attend]] = {
     "full": lambda window: causal_attention,
     "window": lambda window: partial(sliding_window_attention, window=window),
@@ -310,12 +311,12 @@ ATTENTION_KINDS: Mapping[str, Callable[[int], Attend]] = {
 
 
 def set_attention(model: Transformer, kind: str, window: int = 32) -> None:
-    """Let all layers of a model look back in this way; change it in place.
+    """Give all layers of a model this kind of attention; change it in place.
 
-    A model of another kind than "full" is not saved by `save_pretrained`: the form of
-    Hugging Face has no word for it, and would read it back as a full one. With a
-    key-value cache all kinds give what they give without; but linear attention has no
-    use for one, whose memory could be a `LinearState`.
+    `save_pretrained` refuses all kinds but "full": Hugging Face's format has no word
+    for them, and the model would be read back as full. With a key-value cache, all
+    kinds give the same results as without one; but linear attention does not need it,
+    since a `LinearState` could replace it.
 
     Args:
         model: Keeps its weights.
@@ -346,10 +347,10 @@ def chunked_attention(
     value: Float[Tensor, "batch kv_head key d_value"],
     block: int = 128,
 ) -> Float[Tensor, "batch head query d_value"]:
-    """Return causal attention's context vectors, a block of scores at a time.
+    """Return causal attention's context vectors, from one block of scores at a time.
 
-    The queries are the last of the keys' positions. Where there are fewer key-value
-    heads than query heads, each serves several neighbouring ones.
+    The queries belong to the last of the keys' positions. If there are fewer key-value
+    heads than query heads, each serves several neighbouring query heads.
 
     Args:
         query: What each position looks for.
@@ -394,7 +395,7 @@ def chunked_attention(
 
 
 def _mixed(weights: Tensor, value: Tensor) -> Tensor:
-    """Return weights (B, K, G, R, C) times values (B, K, C, d), one product a group."""
+    """Return weights (B, K, G, R, C) times values (B, K, C, d), one product per K."""
     return torch.unflatten(weights.flatten(2, 3) @ value, 2, tuple(weights.shape[2:4]))
 
 
@@ -411,16 +412,16 @@ def extend_context(
     """Return a copy of a model that reads longer texts.
 
     Args:
-        model: Of Llama's family; is not changed.
-        context_length: Of the copy, in tokens.
+        model: A model with RoPE; not changed.
+        context_length: The copy's context length, in tokens.
         method: "none" leaves the angles as they are; "linear", "ntk" and "yarn" slow
             them down by `context_length` over `trained_length`.
-        trained_length: Tokens that the model has seen at once in training; None takes
-            its present `context_length`.
+        trained_length: Tokens that the model saw at once in training; None takes its
+            present `context_length`.
 
     Raises:
         ValueError: If there is no such method, if the model has no RoPE, if its RoPE is
-            scaled already, or if the context would not be longer than the training's.
+            already scaled, or if the context would not be longer than in training.
 
     >>> from llmcourse.model.transformer import TINY
     >>> longer = extend_context(Transformer(TINY), 256, "linear")

@@ -5,9 +5,9 @@
     past_key_values.0.key ────────┤         ├── present.0.key (B, K, P + T, d_head)
     past_key_values.0.value … ────┘         └── present.0.value …
 
-The cache goes in and comes out, longer by the new tokens; of length P = 0 it is empty.
-The mask is 0 where a row is padded, on the left. Names are those of Hugging Face
-`optimum`. Tokens become ids elsewhere, by the `tokenizer.json` of `save_pretrained`.
+The cache goes in and comes out longer by the new tokens; with P = 0 it is empty. The
+mask is 0 where a row is padded, on the left. Names are those of Hugging Face `optimum`.
+Text becomes ids elsewhere, with the `tokenizer.json` of `save_pretrained`.
 
 Source: https://onnx.ai/onnx/intro; the names: `optimum.exporters.onnx`.
 """
@@ -39,14 +39,14 @@ class _GrowingCache(RaggedCache):
         self.past, self.present, self.mask = past, list(past), mask
 
     def positions(self, n_new: int, context_length: int) -> Int[Tensor, "batch new"]:
-        """Return the places of the new tokens, padding left out."""
+        """Return the positions of the new tokens, not counting padding."""
         places = self.mask.cumsum(dim=-1) - 1
         return places[:, self.past[0].shape[2] :].clamp(min=0)
 
     def attend(
         self, attend: Attend, layer: int, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
-        """Return the context, by the table of scores: an ONNX file knows no kernels."""
+        """Return the context from the table of scores: an ONNX file has no kernels."""
         n_past, n_new = self.past[0].shape[2], query.shape[2]
         key = torch.cat([self.past[2 * layer], key], dim=2)
         value = torch.cat([self.past[2 * layer + 1], value], dim=2)
@@ -57,12 +57,12 @@ class _GrowingCache(RaggedCache):
         causal: Bool[Tensor, "new key"] = torch.arange(n_past + n_new) <= own
         seen = causal & self.mask[:, None, None].bool()
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        # Not infinity: a row of padding sees nothing, and must not become NaN.
+        # Not -infinity: a row of padding sees nothing, and must not become NaN.
         scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1) @ value
 
     def advance(self, n_new: int) -> None:
-        """Nothing is counted: the lengths of the inputs say where we are."""
+        """Do nothing: the lengths of the inputs say where we are."""
 
 
 class _WithCache(nn.Module):
@@ -84,13 +84,13 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
     """Write a model's forward pass into a file for `onnxruntime`, weights included.
 
     Args:
-        model: In float32, of less than 2 GB, the most that such a file holds.
-        path: Of the file.
+        model: In float32 and below 2 GB, the limit of such a file.
+        path: Path of the file.
 
     Raises:
-        ValueError: If the model is larger, or has another attention than the full one.
+        ValueError: If the model is larger, or its attention is not full.
         ImportError: If a package of the extra `onnx` is not installed.
-        OSError: If the file cannot be written; an older one then stays.
+        OSError: If the file cannot be written; an older one is then kept.
     """
     with needed_for("an ONNX file", "onnx"):
         import onnx  # noqa: F401
@@ -113,7 +113,7 @@ def write_onnx(model: Transformer, path: str | Path) -> None:
     }
     was_training = model.training
     with torch.no_grad(), warnings.catch_warnings(), new_file(path) as file:
-        warnings.simplefilter("ignore")  # of names that dimensions share
+        warnings.simplefilter("ignore")  # about names that dimensions share
         program = torch.onnx.export(
             _WithCache(model).eval(),
             (torch.zeros(2, 4).long(), torch.ones(2, 7).long(), past),

@@ -1,24 +1,24 @@
-"""Where a token stands: attention alone cannot tell, so positions are put in.
+"""Where a token is: attention alone cannot tell, so positions are encoded.
 
 Rotary positions (RoPE) turn each query and key by an angle that grows with its
-position. A dot product depends on the angle *between* two vectors only, so the
+position. A dot product depends only on the angle *between* two vectors, so the
 score of two tokens depends on how far apart they are, not on where they are.
 Learned positions, as in GPT-2, are added to the embeddings and trained like any
 weight: an `nn.Embedding` with a row for each position, so there is nothing to compute
 here, and nothing beyond the last row.
 
-Beyond the length of its training a model meets angles that it has never met.
-`RopeScaling` makes its pairs turn more slowly, so that a longer text has the old
-angles:
+Beyond its training length a model meets angles that it has never seen. `RopeScaling`
+makes the pairs of coordinates turn more slowly, so that a longer text stays within the
+old angles:
 
     pairs             fast: neighbours      …      slow: far apart
     interpolation     all of them, `factor` times as slow
-    NTK-aware         not                   …      `factor` times as slow
-    YaRN, Llama 3     not           …  a ramp  …   `factor` times as slow
+    NTK-aware         unchanged             …      `factor` times as slow
+    YaRN, Llama 3     unchanged     …  a ramp  …   `factor` times as slow
 
-Interpolation blurs what stands next to what. NTK-aware scaling is nothing but a larger
-base. YaRN leaves alone the pairs that have turned many times within the old length,
-slows down those that have not turned once, and makes attention a little sharper.
+Interpolation blurs which tokens are neighbours. NTK-aware scaling is just a larger
+base. YaRN leaves alone the pairs that turn many times within the old length, slows
+down those that do not even turn once, and makes attention a little sharper.
 Llama 3 has another ramp, and leaves attention as it is.
 
 Source: Chen et al. (2023), "Extending context window of large language models via
@@ -43,19 +43,19 @@ Rotation: TypeAlias = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How RoPE is slowed down, under the names of Hugging Face."""
+    """How RoPE is slowed down, with the kinds named as in Hugging Face."""
 
     kind: Literal["linear", "yarn", "llama3"]  # linear: interpolation
     factor: float | int  # new length over old
-    original_length: int | None = None  # of the training, in tokens; not for linear
+    original_length: int | None = None  # in training, in tokens; None for linear
     # The ends of the ramp, in turns within the old length; linear has none.
-    slow: float | int = 1  # with fewer turns, a pair is slowed down in full
+    slow: float | int = 1  # with fewer turns, a pair is slowed down fully
     fast: float | int = 32  # with more, not at all; 4 in Llama 3
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a scaling that there is not."""
+        """Raise ValueError for a scaling that does not exist."""
         check_one_of("kind", self.kind, ("linear", "yarn", "llama3"))
-        check_range(1, 10**6, factor=self.factor)  # beyond, no angle is told from none
+        check_range(1, 10**6, factor=self.factor)  # beyond, all angles are almost 0
         check_range(1, 2**31, original_length=self.original_length)
         if (self.kind == "linear") != (self.original_length is None):
             raise ValueError(
@@ -85,7 +85,7 @@ def rope_frequencies(
         scaling: How the pairs are slowed down; None for not at all.
 
     Raises:
-        ValueError: If yarn is to tell fast from slow, and the base is not above 1.
+        ValueError: If the scaling is yarn and the base is not above 1.
 
     Source: Su et al. (2021), "RoFormer", section 3.2.2.
 
@@ -112,27 +112,27 @@ def rope_frequencies(
 def _yarn_share(
     d_head: int, base: float | int, scaling: RopeScaling, length: int
 ) -> Float[Tensor, "half"]:
-    """Return how much each pair is slowed down: from 0, not at all, to 1.
+    """Return how much each pair is slowed down: from 0, not at all, to 1, fully.
 
-    As in the authors' code it rises with the number of the pair, between the pairs
-    that make `fast` and `slow` turns within the length, rounded outwards.
+    As in the authors' code, this rises with the pair's index, between the pairs that
+    make `fast` and `slow` turns within the length, rounded outwards.
     """
     if base <= 1:
         raise ValueError(f"yarn needs a base above 1, got {base}")
 
     def pair_of(turns: float | int) -> float:
-        """Return which pair makes so many turns, pairs being counted from 0."""
+        """Return the index, from 0, of the pair that makes this many turns."""
         return d_head * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
     low = max(math.floor(pair_of(scaling.fast)), 0)
     high = min(math.ceil(pair_of(scaling.slow)), d_head - 1)
-    width = high - low if high != low else 0.001  # a step, then
+    width = high - low if high != low else 0.001  # then the ramp is a step
     pairs = torch.arange(d_head // 2, dtype=torch.float32)
     return ((pairs - low) / width).clamp(0, 1)
 
 
 def ntk_base(base: float | int, d_head: int, factor: float | int) -> float:
-    """Return the base (no unit) with which the slowest pair is `factor` times as slow.
+    """Return the base (no unit) that makes the slowest pair `factor` times as slow.
 
     The fastest pair does not change. This is NTK-aware scaling for a context that is
     `factor` times as long.
@@ -158,10 +158,10 @@ def rope_tables(
 ) -> tuple[Float[Tensor, "position half"], Float[Tensor, "position half"]]:
     """Return cosine and sine (no unit) of every angle for positions 0 … n − 1.
 
-    Under yarn both are longer by a factor, so that all scores grow by its square.
+    With yarn, both are multiplied by a factor, so that all scores grow by its square.
 
     Args:
-        n_positions: How many.
+        n_positions: Number of positions.
         d_head: Coordinates of a head.
         base: The slowest pair turns by about 1 / base radians per token.
         scaling: How the pairs are slowed down; None for not at all.
@@ -203,7 +203,7 @@ def apply_rope(
 
 
 class RotaryEmbedding(nn.Module):
-    """The tables of RoPE for a model, computed once. It has no weights."""
+    """A model's RoPE tables, computed once. It has no weights."""
 
     cos: Tensor
     sin: Tensor
@@ -221,11 +221,11 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, positions: slice | Int[Tensor, "..."]) -> Rotation:
-        """Return cosine and sine for position ids (T) or (B, T), to all heads."""
+        """Return cosine and sine for position ids (T) or (B, T), for all heads."""
         return self.cos[positions].unsqueeze(-3), self.sin[positions].unsqueeze(-3)
 
 
-# What a config.json says of each kind of scaling, under our names.
+# What a config.json says about each kind of scaling, by our names.
 _SCALED = {"factor": "factor", "original_length": "original_max_position_embeddings"}
 _TERMS = {
     "default": {},
@@ -233,11 +233,11 @@ _TERMS = {
     "yarn": _SCALED | {"slow": "beta_slow", "fast": "beta_fast"},
     "llama3": _SCALED | {"slow": "low_freq_factor", "fast": "high_freq_factor"},
 }
-_RAMP = {"beta_slow": 1, "beta_fast": 32}  # what YaRN's is if nothing is said
+_RAMP = {"beta_slow": 1, "beta_fast": 32}  # YaRN's, if nothing else is said
 
 
 def rope_to_json(scaling: RopeScaling | None) -> dict[str, Any]:
-    """Return what `config.json` says of a scaling: nothing, if there is none."""
+    """Return what `config.json` says about a scaling: nothing if there is none."""
     if scaling is None:
         return {}
     kind, ours = scaling.kind, vars(scaling)
@@ -247,14 +247,14 @@ def rope_to_json(scaling: RopeScaling | None) -> dict[str, Any]:
 
 
 def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]:
-    """Return base and scaling; newer files say both inside `rope_parameters`.
+    """Return base and scaling; newer files have both inside `rope_parameters`.
 
     Args:
-        said: By `config.json`.
+        said: What `config.json` says.
 
     Raises:
-        ValueError: If it asks for another kind of scaling, or says more of it than
-            can be followed.
+        ValueError: If it asks for another kind of scaling, or has terms for it that
+            cannot be followed.
     """
     base, scaling = said.get("rope_theta", 10_000.0), None
     for name in ("rope_scaling", "rope_parameters"):

@@ -5,20 +5,20 @@
     numbers    127    -47      8   -114      8 bits each
     read as   0.300 -0.111  0.019 -0.269     number · scale
 
-Each row of a matrix, which makes one channel of its output, has a scale of its own, so
-one row with a large weight does not make all others coarse. With 4 bits there are
-only 15 steps, so each group of a few weights has one.
+Each row of a matrix, which makes one channel of its output, has its own scale, so that
+one row with a large weight does not make all others coarse. With 4 bits there are only
+15 values, so each small group of weights gets a scale.
 
-Only what is stored shrinks. The numbers become floats again before they are multiplied,
-which takes time: this is not faster, unless reading the weights is what takes longest.
+Only storage shrinks. The numbers become floats again before they are multiplied, which
+takes time: this is no faster, unless reading the weights is what takes longest.
 
-Quantized models as folders: the files of `folders`, with smaller weights.
+The folder of a quantized model has the files of `folders`, with smaller weights:
 
-    config.json         as ever, and `quantization_config`: bits and group size
-    model.safetensors   of each matrix the `numbers` and their `scale`; norms as ever
+    config.json         as usual, plus `quantization_config`: bits and group size
+    model.safetensors   each matrix's `numbers` and their `scale`; norms as usual
 
-Names and packing are ours: other programs have others, and read the folder that was
-quantized instead, with tools of their own.
+Names and packing are our own. For other programs, quantize the original folder with
+their own tools instead.
 
 Source: Dettmers et al. (2022), "LLM.int8()", section 2.1 (absmax, by row); Frantar et
 al. (2023), "GPTQ" (by group).
@@ -55,12 +55,12 @@ def quantize(
 ) -> tuple[Quantized, Float[Tensor, "row group"]]:
     """Return a matrix as integers, and the scale of each group (in units of a weight).
 
-    The largest weight of a group gets the largest number; what lies between two numbers
-    goes to the nearer one, so no weight moves by more than half a scale.
+    The largest weight of a group gets the largest number; all others are rounded to
+    the nearest number, so no weight moves by more than half a scale.
 
     Args:
         weight: The matrix.
-        bits: 8; or 4, then two numbers share a byte, see `pack_int4`.
+        bits: 8; or 4, where two numbers share a byte, see `pack_int4`.
         group_size: Neighbours in a row that share a scale; None: the whole row.
 
     Raises:
@@ -95,7 +95,7 @@ def quantize(
 def dequantize(
     numbers: Quantized, scale: Float[Tensor, "row group"]
 ) -> Float[Tensor, "row column"]:
-    """Return the weights that the numbers stand for, without unit.
+    """Return the weights that the numbers stand for (no unit).
 
     >>> dequantize(*quantize(torch.tensor([[0.5, -1.0, 0.25, 0.0]]))).round(decimals=2)
     tensor([[ 0.5000, -1.0000,  0.2500,  0.0000]])
@@ -123,7 +123,7 @@ def unpack_int4(packed: UInt8[Tensor, "row half"]) -> Int8[Tensor, "row column"]
 
 
 class QuantizedMatrix(nn.Module):
-    """A matrix that is stored as whole numbers, and a matrix of floats when asked.
+    """A matrix stored as whole numbers and turned into floats when needed.
 
     Args:
         weight: The matrix.
@@ -131,7 +131,7 @@ class QuantizedMatrix(nn.Module):
         group_size: Neighbours in a row that share a scale, see `quantize`.
 
     Raises:
-        ValueError: As `quantize`.
+        ValueError: As in `quantize`.
     """
 
     numbers: Tensor
@@ -151,7 +151,7 @@ class QuantizedMatrix(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "row column"]:
-        """The weights that the numbers stand for, made anew each time."""
+        """The weights that the numbers stand for, recomputed each time."""
         return dequantize(self.numbers, self.scale)
 
 
@@ -170,7 +170,7 @@ class QuantizedLinear(QuantizedMatrix):
         self.bias = layer.bias
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """Return the layer's output, up to the error of its weights."""
+        """Return the layer's output, up to the quantization error of its weights."""
         weight = self.weight
         bias = None if self.bias is None else self.bias.to(weight.dtype)
         return linear(x.to(weight.dtype), weight, bias)
@@ -183,7 +183,7 @@ class QuantizedEmbedding(QuantizedMatrix):
         """Return the vectors of the ids.
 
         Raises:
-            IndexError: If there is no such id, as torch's own.
+            IndexError: If there is no such id, like torch's own.
         """
         numbers = embedding(ids.flatten(), self.numbers)
         rows = dequantize(numbers, embedding(ids.flatten(), self.scale))
@@ -193,18 +193,18 @@ class QuantizedEmbedding(QuantizedMatrix):
 def quantize_model(
     model: Transformer, bits: int = 8, group_size: int | None = None
 ) -> Transformer:
-    """Return a model with whole numbers in all matrices; the given one stays as it is.
+    """Return a model with whole numbers in all matrices; the given one is not changed.
 
-    Norms and biases, and GPT-2's learned positions, are few, and float32. The result
-    writes, streams and serves like any model, and cannot be trained.
+    Norms, biases and GPT-2's learned positions are few, and stay float32. The result
+    writes, streams and is served like any model, but cannot be trained.
 
     Args:
-        model: With no adapters: `merge_lora` and then `remove_lora` first.
+        model: Without adapters: call `merge_lora` and then `remove_lora` first.
         bits: 8 or 4.
         group_size: See `quantize`; with 4 bits, 32 is a good choice.
 
     Raises:
-        ValueError: If the model has layers of other kinds, or as `quantize`.
+        ValueError: If the model has layers of other kinds, or as in `quantize`.
     """
     small = copy.deepcopy(model).float().eval().requires_grad_(False)
     for parent, name, layer in list(_matrices(small)):
@@ -221,7 +221,7 @@ def quantize_model(
 
 
 def _matrices(model: Transformer) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Yield every matrix as (module it is in, its name there, itself)."""
+    """Yield every matrix as (module that it is in, its name there, the matrix)."""
     for parent in model.modules():
         for name, layer in parent.named_children():
             is_matrix = isinstance(layer, nn.Linear | nn.Embedding | QuantizedMatrix)
@@ -244,10 +244,10 @@ def weight_bytes(model: nn.Module) -> int:
 def quantization_error(model: Transformer, quantized: Transformer) -> float:
     """Return the error of all quantized weights, as a share of their size.
 
-    The root of the mean square of the differences over that of the weights.
+    This is the root mean square of the differences over that of the weights.
 
     Args:
-        model: As it was.
+        model: The original model.
         quantized: What `quantize_model` made of it.
 
     Raises:
@@ -279,8 +279,8 @@ def save_quantized(
         folder: Created if missing.
 
     Raises:
-        ValueError: If the model is not quantized, if its attention is not the full
-            one, or if tokenizer and model differ in the number of ids.
+        ValueError: If the model is not quantized, if its attention is not full, or if
+            tokenizer and model differ in the number of ids.
         OSError: If a file cannot be written.
     """
     matrices = [part for part in model.modules() if isinstance(part, QuantizedMatrix)]
@@ -307,14 +307,14 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
 
     Raises:
         ValueError: If a file is missing or damaged, if the folder holds a model that
-            is not quantized or by another program, or if its files do not belong
-            together.
+            is not quantized or was quantized by another program, or if its files do
+            not belong together.
         OSError: If a file cannot be read.
     """
     folder = Path(folder)
     found = read_json(folder / "config.json")
     bits, group_size = _method(found, folder)
-    del found["quantization_config"]  # the rest is that of any model
+    del found["quantization_config"]  # the rest is as in any model
     config = TransformerConfig(**config_from_json(found))
     path = folder / "model.safetensors"
     with opened(path) as file:
@@ -331,7 +331,7 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
 
 
 def _give(model: Transformer, weights: dict[str, Tensor], path: Path) -> None:
-    """Give a model the weights of a file."""
+    """Load a file's weights into a model."""
     wanted = {name: value.dtype for name, value in model.state_dict().items()}
     try:
         if {name: value.dtype for name, value in weights.items()} != wanted:
@@ -349,7 +349,7 @@ def is_quantized(folder: str | Path) -> bool:
     Raises:
         ValueError: If it has no `config.json`.
     """
-    if Path(folder).is_file():  # a GGUF file, which becomes floats
+    if Path(folder).is_file():  # a GGUF file, whose weights become floats
         return False
     return "quantization_config" in read_json(Path(folder) / "config.json")
 

@@ -1,4 +1,4 @@
-"""A decoder-only transformer, in full: Llama's shape or GPT-2's.
+"""A complete decoder-only transformer, in Llama's shape or GPT-2's.
 
     ids ── embedding ──┬──────────────(+)──┬─────────────────(+)── … ── norm ── logits
                        │               │   │                  │
@@ -6,17 +6,16 @@
                        └───────── one block, n_layers times ──┘
 
 Each block adds to what runs along the top line, the residual stream: attention
-brings in what other positions know, the feed-forward network works on every
-position by itself. A norm brings every vector to one size before a sublayer reads it,
-for the stream grows from block to block.
+brings in what other positions know, the feed-forward network works on each position
+separately. A norm scales every vector to the same size before a sublayer reads it,
+because the stream grows from block to block.
 
     family    norm         positions                  feed-forward    biases
     llama     RMSNorm      queries and keys turn      SwiGLU          no
     gpt2      LayerNorm    a vector each, learned     GELU            yes
 
-Mistral, Qwen2 and Qwen3 are of Llama's family; what they add to it are `head_width`,
-`qkv_bias` and `qk_norm`.
-Tied embeddings use one matrix twice, to read the ids and to score the next ones.
+Mistral, Qwen2 and Qwen3 belong to Llama's family; they add `head_width`, `qkv_bias` and
+`qk_norm`. Tied embeddings use one matrix twice: to read the ids and to score the next.
 """
 
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from llmcourse.model.attention import (
 )
 from llmcourse.model.positions import RopeScaling, RotaryEmbedding, Rotation
 
-_POSITIONS = {"llama": "rope", "gpt2": "learned"}  # of each family, if nothing else
+_POSITIONS = {"llama": "rope", "gpt2": "learned"}  # the default of each family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class TransformerConfig:
     positions: Literal["rope", "learned", "none"] | None = None  # None: the family's
     tied_embeddings: bool = True  # the embedding also scores the next token
     qkv_bias: bool = False  # query, key and value add a bias: Qwen2
-    qk_norm: bool = False  # queries and keys are brought to one size: Qwen3
+    qk_norm: bool = False  # queries and keys are normalised: Qwen3
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shape that no model can have."""
@@ -92,7 +91,7 @@ class TransformerConfig:
 
     @property
     def position_encoding(self) -> str:
-        """What tells positions apart."""
+        """How positions are told apart: "rope", "learned" or "none"."""
         return self.positions or _POSITIONS[self.family]
 
     @property
@@ -129,10 +128,10 @@ SMOLLM2_135M = TransformerConfig(
 
 
 class LayerNorm(nn.Module):
-    """Shift and scale each vector to mean 0 and variance 1, then weight and bias.
+    """Shift and scale each vector to mean 0 and variance 1, then apply weight and bias.
 
     `eps` is added to the variance, so a vector whose coordinates are all equal
-    becomes 0, not a division by 0.
+    becomes 0 instead of a division by 0.
 
     Source: Ba, Kiros and Hinton (2016), "Layer normalization", equation 4.
 
@@ -149,7 +148,7 @@ class LayerNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch width"]
     ) -> Float[Tensor, "*batch width"]:
-        """Return the shifted and scaled vectors, without unit."""
+        """Return the shifted and scaled vectors (no unit)."""
         wide = _squarable(x)
         centred = wide - wide.mean(dim=-1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
@@ -173,7 +172,7 @@ class RMSNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch width"]
     ) -> Float[Tensor, "*batch width"]:
-        """Return the scaled vectors, without unit."""
+        """Return the scaled vectors (no unit)."""
         wide = _squarable(x)
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return (wide * scale).to(x.dtype) * self.weight
@@ -189,8 +188,8 @@ class GELUNetwork(nn.Module):
 
         gelu(z) = z / 2 · (1 + tanh(√(2/π) · (z + 0.044715 z³)))
 
-    A smooth step: large numbers pass, large negative ones are cut to 0. Without it the
-    two matrices would collapse into one.
+    A smooth switch: large positive numbers pass, large negative ones become 0. Without
+    it, the two matrices would collapse into one.
 
     Source: Hendrycks and Gimpel (2016), "Gaussian error linear units", section 2;
     Radford et al. (2019), GPT-2.
@@ -250,7 +249,7 @@ def _new_attention(config: TransformerConfig) -> GroupedQueryAttention:
 
 
 def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
-    """Return the angles of a model's positions, None if nothing turns."""
+    """Return a model's RoPE tables, or None if it does not use RoPE."""
     if config.position_encoding != "rope":
         return None
     return RotaryEmbedding(
@@ -259,7 +258,7 @@ def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward; each reads a normalised stream and adds to it.
+    """Attention, then feed-forward; each reads the normalised stream and adds to it.
 
     Source: Xiong et al. (2020), "On layer normalization in the transformer
     architecture" (pre-norm); Radford et al. (2019), GPT-2; Touvron et al. (2023),
@@ -292,7 +291,7 @@ class Transformer(nn.Module):
 
     Args:
         config: Shape and sizes.
-        generator: Source of the initial weights; None draws from torch's global one.
+        generator: Source of the initial weights; None uses torch's global one.
 
     >>> model = Transformer(TINY)
     >>> model(torch.tensor([[5, 0, 3]])).shape  # one score per token and position
@@ -318,18 +317,18 @@ class Transformer(nn.Module):
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
-        """Draw the first weights, of a size that keeps the size of what they multiply.
+        """Draw the initial weights, scaled to preserve the size of what they multiply.
 
-        A matrix with n inputs gets deviation 1 / √n. The two that write to the
-        residual stream get less, so that their sum over all blocks keeps its size
-        however many there are. Embeddings, of tokens and of positions, get 0.1: much
-        smaller ones are thrown about by the first updates. The last norm then starts
-        low enough for logits of deviation 1/2, whichever matrix scores, so the first
-        guess is close to "all tokens alike". Norms start at one, biases at zero.
+        A matrix with n inputs gets standard deviation 1 / √n. The two that write to
+        the residual stream get less, so that their sum over all blocks has the same
+        size however many there are. Token and position embeddings get 0.1: much
+        smaller ones are thrown about by the first updates. The last norm starts low
+        enough for logits of deviation 1/2, whichever matrix scores, so the first
+        guess is close to uniform. Other norms start at one, biases at zero.
 
         Source: LeCun et al. (1998), "Efficient BackProp", section 4.6; Radford et
-        al. (2019), GPT-2, section 2.3 (the writers). Unlike GPT-2, whose 0.02 suits
-        large widths, the deviation follows the width.
+        al. (2019), GPT-2, section 2.3 (the two that write). Unlike in GPT-2, whose
+        0.02 suits large widths, the deviation depends on the width.
         """
         writers = ("output.weight", "down.weight")
         for name, weight in self.blocks.named_parameters():
@@ -356,12 +355,12 @@ class Transformer(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch query"], cache: Cache | None = None
     ) -> Float[Tensor, "batch query vocab"]:
-        """Return the next token's logits after each position, without unit.
+        """Return the next token's logits after each position (no unit).
 
         Args:
             ids: The tokens; with a `KVCache`, only those that it has not seen.
-            cache: What the tokens look at besides each other: a `KVCache` of all
-                earlier positions, which is extended, or `PackedSequences`.
+            cache: What else the tokens look at: a `KVCache` of all earlier positions,
+                which is extended; or `PackedSequences`, to keep texts apart.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or if the texts do not fit
@@ -401,8 +400,8 @@ class Transformer(nn.Module):
 
         Args:
             batch_size: Number of sequences that will be read side by side.
-            capacity: Most positions it can hold; None takes `context_length`.
-            kind: Of the cache, such as `long_context.WindowCache`.
+            capacity: Maximum number of positions; None takes `context_length`.
+            kind: Class of the cache, such as `long_context.WindowCache`.
         """
         return kind(
             n_layers=self.config.n_layers,
@@ -415,7 +414,7 @@ class Transformer(nn.Module):
         )
 
 
-_QUERY_KEY_STD = 0.01  # usual is 1 / √d_model
+_QUERY_KEY_STD = 0.01  # usually 1 / √d_model
 _VALUE_OUTPUT_NORM = 3.0  # of each vector: above the noise
 _EMBEDDING_STD = 1.0  # as large as what the blocks will add
 
@@ -424,32 +423,32 @@ _EMBEDDING_STD = 1.0  # as large as what the blocks will add
 def mimetic_initialisation(
     model: Transformer, generator: torch.Generator | None = None
 ) -> None:
-    """Let the heads of the last block begin as copiers; change the model in place.
+    """Make the last block's heads start as copiers; change the model in place.
 
-        … her crimson cardigan … in her ?       the colour stands 30 tokens back
+        … her crimson cardigan … in her ?       the colour is 30 tokens back
 
     To say "crimson" again, a head must find the colour and copy it. Each half is of
-    little use without the other, so from random weights both have a small gradient:
-    the loss stays on a plateau, where every fact is a guess among its kind.
+    little use without the other, so with random weights both get small gradients: the
+    loss stays on a plateau, where the model only guesses facts of the right kind.
     The heads of the last block start here with the second half in place:
 
-        query, key      almost 0      all tokens are attended to alike
+        query, key      almost 0      all tokens are attended to equally
         value, output   V, Vᵀ         whatever is attended to is copied as it is
 
-    A copy of the mean over all tokens is of little use, but of some: attending to the
-    right one has a gradient from the first step.
+    A copy of the mean over all tokens is of little use, but not useless: attending to
+    the right one gets a gradient from the first step.
 
-    The embeddings become ten times as large, for a token cannot be copied if it cannot
-    be made out in the residual stream; the last norm makes up for it, so the first
-    guesses stay "all tokens alike" if embeddings also score. Train them at
-    `embedding_speed` 4 or so: AdamW's steps do not grow with what they change.
+    The embeddings become ten times as large, since a token cannot be copied unless it
+    can be made out in the residual stream; the last norm compensates, so with tied
+    embeddings the first guesses stay close to uniform. Train them with an
+    `embedding_speed` of about 4: AdamW's steps do not grow with what they change.
 
     Args:
-        model: Just made; what it may have learned in its last block is lost.
-        generator: Draws V; None draws from torch's global one.
+        model: A new model; whatever its last block has learned is lost.
+        generator: Source of randomness; None uses torch's global one.
 
     Source: Trockman and Kolter (2023), "Mimetic initialization of self-attention
-    layers", found such products in trained models; here only those of the last block.
+    layers", found such products in trained models; here only in the last block.
 
     >>> from llmcourse.model.transformer import TINY
     >>> model = Transformer(TINY)
@@ -482,19 +481,19 @@ def mimetic_initialisation(
 def hidden_states(
     model: Transformer, ids: Int[Tensor, "*batch query"]
 ) -> Float[Tensor, "layer_plus_one *batch query d_model"]:
-    """Return the residual stream before each block and after the last, without unit.
+    """Return the residual stream before each block and after the last (no unit).
 
-    The first is what the embedding gives, learned positions included; the last,
-    normalised and multiplied with the unembedding, gives the logits.
+    The first is what the embedding gives, including learned positions; the last,
+    normalised and multiplied by the unembedding, gives the logits.
 
-    The model runs once as it always does, while hooks note what the blocks read.
+    The model runs once as usual, while hooks record what the blocks read.
 
     Args:
-        model: Is not changed.
+        model: A `Transformer`; not changed.
         ids: One sequence of tokens, or a batch of them.
 
     Raises:
-        ValueError: As the model does, for ids that it cannot read.
+        ValueError: If the model cannot read the ids.
 
     >>> model = Transformer(TINY)
     >>> hidden_states(model, torch.tensor([5, 0, 3])).shape  # of 2 blocks
@@ -508,7 +507,7 @@ def hidden_states(
     parts = [*model.blocks, model.norm]
     hooks = [part.register_forward_pre_hook(note) for part in parts]
     try:
-        model.forward(ids.reshape(-1, ids.shape[-1]))  # a compiled call has no hooks
+        model.forward(ids.reshape(-1, ids.shape[-1]))  # a compiled call runs no hooks
     finally:
         for hook in hooks:
             hook.remove()

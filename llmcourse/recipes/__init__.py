@@ -1,7 +1,7 @@
 """Recipes: what makes the shipped models and their cards.
 
-    cards      a model card: a template of `data/cards`, and what fills it in
-    making     what all recipes share: folders, progress, what is written
+    cards      a model card: a template in `data/cards`, and what fills it in
+    making     what all recipes share: folders, progress, output files
     base       the recipe of `base-llm`
     instruct   the recipe of `instruct-llm`
     align      the recipe of `reward-model` and `aligned-llm`

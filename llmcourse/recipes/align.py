@@ -6,13 +6,13 @@
 
 The policy answers orders to write a story; a policy that has never seen a conversation
 is given the first words of stories instead. The annotator errs as often as the recipe
-says. The gold reward behind the annotator is never shown to what learns.
+says. The models never see the gold reward that guides the annotator.
 
     FOLDER/pairs.json                             what the annotator preferred
     FOLDER/reward/checkpoints/, reward/model/     the reward model
     FOLDER/checkpoints/, model/                   the aligned model
 
-Another method needs a line in `_by_method` and a branch in `train_policy`.
+A new method needs a line in `_by_method` and a branch in `train_policy`.
 
 Source: Ouyang et al. (2022), section 3.
 """
@@ -93,9 +93,9 @@ from llmcourse.training.config import Evaluation, Record, StageProgress
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
-_AT_ONCE = 64  # answers that are written side by side
-_N_CENTRED = 200  # about as many held-out answers have a mean reward of zero
-_SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # classes of a reward model's probabilities
+_AT_ONCE = 64  # answers written in one batch
+_N_CENTRED = 200  # about so many held-out answers set the zero of the rewards
+_SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # borders between classes of probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +104,21 @@ class AlignConfig:
 
     policy: str = "instruct-llm"  # a model's folder, or the name of a shipped one
     n_prompts: int = 750  # whose answers are compared for training
-    n_held_out: int = 125  # the same, to see what the reward model is worth
+    n_held_out: int = 125  # the same, to measure the reward model
     answers_per_prompt: int = 4
-    pairs_per_prompt: int = 6  # all that four answers make
+    pairs_per_prompt: int = 6  # all pairs of four answers
     agreement: float | int = 0.85  # how often the annotator agrees with gold
     max_new_tokens: int = 260  # of an answer
     reward: RewardConfig = field(default_factory=RewardConfig)
     pooling: str = "mean"  # of the reward model
-    reader: str | None = None  # auxiliary model for token surprisals, named as `policy`
+    reader: str | None = None  # model for token surprisals, named like `policy`
     training: Training = field(default_factory=GRPOConfig)
     n_training_prompts: int = 1000  # that PPO and GRPO draw from
     n_texts: int = 2000  # for their `ptx_coef`, if it is not 0, see `ptx_texts`
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that no training can have."""
+        """Raise ValueError for impossible settings."""
         check_range(0.5, 1, agreement=self.agreement)
         check_range(2, answers_per_prompt=self.answers_per_prompt, n_texts=self.n_texts)
         check_range(
@@ -154,7 +154,7 @@ class AlignConfig:
 def _by_method(
     policy: dict[str, Any], dpo: DPOConfig, **shared: Any
 ) -> dict[str, AlignConfig]:
-    """Return recipes that differ in the method: settings of PPO and GRPO, and DPO's."""
+    """Return a recipe per method, from the settings of PPO and GRPO and from DPO's."""
     trainings: tuple[Training, ...] = (PPOConfig(**policy), GRPOConfig(**policy), dpo)
     return {each.method: AlignConfig(training=each, **shared) for each in trainings}
 
@@ -205,10 +205,10 @@ ALIGNED_LLM = _by_method(
 )
 """The model that people like better, by method.
 
-The reward model reads each answer twice, and with it the seven comparisons with others
-to the same order. Groups are large, because the reward is mostly noise, and the last
-third of the iterations slows down, for the same reason. PPO and DPO were not tuned for
-this start; from an earlier one, DPO at this rate gained nothing.
+The reward model reads each answer twice, each time compared with the seven others to
+the same order. Because the reward is mostly noise, groups are large and the learning
+rate falls over the last third of the iterations. PPO and DPO were not tuned for this
+starting model; from an earlier one, DPO at this learning rate gained nothing.
 """
 
 _SHORT: dict[str, Any] = {
@@ -221,7 +221,7 @@ _SHORT: dict[str, Any] = {
 STUDY = _by_method(
     _POLICY | _SHORT, replace(_DPO, steps=120, learning_rate=6e-4), reward=_REWARD
 )
-"""What the runs of `rlhf_study` have in common: quick, from reward to reward."""
+"""What the runs of `rlhf_study` have in common: short training."""
 
 _QUICK: dict[str, Any] = {
     "steps": 2,
@@ -247,7 +247,7 @@ TINY = _by_method(
     n_training_prompts=6,
     reward=RewardConfig(**_QUICK),
 )
-"""A few seconds: to see that everything works, not that anything is learned."""
+"""Takes seconds: to see that everything works, not that anything is learned."""
 
 PRESETS = {"aligned-llm": ALIGNED_LLM, "study": STUDY, "tiny": TINY}
 """The recipes by name, each by method."""
@@ -265,22 +265,22 @@ def configured(
     loss: str | None = None,
     **others: Any,
 ) -> AlignConfig:
-    """Return a recipe with what is given instead, in the precision that is fast here.
+    """Return a recipe with the given settings, in the precision that is fast here.
 
     Args:
-        config: The recipe; None in what follows leaves it as it is.
-        steps: Of the policy: of DPO, or iterations of the others.
+        config: The recipe; arguments that are None leave it as it is.
+        steps: Of DPO, or iterations of the other methods.
         reward_steps: Of the reward model.
         learning_rate: Of the policy.
-        kl_coef: What it costs to leave the start; beta of DPO.
-        ptx_coef: Weight of the loss on texts like those it learned from earlier, of PPO
-            and GRPO.
+        kl_coef: Penalty for leaving the start; beta of DPO.
+        ptx_coef: Weight of the loss on texts like those it learned from earlier, for
+            PPO and GRPO.
         precision: Of the runs that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
 
     Raises:
-        ValueError: If a value is impossible, or of another method.
+        ValueError: If a value is impossible, or is for another method.
 
     >>> configured(TINY["grpo"], steps=7, kl_coef=0.5).training.iterations
     7
@@ -310,14 +310,14 @@ def configured(
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """Pairs to learn from and pairs held out: of other prompts."""
+    """Pairs to learn from, and held-out pairs with other prompts."""
 
     train: list[PreferencePair]
     valid: list[PreferencePair]
 
     @classmethod
     def of(cls, **parts: list[dict[str, Any]]) -> "Preferences":
-        """Return preferences as they were before they became JSON."""
+        """Return preferences from their form in JSON."""
         pairs = {k: [PreferencePair(**pair) for pair in v] for k, v in parts.items()}
         return cls(**pairs)
 
@@ -332,19 +332,19 @@ def collect(
 ) -> list[PreferencePair]:
     """Let the policy answer, and return what the annotator prefers.
 
-    An answer that was cut off is read as one that ended there.
+    An answer that was cut off counts as one that ended there.
 
     Args:
         config: Says how many, and how good the annotator is.
         policy: Writes the answers, at temperature 1.
         tokenizer: The policy's.
-        progress: Called with "answers to compare" or "answers held out", how many are
-            there, and of how many.
-        held_out: Whether of the prompts that are held out: of the exam's own seed.
+        progress: Called with "answers to compare" or "answers held out", the number
+            so far, and the total.
+        held_out: Whether to use the held-out prompts, which have a seed of their own.
 
     Raises:
         ValueError: If no prompt has two different answers, if all of them are worth
-            the same, or as `sample_rollouts`.
+            the same, or as in `sample_rollouts`.
     """
     n_prompts, seed, stage = config.n_prompts, config.seed, "answers to compare"
     if held_out:
@@ -389,18 +389,18 @@ def collected(
     tokenizer: BPETokenizer,
     progress: StageProgress | None = None,
 ) -> Preferences:
-    """Return what the annotator prefers, from a file if it has it, and keep it there.
+    """Return what the annotator prefers, from a file or else collected and kept there.
 
     Args:
-        path: The file: JSON that says of what recipe it is, as a study's.
+        path: The file: JSON that records its recipe, like a study's.
         config: Says how many pairs, and how good the annotator is.
         policy: Writes the answers.
         tokenizer: The policy's.
         progress: As in `collect`.
 
     Raises:
-        ValueError: If the file is of another recipe or damaged, if there is no folder
-            for it, or as `collect`.
+        ValueError: If the file belongs to another recipe or is damaged, if there is no
+            folder for it, or as in `collect`.
         OSError: If it cannot be read or written.
     """
     path, recipe = Path(path), _recipe(config, policy)
@@ -411,7 +411,7 @@ def collected(
         if len(study.points) != 1:
             raise ValueError(f"{str(path)!r} must hold pairs, got {len(study.points)}")
         return study.points[0]
-    if not path.parent.is_dir():  # known before anything takes time
+    if not path.parent.is_dir():  # to fail before anything slow
         raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     found = Preferences(
         train=collect(config, policy, tokenizer, progress),
@@ -423,7 +423,7 @@ def collected(
 
 
 def _recipe(config: AlignConfig, policy: Transformer) -> dict[str, Any]:
-    """Return what decides which pairs there are."""
+    """Return the settings that decide which pairs are made."""
     names = (
         *("n_prompts", "n_held_out", "answers_per_prompt", "pairs_per_prompt"),
         *("agreement", "max_new_tokens", "seed"),
@@ -445,13 +445,13 @@ def train_reward(
 
     Args:
         config: Says how long and how fast.
-        policy: Stays as it is.
+        policy: Is not changed.
         tokenizer: The policy's.
         preferences: The pairs.
-        run: Where the training is saved, and who follows it.
+        run: Where to save checkpoints and report progress.
 
     Raises:
-        ValueError: As `reader_of` and `train_reward_model`.
+        ValueError: As in `reader_of` and `train_reward_model`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
@@ -483,7 +483,7 @@ def reader_of(config: AlignConfig, tokenizer: BPETokenizer) -> SurprisalReader |
         tokenizer: The policy's.
 
     Raises:
-        ValueError: If there is no such model, or if it has other tokens.
+        ValueError: If there is no such model, or if its tokens differ.
     """
     if config.reader is None:
         return None
@@ -503,21 +503,21 @@ def train_policy(
 ) -> list[Record]:
     """Train a policy in place by the method of the recipe; return its whole history.
 
-    Of PPO and GRPO each iteration becomes an evaluation: its step is the iteration's
-    number, its loss minus the mean proxy reward, and the rest stands in its metrics.
+    For PPO and GRPO, each iteration becomes an evaluation: its step is the iteration's
+    number, its loss the negative mean proxy reward, and its metrics hold the rest.
 
     Args:
         config: Says how long and how fast.
-        policy: Changed in place; as it is now, it is the reference.
+        policy: Changed in place; its state at the start is the reference.
         tokenizer: The policy's.
         preferences: The pairs, from which DPO learns.
-        reward_model: By which PPO and GRPO learn.
-        run: Where the training is saved, and who follows it; its interval counts
+        reward_model: Gives the rewards for PPO and GRPO.
+        run: Where to save checkpoints and report progress; its interval counts
             iterations of PPO and GRPO.
-        proxy: In place of the reward model's own rewards.
+        proxy: Replaces the reward model's own rewards.
 
     Raises:
-        ValueError: As `dpo`, `ppo` and `grpo`.
+        ValueError: As in `dpo`, `ppo` and `grpo`.
         FloatingPointError: If a loss is not finite.
         OSError: If a checkpoint cannot be written.
     """
@@ -557,10 +557,10 @@ def train_policy(
 def ptx_texts(
     config: AlignConfig, policy: Transformer, tokenizer: BPETokenizer
 ) -> list[TokenizedExample]:
-    """Return what a policy learns from with each update, for PPO-ptx.
+    """Return the texts that a policy also learns from in each update, for PPO-ptx.
 
     Half are instructions of the kinds that `instruct-llm` has learned, half plain
-    stories; for a policy that has never seen a conversation all are stories.
+    stories; for a policy that has never seen a conversation, all are stories.
 
     Args:
         config: Says how many.
@@ -586,7 +586,7 @@ def ptx_texts(
 
 
 def as_record(iteration: PolicyIteration) -> Evaluation:
-    """Return an iteration as other runs report theirs.
+    """Return an iteration in the form in which other runs report theirs.
 
     >>> found = PolicyIteration(iteration=2, reward=1.5, kl=3.0, entropy=0.5,
     ...     clip_fraction=0.0, value_loss=None, length=90.0, finished=1.0)
@@ -601,11 +601,11 @@ def as_record(iteration: PolicyIteration) -> Evaluation:
 
 
 def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]:
-    """Train a reward model on comparisons, and a policy by its rewards.
+    """Train a reward model on comparisons, and a policy on its rewards.
 
     Args:
         config: The recipe.
-        run: Where.
+        run: Where to write and how to report.
         exam: How thoroughly the policy is measured, before and after.
 
     Raises:
@@ -614,7 +614,7 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
         OSError: If something cannot be written.
     """
     policy, tokenizer = load_pretrained(config.policy)
-    reader_of(config, tokenizer)  # refused before anything takes time
+    reader_of(config, tokenizer)  # to fail before anything slow
     folder, place = run.folder / "model", run.folder / "reward"
     run.folder.mkdir(parents=True, exist_ok=True)
     run.say(
@@ -630,7 +630,7 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     if parallel.rank() == 0:
         save_reward_model(reward_model, tokenizer, place / "model", torch.float16)
     parallel.wait()
-    reward_model, _ = load_reward_model(place / "model")  # by the rewards of its file
+    reward_model, _ = load_reward_model(place / "model")  # as stored, in float16
     interval = getattr(config.training, "eval_interval", 5)
     saved = run.saved("policy", config.steps, interval)
     train_policy(config, policy, tokenizer, pairs, reward_model, saved)
@@ -671,7 +671,7 @@ def reward_quality(
     accuracy = pair_accuracy(model, tokens)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
-    said = (chosen - rejected).abs().sigmoid()  # that the one it prefers is preferred
+    said = (chosen - rejected).abs().sigmoid()  # how sure it is of its preference
     classes = torch.bucketize(said, torch.tensor(_SURE[1:-1]))
     calibration = [
         {
@@ -700,7 +700,7 @@ def aligned_quality(
     exam: Exam,
     stages: StageProgress,
 ) -> dict[str, Any]:
-    """Return what a policy was before and after.
+    """Return how good a policy is before and after training.
 
     Instructions are asked only of a policy that answers in conversations.
 
@@ -710,7 +710,7 @@ def aligned_quality(
         made: The same after.
         reward_model: Gives the proxy reward.
         exam: How thoroughly to measure.
-        stages: Called with what is done, how much of it, and of how much.
+        stages: Called with the name of the work, how much is done, and the total.
     """
     tokenizer = start[1]
     prompts = exam_prompts(exam.n_prompts, tokenizer)
@@ -756,7 +756,7 @@ def _means(found: list[dict[str, float]]) -> dict[str, float]:
 
 
 def reward_table(quality: Facts) -> Table:
-    """Return how often a reward model is right, against what can be reached."""
+    """Return how often a reward model is right, compared with what can be reached."""
     accuracy = quality["accuracy"]
     ceiling, with_gold = percent(quality["ceiling"]), percent(quality["with_gold"])
     rows = [
@@ -779,7 +779,7 @@ def reward_table(quality: Facts) -> Table:
 
 
 def aligned_table(quality: Facts) -> Table:
-    """Return what a policy was before and after."""
+    """Return the measurements of a policy before and after training."""
     gold, before, after = (quality[name] for name in ("gold", "before", "after"))
     gains, (low, high) = quality["gains"], gold["interval"].values()
     gain = (

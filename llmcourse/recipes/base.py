@@ -34,8 +34,8 @@ from llmcourse.training.pipeline import kept_or_made
 from llmcourse.training.presets import PipelineConfig
 
 N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
-"""How many tales a model is measured on, how many it writes, and reads by word."""
-_SAMPLE = 120  # tokens of what a model of own text writes
+"""How many tales a model is measured on, writes, and reads word by word."""
+_SAMPLE = 120  # tokens that a model of your own text writes
 
 
 def configured(
@@ -51,18 +51,18 @@ def configured(
     base: str | None = None,
     **training: Any,
 ) -> PipelineConfig:
-    """Return a preset with what is given instead, in the precision that is fast here.
+    """Return a preset with the given settings, in the precision that is fast here.
 
     Args:
         preset: Its name.
         seed: Of tales, weights and order.
         vocab_size: Of the tokenizer.
         layers: Of the model.
-        width: Of the model; that of the feed-forward layers changes with it.
+        width: Of the model; its feed-forward layers scale with it.
         heads: Of attention, each with keys and values of its own.
         context_length: Of the windows; the model reads at least as much.
         precision: Of the training.
-        base: A model's folder or name, to go on from: it keeps its tokenizer and
+        base: A model's folder or name, to continue from: it keeps its tokenizer and
             sizes, and learns at a tenth of the preset's rate.
         training: Fields of `PretrainingConfig`; None: the preset's.
 
@@ -98,7 +98,7 @@ def configured(
 
 
 def _going_on(config: PipelineConfig, base: str) -> PipelineConfig:
-    """Return a recipe that goes on from a model, at a tenth of the rate."""
+    """Return a recipe that continues from a model, at a tenth of the learning rate."""
     model = load_pretrained(base)[0].config
     training = replace(
         config.pretraining,
@@ -122,16 +122,16 @@ def make_base(
 ) -> dict[str, Any]:
     """Pretrain a model that continues text; return how good it is.
 
-    Of the processes that train together the first writes and measures; the others
+    If several processes train together, the first writes and measures; the others
     return nothing.
 
     Args:
         config: The recipe.
-        run: Where.
-        sources: Paths and patterns of own text; none: the tales.
-        documents: What they hold.
-        steps: What is done to them, as in `build_corpus`.
-        n_stories: On how many tales it is measured.
+        run: Where to write and how to report.
+        sources: Paths and patterns of your own text; none: the tales.
+        documents: Their contents.
+        steps: How they are processed, as in `build_corpus`.
+        n_stories: How many tales it is measured on.
         n_samples: How many it writes.
 
     Raises:
@@ -192,7 +192,7 @@ def _data(
     documents: list[Document] | None,
     steps: list[Any],
 ) -> pipeline.TrainingData:
-    """Return what is learned, of documents or of tales, and keep it in the folder."""
+    """Return the training data, from documents or tales, and keep it in the folder."""
     made_of: dict[str, Any] = {"vocab_size": config.model.vocab_size}
     made_of["seed"] = config.seed
     if documents is None:
@@ -226,10 +226,10 @@ def tale_quality(
     seed: int,
     stages: StageProgress,
 ) -> tuple[dict[str, Any], list[Sample]]:
-    """Return a model's loss on fresh tales with its floor, and tales of its own."""
+    """Return a model's loss on new tales, with its floor, and tales that it wrote."""
     told = partial(stages, "stories read")
     quality = tale_loss(model, tokenizer, n_stories, seed, told).to_json()
-    with suppress(ValueError):  # not of tokens that hold parts of two words
+    with suppress(ValueError):  # raised if a token holds parts of two words
         features = costliest_features(
             model,
             tokenizer,
@@ -279,10 +279,10 @@ def loss_table(quality: Facts) -> Table:
 
 
 def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
-    """Return the two parts of a divergence: to be valid, and to be as the valid ones.
+    """Return the two parts of a divergence: from invalid stories, and from valid ones.
 
-    A model that writes valid stories with probability v is −log v from itself held to
-    them, and that model has the rest of the way to the grammar.
+    Restricting a model to its valid stories, of probability v, closes −log v of the
+    gap; the rest is between the restricted model and the grammar.
     """
     low, high = samples["interval"]["low"], samples["interval"]["high"]
     shares = (samples["right"] / samples["n"], high, low)
@@ -294,7 +294,7 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
 
 
 def feature_table(quality: Facts) -> Table:
-    """Return what of the grammar costs a model most; no rows of one that lacks it."""
+    """Return the parts of the grammar that cost a model most; no rows if unknown."""
     rows = [
         (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
         for feature in quality.get("costliest", [])
@@ -311,7 +311,7 @@ def base_card(
         name: Of the model, such as "base-llm".
         config: Its recipe.
         facts: As `make_base` writes them into `card.json`.
-        sources: Paths and patterns of own text; none: the tales.
+        sources: Paths and patterns of your own text; none: the tales.
     """
     sizes, training, is_own = config.model, config.pretraining, bool(sources)
     return fill_card(

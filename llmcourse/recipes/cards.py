@@ -6,9 +6,9 @@ A card says what a model is, what it learned from and how, how good it is, where
 fails, and how to make it again. Each number comes from the recipe or from `card.json`,
 the facts in the same folder; none is typed by hand.
 
-A field is written as `str.format` has it: `{config.seed}`, `{facts[n_pairs]:,}`. A line
-that begins with `[own]` stands only where `own` is the case, and one with `[not own]`
-only where it is not.
+Fields are written as for `str.format`: `{config.seed}`, `{facts[n_pairs]:,}`. A line
+that begins with `[own]` is kept only where `own` applies, and one that begins with
+`[not own]` only where it does not.
 """
 
 import re
@@ -24,7 +24,7 @@ _MARK = re.compile(r"\[(not )?(\w+)\] ?")
 
 
 class Table(NamedTuple):
-    """Rows of equal length under a head."""
+    """Rows of equal length under a header."""
 
     head: Row
     rows: Sequence[Row]
@@ -42,7 +42,7 @@ def fill_card(
 
     Args:
         kind: Name of the template.
-        cases: By name, which are the case.
+        cases: Whether each case applies, by name.
         facts: As in `card.json`.
         folder: Where the model is, in the folder that the command writes.
         values: The other fields of the template.
@@ -59,7 +59,7 @@ def fill_card(
 
 
 def _in_case(line: str, cases: Mapping[str, bool]) -> str | None:
-    """Return a line without its marks, or None where it does not stand."""
+    """Return a line without its marks, or None if it is to be left out."""
     while mark := _MARK.match(line):
         if cases[mark[2]] == bool(mark[1]):
             return None
@@ -83,7 +83,7 @@ def _row(cells: Row) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a fraction in percent.
+    """Return a fraction as a percentage.
 
     >>> percent(0.805), percent(0.805, 0)
     ('80.5 %', '80 %')
@@ -110,7 +110,7 @@ def counted(count: Facts) -> str:
 
 
 def settings(config: object) -> str:
-    """Return a table's rows on all fields of a training's config.
+    """Return table rows for all fields of a training config.
 
     >>> from types import SimpleNamespace
     >>> print(settings(SimpleNamespace(batch_size=8, betas=(0.9, 0.99))))

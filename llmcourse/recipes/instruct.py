@@ -1,6 +1,6 @@
 """How `instruct-llm` is made, measured and described.
 
-What it learns from, and how long, says `finetuning.instruction_tuning`.
+What it learns from, and how long, is in `finetuning.instruction_tuning`.
 """
 
 from collections import Counter
@@ -55,13 +55,13 @@ from llmcourse.training.config import StageProgress
 from llmcourse.training.evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
-"""What the base model is asked too, to see what it could do before."""
+"""What the base model is also asked, to see what it could do before."""
 
 GROUPS = {
     "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
     "write, continue": ("write", "continue"),
 }
-"""Kinds that are counted together, too: the closed ones, and the open ones."""
+"""Kinds that are also counted together: the closed ones, and the open ones."""
 
 Model: TypeAlias = tuple[Transformer, BPETokenizer]
 
@@ -73,13 +73,13 @@ class Exam:
     n_per_kind: int = 30  # instructions of each kind, in each split; 0: none
     n_stories: int = 200  # plain stories, for what was forgotten; 0: none
     n_prompts: int = 400  # that an aligned model and its start answer
-    n_seeds: int = 1  # how often they do, with other random numbers
+    n_seeds: int = 1  # how often they do, with new random numbers
     kinds: tuple[str, ...] = KINDS  # of instruction
-    tale_temperature: float | int = 0.5  # at which tales are drawn; 0: greedily
+    tale_temperature: float | int = 0.5  # at which tales are sampled; 0: greedy
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that no measurement can have."""
+        """Raise ValueError for impossible settings."""
         check_range(0, tale_temperature=self.tale_temperature)
         check_range(0, n_per_kind=self.n_per_kind)
         check_range(2, n_prompts=self.n_prompts)
@@ -92,7 +92,7 @@ class Exam:
 
 
 CARD_EXAM = Exam(n_per_kind=80, n_stories=500, n_prompts=1000, n_seeds=4)
-"""How thoroughly the cards of shipped models were measured: an hour, on one core."""
+"""How thoroughly shipped models were measured for their cards: an hour on one core."""
 
 
 def configured(
@@ -104,16 +104,16 @@ def configured(
     precision: str | None = None,
     **training: Any,
 ) -> InstructConfig:
-    """Return a preset with what is given instead, in the precision that is fast here.
+    """Return a preset with the given settings, in the precision that is fast here.
 
     Args:
         preset: Its name.
         seed: Of instructions and order; None: the preset's.
-        sources: Files of own conversations.
+        sources: Files of your own conversations.
         sizes: Fields of `InstructConfig`; None: the preset's.
         precision: Of the training.
-        training: Fields of `FinetuningConfig`; None: the preset's, but of own
-            conversations three passes, and at least a hundred steps.
+        training: Fields of `FinetuningConfig`; None: the preset's, but over your own
+            conversations three passes, at least 100 steps and at most the preset's.
 
     Raises:
         KeyError: If there is no such preset.
@@ -122,7 +122,7 @@ def configured(
     config = instruction_tuning.PRESETS[preset]
     wanted = given(**training)
     if sources and "steps" not in wanted:
-        plan = replace(config.finetuning, **wanted)  # its batch size decides, too
+        plan = replace(config.finetuning, **wanted)  # its batch size matters, too
         wanted["steps"] = _steps_for(sources, plan)
     steps = wanted.get("steps", config.finetuning.steps)
     if steps < config.finetuning.eval_interval and "eval_interval" not in wanted:
@@ -136,21 +136,21 @@ def configured(
 
 
 def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
-    """Return the steps of three passes, but a hundred at least, or the preset's."""
+    """Return the steps of three passes, at least 100 and at most the preset's."""
     n = sum(len(read_conversations(path)) for path in sources)
     learned = n - n_held_out(n)
     return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
 def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, Any]:
-    """Fine-tune a model that answers, on instructions or on own conversations.
+    """Fine-tune a model that answers, on instructions or on your own conversations.
 
-    Adapters are kept apart, if they are all that was learned, and merged.
+    Adapters are merged, and also saved by themselves if nothing else was trained.
 
     Args:
         config: The recipe; conversations are fitted to the context of the base.
-        run: Where.
-        exam: What it is asked; of own conversations only the loss is measured.
+        run: Where to write and how to report.
+        exam: What it is asked; with `sources`, only the loss is measured.
 
     Raises:
         ValueError: If the recipe cannot be followed, or the folder holds another.
@@ -208,15 +208,15 @@ def instruct_quality(
     stages: StageProgress,
     splits: Sequence[str] = tuple(SPLITS),
 ) -> dict[str, Any]:
-    """Return how a model follows instructions and what it forgot, against its start.
+    """Return how a model follows instructions and what it forgot since its start.
 
     Args:
         before: The model that it was, and its tokenizer.
         after: The model, and its tokenizer.
         exam: How thoroughly to measure.
-        stages: Called with what is done, how much of it, and of how much.
-        splits: What it is asked, from `instruction_evaluation.SPLITS`; before, it is
-            asked what is in `BASE_SPLITS`.
+        stages: Called with the name of the work, how much is done, and the total.
+        splits: What it is asked, from `instruction_evaluation.SPLITS`; the model
+            before is asked `BASE_SPLITS`.
     """
     found: dict[str, Any] = {}
     if exam.tale_temperature:
@@ -242,7 +242,7 @@ def instruct_quality(
 
 
 def scores_to_json(scores: Mapping[str, Score]) -> dict[str, Any]:
-    """Return the scores of all splits as JSON can hold them."""
+    """Return the scores of all splits in a form for JSON."""
     return {split: score.to_json() for split, score in scores.items()}
 
 
@@ -268,7 +268,7 @@ def _together(score: Facts, kinds: Sequence[str]) -> str:
 
 
 def before_and_after(quality: Facts) -> list[Row]:
-    """Return the rows on instructions and on plain stories, where they are known."""
+    """Return the rows on instructions and on plain stories, where known."""
     rows: list[Row] = []
     for split, score in quality.get("instructions_before", {}).items():
         after = counted(quality["instructions_after"][split]["overall"])
@@ -282,7 +282,7 @@ def before_and_after(quality: Facts) -> list[Row]:
 
 
 def instruct_tables(quality: Facts) -> list[Table]:
-    """Return marks by kind, and what was measured before and after."""
+    """Return scores by kind, and what was measured before and after."""
     rows = before_and_after(quality)
     if losses := quality.get("held_out_loss"):
         after = f"{losses['after']:.3f} nats/token of the answers"

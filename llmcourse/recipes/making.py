@@ -1,7 +1,7 @@
-"""What all recipes share: where a model is made, who follows it, what is written.
+"""What all recipes share: where a model is made, how it is reported, what is written.
 
     FOLDER/log.jsonl         how the training went
-    FOLDER/checkpoints/      a stopped run goes on from here
+    FOLDER/checkpoints/      a stopped run resumes from here
     FOLDER/prepared/         what pretraining reads, as ids
     FOLDER/model/            weights and tokenizer in float16
     FOLDER/model/card.json   the facts: how it was made, how good it is
@@ -9,8 +9,8 @@
 
 `make_base`, `make_instruct` and `make_aligned` are the recipes. Each is one function
 from a config and a `Making` to the quality of what was made: prepare data, train,
-measure, write the card. A folder that holds checkpoints of the same recipe goes on from
-them. Cards are written last: a run that is refused leaves those of an earlier one.
+measure, write the card. A run whose folder holds checkpoints of the same recipe resumes
+from them. Cards are written last: a run that is refused keeps those of an earlier one.
 """
 
 import json
@@ -45,22 +45,22 @@ def _do_nothing(*_: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """Where a model is made, what it is called, and who hears how far it is."""
+    """Where a model is made, what it is called, and how its progress is reported."""
 
     folder: Path
     name: str
     command: str = "llmcourse"  # that makes it again
     machine: str = ""  # what it was trained on and for how long, in words
     device: str = "cpu"  # that torch trains on
-    change: Callable[[nn.Module], None] = _do_nothing  # of a model, before it learns
+    change: Callable[[nn.Module], None] = _do_nothing  # of a model before training
     training: Callable[[str, Path, int], TrainingProgress] = lambda name, log, steps: (
         _do_nothing
-    )  # returns the progress of a training, by its name, its log file and its steps
+    )  # returns a training's callback, from its name, its log file and its steps
     stages: StageProgress = _do_nothing
     say: Callable[[str], None] = _do_nothing  # what is about to be done
 
     def saved(self, what: str, steps: int, interval: int, place: str = "") -> Run:
-        """Return where a training is saved, every so many steps, and who follows it."""
+        """Return how a training is saved, every `interval` steps, and reported."""
         folder = self.folder / place
         folder.mkdir(parents=True, exist_ok=True)
         return Run(
@@ -106,7 +106,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def in_precision(config: _Config, precision: str | None) -> _Config:
-    """Return a training's config in a precision, or else in what is fast here."""
+    """Return a config in the given precision, or else in one that is fast here."""
     if precision in (None, "auto"):
         return fall_back_to_float32(config)
     wanted: Any = precision

@@ -1,9 +1,9 @@
 """Retrieval: documents longer than the context window.
 
-    chunking      a long text in pieces, each with its place
+    chunking      a long text in pieces, each with its position
     summarising   map-reduce and refine
-    bm25          ranking by words; fusion and measures of rankings
-    dense         ranking by vectors that learn
+    bm25          ranking by words; fusing and measuring rankings
+    dense         ranking by learned vectors
     retrieval     find passages, then answer from them
     books         books of tales with questions whose answers are known
     needles       one sentence hidden in a long text

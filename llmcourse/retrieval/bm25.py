@@ -1,31 +1,31 @@
-"""BM25, one ranking made of several, and how good a ranking is.
+"""BM25, rank fusion, and measures of how good a ranking is.
 
-BM25 says how well documents match the words of a query, by counting:
+BM25 scores how well documents match the words of a query, by counting:
 
-    rare words count more                 "zither" tells more than "the"
+    rare words count more                 "zither" says more than "the"
     each further occurrence counts less   ten times is not ten times as good as once
-    long documents must have more         they contain many words by chance
+    long documents need more matches      they contain many words by chance
 
-For query words q and a document of d words, with f(q) of them q:
+For query words q and a document of d words, f(q) of which are q:
 
     Σ  ln(1 + (N − n(q) + ½) / (n(q) + ½)) · f(q) / (f(q) + k₁ (1 − b + b d / mean))
-    q      of N documents n(q) have q
+    q      n(q) of the N documents have q
 
-Nothing is learned, and nothing is matched but whole words.
+Nothing is learned, and only whole words match.
 
-Reciprocal rank fusion makes one ranking of several whose scores cannot be compared.
-Only places count, so it does not matter that BM25 gives 11.3 and a cosine 0.4:
+Reciprocal rank fusion merges rankings whose scores cannot be compared into one. Only
+ranks count, so it does not matter that BM25 gives 11.3 and a cosine 0.4:
 
     by words     7 2 5        7: 1/(60 + 1) + 1/(60 + 2)
     by vectors   4 7 9        4: 1/(60 + 1)            …
     together     7 4 2 5 9
 
-A ranking is measured where it is known what should be at its top, one query at a time:
+A ranking can be measured where the relevant items are known, one query at a time:
 
     ranking    c  a  x  b         relevant: a, b, d
 
     hit@2      1        is any of them among the first two?
-    MRR        1/2      1 / the place of the first; the mean over many queries
+    MRR        1/2      1 / the rank of the first, averaged over many queries
 """
 
 import math
@@ -41,19 +41,19 @@ from llmcourse.arguments import check_range
 
 
 class BM25:
-    """Documents whose words are counted, once.
+    """An index of documents, by their word counts.
 
     Args:
-        documents: The words of each.
-        k1: How soon further occurrences stop to count; 0 counts any number as one.
+        documents: Each as a sequence of words.
+        k1: How soon further occurrences stop counting; 0 counts any number as one.
         b: How much the length of a document counts, from 0 to 1.
 
     Raises:
-        ValueError: If there is no document, or k1 or b is out of its range.
+        ValueError: If there are no documents, or k1 or b is out of range.
 
     Source: Robertson and Zaragoza (2009), "The probabilistic relevance framework: BM25
-    and beyond", section 3.4; as Lucene has it: with 1 + … in the logarithm, so that no
-    word counts negative, and without the factor k₁ + 1, which changes no order.
+    and beyond", section 3.4; as in Lucene, with 1 + … in the logarithm, so that no
+    score is negative, and without the factor k₁ + 1, which does not change the order.
 
     >>> index = BM25([["red", "boat"], ["red", "hat"], ["old", "red", "hat"]])
     >>> index.search(["a", "boat"], k=2)  # only one document has any of the words
@@ -72,10 +72,10 @@ class BM25:
         if not counts:
             raise ValueError("BM25 needs at least one document, got none")
         lengths = torch.tensor([sum(c.values()) for c in counts], dtype=torch.float64)
-        mean = float(lengths.mean()) or 1.0  # of documents without words alone: any
+        mean = float(lengths.mean()) or 1.0  # any, if no document has words
         norms = (k1 * (1 - b + b * lengths / mean)).tolist()
         self.n_documents = len(counts)
-        self._weights: dict[str, dict[int, float]] = {}  # of a word, by document
+        self._weights: dict[str, dict[int, float]] = {}  # by word, then document
         for number, (count, norm) in enumerate(zip(counts, norms, strict=True)):
             for word, n in count.items():
                 self._weights.setdefault(word, {})[number] = n / (n + norm)
@@ -98,10 +98,10 @@ class BM25:
         return torch.tensor(total, dtype=torch.float64)
 
     def search(self, query: Iterable[str], k: int) -> list[tuple[int, float]]:
-        """Return the numbers and scores of the k best documents, the best first.
+        """Return the indices and scores of the k best documents, best first.
 
-        Documents without any word of the query are not among them; of equal ones the
-        first comes first.
+        Documents without any word of the query are left out; ties keep the order of
+        the documents.
 
         Raises:
             ValueError: If k is less than 1.
@@ -120,15 +120,15 @@ def reciprocal_rank_fusion(
 ) -> list[tuple[_Item, float]]:
     """Return all items with the sum of 1 / (k + rank) over the rankings, best first.
 
-    An item gets nothing from a ranking that it is not in. Of items with equal sums the
-    one that comes first in the rankings, read one after the other, comes first.
+    A ranking adds nothing to items that it lacks. Ties go to the item that comes first
+    when the rankings are read one after another.
 
     Args:
-        rankings: Each from the best on, without repetitions.
-        k: The larger, the less the first places count more than those after them.
+        rankings: Each best first, without repetitions.
+        k: The larger it is, the smaller the advantage of the first ranks.
 
     Raises:
-        ValueError: If k is negative, or an item is in a ranking twice.
+        ValueError: If k is negative, or a ranking contains an item twice.
 
     Source: Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms
     Condorcet and individual rank learning methods", where k is 60.
@@ -143,7 +143,7 @@ def reciprocal_rank_fusion(
             raise ValueError("a ranking must not contain an item twice")
         for rank, item in enumerate(ranking, start=1):
             shares.setdefault(item, []).append(1 / (k + rank))
-    sums = [(item, math.fsum(own)) for item, own in shares.items()]  # in any order
+    sums = [(item, math.fsum(own)) for item, own in shares.items()]  # order-independent
     return sorted(sums, key=lambda pair: -pair[1])
 
 
@@ -152,12 +152,12 @@ def hit_at_k(
 ) -> bool:
     """Return whether any relevant item is among the first k.
 
-    Where any one of them answers the query, this is what counts.
+    This is what matters where any one relevant item answers the query.
 
     Args:
-        ranking: Items, the best first, without repetitions; it may be short.
+        ranking: Items, best first, without repetitions; may be shorter than k.
         relevant: What should be found.
-        k: How many of the ranking are looked at.
+        k: How many items to look at.
 
     Raises:
         ValueError: If nothing is relevant, or k is less than 1.
@@ -172,12 +172,12 @@ def hit_at_k(
 def reciprocal_rank(
     ranking: Sequence[Hashable], relevant: Collection[Hashable]
 ) -> float:
-    """Return 1 over the place of the first relevant item, 0 if there is none.
+    """Return 1 over the rank of the first relevant item, or 0 if there is none.
 
-    Its mean over queries is called MRR.
+    The mean over queries is called MRR, mean reciprocal rank.
 
     Args:
-        ranking: Items, the best first, without repetitions; it may be short.
+        ranking: Items, best first, without repetitions; may be cut off.
         relevant: What should be found.
 
     Raises:

@@ -1,7 +1,7 @@
 """Books of tales: documents longer than any window, and questions about them.
 
-Every tale of a book has a hero of its own name, so that a question which names the
-hero is about one tale. The right answers are known, and where they stand.
+The hero of every tale in a book has a different name, so a question that names the
+hero is about one tale only. The right answers are known, and where to find them.
 
 >>> book = draw_book(3, seed=0)
 >>> question = book_questions(book, seed=0)[0]
@@ -31,12 +31,12 @@ from llmcourse.retrieval.retrieval import Passage
 
 _GAP = "\n\n"  # between two tales
 _NAMES_A_HERO = "{hero}"
-_MOST_TALES = 80  # there are some ninety names
+_MOST_TALES = 80  # there are about ninety names
 
 
 @dataclass(frozen=True)
 class Book:
-    """Tales in one text, with an empty line between two of them."""
+    """Tales joined into one text, with an empty line between them."""
 
     tales: Sequence[Tale]
 
@@ -52,12 +52,12 @@ class Book:
         return tuple(accumulate(lengths, initial=0))[:-1]
 
     def part(self, tale: int, start: int, end: int) -> str:
-        """Return what a stretch of the text has of a tale; nothing if it has nothing.
+        """Return the part of a tale in a span of the text; empty if there is none.
 
         Args:
-            tale: Number of the tale.
-            start: Of the stretch, in characters.
-            end: Of the stretch.
+            tale: Index of the tale.
+            start: Where the span starts, in characters.
+            end: Where it ends.
         """
         first = self.starts[tale]
         last = first + len(self.tales[tale].story.text)
@@ -74,22 +74,22 @@ class BookQuestion:
     topic: str
 
     def is_right(self, answer: str) -> bool:
-        """Return whether an answer is a right one, case and articles aside.
+        """Return whether an answer is right, ignoring case and articles.
 
-        A whole sentence, "It was the owl.", is right, too.
+        A whole sentence such as "It was the owl." is right as well.
         """
         short = answer.strip().removeprefix("It was ")
         return normalised(short) in {normalised(text) for text in self.accepted}
 
     def is_answered_in(self, text: str) -> bool:
-        """Return whether a text has the words of a right answer, but for articles."""
+        """Return whether a text contains a right answer's words, articles aside."""
         spaced = f" {' '.join(normalised(text))} "
         answers = (" ".join(normalised(answer)) for answer in self.accepted)
         return any(f" {answer} " in spaced for answer in answers)
 
 
 def draw_book(n: int, seed: int) -> Book:
-    """Return a book of n tales whose heroes all have names of their own.
+    """Return a book of n tales whose heroes all have different names.
 
     Args:
         n: How many tales.
@@ -112,12 +112,12 @@ def book_questions(
 ) -> list[BookQuestion]:
     """Return the questions about each tale that name its hero, tale after tale.
 
-    Only those are asked whose answer stands in the tale, word by word: no sums.
+    Questions whose answer is not in the tale word for word (sums) are left out.
 
     Args:
         book: The tales.
-        seed: Of the wordings.
-        new_phrasing: Whether to use the wordings that no training has.
+        seed: Chooses the wordings.
+        new_phrasing: Whether to use the wordings held out from training.
     """
     rng = random.Random(f"book questions {seed}")
     fitting = (
@@ -147,13 +147,13 @@ def book_questions(
 def right_passages(
     book: Book, question: BookQuestion, found: Sequence[Passage]
 ) -> list[int]:
-    """Return the numbers of the passages that have a question's answer.
+    """Return the indices of the passages that contain a question's answer.
 
-    It must occur in what they have of the right tale; the same words in another tale
-    are no answer.
+    It must occur in their part of the right tale; the same words in another tale do
+    not count.
 
     Args:
-        book: Whose text the passages are from, as one document.
+        book: Its text is the one document that the passages are from.
         question: About the book.
         found: Passages of its text.
     """

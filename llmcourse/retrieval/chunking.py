@@ -5,9 +5,9 @@ r"""A long text, cut into pieces that fit a model, each with its place in the so
               └──────────────┘└──────────────┘             or every eight tokens,
                           └──────────────┘                 perhaps with an overlap
 
-A chunk is always a run of whole tokens of the encoded source and `source[start:end]`
-to the letter, white space included. Chunks come in order and leave nothing out, so
-those without overlap, joined, are the source. White space belongs to what
+A chunk is always a run of whole tokens of the encoded source and exactly
+`source[start:end]`, white space included. Chunks come in order and leave nothing out,
+so joining chunks without overlap gives the source. White space belongs to what
 follows it, as in the tokens themselves.
 """
 
@@ -28,35 +28,35 @@ _TOKEN, _WORD, _LINE, _SENTENCE, _PARAGRAPH = range(5)  # how good a place to cu
 _SPACE = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\Z")
 _Span: TypeAlias = tuple[int, int]  # two borders
-_LONGEST_CHARACTER = 4  # bytes, so a character has at most as many tokens
+_LONGEST_CHARACTER = 4  # bytes; a character has at most that many tokens
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a text, and where it stands there."""
+    """A piece of a text, and its position there."""
 
     text: str
     start: int  # in characters, counted from 0
     end: int
-    n_tokens: int  # of the source's, that make it up
+    n_tokens: int  # how many of the source's tokens
 
 
 def fixed_chunks(
     text: str, tokenizer: BPETokenizer, size: int, overlap: int = 0
 ) -> list[Chunk]:
-    """Return chunks of `size` tokens, whatever is cut in two.
+    """Return chunks of `size` tokens, even if that cuts a word in two.
 
     Args:
         text: Any text; an empty one has no chunks.
         tokenizer: Says what a token is.
-        size: The most tokens of a chunk. All but the last have as many, where no
-            character is made of several tokens.
-        overlap: Tokens that a chunk repeats of the one before it, at most.
+        size: The most tokens in a chunk. All but the last have exactly as many, unless
+            some character is made of several tokens.
+        overlap: The most tokens that a chunk repeats from the one before it.
 
     Raises:
-        ValueError: If size is less than 4, for one character may have four tokens, or
-            less than what characters have that share tokens; or if the overlap is not
-            from 0 to less than the size.
+        ValueError: If size is less than 4, since one character may take four tokens,
+            or less than a run of characters that share tokens takes; or if overlap is
+            not from 0 to size - 1.
 
     >>> letters = BPETokenizer.train(["a"], vocab_size=256)
     >>> chunks = fixed_chunks("abcdefghij", letters, size=5, overlap=2)
@@ -71,18 +71,18 @@ def sentence_chunks(
 ) -> list[Chunk]:
     """Return chunks of as many whole sentences as fit.
 
-    A sentence ends at a full stop or the like before white space, unless a small
-    letter follows, and at an empty line. One that is too long is cut by tokens.
+    A sentence ends at a full stop or similar mark before white space, unless a small
+    letter follows, or at an empty line. One that is too long is cut between tokens.
 
     Args:
         text: Any text; an empty one has no chunks.
         tokenizer: Says what a token is.
-        size: The most tokens of a chunk.
-        overlap: The most tokens that a chunk repeats, in whole sentences: none where
-            the last sentence is longer.
+        size: The most tokens in a chunk.
+        overlap: The most tokens that a chunk repeats, in whole sentences: none if the
+            last sentence is longer.
 
     Raises:
-        ValueError: If the size or the overlap is out of range, see `fixed_chunks`.
+        ValueError: If size or overlap is out of range; see `fixed_chunks`.
 
     >>> letters = BPETokenizer.train(["a"], vocab_size=256)
     >>> chunks = sentence_chunks("I am. You are, e.g. me.", letters, 20)
@@ -95,24 +95,24 @@ def sentence_chunks(
 def recursive_chunks(
     text: str, tokenizer: BPETokenizer, size: int, overlap: int = 0
 ) -> list[Chunk]:
-    r"""Return chunks that end where the structure of the text does.
+    r"""Return chunks that follow the structure of the text.
 
-    The text is cut at empty lines, and as many paragraphs as fit are put together; a
+    The text is cut at empty lines, and as many paragraphs as fit are joined; a
     paragraph that is too long is cut into sentences in the same way, a sentence into
     lines, a line into words, a word into tokens.
 
     Args:
         text: Any text; an empty one has no chunks.
         tokenizer: Says what a token is.
-        size: The most tokens of a chunk.
-        overlap: The most tokens that a chunk repeats, in whole pieces: the last ones
-            of what the chunk before was put together from.
+        size: The most tokens in a chunk.
+        overlap: The most tokens that a chunk repeats, in whole pieces: the last of
+            those that were joined into the chunk before.
 
     Raises:
-        ValueError: If the size or the overlap is out of range, see `fixed_chunks`.
+        ValueError: If size or overlap is out of range; see `fixed_chunks`.
 
-    Source: The idea is that of `RecursiveCharacterTextSplitter` in LangChain, which
-    counts characters by default, and drops the white space between chunks.
+    Source: The idea is from `RecursiveCharacterTextSplitter` in LangChain, which
+    counts characters by default and drops the white space between chunks.
 
     >>> letters = BPETokenizer.train(["a"], vocab_size=256)
     >>> chunks = recursive_chunks("One.\n\nTwo three. Four.", letters, 12)
@@ -140,13 +140,13 @@ def _chunks(
 
 
 class _Cutter:
-    """Cuts spans between borders at the best of the borders between.
+    """Cuts a span at the best of the borders inside it.
 
     Args:
-        tokens: Of the text, up to each border.
+        tokens: How many there are before each border.
         places: How good a place to cut each border is.
-        size: Of a chunk, in tokens.
-        overlap: In tokens.
+        size: The most tokens in a chunk.
+        overlap: The most tokens to repeat.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class _Cutter:
         self.size, self.overlap = size, overlap
 
     def cut(self, first: int, last: int, levels: Sequence[int]) -> list[_Span]:
-        """Return chunks of a span, cut at places of the first level, or of the next."""
+        """Return chunks of a span, cut at borders of the first level, else the next."""
         inner = range(first + 1, last)
         cuts = [border for border in inner if self.places[border] >= levels[0]]
         chunks: list[_Span] = []
@@ -170,7 +170,7 @@ class _Cutter:
         return [*chunks, *self.packed(small)]
 
     def packed(self, pieces: Iterable[_Span]) -> Iterator[_Span]:
-        """Yield neighbouring pieces put together, as many as fit."""
+        """Yield neighbouring pieces joined, as many as fit."""
         tokens, held = self.tokens, deque[_Span]()
         for piece in pieces:
             end = tokens[piece[1]]
@@ -214,10 +214,10 @@ def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     """Return where a text can be cut: characters and tokens up to each border."""
     options = tokenizer.options
     if options.nfc and not unicodedata.is_normalized("NFC", text):
-        # As it stands in the text, not composed.
+        # Encode the text as given, not composed.
         tokenizer = tokenizer.with_options(nfc=False)
     if not options.are_byte_level:
-        text = text.replace(SPACE, " ")  # as its pieces have it
+        text = text.replace(SPACE, " ")  # as the pieces have it
 
     def width(character: str) -> int:
         """Return how many bytes of a character the tokenizer has pieces for."""
@@ -229,7 +229,7 @@ def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     widths = [0, *accumulate(map(width, text))]
     characters = {n_bytes: number for number, n_bytes in enumerate(widths) if number}
     sizes = [len(tokenizer.pieces[id_]) for id_ in tokenizer.encode(text)]
-    if sizes:  # a space before the text is none of it
+    if sizes:  # a space put before the text is not part of it
         sizes[0] -= sum(sizes) - widths[-1]
     ends, tokens = [0], [0]
     for number, n_bytes in enumerate(accumulate(sizes), start=1):

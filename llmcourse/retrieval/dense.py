@@ -1,12 +1,12 @@
-"""Dense retrieval: passages and questions as vectors, and the nearest ones found.
+"""Dense retrieval: turn passages and questions into vectors, and find the nearest.
 
     passage   "He wore a black coat."   →  (0.1, -0.7, …) ┐
     question  "What was he dressed in?" →  (0.2, -0.6, …) ┘ cosine 0.93
 
-The two need not share a word: which texts are close is learned. A `DualEncoder` begins
-with the rows of a language model's embedding, rare tokens weighted up, and is trained
-on questions whose right passages are known. `mean_hidden_states` gives the language
-model's own hidden states as vectors: without such a training they find little.
+The two need not share a word: which texts are close is learned. A `DualEncoder` starts
+from the rows of a language model's embedding, rare tokens weighted up, and is trained
+on questions whose right passages are known. `mean_hidden_states` makes vectors of the
+language model's own hidden states: without such training they find little.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,26 +20,26 @@ from llmcourse.arguments import check_multiple, check_range
 from llmcourse.model.transformer import Transformer, hidden_states
 from llmcourse.text.tokenizers import BPETokenizer
 
-_NEIGHBOURS = 8  # questions in a row that enter a batch together
+_NEIGHBOURS = 8  # consecutive questions that enter a batch together
 
 
 class DualEncoder(nn.Module):
     """Two tables of token vectors, one for questions and one for passages.
 
-    A text's vector is the sum of those of its tokens, brought to length 1: it knows
-    which tokens there are, and not in which order.
+    A text's vector is the sum of its tokens' vectors, scaled to length 1: it reflects
+    which tokens occur, but not in which order.
 
     Args:
-        model: Whose embedding both tables begin with; it is not changed.
+        model: Both tables start from its embedding; it is not changed.
         tokenizer: The model's.
         passages: What will be searched. A token that is in few of them gets a long
-            vector, weighted as in BM25, one that is in all a short one.
+            vector, weighted as in BM25; one that is in all of them, a short one.
 
     Raises:
-        ValueError: If there is no passage.
+        ValueError: If there are no passages.
 
     Source: Two encoders as in Karpukhin et al. (2020), "Dense passage retrieval for
-    open-domain question answering"; unlike theirs, without any transformer on top.
+    open-domain question answering"; unlike theirs, without a transformer on top.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DualEncoder(nn.Module):
         self.passage = nn.Parameter(rows * rarity[:, None])
 
     def ids(self, text: str) -> Int[Tensor, "token"]:
-        """Return the tokens of a text; its first word is one like all others."""
+        """Return the token ids of a text, with a space before its first word."""
         return torch.tensor(self.tokenizer.encode(f" {text.strip()}"))
 
     def question_vectors(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
@@ -73,7 +73,7 @@ class DualEncoder(nn.Module):
 def _bags(
     table: Float[Tensor, "vocab d_model"], texts: Sequence[Int[Tensor, "_"]]
 ) -> Float[Tensor, "text d_model"]:
-    """Return the sum of the rows of each text's tokens, brought to length 1."""
+    """Return the sum of the rows of each text's tokens, scaled to length 1."""
     ends = torch.tensor([0, *(len(ids) for ids in texts)]).cumsum(0)
     return normalize(embedding_bag(torch.cat([*texts]), table, ends[:-1], mode="sum"))
 
@@ -92,14 +92,14 @@ def train_encoder(
     """Train an encoder to put questions near their passages; return losses, in nats.
 
     The negatives of a question are the passages of the others in its batch. Eight
-    questions in a row come together, so if those about one text are neighbours, its
-    other passages are among the negatives, and they are the hard ones.
+    consecutive questions are drawn together: if those about one text are neighbours,
+    its other passages are among the negatives, and these are the hard ones.
 
     Args:
-        encoder: Is changed.
-        questions: Those about one text one after the other.
-        passages: All there are.
-        right: For each question the numbers of its right passages, at least one.
+        encoder: Changed in place.
+        questions: Those about one text in a row.
+        passages: All of them.
+        right: For each question, the indices of its right passages, at least one.
         generator: Draws the batches.
         steps: How many batches.
         batch_size: Questions in each, a multiple of 8.
@@ -136,7 +136,7 @@ def train_encoder(
         vectors = _bags(encoder.question, [question_ids[i] for i in rows])
         others = _bags(encoder.passage, [passage_ids[j] for j in own])
         loss = contrastive_loss(
-            20 * vectors @ others.T,  # so that the softmax can be sure
+            20 * vectors @ others.T,  # lets the softmax be confident
             torch.tensor([[j in rights[i] for j in own] for i in rows]),
         )
         optimizer.zero_grad()
@@ -149,13 +149,13 @@ def train_encoder(
 def contrastive_loss(
     scores: Float[Tensor, "batch batch"], is_right: Bool[Tensor, "batch batch"]
 ) -> Float[Tensor, ""]:
-    """Return the cross-entropy of finding one's own passage, in nats per question.
+    """Return the cross-entropy of a question's own passage, in nats per question.
 
     Args:
         scores: Of each question with its own passage, on the diagonal, and with those
             of the other questions in the batch, which are its negatives.
         is_right: Which passages are right for which questions. Right ones off the
-            diagonal are masked: they are no negatives.
+            diagonal are masked: they are not negatives.
 
     Source: Oord, Li and Vinyals (2018), "Representation learning with contrastive
     predictive coding", where it is called InfoNCE.
@@ -174,7 +174,7 @@ def mean_hidden_states(
 ) -> Float[Tensor, "text d_model"]:
     """Return the mean of the last hidden state over each text's tokens, no unit.
 
-    A text that is longer than the model's window is read in windows.
+    A text longer than the model's window is read window by window.
 
     Args:
         model: The model.
@@ -182,7 +182,7 @@ def mean_hidden_states(
         texts: None of them empty.
 
     Raises:
-        ValueError: If a text has no token.
+        ValueError: If a text has no tokens.
     """
     limit, vectors = model.config.context_length, []
     device = model.embedding.weight.device

@@ -7,8 +7,8 @@ The sentences around it are from other tales and contain no name and no colour. 
 depth of the needle and the length of the text can be chosen. The model is right if it
 gives the needle's colour the highest probability of all colours.
 
-Source: Kamradt (2023), "Needle in a haystack", made this test known; Liu et al. (2024),
-"Lost in the middle", compared depths.
+Source: Kamradt (2023), "Needle in a haystack", popularised this test; Liu et al.
+(2024), "Lost in the middle", compared depths.
 """
 
 import random
@@ -27,7 +27,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 _PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
 _PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}
 _SEED = 2_000_000  # of the tales that sentences are taken from
-_TRIES = 30  # sentences in a row that may be too long
+_TRIES = 30  # sentences that may fail to fit
 
 
 class Needle(NamedTuple):
@@ -41,12 +41,12 @@ class Haystack:
     """Sentences to hide a needle among.
 
     Args:
-        tokenizer: In whose tokens lengths are counted; each colour that it has in one
-            token can be asked for.
-        n_stories: Tales that sentences are taken from.
+        tokenizer: Lengths are counted in its tokens; colours that are a single token
+            can be asked about.
+        n_stories: How many tales to take sentences from.
 
     Raises:
-        ValueError: If fewer than two colours are one token each.
+        ValueError: If fewer than two colours are a single token.
     """
 
     def __init__(self, tokenizer: BPETokenizer, n_stories: int = 200) -> None:
@@ -66,7 +66,7 @@ class Haystack:
         )
 
     def hide(self, n_tokens: int, depth: float | int, rng: random.Random) -> Needle:
-        """Return a text of about so many tokens, a few less, with a needle in it.
+        """Return a text with a needle in it, of `n_tokens` tokens or a few fewer.
 
         Args:
             n_tokens: Of the text and the mark before it.
@@ -92,7 +92,7 @@ class Haystack:
         return Needle(" ".join(parts), colour)
 
     def _hay(self, room: int, rng: random.Random) -> list[str]:
-        """Return sentences that fill the room, nearly."""
+        """Return sentences that nearly fill the room."""
         hay: list[str] = []
         failed = 0
         while failed < _TRIES:
@@ -128,16 +128,16 @@ def count_found(
     """Return how many of n new needles a model finds at one length and depth.
 
     Args:
-        model: Of the haystack's tokenizer.
-        haystack: To hide the needles in.
-        n_tokens: Of each text.
+        model: One that uses the haystack's tokenizer.
+        haystack: Where to hide the needles.
+        n_tokens: Length of each text.
         depth: Where the needle lies: 0 at the beginning, 1 at the end.
-        n: How many.
-        seed: Of the texts; the same for each depth and length.
+        n: How many needles.
+        seed: Of the texts, whatever the depth and length.
 
     Raises:
         ValueError: If the depth is not in 0 … 1, n_tokens is too small for a needle or
-            too large for the model, or if there is no `<|endoftext|>`.
+            too large for the model, or there is no `<|endoftext|>`.
     """
     tokenizer, colours, rng = haystack.tokenizer, haystack.colours, random.Random(seed)
     device = model.embedding.weight.device

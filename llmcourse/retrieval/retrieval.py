@@ -7,7 +7,7 @@
                              │                                                   │
                           file:line ◄──────────── which have the answer ──── the answer
 
-What the model has read is part of what is returned, so an answer can be checked.
+The passages that the model reads are returned as well, so an answer can be checked.
 """
 
 import re
@@ -30,12 +30,12 @@ from llmcourse.text.tokenizers import BPETokenizer
 
 METHODS = ("bm25", "dense", "both")
 
-_DEPTH = 100  # of each ranking, how many places are fused
+_DEPTH = 100  # how many places of each ranking are fused
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document, and where it stands."""
+    """A piece of a document, and where it is."""
 
     text: str  # without white space around it
     name: str  # of the document
@@ -52,11 +52,11 @@ class Passage:
 def passages(
     documents: Iterable[Document], cut: Callable[[str], Sequence[Chunk]]
 ) -> list[Passage]:
-    r"""Return the chunks of all documents with their places, blank ones left out.
+    r"""Return the chunks of all documents with their places, leaving out blank ones.
 
     Args:
         documents: With names, so that they can be cited.
-        cut: One of the functions of `chunking`, its tokenizer and size given.
+        cut: A function of `chunking`, with its tokenizer and size filled in.
 
     >>> from functools import partial
     >>> from llmcourse.retrieval.chunking import recursive_chunks
@@ -79,15 +79,15 @@ def passages(
 
 
 class Retriever:
-    """Passages, and ways to find those that a question is about.
+    """Passages, and ways to find those relevant to a question.
 
     Args:
-        found: What is searched.
-        method: By words with BM25, by vectors, or by both, their ranks fused.
-        encoder: Where vectors are used: makes them.
+        found: The passages to search.
+        method: "bm25" by words, "dense" by vectors, or "both", their ranks fused.
+        encoder: Makes the vectors where they are used.
 
     Raises:
-        ValueError: If there is no passage, the method is unknown, or an encoder is
+        ValueError: If there are no passages, the method is unknown, or an encoder is
             missing.
     """
 
@@ -111,9 +111,9 @@ class Retriever:
             self._vectors = encoder.passage_vectors(texts).detach()
 
     def ranking(self, question: str, k: int) -> list[int]:
-        """Return the numbers of the k best passages, the best first.
+        """Return the indices of the k best passages, best first.
 
-        With BM25 there are fewer, or none, if fewer have a word of the question.
+        BM25 returns fewer, or none, if fewer contain a word of the question.
 
         Raises:
             ValueError: If k is less than 1 or the question has no letter or digit.
@@ -139,9 +139,9 @@ class Retriever:
         return best
 
     def search(self, question: str, k: int) -> list[Passage]:
-        """Return the k best passages, the best first.
+        """Return the k best passages, best first.
 
-        With BM25 there are fewer, or none, if fewer have a word of the question.
+        BM25 returns fewer, or none, if fewer contain a word of the question.
 
         Raises:
             ValueError: If k is less than 1 or the question has no letter or digit.
@@ -151,10 +151,10 @@ class Retriever:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is to read, and from which passages it was put together."""
+    """What a model is to read, and the passages that it was made from."""
 
     text: str
-    used: tuple[Passage, ...]  # the best first
+    used: tuple[Passage, ...]  # best first
 
 
 def prompt_with(
@@ -162,17 +162,17 @@ def prompt_with(
 ) -> Prompt:
     """Return the best passages, as many as fit, and then the question.
 
-    One that does not fit is left out, and shorter ones after it still may. So is one
-    that holds special tokens, if the tokenizer cannot write these as plain text.
+    A passage that does not fit is left out; shorter ones after it may still fit. One
+    with special tokens is left out if the tokenizer cannot write these as plain text.
 
     Args:
         question: What is asked.
-        found: The best first.
-        tokenizer: With the special tokens of conversations, which are counted too.
+        found: Passages, best first.
+        tokenizer: One with the special tokens of conversations; these count as well.
         max_tokens: Of the whole conversation; leave room for an answer.
 
     Raises:
-        ValueError: If there are passages, and not a single one fits.
+        ValueError: If there are passages, but none can be used.
     """
 
     def put_together(chosen: Sequence[Passage]) -> str:
@@ -205,10 +205,10 @@ def _n_tokens(text: str, tokenizer: BPETokenizer) -> int:
 
 
 def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
-    """Return the passages with most of an answer's words, in the order given.
+    """Return the passages with the most words from an answer, in the order given.
 
-    Those are what to check an answer against. If none has any of the words, which
-    says that the answer is from nowhere, there are none.
+    Check the answer against these. If no passage has any of its words, the list is
+    empty: the answer is from none of them.
 
     >>> red, blue = (Passage(f"A {c} hat.", c, 1, 0, 0) for c in ("red", "blue"))
     >>> [passage.name for passage in sources_of("The blue hat.", [red, blue])]
@@ -221,10 +221,10 @@ def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
 
 
 def line_with(answer: str, passage: Passage) -> Passage:
-    r"""Return the line of a passage that has most of an answer's words, with its place.
+    r"""Return a passage's line with the most words from an answer, and its place.
 
-    A word counts the less, the more lines have it, as the hero's name in a tale. Of
-    several lines it is the first; where no line has any word, the first of all.
+    The more lines contain a word, the less it counts, such as the hero's name in a
+    tale. Ties go to the first line, even if no line has any of the words.
 
     >>> passage = Passage("A red hat.\nA blue hat.", "a.txt", 7, 0, 22)
     >>> line_with("Blue.", passage).place
@@ -236,9 +236,9 @@ def line_with(answer: str, passage: Passage) -> Passage:
 
 
 def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
-    r"""Return the sentence of the passages that has most of a question's words.
+    r"""Return the sentence of the passages with the most words from a question.
 
-    A heading or a point of a list is a sentence, too. Words count as in `line_with`.
+    A heading or a list item is a sentence as well. Words count as in `line_with`.
 
     >>> passage = Passage("# Hats\n\nMia has\na red one. It is new.", "a.txt", 7, 0, 34)
     >>> found = sentence_with("What does Mia have?", [passage])
@@ -258,7 +258,7 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
     return _nearest(question, sentences)
 
 
-# To a full stop, a blank line, or the line before a point of a list.
+# Up to a full stop, a blank line, or the line before a list item.
 _SENTENCE = re.compile(
     r"\S.*?(?:[.!?…][\"'”»)]*(?=\s)|[。！？]|(?=\n\s*(?:\n|[-*#•]|\d+[.)]\s))|\Z)",
     re.DOTALL,
@@ -266,7 +266,7 @@ _SENTENCE = re.compile(
 
 
 def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
-    """Return the part that has most of the words of a text, the rare ones first."""
+    """Return the part with the most words from a text, rare words counting more."""
     wanted = set(words(text)) - _EMPTY_WORDS
     found = [wanted.intersection(words(part.text)) for part in parts]
     n_parts = Counter(word for part in found for word in part)
@@ -277,7 +277,7 @@ def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
 def is_grounded(answer: str, used: Sequence[Passage]) -> bool:
     """Return whether at least half of an answer's words occur in the passages.
 
-    Small words such as "the" do not count.
+    Function words such as "the" do not count.
 
     >>> passage = Passage("Mia has a red hat.", "a.txt", 1, 0, 18)
     >>> is_grounded("Mia wore a red hat.", [passage]), is_grounded("Tom!", [passage])

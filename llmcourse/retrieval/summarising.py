@@ -1,15 +1,15 @@
-"""Summaries of what is too long to be read at once: in pieces, or piece after piece.
+"""Summaries of texts too long to be read at once, by map-reduce or refine.
 
     map-reduce    1 → a ┐                 refine    1 → a
                   2 → b ├ a b c → s                 a 2 → b
                   3 → c ┘                           b 3 → s
 
-In map-reduce all pieces are summarised at once, each for itself, and then the
-summaries, as often as it takes. In refine a summary is carried along and written anew
-with each piece, so every piece is read with all before it in mind, or what is left.
+Map-reduce summarises all pieces at once, each on its own, and then the summaries, as
+often as it takes. Refine carries a summary along and rewrites it with each piece, so
+every piece is read with all before it in mind, or what is left of that.
 
 Neither contains a model: the caller passes a function that summarises. What is missing
-from a summary was lost in one of these calls; their results are kept, to find which.
+from a summary was lost in one of these calls; all results are kept, to find which.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ from typing import TypeAlias
 Summarise: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Revise: TypeAlias = Callable[[str, str], str]
 
-_JOINT = "\n\n"  # between texts that are put together
+_JOINT = "\n\n"  # between joined texts
 
 
 @dataclass(frozen=True)
 class MapReduce:
-    """A summary, and all it was made from."""
+    """A summary, and everything it was made from."""
 
     levels: tuple[tuple[str, ...], ...]  # what was summarised, in each round
-    summaries: tuple[tuple[str, ...], ...]  # what came of it
+    summaries: tuple[tuple[str, ...], ...]  # the results of each round
 
     @property
     def text(self) -> str:
@@ -41,17 +41,17 @@ def map_reduce(
 ) -> MapReduce:
     r"""Return the summary of the summaries of all pieces.
 
-    Neighbouring summaries are put together, as many as fit, and summarised
-    again, until there is one.
+    Neighbouring summaries are joined, as many as fit, and summarised again, until
+    only one is left.
 
     Args:
-        pieces: Of a text, in order.
+        pieces: The pieces of a text, in order.
         summarise: Returns the summaries of several texts.
         fits: Whether a text is short enough to be summarised at once.
 
     Raises:
-        ValueError: If there is no piece, or no two neighbouring summaries fit
-            together, so that it would never end.
+        ValueError: If there are no pieces, or no two neighbouring summaries fit
+            together, so the rounds would never end.
 
     >>> first = lambda texts: [text[:2] for text in texts]
     >>> made = map_reduce(["abc", "def", "ghi"], first, lambda text: len(text) <= 6)
@@ -74,7 +74,7 @@ def map_reduce(
 
 
 def grouped(texts: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
-    r"""Return neighbouring texts put together, as many in each as fit.
+    r"""Return neighbouring texts joined into groups, as many in each as fit.
 
     A text that does not fit stays alone.
 
@@ -92,15 +92,15 @@ def grouped(texts: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
 
 
 def refine(pieces: Sequence[str], summarise: Summarise, revise: Revise) -> list[str]:
-    """Return the summaries after each piece; the last one is that of everything.
+    """Return the summary after each piece; the last one covers everything.
 
     Args:
-        pieces: Of a text, in order.
+        pieces: The pieces of a text, in order.
         summarise: Returns the summaries of several texts; it is given the first piece.
-        revise: From a summary and the next piece to the summary of both.
+        revise: Turns a summary and the next piece into a summary of both.
 
     Raises:
-        ValueError: If there is no piece.
+        ValueError: If there are no pieces.
 
     >>> refine(["ab", "cd", "ef"], lambda texts: texts, lambda old, new: old[0] + new)
     ['ab', 'acd', 'aef']

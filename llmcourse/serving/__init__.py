@@ -1,9 +1,9 @@
-"""Serving: a model as a service with OpenAI's interface.
+"""Serving: a model as a service with OpenAI's API.
 
     batching   continuous batching over one key-value cache
-    logprobs   how likely the tokens were, as it is sent
+    logprobs   log-probabilities of tokens, as sent
     answers    one request: prompts, choices, stop strings, streams
-    wire       the shapes of requests and errors, limits
+    wire       the forms of requests and errors; limits
     app        the routes
     server     the HTTP server
     load_test  many callers at once

@@ -2,14 +2,14 @@ r"""One request over HTTP, from its fields to its text: several choices written 
 
     prompts × n ── requests to the engine ──► ids ── text, up to a stop ──► pieces
 
-Choice number i draws with seed + i. The same request with the same seed gets the same
-answer, whatever other requests are being answered.
+Choice number i is sampled with seed + i. The same request with the same seed gets the
+same answer, whatever other requests are being answered.
 
-Text comes token by token, and what is given out is never taken back:
+Text comes token by token, and what has been sent is never taken back:
 
     ids     72   105  33   …            the bytes of a character may come one by one
     text    "H"  "i"  "!"  …
-    stop    "\n\n"                      "\n" is held back: the next may be another
+    stop    "\n\n"                      "\n" is held back: another may follow
 
 A stream sends each piece as a server-sent event, a line of JSON and an empty line:
 
@@ -18,7 +18,7 @@ A stream sends each piece as a server-sent event, a line of JSON and an empty li
     data: [DONE]\n
     \n
 
-An error after the first piece cannot change the HTTP status, so it is an event too.
+An error after the first piece cannot change the HTTP status, so it is sent as an event.
 
 Source: WHATWG, "HTML", section 9.2; OpenAI, "API reference" (streaming).
 """
@@ -60,9 +60,9 @@ class TextPieces:
     """Turns the ids of one answer into text.
 
     Args:
-        tokenizer: Of the model that draws the ids.
-        stop: Strings that end the text, none of them empty; they are no part of it.
-        goes_on: Whether there is text before it, see `TextDecoder`.
+        tokenizer: The model's tokenizer.
+        stop: Strings that end the text and are not part of it; none is empty.
+        goes_on: Whether other text comes before it; see `TextDecoder`.
 
     >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
     >>> pieces = TextPieces(tokenizer, stop=["bc"])
@@ -81,20 +81,20 @@ class TextPieces:
     ) -> None:
         self._decoder = TextDecoder(tokenizer, True, goes_on=goes_on)
         self._stop = list(stop)
-        self._held = ""  # the beginning, perhaps, of a string that ends the text
-        self.n_characters = 0  # of all ids, held back or not
+        self._held = ""  # may be the beginning of a stop string
+        self.n_characters = 0  # in the text of all ids, held back or not
         self.stopped = False
 
     def offset(self, id_: int | None) -> int:
-        """Return before how many characters the text of one more id begins."""
+        """Return the character offset at which the text of one more id begins."""
         return self.n_characters + self._decoder.n_held_before(id_)
 
     def push(self, id_: int) -> str:
-        """Return the text that is certain with one more id; special tokens are none."""
+        """Return the text that one more id makes certain; special tokens add none."""
         return self._release(self._decoder.push(id_), last=False)
 
     def finish(self) -> str:
-        """Return what was held back: there are no more ids."""
+        """Return the text held back: there are no more ids."""
         return self._release(self._decoder.finish(), last=True)
 
     def _release(self, new: str, *, last: bool) -> str:
@@ -112,7 +112,7 @@ class TextPieces:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Return how many characters at the end of a text begin a string.
+    """Return how many characters at the end of a text may begin a stop string.
 
     >>> _overlap("one, two,", ", three")
     1
@@ -123,10 +123,10 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class Metrics:
-    """What a service counts, in Prometheus' form.
+    """The metrics of a service, in Prometheus format.
 
     Args:
-        batcher: Whose requests are counted.
+        batcher: Its requests are counted.
     """
 
     def __init__(self, batcher: Batcher) -> None:
@@ -155,7 +155,7 @@ class Service:
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a prompt and its answer."""
+        """Most tokens of a prompt and its answer together."""
         return self.config.context or self.model.config.context_length
 
     def check_model(self, name: str) -> None:
@@ -178,13 +178,13 @@ class Service:
 
     @property
     def start(self) -> list[int]:
-        """The mark before a text, if the tokenizer has it."""
+        """Ids that mark the beginning of a text, if there are any."""
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
         own = self.tokenizer.ids_of(self.tokenizer.options.start_tokens)
         return own or ([] if start is None else [start])
 
     def encode_text(self, prompt: str) -> list[int]:
-        """Return the ids of a text to continue, after the mark of a beginning."""
+        """Return the ids of a text to continue, after `start`."""
         return [*self.start, *self.encode(prompt, param="prompt")]
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
@@ -207,7 +207,7 @@ class Service:
 
 
 def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiError:
-    """Return the error for what does not fit into the context window."""
+    """Return the error for a prompt and answer that exceed the context window."""
     return ApiError(
         400,
         f"The model's context window is {limit} tokens; the prompt has {n_prompt}, "
@@ -219,37 +219,36 @@ def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiErro
 
 @dataclass(eq=False)
 class Choice:
-    """One of the texts that are being written."""
+    """One of the texts being written."""
 
     index: int
     request: Request
     pieces: TextPieces
     text: str = ""  # so far
     finish_reason: FinishReason | None = None
-    n_tokens: int = 0  # that were written
-    begun: bool = False  # whether anything has come of it
-    n_echoed: int = 0  # characters of the prompt before it
+    n_tokens: int = 0  # written so far
+    begun: bool = False  # whether a token, or the end, has arrived
+    n_echoed: int = 0  # characters of the echoed prompt
     n_scored: int = 0  # tokens of the prompt in the request's logprobs
-    unsent: list[Placed] = field(default_factory=list)  # tokens whose logprobs wait
+    unsent: list[Placed] = field(default_factory=list)  # logprobs not sent yet
 
 
 class Answer:
-    """The choices that one request asks for, from now on being written.
+    """The choices that one request asks for; creating it starts the writing.
 
     Args:
-        service: What writes them.
-        prompts: As ids.
-        options: How to draw, and how many choices for each prompt.
-        max_tokens: Most tokens of each choice; None: what fits.
+        service: The service that writes them.
+        prompts: The prompts, as ids.
+        options: How to sample, and how many choices for each prompt.
+        max_tokens: Most tokens in each choice; None: as many as fit.
         chat: Whether these are answers in a conversation, not continuations.
-        n_top: Likeliest tokens to send with each token's log-probability; None: none
-            of these are sent.
-        echo: Whether the text begins with the prompt, but for so many tokens of it;
-            None: it does not.
+        n_top: Most probable tokens to send with each token's log-probability; None:
+            send no log-probabilities.
+        echo: Begin the text with the prompt, from this token on; None: do not.
 
     Raises:
         ApiError: 400 if prompt and text do not fit into the window, 429 if too many
-            requests wait, 503 if the service is stopping.
+            requests are waiting, 503 if the service is stopping.
     """
 
     def __init__(
@@ -305,18 +304,18 @@ class Answer:
 
     def _deliver(self, index: int, new: int | None) -> None:
         """Pass a token from the engine's thread to the thread of the connections."""
-        with suppress(RuntimeError):  # the loop has ended, and all who listened
+        with suppress(RuntimeError):  # the loop has ended, so nobody listens
             self._loop.call_soon_threadsafe(self._tokens.put_nowait, (index, new))
 
     def cancel(self) -> None:
-        """Stop the writing, as far as it has not ended."""
+        """Stop writing the choices that are not finished."""
         self.service.engine.batcher.cancel(*(choice.request for choice in self.choices))
 
     async def pieces(self) -> AsyncGenerator[tuple[Choice, str], None]:
         """Yield each piece of text as soon as it is certain, with its choice.
 
-        Each choice ends with a piece, perhaps an empty one, when its `finish_reason`
-        is known. The writing stops when the generator is closed.
+        The last piece of each choice, perhaps empty, comes once its `finish_reason` is
+        known. Closing the generator stops the writing.
 
         Raises:
             ApiError: 504 if it takes too long, 500 if the model fails, 503 if the
@@ -331,7 +330,7 @@ class Answer:
                     index, new = await self._tokens.get()
                 choice = self.choices[index]
                 if choice.finish_reason is not None:
-                    continue  # a string ended it, and the engine went on a little
+                    continue  # a stop string ended it; the engine wrote a little more
                 if first:
                     metrics.first_token.observe(self._loop.time() - begin)
                     first = False
@@ -362,7 +361,7 @@ class Answer:
             text += pieces.finish()
             choice.finish_reason = "stop" if request.finish == "stop" else "length"
             if self.chat:
-                scored = []  # the token that ends a message is no part of it
+                scored = []  # the token that ends a message is not part of it
         choice.text += text
         choice.unsent += [(token, offset) for token in scored]
         if pieces.stopped:
@@ -372,7 +371,7 @@ class Answer:
         return text
 
     def _begin(self, choice: Choice) -> str:
-        """Return what a text begins with: the prompt, if that is wanted."""
+        """Return the beginning of a text: the prompt, if it is to be echoed."""
         choice.begun = True
         if self._echo is None:
             return ""
@@ -389,21 +388,21 @@ class Answer:
         return text
 
     def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
-        """Return those of the tokens that have not been sent, if they are wanted."""
+        """Return the log-probabilities not sent yet, if any were asked for."""
         if choice.request.n_top is None:
             return None
         tokens, ended = choice.unsent, choice.finish_reason is not None
-        # What is held back may never be sent, and neither is what is known of it.
+        # Text that is held back may never be sent, so its logprobs wait with it.
         choice.unsent = [] if ended else [t for t in tokens if t[1] >= len(choice.text)]
         tokens = tokens[: len(tokens) - len(choice.unsent)]
         form = chat_logprobs if self.chat else completion_logprobs
         return form(tokens, self.service.tokenizer)
 
     async def whole(self) -> dict[str, Any]:
-        """Return the answer as it is sent, when the text of every choice is complete.
+        """Return the response's body, once the text of every choice is complete.
 
         Raises:
-            ApiError: As `pieces`.
+            ApiError: As in `pieces`.
         """
         async for _ in self.pieces():
             pass
@@ -417,7 +416,7 @@ class Answer:
         return head | {"choices": choices, "usage": self.usage}
 
     async def events(self, usage: bool) -> AsyncIterator[str]:
-        """Yield the answer as events; `usage` asks for one with the tokens' number."""
+        """Yield the answer as events; with `usage`, one more has the token counts."""
         head = self._head("chat.completion.chunk" if self.chat else "text_completion")
         tail = {"usage": None} if usage else {}
         try:
@@ -431,7 +430,7 @@ class Answer:
         yield "data: [DONE]\n\n"
 
     async def _parts(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the parts of the choices, mixed as they come."""
+        """Yield the parts of all choices, in the order they arrive."""
         for choice in self.choices:
             if self.chat:
                 yield _part(choice, delta={"role": "assistant", "content": ""})
@@ -443,7 +442,7 @@ class Answer:
                 yield _part(choice, **content, logprobs=self._logprobs(choice))
 
     def _head(self, kind: str) -> dict[str, Any]:
-        """Return what an answer, and each event of one, begins with."""
+        """Return the fields that begin every answer and each of its events."""
         prefix = "chatcmpl" if self.chat else "cmpl"
         return {
             "id": f"{prefix}-{uuid.uuid4().hex}",
@@ -465,7 +464,7 @@ class Answer:
 
 
 def event(value: Any) -> str:
-    r"""Return a value as one event.
+    r"""Return a value as one server-sent event.
 
     >>> event({"text": "a\nb"})
     'data: {"text": "a\\nb"}\n\n'
@@ -484,11 +483,11 @@ def _part(
 class AnswerStream(StreamingResponse):
     """An answer as server-sent events; the writing ends with the connection.
 
-    A caller may be gone before the first event is asked for, and a generator that has
-    not begun runs no `finally`.
+    A caller may leave before the first event, and a generator that never started does
+    not run its `finally`; so `__call__` cancels the answer.
 
     Args:
-        answer: What is being written.
+        answer: The answer being written.
         usage: See `Answer.events`.
     """
 
@@ -501,7 +500,7 @@ class AnswerStream(StreamingResponse):
         self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, as long as somebody is there."""
+        """Send the events while the caller is connected."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -1,14 +1,14 @@
-"""A model as a service over HTTP, with the interface that OpenAI's clients speak.
+"""A model served over HTTP, with the API that OpenAI's clients use.
 
     GET   /v1/models              the model
     POST  /v1/completions         continue a text
     POST  /v1/chat/completions    answer a conversation
-    GET   /health, /metrics       for those who watch over it
-    GET   /                       a page to talk with the model
+    GET   /health, /metrics       for monitoring
+    GET   /                       a page for chatting with the model
 
-With `stream`, the text comes piece by piece as server-sent events. What all paths
-share, the model's name, its tokenizer and the engine, is `app.state.service`. The
-module `server` lets the application listen.
+With `stream`, the text comes piece by piece as server-sent events. What all routes
+share, such as the model's name, its tokenizer and the engine, is in
+`app.state.service`. The module `server` runs the application on a socket.
 
 Source: OpenAI, "API reference".
 """
@@ -43,7 +43,7 @@ from llmcourse.serving.batching import Batcher, Engine
 from llmcourse.text.tokenizers import BPETokenizer
 
 _LOG = logging.getLogger(__name__)
-_DEFAULT_NEW = 16  # tokens of a completion, as OpenAI's
+_DEFAULT_NEW = 16  # tokens in a completion; OpenAI's default
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {
         "model": wire.ErrorBody,
@@ -62,7 +62,7 @@ _COUNTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}
 
 
 class LimitedRequest(Request):
-    """A request whose body must have a limited size and arrive in a limited time."""
+    """A request whose body is limited in size, and in the time it takes to arrive."""
 
     async def body(self) -> bytes:
         """Return the body, or raise ApiError 408 or 413."""
@@ -84,10 +84,10 @@ class LimitedRequest(Request):
 
 
 class LimitedRoute(APIRoute):
-    """A route that limits the size of requests, and answers its own faults with 500."""
+    """A route that limits requests, and answers internal errors with status 500."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the function that answers a request."""
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
@@ -113,7 +113,7 @@ api = APIRouter(prefix="/v1", route_class=LimitedRoute, responses=_ERRORS)
 
 @api.get("/models")
 async def list_models(service: ServiceOf) -> wire.ModelList:
-    """List the models that there are: one."""
+    """List the available models: there is one."""
     return wire.ModelList(data=[_info(service)])
 
 
@@ -135,7 +135,7 @@ async def complete(
         for prompt in body.prompts
     ]
     max_tokens = _DEFAULT_NEW if body.max_tokens is None else body.max_tokens
-    # The mark before a text is not echoed.
+    # The ids that mark the beginning of a text are not echoed.
     n_marks = len(service.start) if isinstance(body.prompts[0], str) else 0
     answer = Answer(
         service,
@@ -164,7 +164,7 @@ async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> 
 
 
 async def health(service: ServiceOf, response: Response) -> wire.Health:
-    """Say whether requests are taken, and how many there are."""
+    """Say whether requests are accepted, and how many there are."""
     if not service.engine.alive:
         response.status_code = 503
     batcher = service.engine.batcher
@@ -191,14 +191,14 @@ def _info(service: Service) -> wire.ModelInfo:
 
 
 async def _sent(request: Request, body: wire.SamplingOptions, answer: Answer) -> Any:
-    """Return an answer as it was asked for: as a stream, or as a whole."""
+    """Return an answer in the form asked for: as a stream, or as a whole."""
     if body.stream:
         return AnswerStream(answer, usage=body.wants_usage)
     return await _unless_gone(request, answer.whole())
 
 
 async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
-    """Return the result of some work, which ends early if the caller goes away."""
+    """Return the result of some work; cancel it if the caller disconnects."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -209,7 +209,7 @@ async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise wire.ApiError(408, "The caller went away.")  # nobody hears it
+        raise wire.ApiError(408, "The caller went away.")  # nobody receives this
     finally:
         task.cancel()
         watch.cancel()
@@ -218,7 +218,7 @@ async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
 
 _PAGE = {"/": "index.html", "/chat.css": "chat.css", "/chat.js": "chat.js"}
 _PAGE_HEADERS = {
-    # The page may use what this service sends, and nothing else.
+    # The page may load what this service sends, and nothing else.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -233,13 +233,13 @@ def create_app(
     name: str,
     config: wire.ServiceConfig | None = None,
 ) -> FastAPI:
-    """Return the service as an application, which any ASGI server can run.
+    """Return the service as an application that any ASGI server can run.
 
     Args:
-        model: What writes.
+        model: The model that writes.
         tokenizer: Its tokenizer.
-        name: What callers ask for, as `model`.
-        config: How much the service takes on.
+        name: The name that callers send as `model`.
+        config: The service's limits.
 
     Raises:
         ValueError: If tokenizer and model differ in the number of ids, or if the
@@ -268,7 +268,7 @@ def create_app(
         title=f"llmcourse: {name}",
         version="1",
         lifespan=lifespan,
-        docs_url=None,  # these pages would ask other hosts
+        docs_url=None,  # these pages would load files from other hosts
         redoc_url=None,
         exception_handlers={
             HTTPException: wire.http_error,
@@ -288,7 +288,7 @@ def create_app(
 
 
 def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
-    """Return a dependency that ends requests without the key."""
+    """Return a dependency that refuses requests without the key."""
     bearer = HTTPBearer(auto_error=False)
     # Headers are read as Latin-1, and white space around the key is dropped.
     wanted = api_key.encode().decode("latin-1").strip().encode("latin-1")
@@ -297,7 +297,7 @@ def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
         sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> None:
         key = "" if sent is None else sent.credentials
-        # The time that this takes says nothing about the key.
+        # The time that this takes reveals nothing about the key.
         if not hmac.compare_digest(key.strip().encode("latin-1"), wanted):
             raise wire.ApiError(401, code="invalid_api_key")
 

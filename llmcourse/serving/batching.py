@@ -1,7 +1,7 @@
 """Continuous batching: many requests are answered at once, each as if it were alone.
 
-    slot 0   A A A A A A A ·           a request that is finished leaves,
-    slot 1   B B · D D D D D D         one that waits takes its place,
+    slot 0   A A A A A A A ·           a finished request leaves,
+    slot 1   B B · D D D D D D         a waiting one takes its place,
     slot 2   C C C C · E E E …         and nobody waits for the longest answer
              ───────── steps ───►
 
@@ -10,20 +10,20 @@ Each step of the `Batcher` has the same five parts:
     admit      free slots go to the requests that have waited longest
     prefill    the model reads new prompts into their slots' key-value caches
     decode     all other slots read one token each, in one forward pass
-    deliver    each request draws its next token and hands it over
+    deliver    each request samples its next token and delivers it
     evict      finished and cancelled requests leave their slots
 
-The decode costs hardly more than one token for one request, as reading the weights is
-most of the work. A long prompt is read in chunks, one a step, so that the other
-requests go on meanwhile. A slot's cache has room for one request's prompt and answer,
-and is given up with the slot.
+Decoding for all slots costs hardly more than for one, as most of the work is reading
+the weights. A long prompt is read in chunks, one per step, so that the other requests
+keep going meanwhile. A slot's cache has room for one request's prompt and answer, and
+is freed with the slot.
 
-What a request gets does not depend on the others, to the last bit. Each has a random
-generator and a cache of its own, and attention has a call for each slot. A product of
-matrices is summed in an order that depends on its shape, so all of them always have the
-same number of rows, whether a slot is taken or free: a multiple of 16, because the last
-numbers of a list that do not fill a processor's vector are computed in another way.
-Where a prompt is cut into chunks depends on its own length alone.
+A request's result does not depend on the others, down to the last bit. Each has its own
+random generator and cache, and attention is called once per slot. A matrix product is
+summed in an order that depends on its shape, so all products have the same number of
+rows, whether slots are taken or free: a multiple of 16, because leftover numbers that
+do not fill a vector of the processor are computed in a different way. Where a prompt is
+cut into chunks depends on its own length alone.
 
 The `Engine` is the thread in which the model works:
 
@@ -51,20 +51,21 @@ from llmcourse.model.generation import Sampling, draw
 from llmcourse.model.transformer import Transformer
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 256  # most tokens of a prompt that are read at once
-_ROWS = 16  # times a width that is a multiple of 4: four vectors of 16 floats
+_CHUNK = 256  # most tokens of a prompt that are read in one step
+_ROWS = 16  # with widths that are multiples of 4, they fill whole vectors of 16 floats
 
 
 @torch.inference_mode()
 def read_prompt(
     model: Transformer, ids: Int[Tensor, "prompt"], cache: KVCache
 ) -> Float[Tensor, "vocab"]:
-    """Prefill: read a prompt into a cache; return the next token's logits, no unit.
+    """Prefill: read a prompt into a cache; return the next token's logits (no unit).
 
-    All of its tokens are read at once. What the cache held before is dropped.
+    All tokens are read at once. The cache's former content is dropped.
 
     Raises:
-        ValueError: If it is empty or does not fit, or as the model.
+        ValueError: If the prompt is empty or does not fit, or as in
+            `Transformer.forward`.
     """
     cache.length = 0
     logits: Tensor = model(ids[None], cache)
@@ -75,16 +76,16 @@ def read_prompt(
 def read_next(
     model: Transformer, ids: dict[int, int], caches: Sequence[KVCache | None]
 ) -> Float[Tensor, "row vocab"]:
-    """Decode: read one token in some slots; return the logits (no unit), a row a slot.
+    """Decode: read one token in some slots; return logits (no unit), a row per slot.
 
     Args:
         model: The model.
-        ids: The token for each slot that has one. The result's other rows mean nothing.
-        caches: Of each slot, None where it is free; those that have a token are
-            extended by it.
+        ids: Slot to token. The result's other rows mean nothing.
+        caches: The cache of each slot, None where it is free; where a token is read,
+            it is added to the cache.
 
     Raises:
-        ValueError: If a slot is full, or as the model.
+        ValueError: If a slot is full, or as in `Transformer.forward`.
     """
     n_rows = -(-len(caches) // _ROWS) * _ROWS
     device = model.embedding.weight.device
@@ -97,18 +98,18 @@ def read_next(
 
 
 class TokenLogprob(NamedTuple):
-    """How probable a token was at its place, and which were the most probable there."""
+    """How probable a token was, and which tokens were most probable in its place."""
 
     id: int
-    logprob: float | None  # by the model's own distribution, at temperature 1 and
-    # without cuts; None for the first token of a prompt, which nothing comes before
+    logprob: float | None  # under the model's own distribution: temperature 1, nothing
+    # cut off; None for the first token of a prompt, as nothing comes before it
     top: list[tuple[int, float]]  # id and logprob, the most probable first
 
 
 def token_logprobs(
     logits: Float[Tensor, "token vocab"], ids: Sequence[int], n_top: int
 ) -> list[TokenLogprob]:
-    """Return the log-probabilities of tokens, from the logits that they were drawn by.
+    """Return the log-probabilities of tokens, from the logits at their places.
 
     >>> [(id_, logprob, top)] = token_logprobs(torch.zeros(1, 4), [2], n_top=1)
     >>> id_, round(logprob, 4), len(top)  # one of four, all alike
@@ -137,13 +138,13 @@ class Request:
     seed: int = 0
     stop: Collection[int] = ()  # ids that end the answer; not part of `written`
     n_top: int | None = None  # most probable tokens in each logprob; None: no logprobs
-    score_prompt: bool = False  # whether to note the prompt's logprobs, too
+    score_prompt: bool = False  # whether to record the prompt's logprobs as well
     # Called with each new id, and with None once there will be no more.
     deliver: Callable[[int | None], None] = lambda _: None
-    n_read: int = 0  # tokens of the prompt
+    n_read: int = 0  # tokens of the prompt, so far
     written: list[int] = field(default_factory=list)
-    # Of the prompt, if wanted, then of all that was drawn, the id that ended the answer
-    # too. A token's is noted before it is delivered.
+    # Of the prompt, if asked for, then of every sampled token, including the one that
+    # ended the answer. Each is recorded before its token is delivered.
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: Finish | None = None  # None: not yet
 
@@ -153,7 +154,7 @@ class Request:
 
 
 class QueueFullError(RuntimeError):
-    """No slot and no place in the queue is left."""
+    """No slot is free, and the queue has no place left."""
 
 
 class Batcher:
@@ -162,9 +163,9 @@ class Batcher:
     `submit`, `cancel` and `fail` may be called from any thread, the others from one.
 
     Args:
-        model: What writes.
-        max_batch: Slots: most requests that are answered at a time.
-        max_queue: Most requests that wait for a slot.
+        model: The model that writes.
+        max_batch: Slots: most requests answered at a time.
+        max_queue: Most requests that may wait for a slot.
 
     Raises:
         ValueError: If `max_batch` is below 1 or `max_queue` below 0.
@@ -185,7 +186,7 @@ class Batcher:
         check_range(1, max_batch=max_batch)
         check_range(0, max_queue=max_queue)
         self.model, self.max_batch, self.max_queue = model, max_batch, max_queue
-        self.caches: list[KVCache | None] = [None] * max_batch  # of each slot
+        self.caches: list[KVCache | None] = [None] * max_batch  # one per slot
         self.running: dict[int, Request] = {}  # by slot
         self.waiting: deque[Request] = deque()
         self._lock = threading.Lock()  # for `running` and `waiting`
@@ -196,12 +197,12 @@ class Batcher:
         return not self.running and not self.waiting
 
     def submit(self, *requests: Request) -> None:
-        """Let requests wait for slots: all of them, or none.
+        """Queue requests for slots: all of them, or none.
 
         Raises:
             ValueError: If a prompt is empty or has an id outside the vocabulary, if it
-                does not fit, with what is to be written, into the model's
-                `context_length`, or if there are more requests than slots and places.
+                does not fit, with the tokens to be written, into the `context_length`,
+                or if there are more requests than slots and places in the queue.
             QueueFullError: If there are too many already.
         """
         for request in requests:
@@ -226,12 +227,12 @@ class Batcher:
         check_ids("ids", torch.tensor(request.ids), config.vocab_size)
 
     def cancel(self, *requests: Request) -> None:
-        """End requests before their next token, unless they have ended."""
+        """End requests before their next token, unless they have already ended."""
         for request in requests:
             request.finish = request.finish or "cancelled"
 
     def step(self) -> None:
-        """Give every request its next token, but for those whose prompts are long."""
+        """Give every request its next token, unless its prompt is still being read."""
         self.evict()  # those that were cancelled meanwhile
         last = {n: one.written[-1] for n, one in self.running.items() if one.written}
         self._admit()
@@ -243,7 +244,7 @@ class Batcher:
         self.evict()
 
     def run(self) -> None:
-        """Make steps until every request is answered."""
+        """Take steps until every request is answered."""
         while not self.idle:
             self.step()
 
@@ -262,9 +263,9 @@ class Batcher:
                     self.running[slot] = self.waiting.popleft()
 
     def _prefill(self) -> None:
-        """Read on in the prompts, about a chunk's length in all.
+        """Read more of the prompts, about one chunk's length in all.
 
-        First where least is left, so that no short prompt waits for a long one.
+        The one with the least left goes first, so no short prompt waits for a long one.
         """
         unread = {
             slot: len(request.ids) - request.n_read
@@ -278,7 +279,10 @@ class Batcher:
 
     @torch.inference_mode()
     def _read_chunk(self, slot: int) -> int:
-        """Read on in one prompt, at its end with a first token; return how far."""
+        """Read a prompt's next chunk; return its length.
+
+        After the last one, the first token is written.
+        """
         request = self.running[slot]
         start = request.n_read
         if start == 0:
@@ -300,7 +304,7 @@ class Batcher:
         return len(ids)
 
     def _write(self, request: Request, logits: Float[Tensor, "vocab"]) -> None:
-        """Draw a request's next token and deliver it, unless that is its end."""
+        """Sample a request's next token and deliver it, unless it ends the answer."""
         if request.max_new_tokens == 0:
             request.finish = "length"
             return
@@ -322,12 +326,12 @@ class Batcher:
     def _deliver(self, request: Request, new: int | None) -> None:
         try:
             request.deliver(new)
-        except Exception:  # must not harm the other requests
+        except Exception:  # it must not harm the other requests
             _LOG.exception("a token could not be delivered")
             self.cancel(request)
 
     def evict(self) -> None:
-        """Free the slots and the places in the queue of all that have ended."""
+        """Free the slots and queue places of all requests that have ended."""
         with self._lock:
             gone = [r for r in (*self.running.values(), *self.waiting) if r.finish]
             for slot in [slot for slot, r in self.running.items() if r in gone]:
@@ -345,7 +349,7 @@ class Engine:
     at any time. The thread sleeps when there is nothing to do.
 
     Args:
-        batcher: What makes the steps.
+        batcher: The batcher that takes the steps.
 
     >>> from llmcourse.model.transformer import TINY
     >>> done = threading.Event()
@@ -362,8 +366,8 @@ class Engine:
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
-        self.alive = False  # whether requests are taken
-        self._changed = threading.Condition()  # something to do, or the end
+        self.alive = False  # whether requests are accepted
+        self._changed = threading.Condition()  # signals new work, or the end
 
     def __enter__(self) -> "Engine":
         self.alive = True
@@ -372,23 +376,23 @@ class Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End after the current step; what is not finished fails."""
+        """End after the current step; unfinished requests fail."""
         self.stop()
         self._thread.join()
 
     def stop(self, *, waiting_only: bool = False) -> None:
-        """Take no more requests; fail all that are not finished, or only wait."""
+        """Accept no more requests; fail all unfinished ones, or only those waiting."""
         with self._changed:
             self.alive = False
             self.batcher.fail(waiting_only=waiting_only)
             self._changed.notify()
 
     def submit(self, *requests: Request) -> None:
-        """Let requests be answered: all of them, or none.
+        """Pass requests to the batcher: all of them, or none.
 
         Raises:
-            ValueError: As `Batcher.submit`.
-            QueueFullError: As there, or if the engine has stopped.
+            ValueError: As in `Batcher.submit`.
+            QueueFullError: As in `Batcher.submit`, or if the engine is not running.
         """
         with self._changed:
             if not self.alive:
@@ -397,7 +401,7 @@ class Engine:
             self._changed.notify()
 
     def _work(self) -> None:
-        """Make steps as long as there is something to do; else wait."""
+        """Take steps as long as there is something to do; otherwise wait."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: not self.alive or not self.batcher.idle)
@@ -405,7 +409,7 @@ class Engine:
                 return
             try:
                 self.batcher.step()
-            except Exception:  # those who wait must hear of it
+            except Exception:  # the callers must be told
                 _LOG.exception("a step of the model failed")
                 self.batcher.fail()
                 self.batcher.evict()

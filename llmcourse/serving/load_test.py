@@ -1,10 +1,10 @@
-"""A load test: many callers at once; how long each waits, how much is done for all.
+"""A load test: many callers at once; how long each waits, and the throughput.
 
     caller 1   ├── ask ──┤├─ ask ─┤├── ask ──┤        closed loop: each asks again
     caller 2   ├─── ask ───┤├── ask ──┤├─ ask ─┤      as soon as it is answered
 
-A mean hides those who wait longest, so waiting is given in percentiles: p95 is what 95
-of 100 requests stay below.
+A mean hides the longest waits, so waiting times are given as percentiles: 95 of 100
+requests take no longer than p95.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from llmcourse.arguments import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a load test found."""
+    """The results of a load test."""
 
     n_callers: int
     seconds: tuple[float, ...]  # of each request, from asking to the whole answer
@@ -54,7 +54,7 @@ def percentile(values: Sequence[float], p: float | int) -> float:
             f"a percentile needs values and a share in (0, 100], got {len(values)} "
             f"and {p}"
         )
-    rank = math.ceil(round(p * len(values) / 100, 9))  # 16.1 % of 1,000 are 161
+    rank = math.ceil(round(p * len(values) / 100, 9))  # so that 16.1 % of 1,000 is 161
     return sorted(values)[max(rank, 1) - 1]
 
 
@@ -67,20 +67,20 @@ async def load_test(
     path: str = "/v1/completions",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Load:
-    """Return how a service does with some callers at once, each of whom asks on and on.
+    """Return how a service does with several callers, each asking again and again.
 
     Args:
         url: The service's address.
-        body: From a request's number to what is asked.
-        n_callers: How many at once.
-        n_requests: Of all callers together.
-        path: Where to ask.
-        clock: Tells the seconds; `time.process_time`, if the service runs in this
-            process, leaves out what other programs take.
+        body: Maps a request's number to its JSON body.
+        n_callers: How many ask at once.
+        n_requests: Requests of all callers together.
+        path: Path of the endpoint.
+        clock: Returns the time in seconds; if the service runs in this process,
+            `time.process_time` leaves out other programs.
 
     Raises:
         ValueError: If there is no caller or fewer requests than callers.
-        httpx.HTTPError: If an answer is an error or does not come.
+        httpx.HTTPError: If an answer is an error or never comes.
     """
     check_range(1, n_requests, n_callers=n_callers)
     seconds: list[float] = []

@@ -1,12 +1,13 @@
-r"""Log-probabilities of tokens, in the two forms that OpenAI's interface has for them.
+r"""Log-probabilities of tokens, in the two forms that OpenAI's API has for them.
 
     completions    {"tokens": ["Once", " upon"], "token_logprobs": [null, -0.1],
                     "top_logprobs": [null, {" upon": -0.1}], "text_offset": [0, 4]}
     chat           {"content": [{"token": "Hi", "logprob": -0.2, "bytes": [72, 105],
                                  "top_logprobs": []}]}
 
-They are those of the model's own distribution: temperature 1, nothing cut off. So the
-sum over a text is what `text_loss` measures, and evaluations can ask for it over HTTP.
+They are taken from the model's own distribution: temperature 1, nothing cut off. So
+their sum over a text is what `text_loss` measures, and evaluations can get it over
+HTTP.
 
 Source: OpenAI, "API reference" (completions, chat).
 """
@@ -17,11 +18,11 @@ from typing import Any
 from llmcourse.serving.batching import TokenLogprob
 from llmcourse.text.tokenizers import BPETokenizer
 
-Placed = tuple[TokenLogprob, int]  # a token, and its first character's place in a text
+Placed = tuple[TokenLogprob, int]  # a token, and its first character's offset in a text
 
 
 def token_name(id_: int, tokenizer: BPETokenizer) -> str:
-    r"""Return a token as text, or its bytes where they are none, as OpenAI writes them.
+    r"""Return a token as text, or as OpenAI writes its bytes if they are not UTF-8.
 
     >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
     >>> [token_name(id_, tokenizer) for id_ in tokenizer.encode("aé")]
@@ -37,10 +38,10 @@ def token_name(id_: int, tokenizer: BPETokenizer) -> str:
 def completion_logprobs(
     tokens: Sequence[Placed], tokenizer: BPETokenizer
 ) -> dict[str, Any]:
-    """Return what a completion says of its tokens.
+    """Return the log-probabilities of a completion's tokens.
 
-    Among the most probable is always the token itself, so there may be one more of them
-    than was asked for.
+    The token itself is always listed among the most probable ones, so there may be one
+    more than was asked for.
     """
     tops: list[dict[str, float] | None] = []
     for token, _ in tokens:
@@ -58,7 +59,7 @@ def completion_logprobs(
 
 
 def chat_logprobs(tokens: Sequence[Placed], tokenizer: BPETokenizer) -> dict[str, Any]:
-    """Return what an answer says of its tokens."""
+    """Return the log-probabilities of an answer's tokens."""
 
     def likely(id_: int, logprob: float | None) -> dict[str, Any]:
         name = token_name(id_, tokenizer)

@@ -1,9 +1,9 @@
-"""The HTTP server: it lets an application answer on a socket.
+"""The HTTP server, which runs an application on a socket.
 
-On SIGTERM or Ctrl-C the server takes no more connections, and requests that wait for a
-slot get a 503. Answers that are being written have `grace_seconds` to finish, then they
-end with an error. A connection without a further request is closed after 20 seconds. On
-the open internet, put a proxy in front that also drops connections without a request.
+On SIGTERM or Ctrl-C the server accepts no more connections, and requests that wait for
+a slot get a 503. Answers being written have `grace_seconds` to finish, and then end
+with an error. A connection is closed after 20 seconds without a further request. On the
+open internet, put a proxy in front that also drops connections without any request.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ _FOR_LAST_WORDS = 5  # seconds
 
 @contextmanager
 def listening(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Give a socket that connections can be made to; close it at the end.
+    """Yield a socket that accepts connections; close it at the end.
 
     Args:
-        host: Address; 127.0.0.1 can be reached from this machine alone.
-        port: 0 takes any that is free.
+        host: Address; 127.0.0.1 can be reached only from this machine.
+        port: Port; 0: any free one.
 
     Raises:
-        OSError: If the address is in use already, say.
+        OSError: If, for example, the address is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listener:
         # Connections inherit this. Without it an answer's body, which is written after
-        # its head, would wait for the other side's acknowledgement: 40 ms.
+        # its headers, would wait 40 ms for the other side's acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         yield listener
 
 
 def address(host: str, listener: socket.socket) -> str:
-    """Return what to type into a browser, for a host and a socket that listens."""
+    """Return the URL to open in a browser, for a host and a listening socket."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
 
@@ -50,9 +50,9 @@ def serve_on(
     """Answer requests on a socket, until a signal says to stop.
 
     Args:
-        listener: Where to listen.
-        app: What answers.
-        grace_seconds: For which answers may go on after the signal.
+        listener: The listening socket.
+        app: The application.
+        grace_seconds: How long answers may go on after the signal.
 
     Raises:
         RuntimeError: If the application does not start.
@@ -62,16 +62,16 @@ def serve_on(
 
 @contextmanager
 def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
-    """Let an application listen in a thread; give its address.
+    """Run an application in a thread; yield its address.
 
-    For notebooks and tests: at the end of the block it stops.
+    For notebooks and tests: it stops at the end of the block.
 
     Args:
-        app: What answers.
+        app: The application.
         grace_seconds: As in `serve_on`.
 
     Raises:
-        OSError: If it cannot listen there.
+        OSError: If no socket can be opened.
         RuntimeError: If the application does not start.
     """
     server = _Server(app, grace_seconds)
@@ -89,7 +89,7 @@ def running(app: FastAPI, grace_seconds: float | int = 10) -> Iterator[str]:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends by itself what the application is still working on."""
+    """A server that ends unfinished answers itself when it shuts down."""
 
     def __init__(self, app: FastAPI, grace_seconds: float | int) -> None:
         config = uvicorn.Config(
@@ -104,27 +104,27 @@ class _Server(uvicorn.Server):
             backlog=2048,
             limit_concurrency=1000,
             timeout_keep_alive=20,
-            # After the grace all answers end by themselves; this is for slow readers.
+            # After the grace period all answers end anyway; this is for slow readers.
             timeout_graceful_shutdown=int(grace_seconds) + _FOR_LAST_WORDS,
         )
         super().__init__(config)
-        self.service = getattr(app.state, "service", None)  # others have nothing to end
+        self.service = getattr(app.state, "service", None)  # others: nothing to end
         self.grace_seconds = grace_seconds
 
     def listen(self, listener: socket.socket) -> None:
-        with suppress(SystemExit):  # of an application that does not start
+        with suppress(SystemExit):  # raised if the application does not start
             self.run(sockets=[listener])
         if not self.started:
             raise RuntimeError("the application did not start; the log says why")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections; return when those that are open have ended."""
+        """Accept no more connections; return when the open ones have ended."""
         ending = asyncio.create_task(self._end())
         await super().shutdown(sockets)
         ending.cancel()
 
     async def _end(self) -> None:
-        """End what waits now, and the rest after the grace."""
+        """End waiting requests now, and the rest after the grace period."""
         if self.service is not None:
             self.service.engine.stop(waiting_only=True)
             await asyncio.sleep(self.grace_seconds)

@@ -1,10 +1,10 @@
 """What goes over the wire, in OpenAI's form: requests, answers and errors.
 
-Types are strict: "1" is no number and 1 is no string. Fields that this service does not
-know are ignored if they change nothing (`user`), and refused where ignoring them would
-give something other than what was asked for (`logit_bias`).
+Types are strict: "1" is not a number and 1 is not a string. Fields that this service
+does not use are ignored if they change nothing (`user`), and refused if the answer
+would then not be what was asked for (`logit_bias`).
 
-Every error has one form, which the official clients turn into exceptions:
+Every error has the same form, which the official clients turn into exceptions:
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
@@ -30,11 +30,11 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 MOST_CHOICES = 16
-MOST_MESSAGES = 1024  # of a conversation, and parts of a message
-MOST_IDS = 1 << 17  # of a prompt
-MOST_LOGPROBS = 20  # most probable tokens beside each token
+MOST_MESSAGES = 1024  # in a conversation; also parts in a message
+MOST_IDS = 1 << 17  # in a prompt
+MOST_LOGPROBS = 20  # most probable tokens listed with each token
 
-# With a bound on its length, pydantic refuses halves of surrogate pairs in a text.
+# A bound on the length makes pydantic refuse lone surrogates in a text.
 Text = Annotated[str, Field(min_length=0)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
@@ -48,7 +48,7 @@ def _only(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise PydanticCustomError("unsupported", "Not supported here") from None
 
 
-# What would change the answer may be sent with the value that changes nothing.
+# A field that would change the answer may only have the value that changes nothing.
 Unsupported = WrapValidator(_only)
 Zero = Annotated[float, Field(ge=0, le=0), Unsupported]
 One = Annotated[float, Field(ge=1, le=1), Unsupported]
@@ -58,7 +58,7 @@ NoBias = Annotated[dict[str, Any], Field(max_length=0), Unsupported]
 
 
 def _form(value: Any) -> str:
-    """Return which form a field has: only errors in that form are reported."""
+    """Return the form that a field has; only errors for that form are reported."""
     return "(list)" if isinstance(value, list) else "(text)"
 
 
@@ -88,39 +88,39 @@ Stop = Annotated[
 
 
 class ServiceConfig(BaseModel):
-    """How much a service takes on.
+    """A service's limits, and its key.
 
     Raises:
         ValueError: If a number is too small, or if the key is empty or begins or ends
             with white space.
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # of the key
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)  # the key
 
     max_batch: Annotated[int, Field(ge=1)] = 16  # requests answered at a time
-    max_queue: Annotated[int, Field(ge=0)] = 64  # requests that wait for that
+    max_queue: Annotated[int, Field(ge=0)] = 64  # requests that may wait for a slot
     context: Annotated[int, Field(ge=1)] | None = None  # tokens; None: the model's
     api_key: Annotated[str, Field(pattern=r"^\S(.*\S)?$")] | None = None  # None: open
-    allowed_hosts: tuple[str, ...] = ("*",)  # names by which callers may ask for it
-    request_seconds: Seconds = 120  # in which an answer has to be complete
-    body_seconds: Seconds = 10  # in which a request has to arrive
+    allowed_hosts: tuple[str, ...] = ("*",)  # host names that callers may use
+    request_seconds: Seconds = 120  # until an answer must be complete
+    body_seconds: Seconds = 10  # until a request must have arrived
     max_body_bytes: Annotated[int, Field(ge=1)] = 1 << 20
 
 
 class Strict(BaseModel):
-    """A part of a request."""
+    """A strictly typed part of a request."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(Strict):
-    """What a stream holds beside the text."""
+    """What a stream contains besides the text."""
 
     include_usage: bool | None = None
 
 
 class SamplingOptions(Strict):
-    """What requests for text of both kinds have in common."""
+    """The fields that both kinds of request share."""
 
     model: Text
     max_tokens: Positive | None = None
@@ -136,7 +136,7 @@ class SamplingOptions(Strict):
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
     logit_bias: NoBias | None = None
-    # Not OpenAI's, but of other services:
+    # Not in OpenAI's API, but in other services':
     min_p: Zero | None = None
     repetition_penalty: One | None = None
     min_tokens: Zero | None = None
@@ -144,7 +144,7 @@ class SamplingOptions(Strict):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the number of tokens."""
+        """Whether a stream ends with the token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
@@ -172,7 +172,7 @@ class CompletionRequest(SamplingOptions):
 
 
 class TextPart(Strict):
-    """A part of a message's content; only text is understood."""
+    """A part of a message's content; only text is supported."""
 
     type: Literal["text"]
     text: Text
@@ -201,7 +201,7 @@ class ChatMessage(Strict):
 
 
 class ResponseFormat(Strict):
-    """Only free text can be asked for."""
+    """The answer's form: only plain text is supported."""
 
     type: Literal["text"]
 
@@ -226,7 +226,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Usage(BaseModel):
-    """Tokens that were read and written."""
+    """Tokens read and written."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -238,8 +238,8 @@ class CompletionLogprobs(BaseModel):
 
     tokens: list[str]
     token_logprobs: list[float | None]  # None: nothing came before it
-    top_logprobs: list[dict[str, float] | None]  # the best, and the token itself
-    text_offset: list[int]  # of its first character in the choice's text
+    top_logprobs: list[dict[str, float] | None]  # the top ones, and the token itself
+    text_offset: list[int]  # of a token's first character in the choice's text
 
 
 class CompletionChoice(BaseModel):
@@ -312,25 +312,25 @@ class ChatCompletion(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """The model that the service writes with."""
+    """The model that the service runs."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "llmcourse"
-    context_length: int  # in tokens; this and the next are not OpenAI's
+    context_length: int  # in tokens; this and the next field are not OpenAI's
     chat: bool  # whether it knows conversations
 
 
 class ModelList(BaseModel):
-    """All models of the service: one."""
+    """All models of the service: there is one."""
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
 
 
 class Health(BaseModel):
-    """Whether the service takes requests, and how many it has."""
+    """Whether the service accepts requests, and how many it has."""
 
     status: Literal["ok", "stopping"]
     running: int  # in a slot
@@ -347,12 +347,12 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer with a status from 400."""
+    """The body of every answer with status 400 or above."""
 
     error: ErrorDetail
 
 
-# Status: OpenAI's type of error, and the usual reason.
+# Status to OpenAI's type of error, and the default message.
 _ERRORS = {
     400: ("invalid_request_error", "The request cannot be answered as it is."),
     401: ("authentication_error", "The key is missing or wrong."),
@@ -373,12 +373,12 @@ _HEADERS = {
 
 
 class ApiError(HTTPException):
-    """A request that ends with an HTTP status and a reason.
+    """An error that ends a request with an HTTP status and a reason.
 
     Args:
-        status: Of HTTP, from 400.
-        message: The reason, for people; None takes the usual one of the status.
-        param: The field of the request that is to blame.
+        status: HTTP status, 400 or above.
+        message: The reason, for people; None: the default for the status.
+        param: The field of the request that is at fault.
         code: The reason, for programs.
 
     >>> ApiError(404, "no model 'x'", code="model_not_found").body.error.type
@@ -412,14 +412,14 @@ async def http_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """Return the answer to a request that does not have its form: one fault, 400."""
+    """Return the answer to a malformed request: its first fault, with status 400."""
     assert isinstance(error, RequestValidationError)
     faults = [fault for fault in error.errors() if fault["loc"]]
     if not faults or faults[0]["type"].startswith("json"):
         fault = ApiError(400, "The body must be JSON.", code="invalid_json")
     else:
         first = faults[0]
-        # The names of a field's forms have brackets.
+        # Parts in brackets are not fields, but forms of a field.
         path = [str(part) for part in first["loc"][1:]]
         path = [_plain(part) for part in path if not part.startswith("(")]
         message = ": ".join([*([".".join(path)] if path else []), str(first["msg"])])
@@ -428,7 +428,7 @@ async def invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 
 def _plain(name: str) -> str:
-    r"""Return a caller's name of a field, shortened, in characters that print.
+    r"""Return the name that a caller gave a field, shortened, in printable characters.
 
     >>> _plain("a" + chr(0xD83D))
     'a\\ud83d'

@@ -31,25 +31,25 @@ import regex
 
 Pair: TypeAlias = tuple[int, int]
 
-# GPT-2's published pattern: a contraction, or letters, digits, or other signs,
-# each with one space before it; white space keeps its last blank for the next word.
+# GPT-2's published pattern: a contraction, or letters, digits or other signs with an
+# optional space before them; white space leaves its last space to the next word.
 GPT2_PATTERN: Final = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
-# GPT-4's (cl100k): contractions in either case, digits in threes, a word may take
-# any sign before it, a line break ends white space.
+# GPT-4's (cl100k): contractions in either case, up to three digits; a word may take
+# any one sign before it; a line break ends white space.
 GPT4_PATTERN: Final = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-# GPT-2's after every digit has been cut off alone, as SmolLM2's tokenizer does.
+# GPT-2's after every digit has been split off, as in SmolLM2's tokenizer.
 DIGITS_PATTERN: Final = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
 _OWN_PATTERNS: Final = frozenset({GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN})
-_PATIENCE: Final = 2.0  # seconds that a pattern may take, of any text
-_SLOWEST: Final = 50_000  # characters a second; most patterns cut a hundred times more
+_PATIENCE: Final = 2.0  # seconds that a pattern may take on any text
+_SLOWEST: Final = 50_000  # characters a second; most patterns are 100 times as fast
 
 
 def _byte_alphabet() -> dict[int, str]:
@@ -101,7 +101,7 @@ def unspell(name: str) -> bytes:
 
 
 def show(piece: bytes) -> str:
-    r"""Return a piece as text; a byte that is no text alone as ``\xe2``.
+    r"""Return a piece as text, with bytes that are not UTF-8 as ``\xe2``.
 
     >>> print(show("é".encode()), show(b"\xe2\x82"))
     é \xe2\x82
@@ -113,7 +113,7 @@ def to_utf8(text: str) -> bytes:
     """Return the text's bytes in UTF-8.
 
     Raises:
-        ValueError: If the text holds half of a surrogate pair, which is no character.
+        ValueError: If the text holds half of a surrogate pair, not a whole character.
     """
     try:
         return text.encode()
@@ -131,11 +131,11 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
 
     With the three patterns of this module that branch never matches. With any other
     pattern, the text between two matches becomes a pre-token, so no text is lost.
-    Letters and digits are what the installed ``regex`` takes for them.
+    What counts as a letter or digit depends on the installed ``regex``.
 
     Raises:
-        ValueError: If the pattern is not valid, has groups that capture, or matches
-            the empty string.
+        ValueError: If the pattern is not valid, has capturing groups, or matches the
+            empty string.
     """
     try:
         compiled = regex.compile(pattern)
@@ -149,14 +149,14 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
 
 
 def splitter(pattern: str) -> Callable[[str], list[str]]:
-    """Return what cuts a text into pre-tokens by a pattern.
+    """Return a function that cuts a text into pre-tokens by a pattern.
 
-    Patterns of others may take longer than anybody waits, as `(?:a|aa)+!` does on a
-    row of a's: after seconds, and more of a long text, they are given up.
+    A pattern from elsewhere may take practically for ever, as `(?:a|aa)+!` does on a
+    run of a's: it is given up after seconds, or later for a long text.
 
     Raises:
-        ValueError: As `compile_pattern`; what is returned, if a text takes too long or
-            the pattern matches between two characters of it.
+        ValueError: As in `compile_pattern`. The function returned raises it if a text
+            takes too long or the pattern matches between two characters.
     """
     compiled = compile_pattern(pattern)
     if pattern in _OWN_PATTERNS:
@@ -184,7 +184,7 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     """Return how often each distinct pre-token occurs in the texts.
 
     Raises:
-        ValueError: If a text holds a lone surrogate, if the texts are one string, or as
+        ValueError: If a text holds a lone surrogate, if `texts` is one string, or as in
             `splitter`.
 
     >>> count_pretokens(["to be or not to be"], GPT2_PATTERN)[b" be"]
@@ -204,13 +204,13 @@ def learn_merges(word_counts: Mapping[bytes, int], n_merges: int) -> list[Pair]:
 
     Of pairs that are equally frequent, the one with the smaller symbols wins: the
     smaller left symbol, then the smaller right one. The list is shorter if every
-    word has become one symbol.
+    word becomes one symbol first.
 
     Args:
         word_counts: How often each word occurs.
         n_merges: The number of merges wanted.
 
-    Source: Sennrich et al. (2016), algorithm 1; ties are broken like in Hugging Face
+    Source: Sennrich et al. (2016), algorithm 1; ties are broken as in Hugging Face's
     ``tokenizers``.
 
     >>> learn_merges({b"aaabdaaabac": 1}, n_merges=3)  # a is 64, b is 65
@@ -229,8 +229,8 @@ def learn_merges(word_counts: Mapping[bytes, int], n_merges: int) -> list[Pair]:
     merges: list[Pair] = []
     while heap and len(merges) < n_merges:
         negative_count, best = heappop(heap)
-        # The heap does not follow counts that fall. An outdated entry goes back with
-        # the true count: counts of old pairs only fall, so nothing more frequent can
+        # The heap does not track falling counts. An outdated entry goes back in with
+        # its true count: counts of old pairs only fall, so no more frequent pair can
         # be hidden below it.
         if pair_counts[best] != -negative_count:
             if pair_counts[best] > 0:
@@ -246,7 +246,7 @@ def learn_merges(word_counts: Mapping[bytes, int], n_merges: int) -> list[Pair]:
                     where[pair].add(index)
                     new_pairs.add(pair)
         for pair in new_pairs:
-            if pair_counts[pair] > 0:  # else it was merged again at once: "aaaa"
+            if pair_counts[pair] > 0:  # 0 if it was merged again at once: "aaaa"
                 heappush(heap, (-pair_counts[pair], pair))
     return merges
 
@@ -281,8 +281,8 @@ def merge_steps(
 ) -> Iterator[list[int]]:
     """Yield the symbols before the first merge and after each one.
 
-    This is how merges are applied by definition: find the pair that was learned
-    earliest, merge it, look again. `apply_merges` is the fast way.
+    This is how applying merges is defined: find the pair that was learned earliest,
+    merge it, look again. `apply_merges` is the fast way.
 
     Args:
         symbols: One symbol per byte.

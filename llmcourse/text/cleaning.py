@@ -1,14 +1,14 @@
-r"""Clean text: one spelling, no boilerplate, only good prose in the wanted language.
+r"""Clean text: one spelling, no boilerplate, only good prose in the chosen language.
 
 The same sentence reaches a corpus in many spellings. "é" is one character or two, a
 line ends in one byte or two, a page repeats its site's menu. A model would spend
-parameters on the difference:
+parameters on the differences:
 
     "cafe\u0301 \r\n\x00"  →  "café"
 
-Then rules that one can read keep what is prose. Each rule measures one number of a
-text and wants it between two bounds. On text known to be good,
-`StepReport.removed_share` is the rate of false alarms.
+Then readable rules keep what is prose. Each rule measures one number of a text, which
+must lie between two bounds. On text known to be good, `StepReport.removed_share` is
+the false-positive rate.
 """
 
 import re
@@ -24,8 +24,8 @@ from llmcourse.text.documents import Document, Removal, StepReport, excerpt, sum
 
 # Line ends of all systems, form feed and vertical tab, NEL, U+2028 and U+2029.
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# Control characters but tab and newline; soft hyphen, zero-width space, word joiner
-# and byte order mark; marks that turn the direction of writing or shape its letters.
+# Control characters except tab and newline; soft hyphen, zero-width space, word joiner
+# and byte order mark; marks that set the direction of writing or shape its letters.
 # U+200C and U+200D stay: Persian and emoji are written with them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f"
@@ -54,10 +54,10 @@ _FIXES: Mapping[str, Callable[[str], str]] = {
 
 
 def clean_text(text: str) -> str:
-    r"""Return the text in one form; cleaning it again changes nothing.
+    r"""Return the text in one standard form; cleaning it again changes nothing.
 
     Unicode normal form C; lines end in a newline; no control or other invisible
-    characters but tab and newline; a lone surrogate becomes U+FFFD; no space at
+    characters except tab and newline; a lone surrogate becomes U+FFFD; no space at
     the end of a line; at most one blank line in a row, none at the ends. Spaces
     at the beginning of a line stay: they mean something in code and verse.
 
@@ -75,10 +75,10 @@ def clean_text(text: str) -> str:
 
 
 def clean(documents: Sequence[Document]) -> tuple[list[Document], StepReport]:
-    r"""Return the documents with clean texts, those without any text left out.
+    r"""Return the documents with clean texts, leaving out those with no text.
 
     Args:
-        documents: Documents as their source gave them.
+        documents: Documents straight from their source.
 
     >>> documents, report = clean([Document("a \r\nb"), Document("\x00\n")])
     >>> [document.text for document in documents], dict(report.reasons)["no text"]
@@ -101,7 +101,7 @@ def clean(documents: Sequence[Document]) -> tuple[list[Document], StepReport]:
 
 
 def _change(before: str, after: str) -> str:
-    """Return where two texts first differ, a few characters of each."""
+    """Return a few characters of each text from where they first differ."""
     limit = min(len(before), len(after))
     first = next((i for i in range(limit) if before[i] != after[i]), limit)
     start = max(first - 8, 0)
@@ -113,14 +113,14 @@ def remove_boilerplate(
 ) -> tuple[list[Document], StepReport]:
     """Return the documents without the lines that many of them repeat.
 
-    Menus, licence headers, page numbers: a line is boilerplate if it occurs in at least
-    a tenth of the documents and in at least `min_documents`. All numbers count as
-    equal, so "Page 3 of 10" and "Page 4 of 10" are one line. Documents with no other
-    line are removed.
+    Menus, licence headers, page numbers: a line of three or more words is boilerplate
+    if it occurs in at least a tenth of the documents and in at least `min_documents`.
+    All numbers count as equal, so "Page 3 of 10" and "Page 4 of 10" are one line.
+    Documents with no other lines are removed.
 
     Args:
         documents: Clean documents.
-        min_documents: With few documents, a share means little.
+        min_documents: The least number, as a share of few means little.
     """
     seen: Counter[str] = Counter()
     for document in documents:
@@ -149,7 +149,7 @@ def remove_boilerplate(
 
 
 def _line_key(line: str) -> str:
-    """Return the form in which lines are compared: case, digits, spaces folded."""
+    """Return the form in which lines are compared: case, numbers, spaces folded."""
     return re.sub(r"\d+", "0", " ".join(line.casefold().split()))
 
 
@@ -161,13 +161,13 @@ def _function_words() -> dict[str, frozenset[str]]:
 
 
 FUNCTION_WORDS = _function_words()
-"""The most frequent ones of each language: a third of any text in it."""
+"""The most frequent ones of each language, about a third of any text in it."""
 UNKNOWN = "unknown"  # the language of a text without function words
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A number of a text, and the bounds between which it has to lie."""
+    """A number measured on a text, and the bounds it must lie between."""
 
     name: str
     measure: Callable[[str], float]
@@ -176,7 +176,7 @@ class Rule:
 
 
 def word_count(text: str) -> float:
-    """Return the number of words, parted by white space."""
+    """Return the number of words, split at white space."""
     return float(len(text.split()))
 
 
@@ -187,7 +187,7 @@ def word_length(text: str) -> float:
 
 
 def symbol_ratio(text: str) -> float:
-    """Return the number of hashes or of ellipses, the larger, per word."""
+    """Return the larger of the numbers of hashes and of ellipses, per word."""
     ellipses = text.count("...") + text.count("…")
     return max(text.count("#"), ellipses) / max(len(text.split()), 1)
 
@@ -203,20 +203,20 @@ def bullet_share(text: str) -> float:
 
 
 def ellipsis_share(text: str) -> float:
-    """Return the share of the lines that end with an ellipsis, cut off."""
+    """Return the share of the lines that end in an ellipsis, cut off."""
     return _share([line.endswith(("...", "…")) for line in _lines(text)])
 
 
 def repeated_line_share(text: str) -> float:
-    """Return the share of the lines that occurred in the text before."""
+    """Return the share of the lines that repeat an earlier line."""
     lines = _lines(text)
     return 1 - len(set(lines)) / len(lines) if lines else 0.0
 
 
 def repeated_phrase_share(text: str) -> float:
-    """Return the share of the characters in the most frequent run of four words.
+    """Return the largest share of the characters that one run of four words fills.
 
-    A run that stands in the text only once does not count.
+    A run that occurs only once does not count.
     """
     split = text.split()
     runs = Counter(zip(split, split[1:], split[2:], split[3:], strict=False))
@@ -255,15 +255,15 @@ GOPHER = (
 )
 """The rules of Rae et al. (2021), tables A1 and A2, for English text.
 
-Unlike there, one rule stands for the many lengths of phrases, and a share of
-function words replaces "two of eight stop words": word lists lack them, too.
+Unlike there, one rule replaces those for phrases of many lengths, and a share of
+function words replaces "two of eight stop words": lists of words lack those as well.
 """
 
 
 def quality_fault(
     text: str, rules: Sequence[Rule] = GOPHER
 ) -> tuple[str, float] | None:
-    """Return the first rule that the text breaks and its number, None if good.
+    """Return the name and value of the first rule that the text breaks, or None.
 
     Args:
         text: A clean text.
@@ -284,7 +284,7 @@ def quality_fault(
 def filter_quality(
     documents: Sequence[Document], *, rules: Sequence[Rule] = GOPHER
 ) -> tuple[list[Document], StepReport]:
-    """Return the documents that keep all the rules.
+    """Return the documents that pass all the rules.
 
     Args:
         documents: Clean documents.
@@ -304,7 +304,7 @@ def guess_language(text: str) -> str:
     A text with fewer than one such word in ten is of an unknown language.
 
     Args:
-        text: Any text; a sentence is short, a paragraph enough.
+        text: Any text; a sentence is too short, a paragraph enough.
 
     Source: Grefenstette (1995), the method of short words.
 

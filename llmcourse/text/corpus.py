@@ -3,13 +3,13 @@
     documents → clean → remove boilerplate → filter → remove copies → documents
                   └────────────┴───────────────┴───────────┴──────→ report
 
-Then the corpus is split into training, validation and test sets. A hash of its text
-decides the part of a document. It does not depend on the other documents: a corpus
-may grow and no document changes its part, and two copies of a text are always in the
-same part. A hash cannot see a passage that two documents share; `contamination` does.
+Then the corpus is split into training, validation and test sets. A hash of a document's
+text decides which set it goes to, whatever the other documents are: a corpus may grow
+without any document changing sets, and two copies of a text are always in the same
+set. A hash cannot see a passage that two documents share; `contamination` does.
 
-The filters are for pages of the web, of which most are not worth reading. Text of your
-own is kept whatever it is, a poem, a list or Chinese: `own_steps`.
+The filters are for web pages, most of which are not worth reading. With `own_steps`,
+text of your own is kept whatever it is: a poem, a list, Chinese.
 
 >>> from llmcourse.text.documents import tales
 >>> story = next(tales(1, seed=0))
@@ -70,18 +70,18 @@ STEPS: tuple[Step, ...] = (
 
 _BATCH = 256  # documents that a process takes at once
 LONGEST = 2_000
-"""The most characters of a document of one's own: a page of a book.
+"""The most characters in a document of your own: a page of a book.
 
-Where pages were few, a model would hardly see how one begins, and could not begin.
+From few, long documents a model would hardly see how one begins, nor could it begin.
 """
 
 
 def own_steps(*, filtered: bool = False, language: str | None = None) -> list[Step]:
-    """Return the steps for text of one's own, of any kind, language and length.
+    """Return the steps for text of your own, of any kind, language and length.
 
     Args:
-        filtered: Whether the rules for good English prose are asked for.
-        language: A key of `FUNCTION_WORDS`, to keep what is written in it; None: all.
+        filtered: Whether to apply the rules for good English prose.
+        language: A key of `FUNCTION_WORDS`, to keep only text in it; None: keep all.
     """
     steps: list[Step] = [clean, cut_long]
     if filtered:
@@ -94,14 +94,14 @@ def own_steps(*, filtered: bool = False, language: str | None = None) -> list[St
 def cut_long(
     documents: Sequence[Document], *, most: int = LONGEST
 ) -> tuple[list[Document], StepReport]:
-    """Return the documents, those that are long as several: a book by its pages.
+    """Return the documents, with long ones cut into several, as a book into pages.
 
-    It is cut between paragraphs, or else lines, sentences or words; where there is
-    nothing of these, anywhere. The pieces together are the document.
+    Cuts fall between paragraphs, or else lines, sentences or words; where there are
+    none of these, anywhere. The pieces, joined, are the document.
 
     Args:
         documents: Clean documents.
-        most: The most characters of a piece.
+        most: The most characters in a piece.
 
     Raises:
         ValueError: If `most` is less than 1.
@@ -127,7 +127,7 @@ def cut_long(
 
 
 def _pieces(text: str, most: int) -> Iterator[str]:
-    """Yield a text in pieces of `most` characters, or of half as many at least."""
+    """Yield pieces of `most` characters or, but for the last, at least half as many."""
     start = 0
     while len(text) - start > most:
         end = start + most
@@ -148,11 +148,11 @@ def build_corpus(
 
     Args:
         documents: Documents from any sources; `itertools.chain` joins several.
-        steps: Functions from documents to documents and a report. A step with
-            other settings is a `functools.partial` of it.
+        steps: Functions from documents to documents and a report. Use
+            `functools.partial` to give a step other settings.
 
     Raises:
-        ValueError: If there is no document, or a step leaves none.
+        ValueError: If there are no documents, or a step leaves none.
     """
     current = list(documents)
     if not current:
@@ -173,14 +173,14 @@ def build_corpus(
 def stream_corpus(
     documents: Iterable[Document], steps: Iterable[Step] = STEPS
 ) -> Iterator[Document]:
-    """Yield the documents after all steps but those that compare them.
+    """Yield the documents after all steps except those that compare documents.
 
-    These, on copies and boilerplate, need all documents at once; the others need one,
-    so that texts of any length can be read.
+    The latter, for copies and boilerplate, need all documents at once; the others need
+    one at a time, so a corpus of any size can be read.
 
     Args:
         documents: As in `build_corpus`.
-        steps: As there.
+        steps: As in `build_corpus`.
     """
     compare = (remove_boilerplate, remove_duplicates, remove_near_duplicates)
     alone = [step for step in steps if getattr(step, "func", step) not in compare]
@@ -199,17 +199,17 @@ def pack_corpus(
     steps: Iterable[Step] = STEPS,
     processes: int = 1,
 ) -> dict[str, TokenFile]:
-    """Write the parts of a corpus of any length, "train.bin" and so on.
+    """Write the parts of a corpus of any size, "train.bin" and so on.
 
-    A few hundred documents are in memory. The files are the same however many
-    processes do the steps, split and tokenize.
+    A few hundred documents per process are in memory at a time. The files are the same
+    however many processes do the steps, split and tokenize.
 
     Args:
         documents: Read as they are needed.
         tokenizer: A tokenizer that has `<|endoftext|>`.
-        folder: Of the arrays.
+        folder: Where to write the arrays.
         steps: As in `stream_corpus`.
-        processes: How many.
+        processes: How many processes.
 
     Returns:
         What the array of each part holds.
@@ -236,7 +236,7 @@ def pack_corpus(
 
 
 def remove_other_parts(folder: Path, kept: Collection[str]) -> None:
-    """Delete what an earlier corpus in the same folder had in the other parts."""
+    """Delete the files of other parts that an earlier corpus left in the folder."""
     for name in split(()):
         if name not in kept:
             for suffix in (".bin", ".json"):
@@ -259,9 +259,9 @@ def in_processes(
     """Yield the function's results in order; only a few items are read ahead.
 
     Args:
-        function: Is sent to each process once, so what it holds, it keeps there.
+        function: Sent to each process once, together with what it holds.
         items: What it is called with, one by one.
-        processes: How many; 1: this one.
+        processes: How many; 1 means this one alone.
     """
     if processes == 1:
         yield from map(function, items)
@@ -276,7 +276,7 @@ def in_processes(
         yield from (future.result() for future in waiting)
 
 
-_kept: list[Callable[[Any], Any]] = []  # of a worker
+_kept: list[Callable[[Any], Any]] = []  # in a worker
 
 
 def _keep(function: Callable[[Any], Any]) -> None:
@@ -290,8 +290,8 @@ def _call_kept(item: Any) -> Any:
 def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
     """Return nine in ten documents to train on, and one in twenty for each other part.
 
-    Where a document goes, a hash of its text decides. With few documents the shares
-    are met roughly, and a small part may be empty.
+    A hash of its text decides where a document goes. With few documents the shares
+    are approximate, and a small part may be empty.
 
     Args:
         documents: The documents.
@@ -310,7 +310,7 @@ def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
 
 
 def part_of(document: Document) -> str:
-    """Return which part of a split a document belongs to: `split` says how."""
+    """Return the part of a split that a document belongs to; see `split`."""
     place = fingerprint(document.text, salt="split 0") / 2**64  # 0 … 1
     return "train" if place < 0.9 else "validation" if place < 0.95 else "test"
 
@@ -322,7 +322,7 @@ class Overlap:
     document: Document
     training: Document
     passage: str  # the first shared run of n words
-    share: float  # of the runs of n words of the document: how many are shared
+    share: float  # of the document's runs of n words: how many are shared
 
     def __str__(self) -> str:
         name = self.document.name or excerpt(self.document.text)
@@ -338,7 +338,7 @@ def contamination(
     n: int = 13,
     max_documents: int = 10,
 ) -> list[Overlap]:
-    """Return the held-out documents that share a run of n words with the training.
+    """Return the held-out documents that share a run of n words with training ones.
 
     Case and punctuation are ignored. A run that is in more than
     `max_documents` training documents is a common phrase and does not count.
@@ -347,13 +347,13 @@ def contamination(
         train: Training documents.
         held_out: Validation or test documents.
         n: Length of a run, in words: 8 for short documents, 13 for long ones.
-        max_documents: In how many training documents a run may stand.
+        max_documents: The most training documents that a run may be in.
 
     Raises:
         ValueError: If there is no training or no held-out document with n words.
 
     Source: Brown et al. (2020), appendix C. Unlike there, the share of the
-    document that is shared is reported, too.
+    document that overlaps is reported as well.
     """
     for kind, documents in (("training", train), ("held-out", held_out)):
         longest = max((len(words(document.text)) for document in documents), default=0)

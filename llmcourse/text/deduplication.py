@@ -1,25 +1,25 @@
 """Remove copies: exact ones by a hash, near ones by MinHash and LSH.
 
-A text that occurs a hundred times in a corpus is learned a hundred times as often,
-and by heart. A copy of a test text in the training text makes the test worthless
+A text that occurs a hundred times in a corpus is seen a hundred times as often, and
+learned by heart. A copy of a test text in the training text makes the test worthless
 (Lee et al. 2022).
 
 *Shingles.* A text is cut into words (case and punctuation ignored), and every run of
-n words, a shingle, becomes a number of 64 bits. It depends on the text alone, unlike
-Python's own `hash`, which differs from run to run:
+n words, a shingle, becomes a 64-bit number. It depends on the text alone, unlike
+Python's own `hash`, which differs between processes:
 
     "The cat sat. The cat!"  n = 2  →  {the cat, cat sat, sat the}
 
 *MinHash.* Put all shingles in a random order; the first shingle of A is the first of
-B with probability J, the Jaccard similarity of A and B. Do so under k orders, and the
-share of agreements estimates J:
+B with probability J, the Jaccard similarity of A and B. Repeat this for k orders, and
+the share of agreements estimates J:
 
     signature of A   [17, 93, 40,  8]
     signature of B   [17, 51, 40,  8]    3 of 4 agree: J ≈ 0.75
 
-*LSH banding.* Cut the k numbers into bands of r; two texts become a candidate pair if
-all r numbers of some band agree. That happens with the probability 1 − (1 − Jʳ)ᵇ, a
-steep S over J. Not all pairs are compared: texts with the same band share a bucket.
+*LSH banding.* Cut the k numbers into b bands of r; two texts become a candidate pair
+if all r numbers of some band agree. That happens with probability 1 − (1 − Jʳ)ᵇ, a
+steep S-curve in J. Not all pairs are compared: texts with equal bands share a bucket.
 """
 
 import hashlib
@@ -39,13 +39,13 @@ from jaxtyping import Int64, UInt64
 from llmcourse.arguments import check_range
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
-Hashes = UInt64[np.ndarray, "_"]  # of one text; each has its own number
+Hashes = UInt64[np.ndarray, "_"]  # of one text; texts differ in how many
 Signatures = UInt64[np.ndarray, "text n_hashes"]
 
-_CHUNK = 4096  # shingles hashed at a time, so that a long text needs no more memory
-_NEIGHBOURS = 64  # of a bucket, with which each of its texts is paired
+_CHUNK = 4096  # shingles hashed at a time, which limits memory for long texts
+_NEIGHBOURS = 64  # in a bucket with which a text is paired
 _WORD = re.compile(r"\w+")
-# Of other scripts, too, with their marks; one alone, as emoji have it, is no word.
+# For other scripts, with their marks; a mark alone, as in emoji, is not a word.
 _ANY_WORD = regex.compile(r"[\p{Alphabetic}\p{N}\p{Pc}][\w\p{N}]*")
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 
@@ -62,7 +62,7 @@ def words(text: str) -> list[str]:
 
 
 def fingerprint(text: str, salt: str = "") -> int:
-    r"""Return a number of 64 bits, equal for texts that differ in case and spaces only.
+    r"""Return a 64-bit number, equal for texts that differ only in case and spaces.
 
     Args:
         text: Any text.
@@ -75,13 +75,13 @@ def fingerprint(text: str, salt: str = "") -> int:
 
 
 def ngram_hashes(text: str, n: int) -> Hashes:
-    """Return one number of 64 bits for each run of n words, in order.
+    """Return one 64-bit number for each run of n words, in order.
 
-    The hash of a run is h₁ + c·h₂ + c²·h₃ + … modulo 2⁶⁴ for the hashes of its
-    words, computed for all runs at once, then mixed.
+    The hash of a run is h₁ + c·h₂ + c²·h₃ + … modulo 2⁶⁴, where h are the hashes of
+    its words, computed for all runs at once, then mixed.
 
     Args:
-        text: A text; with fewer than n words it has no run.
+        text: Any text; one with fewer than n words has no runs.
         n: Length of a run, in words.
 
     Raises:
@@ -106,7 +106,7 @@ def shingles(text: str, n: int = 5) -> Hashes:
     A text of fewer than n words is one shingle, itself.
 
     Args:
-        text: Any text; one of signs alone is one shingle, too, an empty one has none.
+        text: Any text; one of signs alone is also one shingle, an empty one has none.
         n: Length of a shingle, in words.
 
     Raises:
@@ -141,7 +141,7 @@ def jaccard(a: Hashes, b: Hashes) -> float:
 
 
 def mix(numbers: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Return numbers of 64 bits, scrambled so that every bit depends on all.
+    """Return 64-bit numbers, scrambled so that every bit depends on all input bits.
 
     Source: Steele et al. (2014), the finaliser of SplitMix64 (by Stafford).
     """
@@ -162,9 +162,9 @@ _word_digest = lru_cache(maxsize=2**17)(_digest)
 def signatures(shingle_sets: Sequence[Hashes], n_hashes: int = 128) -> Signatures:
     """Return the MinHash signatures of many sets of shingles, one in each row.
 
-    Each order of the shingles is a hash function x → a·x + b modulo 2⁶⁴, a odd,
-    of shingles that are random numbers already. An empty set has the signature
-    of all ones.
+    Each order of the shingles is given by a hash function x → a·x + b modulo 2⁶⁴,
+    a odd; shingles are random numbers already. The signature of an empty set is all
+    1 bits.
 
     Args:
         shingle_sets: One set of shingles for each text, as `shingles` returns it.
@@ -222,19 +222,19 @@ def candidate_pairs(
 ) -> Int64[np.ndarray, "pair 2"]:
     """Return the pairs of texts that agree in at least one whole band.
 
-    Unlike the book, texts that share a bucket with hundreds of others are paired
-    with their next 64 in it only: the pairs still connect the whole bucket, and
-    a corpus of a million copies of one page does not need 10¹² pairs.
+    Unlike in the book, texts that share a bucket with hundreds of others are paired
+    only with the next 64 in it: the pairs still connect the whole bucket, and a
+    corpus of a million copies of one page does not need 10¹² pairs.
 
     Args:
         signatures: One signature in each row.
-        n_bands: Number of bands; divides the number of hashes.
+        n_bands: Number of bands; must divide the number of hashes.
 
     Returns:
         Indices (smaller, larger) of each pair, sorted, each pair once.
 
     Raises:
-        ValueError: If the bands do not divide the number of hashes evenly, or are none.
+        ValueError: If `n_bands` is below 1 or does not divide the number of hashes.
 
     Source: Leskovec, Rajaraman and Ullman (2020), section 3.4.1.
 
@@ -289,27 +289,27 @@ def remove_near_duplicates(
     n: int = 5,
     n_bands: int = 32,
 ) -> tuple[list[Document], StepReport]:
-    """Return the documents without near copies of earlier ones that stay.
+    """Return the documents without near copies of earlier ones that are kept.
 
     Each removed document is like one that is kept. Lee et al. (2022) remove whole
     clusters instead. That is simple but risky: where A is like B, B like C, and so
     on, a chain of small changes removes all but one of them.
 
     Args:
-        documents: Documents, best without exact copies.
-        threshold: Jaccard similarity from which on two texts are copies.
+        documents: Documents, preferably without exact copies.
+        threshold: The least Jaccard similarity at which two texts are copies.
         n: Length of a shingle, in words.
-        n_bands: Bands of a signature; divides its 128 hashes.
+        n_bands: Bands of a signature; must divide its 128 hashes.
 
     Raises:
         ValueError: If the threshold is not above 0 and at most 1, if n is not
             positive, or if the bands do not divide the hashes.
     """
     sets = _shingle_sets([document.text for document in documents], n, threshold)
-    like: dict[int, tuple[int, float]] = {}  # of each copy, what stays, and how alike
+    like: dict[int, tuple[int, float]] = {}  # for each copy: what stays, how alike
     # The pairs are sorted: when a document comes first in a pair, every pair that
     # could remove it has been seen. If it was removed, the document that stays takes
-    # its place, for of many in one bucket only neighbours are candidates.
+    # its place, since in a full bucket only neighbours are candidates.
     for one, j in candidate_pairs(signatures(sets), n_bands).tolist():
         if j not in like:
             i, _ = like.get(one, (one, 1.0))
@@ -325,14 +325,14 @@ def near_duplicates(
     """Return the pairs of texts whose Jaccard similarity reaches the threshold.
 
     LSH proposes pairs, exact Jaccard similarity decides: no false pair is
-    returned, and a true one of similarity J is missed with the probability
+    returned, and a true one of similarity J is missed with probability
     1 − `candidate_probability(J, n_bands, 128 // n_bands)`, more often where
     hundreds of texts share a bucket.
 
     Args:
         texts: Any texts.
         threshold: Least similarity of their shingles, above 0 and at most 1.
-        n_bands: Bands of a signature; divides its 128 hashes.
+        n_bands: Bands of a signature; must divide its 128 hashes.
 
     Raises:
         ValueError: If the threshold is not above 0 and at most 1, or if the bands do
@@ -349,12 +349,12 @@ def plant_near_duplicates(
 ) -> tuple[list[str], list[Pair]]:
     """Return the texts followed by edited copies, and the pairs that this makes.
 
-    Words of a copy are replaced, one after another at random places, by words
-    that occur in no text, as long as the similarity stays above the one asked.
+    Words of a copy are replaced, one after another at random places, by words that
+    occur in no text, as long as the similarity is at least the one asked for.
 
     Args:
         texts: Texts; the i-th similarity is for a copy of the i-th text.
-        similarities: Wanted Jaccard similarities, each above 0 and at most 1.
+        similarities: Jaccard similarities to reach, each above 0 and at most 1.
 
     Returns:
         All texts, and a pair (original, copy, exact similarity) for each copy.
@@ -380,14 +380,14 @@ def plant_near_duplicates(
 def precision_recall(
     found: Iterable[Pair], wanted: Iterable[Pair]
 ) -> tuple[float, float]:
-    """Return the shares of found pairs that are wanted and of wanted ones found.
+    """Return the shares of found pairs that are wanted, and of wanted pairs found.
 
     Args:
         found: Pairs that a method returned.
         wanted: Pairs that it should have returned.
 
     Raises:
-        ValueError: If nothing is wanted: recall has no meaning then.
+        ValueError: If nothing is wanted: recall is then undefined.
 
     >>> precision_recall([Pair(0, 1, 0.9), Pair(2, 3, 0.8)], [Pair(0, 1, 0.9)])
     (0.5, 1.0)
@@ -401,7 +401,7 @@ def precision_recall(
 
 
 def _edited(text: str, similarity: float, rng: random.Random) -> str:
-    """Return the text, words replaced until one more would be too many."""
+    """Return the text with as many words replaced as the similarity allows."""
     original, tokens, tag = shingles(text), text.split(" "), rng.getrandbits(64)
     places = rng.sample(range(len(tokens)), len(tokens))
 

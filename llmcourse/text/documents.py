@@ -1,4 +1,4 @@
-"""Documents: what they are, where they come from, and reports of what removed some.
+"""Documents: what they are, where they come from, and reports of what was removed.
 
 Every step of the corpus takes documents and returns documents plus a
 `StepReport`, so nothing is removed silently:
@@ -64,17 +64,17 @@ class StepReport:
     documents_out: int
     characters_in: int
     characters_out: int
-    reasons: Mapping[str, int]  # documents touched, by reason
-    examples: tuple[Removal, ...] = ()  # a few, each reason's first
+    reasons: Mapping[str, int]  # documents affected, by reason
+    examples: tuple[Removal, ...] = ()  # each reason's first, up to five
 
     @property
     def documents_removed(self) -> int:
         """Number of documents that went in and did not come out."""
-        return max(0, self.documents_in - self.documents_out)  # more if some are cut
+        return max(0, self.documents_in - self.documents_out)  # < 0 if some are cut
 
     @property
     def removed_share(self) -> float:
-        """Share of the documents that was removed, between 0 and 1.
+        """Share of the documents that were removed, between 0 and 1.
 
         On text known to be good this is a filter's false-positive rate.
         """
@@ -118,7 +118,7 @@ _HEADER = (
 
 
 def _row(report: StepReport) -> str:
-    """Return the report as one line of a table: what is left, what went."""
+    """Return the report as a line of a table: what is left, what was removed."""
     characters_lost = report.characters_in - report.characters_out
     characters_share = characters_lost / max(report.characters_in, 1)
     return (
@@ -202,7 +202,7 @@ def tales(n: int, seed: int) -> Iterator[Document]:
 
 
 def python_docs() -> Iterator[Document]:
-    """Return the documentation that this Python carries with it.
+    """Yield the documentation that comes with this Python.
 
     First the topics of `help()`, which are chapters of the language reference;
     then, module by module, the docstrings of the standard library. The modules
@@ -222,10 +222,10 @@ def python_docs() -> Iterator[Document]:
 
 
 def _library_files(library: Path) -> list[tuple[str, Path]]:
-    """Return the modules of the standard library, by name and in its order."""
+    """Return the names and paths of the standard library's modules, sorted."""
     files = []
     for folder, subfolders, names in os.walk(library):
-        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk does not enter these
+        subfolders[:] = set(subfolders) - _NOT_THE_LIBRARY  # walk skips the rest
         paths = [Path(folder) / name for name in names if name.endswith(".py")]
         files += [(path.relative_to(library).as_posix(), path) for path in paths]
     if not files:
@@ -246,9 +246,9 @@ def _help_topics() -> dict[str, str]:
 
 
 def _docstrings(source: str) -> Iterator[str]:
-    """Yield the docstrings in a module's source, in order of the lines."""
+    """Yield the docstrings in a module's source, in line order."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of "\d" and the like in old code
+        warnings.simplefilter("ignore")  # about "\d" and the like in old code
         tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
@@ -259,9 +259,9 @@ def _docstrings(source: str) -> Iterator[str]:
 
 
 MAX_BYTES = 1 << 30
-"""Most bytes of text: with its tokens, more does not fit into a laptop's memory."""
+"""The most bytes of text: more, with its tokens, does not fit in a laptop's memory."""
 MAX_FILES = 200_000
-"""Most files to look at: a folder with more is a whole disk rather than notes."""
+"""The most files to look at: a folder with more is a disk rather than notes."""
 
 
 def read_texts(
@@ -270,28 +270,29 @@ def read_texts(
     max_bytes: int | None = MAX_BYTES,
     column: str | None = None,
 ) -> Iterator[Document]:
-    """Yield the text files of a folder, or that match a pattern, in order of name.
+    """Yield the text files in a folder or matching a pattern, in order of name.
 
     A file counts as text if it is UTF-8 without a NUL; others are skipped with the
-    reason. Files and folders whose names begin with a dot are left out, and of a
-    folder, links to folders are not followed.
+    reason. Files and folders whose names begin with a dot are left out, and links to
+    folders inside a folder are not followed.
 
-    A folder that Hugging Face's `datasets` has saved, and a Parquet file, are read by
-    that package instead, a document from each row that has a text.
+    A folder saved by Hugging Face's `datasets`, or a Parquet file, is read by that
+    package instead: one document from each row that has text.
 
     Args:
-        path: A file, a folder, which stands for all files in it and in its folders,
-            or a pattern such as ``notes/**/*.txt`` (``**``: any folders).
-        skipped: Is filled with the files that are no text and the folders that cannot
-            be read, and the reason.
-        max_bytes: The most that all texts may have together, and each by itself, of
-            `MAX_FILES` files; None: any number of texts, each of `MAX_BYTES`.
-        column: Of such a dataset, where the texts are; None: "text". If it is given,
-            a file of JSON lines is read as rows, too.
+        path: A file, a folder (all files in it and its subfolders), or a pattern such
+            as ``notes/**/*.txt`` (``**``: any folders).
+        skipped: Filled with the files that are not text and the folders that cannot
+            be read, each with the reason.
+        max_bytes: The most bytes of all texts together, in up to `MAX_FILES` files;
+            None: any number of texts, of up to `MAX_BYTES` each. Larger files are
+            skipped.
+        column: The column of a dataset's texts; None: "text". If given, a file of JSON
+            lines is read as a dataset as well.
 
     Raises:
-        ValueError: If there is no such file, or if none is a text; if there are more
-            texts or files than may be; if a dataset is damaged, or has no such column.
+        ValueError: If there is no such file, or none is text; if there are more texts
+            or files than allowed; if a dataset is damaged or lacks the column.
         ImportError: If a dataset is to be read and `datasets` is not installed.
     """
     if _is_dataset(Path(path), column):
@@ -337,12 +338,12 @@ def _texts(
         raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
 
 
-_SAVED = ("dataset_dict.json", "dataset_info.json")  # one is in each saved dataset
+_SAVED = ("dataset_dict.json", "dataset_info.json")  # a saved dataset has one
 _FORMATS = {".parquet": "parquet", ".jsonl": "json"}  # as `datasets` calls them
 
 
 def _is_dataset(path: Path, column: str | None) -> bool:
-    """Return whether a path is a dataset's: a folder, a Parquet file, or JSON lines."""
+    """Return whether a path is a dataset: a folder, a Parquet file, or JSON lines."""
     if path.suffix == ".jsonl":
         return column is not None
     saved = (os.path.isfile(path / name) for name in _SAVED)  # noqa: PTH113 (no error)
@@ -387,7 +388,7 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
 
 
 def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
-    """Yield the files of a path; those of a folder before those of its folders."""
+    """Yield the files of a path; a folder's own before those of its subfolders."""
 
     def skip(error: OSError) -> None:
         skipped[str(error.filename)] = f"cannot be read: {error.strerror or error}"
@@ -404,13 +405,13 @@ def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
 
 
 def _text_of(file: Path, most: int) -> str:
-    """Return the text of a file, of so many bytes; raise ValueError if it has none."""
+    """Return a file's text, of up to `most` bytes; raise ValueError if it has none."""
     if not file.is_file():
         raise ValueError("no regular file")
     size = file.stat().st_size
     if size > most:
         raise ValueError(f"too large, {size >> 20} MiB")
-    if size == 0:  # or what the system makes while it is read, some of it endless
+    if size == 0:  # or made by the system as it is read, perhaps without end
         raise ValueError("empty")
     with file.open("rb") as opened:
         data = opened.read(8192)

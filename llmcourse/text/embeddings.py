@@ -1,6 +1,6 @@
 """Vectors for words: similarity, maps, skip-gram training, analogies.
 
-Three ways to say how alike two vectors are, larger is more alike:
+Three measures of how alike two vectors are; larger means more alike:
 
     dot         x · y             grows with the length of both
     cosine      x · y / |x| |y|   the angle alone
@@ -16,18 +16,18 @@ of a text learns to tell the words around it from words drawn at random:
                 brave, called, Mia: the context    → score up
                 soup, lantern, slept: the noise    → score down
 
-A word has two vectors, one as the center and one as a context, and the score is their
-dot product. The gradient is written out below; no autograd runs.
+A word has two vectors, one as the centre and one as a context; the score of a pair is
+their dot product. The gradient is written out below, without autograd.
 
 *Analogies* are questions of the form "a is to b as c is to what?". The word lists of
 the tales say which words belong together: a fox cub has a parent, an animal a cry, a
 trade its work. Each such relation gives a question for every two of its pairs, so
-nobody chooses which are asked:
+the questions are not hand-picked:
 
     baker : kneading :: tailor : ?        right if it is "sewing"
 
-The same lists sort words into classes (colours, trades, …), with which clusters of
-vectors can be compared.
+The same lists sort words into classes (colours, trades, …) to compare clusters of
+vectors with.
 """
 
 from collections import Counter, defaultdict
@@ -55,13 +55,13 @@ def similarities(
     vectors: Float[Tensor, "vocab d_model"],
     kind: str = "cosine",
 ) -> Float[Tensor, "*batch vocab"]:
-    """Return how alike each query is to each vector, larger is more alike.
+    """Return how alike each query is to each vector; larger means more alike.
 
     Cosines have no unit and lie in −1 … 1, dot products and distances are in the
     units of the vectors. The cosine with a vector of zeros is 0.
 
     Raises:
-        ValueError: If the kind is none of the three.
+        ValueError: If the kind is not one of the three.
 
     >>> x, others = torch.tensor([1.0, 0.0]), torch.tensor([[3.0, 4.0], [1.0, 1.0]])
     >>> [similarities(x, others, kind).tolist() for kind in ("dot", "euclidean")]
@@ -72,7 +72,7 @@ def similarities(
         return queries @ vectors.T
     if kind == "cosine":
         return normalize(queries, dim=-1) @ normalize(vectors, dim=-1).T
-    # Differences one by one: the shortcut by squares loses small distances.
+    # Subtract one by one: the shortcut by squares loses small distances.
     flat = queries.reshape(-1, queries.shape[-1])
     mode = "donot_use_mm_for_euclid_dist"
     return -torch.cdist(flat, vectors, compute_mode=mode).reshape(
@@ -87,17 +87,17 @@ def nearest(
     kind: str = "cosine",
     exclude: Iterable[int] = (),
 ) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
-    """Return the ids of the k vectors most alike to a query, and their similarities.
+    """Return the ids of the k vectors most like a query, and their similarities.
 
     Args:
         vectors: Where to look.
         query: Any vector.
-        k: How many, the most alike first.
+        k: How many, most alike first.
         kind: One of `SIMILARITIES`; it also decides the unit.
-        exclude: Ids that do not count, such as the query's own.
+        exclude: Ids to leave out, such as the query's own.
 
     Raises:
-        ValueError: If there are not k vectors to choose from, or the kind is unknown.
+        ValueError: If there are fewer than k to choose from, or the kind is unknown.
 
     >>> ids, _ = nearest(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]]),
     ...     query=torch.tensor([2.0, 1.0]), k=2)
@@ -120,7 +120,7 @@ class WordVectors:
         vectors: One row for each.
 
     Raises:
-        ValueError: If a word occurs twice, or there are more or fewer rows.
+        ValueError: If a word occurs twice, or words and rows differ in number.
 
     >>> v = WordVectors(["hen", "cow", "tin"], torch.tensor([[2.0, 1], [1, 1], [0, 1]]))
     >>> v["cow"]
@@ -150,10 +150,10 @@ class WordVectors:
         return self.vectors[self._id(word)]
 
     def only(self, words: Iterable[str]) -> "WordVectors":
-        """Return the vectors of some words, in their order.
+        """Return the vectors of some words, in the order given.
 
         Raises:
-            ValueError: If a word is unknown, or comes twice.
+            ValueError: If a word is unknown, or occurs twice.
         """
         chosen = list(words)
         return WordVectors(chosen, self.vectors[[self._id(word) for word in chosen]])
@@ -161,10 +161,10 @@ class WordVectors:
     def nearest(
         self, word: str, k: int = 5, kind: str = "cosine"
     ) -> list[tuple[str, float]]:
-        """Return the k other words most alike to a word, and their similarities.
+        """Return the k other words most like a word, and their similarities.
 
         Raises:
-            ValueError: If the word or the kind is unknown, or there are not k others.
+            ValueError: If word or kind is unknown, or there are fewer than k others.
         """
         own = self._id(word)
         ids, values = nearest(self.vectors, self[word], k, kind, [own])
@@ -184,8 +184,8 @@ def analogy_query(
 ) -> Float[Tensor, "*batch d_model"]:
     """Return where the answer to "a is to b as c is to what?" should lie, no unit.
 
-    The step from a to b, made from c. All three are brought to length 1 first, so
-    that no word counts more for being long.
+    Take the step from a to b, starting at c. All three are scaled to length 1 first,
+    so that no word counts more because its vector is long.
 
     Source: Mikolov, Yih and Zweig (2013), "Linguistic regularities in continuous
     space word representations", section 4.
@@ -209,9 +209,9 @@ def project(
 ) -> Projection:
     """Return the principal components: the map that keeps most of the variance.
 
-    The mean is taken off; the directions are the first right singular vectors of
+    The mean is subtracted; the directions are the first right singular vectors of
     what is left, and each explains its squared singular value's share. A direction
-    and its opposite explain as much, so each is turned to make its largest
+    and its opposite explain the same, so each is turned to make its largest
     coordinate positive: the map does not flip from one computer to another.
 
     Args:
@@ -219,8 +219,8 @@ def project(
         n_components: How many directions to keep.
 
     Raises:
-        ValueError: If there are fewer vectors or coordinates than components, or
-            all vectors are equal.
+        ValueError: If there are no more vectors or fewer coordinates than components,
+            or all vectors are equal.
 
     Source: Pearson (1901), "On lines and planes of closest fit".
 
@@ -245,10 +245,10 @@ def neighbour_purity(
     labels: Int[Tensor, "vocab"],
     kind: str = "cosine",
 ) -> Float[Tensor, "vocab"]:
-    """Return, for each vector, 1 if the one nearest to it has its own label, else 0.
+    """Return, for each vector, 1 if the one nearest to it has the same label, else 0.
 
-    The mean is a number for how well the labels' groups are apart: 1 if every
-    vector lies among its own, about the groups' own shares if labels mean nothing.
+    The mean measures how well the labels' groups separate: 1 if every vector lies
+    among its own, about the groups' own shares if labels mean nothing.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -276,7 +276,7 @@ class SkipGramConfig:
     learning_rate: float = 0.1  # at the start; it falls to zero
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size that no training can have."""
+        """Raise ValueError for a size that cannot work."""
         check_positive(**{**vars(self), "noise_power": None})
 
 
@@ -287,14 +287,14 @@ class CountedTexts:
     words: list[str]
     counts: Int[Tensor, "vocab"]
     ids: Int[Tensor, "n"]  # all texts, one after the other
-    text_of: Int[Tensor, "n"] = field(repr=False)  # which text each id stands in
+    text_of: Int[Tensor, "n"] = field(repr=False)  # which text each id is from
 
 
 @dataclass(frozen=True)
 class SkipGram:
-    """The result of a training."""
+    """The result of training."""
 
-    vectors: WordVectors  # as centers: the ones to use
+    vectors: WordVectors  # as centres: the ones to use
     contexts: WordVectors  # as contexts
     losses: list[float]  # mean of each hundred batches, in nats per pair
 
@@ -329,7 +329,7 @@ def count_texts(texts: Iterable[str], min_count: int = 1) -> CountedTexts:
 def noise_distribution(
     counts: Int[Tensor, "vocab"], power: float | int = 0.75
 ) -> Float[Tensor, "vocab"]:
-    """Return the probability of each word to be drawn as noise, as fractions of one.
+    """Return each word's probability of being drawn as noise, as fractions of one.
 
     Source: Mikolov et al. (2013), "Distributed representations", section 2.2.
 
@@ -362,12 +362,12 @@ def context_pairs(
     window: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "pair"], Int[Tensor, "pair"]]:
-    """Return all pairs of a center word and a context word, as two rows of ids.
+    """Return all pairs of a centre word and a context word, as two rows of ids.
 
     Args:
         ids: Words of all texts, one after the other.
-        text_of: The text of each; a context ends with its text.
-        window: How many words to each side count.
+        text_of: The text of each; a context does not extend past its text.
+        window: How many words on each side count.
         generator: If given, each word draws its own window from 1 … `window`, so
             that near words count more, and the pairs are shuffled.
 
@@ -412,8 +412,8 @@ def skipgram_gradients(
         d loss / d s = σ(s) − (1, 0, 0, …)
 
     Args:
-        center: Vectors of the center words.
-        targets: For each, the vector of its context word first, then of the noise.
+        center: Vectors of the centre words.
+        targets: For each, the vector of its context word, then those of the noise.
         counted: False for targets that are to be ignored; None counts all.
 
     Source: Mikolov et al. (2013), "Distributed representations", equation 4.
@@ -442,17 +442,17 @@ def train_skipgram(
 ) -> SkipGram:
     """Return word vectors learned from texts by skip-gram with negative sampling.
 
-    Plain gradient descent on each batch of pairs, with a rate that falls to zero in
-    a straight line. Noise that is by chance the context word is ignored, as in the
+    Plain gradient descent on each batch of pairs, with a learning rate that falls
+    linearly to zero. Noise that happens to be the context word is ignored, as in the
     authors' own program.
 
     Args:
         texts: At least two words in one of them must be frequent enough.
-        generator: Source of first vectors, thinning, windows, order and noise.
+        generator: Source of initial vectors, thinning, windows, order and noise.
         config: The sizes; by default, for a few thousand tales.
 
     Raises:
-        ValueError: If the texts hold no pair of words.
+        ValueError: If the texts contain no pair of words.
 
     Source: Mikolov et al. (2013), "Distributed representations of words and phrases
     and their compositionality".
@@ -487,7 +487,7 @@ def train_skipgram(
 def _batches(
     counted: CountedTexts, config: SkipGramConfig, generator: torch.Generator
 ) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
-    """Yield the rate and the ids of center, context and noise of each batch."""
+    """Yield each batch's learning rate and its ids of centre, context and noise."""
     keep = keep_probability(counted.counts, config.subsampling)
     noise = noise_distribution(counted.counts, config.noise_power).double().cumsum(0)
     for epoch in range(config.epochs):
@@ -507,7 +507,7 @@ def _batches(
 
 Pairs: TypeAlias = Mapping[str, frozenset[str]]  # a word and its right partners
 
-# Class to the lists of the tales whose words, where they are single, belong to it.
+# Each class, and the word lists of the tales whose single words belong to it.
 CLASSES: Final = {
     "name": ("girl", "boy", "pal", "sheanimal", "heanimal"),
     "animal": ("species", "visitor", "wayfarer", "stray"),
@@ -547,9 +547,9 @@ def word_classes() -> dict[str, str]:
 
 
 def relations() -> dict[str, Pairs]:
-    """Return the relations between words that the lists of the tales hold.
+    """Return the relations between words that the lists of the tales contain.
 
-    Of entries of several words, the one that carries the meaning is taken: the last
+    From entries of several words, the one that carries the meaning is taken: the last
     of a noun ("big sister"), the first of an activity ("kneading dough").
     """
     grammar = world()
@@ -595,8 +595,8 @@ def relations() -> dict[str, Pairs]:
 def questions(pairs: Pairs) -> Iterator[tuple[str, str, str, frozenset[str]]]:
     """Yield every question a : b :: c : ? of a relation, and its right answers.
 
-    a and b cannot be given: left out are questions whose b would be a right answer,
-    and those whose a would be the only one.
+    a and b do not count as answers, so questions whose b would be a right answer, or
+    whose a would be the only one, are left out.
 
     >>> len(list(questions({"a": frozenset("x"), "b": frozenset("xy")})))
     1
@@ -613,25 +613,25 @@ class AnalogyScore:
 
     The tensors have one value for each word c that was asked about, the mean over
     its questions, in fractions of one. Questions about the same word are not
-    independent, so intervals are to be taken over these.
+    independent, so compute intervals over these means.
     """
 
     right: Float[Tensor, "word"]  # the best answer is right
     kind: Float[Tensor, "word"]  # the best answer is a partner in this relation
     nearest: Float[Tensor, "word"]  # the word nearest to c alone is right
     chance: Float[Tensor, "word"]  # a guess among the partners not given is right
-    copied: Float[Tensor, "word"]  # the best answer is b or c, if they may be given
+    copied: Float[Tensor, "word"]  # the best answer is b or c, if these are allowed
 
 
 def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     """Return how well sums of vectors answer all questions of a relation.
 
-    As is usual, a, b and c are no answers, for the arithmetic or for the word
-    nearest to c alone; `copied` says what happens otherwise. Words without a vector
+    As usual, a, b and c do not count as answers, for the arithmetic or for the word
+    nearest to c alone; `copied` says what happens if they do. Words without a vector
     are left out of the relation. Both are measured by cosines.
 
     Args:
-        vectors: Of the words; all of them are possible answers.
+        vectors: Of words, all of which are possible answers.
         pairs: The relation.
 
     Raises:
@@ -674,6 +674,6 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
 def _best_other(
     scores: Float[Tensor, "question vocab"], given: Int[Tensor, "question 3"]
 ) -> list[int]:
-    """Return the best-scored word of each question that is not given in it."""
+    """Return each question's best-scored word, except those given in it."""
     best: list[int] = scores.scatter(1, given, float("-inf")).argmax(dim=1).tolist()
     return best

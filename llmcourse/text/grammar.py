@@ -1,6 +1,6 @@
 r"""A probabilistic grammar with memory whose every story has an exact probability.
 
-A story is written from left to right. Where the grammar leaves a choice, one
+A story is written from left to right. Where the grammar offers a choice, one
 alternative is drawn and its words are written at once, so a text can be parsed back
 to the choices that made it, and
 
@@ -52,12 +52,12 @@ from llmcourse.text.grammar_text import (
 )
 
 Vector: TypeAlias = npt.NDArray[Any]
-ENTROPY, WORDS, SIZE, MENTIONS = 0, 1, 2, 3  # the places of a vector
+ENTROPY, WORDS, SIZE, MENTIONS = 0, 1, 2, 3  # indices into a vector
 
 
 @dataclass(frozen=True)
 class Story:
-    """A story with what made it: its facts, its choices and their probability."""
+    """A story and what made it: its facts, its choices and their probability."""
 
     text: str
     log_prob: float  # in nats
@@ -76,12 +76,12 @@ class Measures:
 
 
 class State(NamedTuple):
-    """A story under way."""
+    """A story in progress."""
 
     cell: Cell | None  # what is still to be written
     text: str  # what is written
     env: Env  # the bound variables
-    choices: tuple[tuple[int, float], ...]  # number and probability of each one taken
+    choices: tuple[tuple[int, float], ...]  # number and probability of each
 
     def prob(self) -> float:
         """Return the probability of the choices taken so far."""
@@ -98,13 +98,13 @@ class State(NamedTuple):
 
 
 class Grammar:
-    """A grammar, from its text.
+    """A grammar, read from its text.
 
     Args:
         text: The word lists and rules; a story expands the rule `story`.
 
     Raises:
-        ValueError: If the text is no grammar; the message names the line.
+        ValueError: If the text is not a grammar; the message names the line.
     """
 
     def __init__(self, text: str) -> None:
@@ -120,12 +120,12 @@ class Grammar:
         return _finished(self._start, rng.random).story()
 
     def parse(self, text: str) -> Story:
-        """Return the story that a text is: its facts, choices and probability.
+        """Return a text as a story: its facts, choices and probability.
 
         Raises:
             ValueError: If the grammar cannot write the text; the message names the
                 word that no derivation reaches. Also if two derivations write it,
-                for then the grammar is ambiguous.
+                since the grammar is then ambiguous.
         """
         states = self._derive(text, whole=True)
         if len(states) > 1:
@@ -138,27 +138,27 @@ class Grammar:
         """Return the exact log-probability of a story, in nats.
 
         Raises:
-            ValueError: If the text is no story (see `parse`).
+            ValueError: If the text is not a story (see `parse`).
         """
         return self.parse(text).log_prob
 
     def prefix_log_prob(self, prefix: str) -> float:
-        """Return log of the probability that a story begins so, in nats.
+        """Return the log-probability that a story begins with the prefix, in nats.
 
-        Differences give the true probability of the next word: the one that a
-        language model is asked to learn.
+        Differences give the true log-probability of the next word, which a language
+        model is asked to learn.
 
         Raises:
-            ValueError: If no story begins so.
+            ValueError: If no story begins this way.
         """
         states = self._derive(prefix, whole=False)
         return math.log(math.fsum(state.prob() for state in states))
 
     def complete(self, prefix: str, rng: random.Random) -> Story:
-        """Return a story that begins so, drawn from the stories that do.
+        """Return a story that begins with the prefix, drawn from all that do.
 
         Raises:
-            ValueError: If no story begins so.
+            ValueError: If no story begins this way.
         """
         states = self._derive(prefix, whole=False)
         [state] = rng.choices(states, weights=[state.prob() for state in states])
@@ -168,8 +168,8 @@ class Grammar:
         """Yield the pieces of a story's text, each with what wrote it.
 
         That is the variable whose word it is, or the list of a word that no variable
-        holds; of words that the grammar spells out, the rule with a name that was
-        begun last.
+        holds; for words that the grammar spells out, it is the named rule entered
+        last.
 
         >>> grammar = Grammar('''
         ... rule story
@@ -214,7 +214,7 @@ class Grammar:
         return _ExactMeasures(self._mentions).measures(self._start.cell)
 
     def _derive(self, text: str, *, whole: bool) -> list[State]:
-        """Return all ways to write a text, or else something that begins with it."""
+        """Return all ways to write a text or, if not `whole`, one starting with it."""
         reached = 0
 
         def fits(written: str, words: str) -> bool:
@@ -237,11 +237,11 @@ class Grammar:
 def _derivations(
     start: State, fits: Callable[[str, str], bool], enough: float | int = math.inf
 ) -> Iterator[State]:
-    """Yield all that a story can become, written to its end or to so many characters.
+    """Yield all that a story can become, written to its end or `enough` characters.
 
     Args:
-        start: What is written already.
-        fits: Whether the text written so far may go on with these words.
+        start: What is already written.
+        fits: Whether the text written so far may continue with these words.
         enough: Characters after which no more is written.
     """
     stack = [start]
@@ -277,7 +277,7 @@ def _derivations(
 
 
 def _finished(start: State, draw: Callable[[], float]) -> State:
-    """Return one thing that a story can become, each choice drawn."""
+    """Return one way to finish a story, drawing each choice."""
     cell, text, env, choices = start
     out, env, taken = [text], dict(env), [*choices]
     while cell is not None:
@@ -319,17 +319,17 @@ class Segment(NamedTuple):
     choice: Cell | None
 
 
-@no_type_check  # it makes two million calls, which in tests would take half a minute
+@no_type_check  # its two million calls, type-checked, would take tests half a minute
 class _ExactMeasures:
-    """Computes the measures by dynamic programming, from the ends of the stories.
+    """Computes the measures by dynamic programming, from the ends of stories backwards.
 
     They are computed once for each place in a story and each set of values that later
-    choices look at; all other variables are forgotten. With a forgotten variable the
-    length of its words is lost, so its mentions are only counted, and become words and
-    bytes where the variable is bound and its value is known.
+    choices look at; all other variables are forgotten. Forgetting a variable loses the
+    length of its words, so its mentions are only counted, and become words and bytes
+    where the variable is bound and its value is known.
 
     A vector holds the means of what is still to come: entropy, gaps between words,
-    bytes, and mentions of each form of each variable that is bound already.
+    bytes, and mentions of each form of each variable that is already bound.
     """
 
     def __init__(self, mentions: Collection[Key]) -> None:
@@ -348,7 +348,7 @@ class _ExactMeasures:
         return Measures(stories, entropy, gaps + 1, size)
 
     def _after(self, cell: Cell | None, env: Env) -> tuple[int, Vector]:
-        """Return the number and the means of all that can follow from a cell on."""
+        """Return the number of continuations from a cell on, and their means."""
         segment = self._segment(cell)
         if segment.choice is None:
             stories, vector = 1, segment.vector
@@ -366,7 +366,7 @@ class _ExactMeasures:
         return stories, vector
 
     def _looked_at(self, choice: Cell, env: Env) -> Iterator[object]:
-        """Yield all that a choice and those after it can know of the variables."""
+        """Yield all that a choice and those after it can see of the variables."""
         for var, form in self._needed(choice):
             entry = env.get(var)
             if entry is None:
@@ -375,7 +375,7 @@ class _ExactMeasures:
                 yield _form(entry, form) if form else id(entry.home)
 
     def _new_segment(self, cell: Cell | None) -> Segment:
-        """Return what stands between a cell and the next choice."""
+        """Return what is always written between a cell and the next choice."""
         vector = np.zeros(MENTIONS + len(self._place))
         notes: Env = {}
         while cell is not None and not isinstance(cell.item, Call | Pick):
@@ -389,7 +389,7 @@ class _ExactMeasures:
         return Segment(vector, notes, cell)
 
     def _call(self, cell: Cell, env: Env) -> tuple[int, Vector]:
-        """Return the measures from a choice between the alternatives of a rule on."""
+        """Return the measures from the choice of a rule's alternative on."""
         total, means = 0, np.zeros(MENTIONS + len(self._place))
         assert isinstance(cell.item, Call)
         choice = cell.item.rule.at(env)
@@ -403,9 +403,9 @@ class _ExactMeasures:
     def _pick(self, cell: Cell, env: Env) -> tuple[int, Vector]:
         """Return the measures from a pick on.
 
-        Entries that look alike to all later choices form a group. Which of a group
-        are taken is forgotten, but each is as likely to be taken as any other, so
-        the mean length of their words is the mean over the whole group.
+        Entries that look alike to all later choices form a group. Which entries of a
+        group are taken is forgotten, but all are equally likely to be, so the mean
+        length of their words is the mean over the whole group.
         """
         pick = cell.item
         assert isinstance(pick, Pick)
@@ -440,7 +440,7 @@ class _ExactMeasures:
         return self._groups[key]
 
     def _expand(self, vector: Vector, var: str, group: list[Entry]) -> Vector:
-        """Return a copy with mentions of a variable as words: the mean of a group."""
+        """Return a copy with a variable's mentions as words: the mean over a group."""
         key = (var, id(group) if len(group) > 1 else id(group[0]))
         if key not in self._written:
             keys = [k for k in self._place if k[0] == var and _form(group[0], k[1])]
@@ -459,8 +459,8 @@ class _ExactMeasures:
     def _new_needs(self, cell: Cell | None) -> tuple[Key, ...]:
         """Return what a choice and those after it look at: forms of variables.
 
-        A form of "" means only whether the variable is bound, and from which list:
-        that is what the number of entries that are still free depends on.
+        A form of "" means only whether the variable is bound, and from which list: the
+        number of entries still free depends on that.
         """
         if cell is None:
             return ()
@@ -470,8 +470,8 @@ class _ExactMeasures:
             block: Rule = item.source
             after = self._later(cell.then)
             needs.update(key for key in after if key[0] != item.var)
-            # A second entry of a list is unlike the first: where the forms of one are
-            # looked at later, those of the others have to be known.
+            # A second entry of a list differs from the first: where the forms of one
+            # are looked at later, those of the others have to be known.
             forms = {"", *(form for var, form in after if var == item.var)}
             needs.update((v, f) for v in item.source.variables for f in forms)
         else:
@@ -494,7 +494,7 @@ def _lengths(text: str) -> tuple[int, int]:
 
 
 def _form(entry: Entry, form: str) -> str | None:
-    """Return a form of an entry, None if it has none of that name."""
+    """Return a form of an entry, or None if it has no such form."""
     try:
         return entry[form]
     except KeyError:

@@ -29,8 +29,8 @@ has the forms `word`, `a` (with its article), `the` and `s` (plural); a column o
 name overrides the rule of thumb. The key `*` stands for all keys not named.
 
 `Reader` turns such a text into word lists, rules and the items of templates, and
-refuses a line that it cannot read. A variable that is used before it is bound shows
-when a story is written: `grammar` writes and parses stories.
+rejects a line that it cannot read. A variable used before it is bound only shows up
+when `grammar` writes or parses a story.
 """
 
 import re
@@ -120,7 +120,7 @@ class Rule:
     choices: dict[str, Any] = field(default_factory=dict)
 
     def at(self, env: dict[str, Entry]) -> Any:
-        """Return what the rule (or list) holds under the values bound so far."""
+        """Return what the rule (or list) holds for the values bound so far."""
         if self.key is None:
             return self.choices["*"]
         var, form = self.key
@@ -132,13 +132,13 @@ class WordList(Rule):
     """A named list of entries; with a key, one for each value of a variable."""
 
     forms: list[str] = field(default_factory=list)
-    variables: set[str] = field(default_factory=set)  # those picked from it
+    variables: set[str] = field(default_factory=set)  # bound by picks from it
 
     def free(self, env: dict[str, Entry]) -> list[Entry]:
         """Return the entries that no variable holds yet.
 
         Raises:
-            ValueError: As `taken`.
+            ValueError: As in `taken`.
         """
         entries: list[Entry] = self.at(env)
         if env.keys().isdisjoint(self.variables):
@@ -147,10 +147,10 @@ class WordList(Rule):
         return [entry for entry in entries if entry.index not in taken]
 
     def taken(self, entries: list[Entry], env: dict[str, Entry]) -> list[int]:
-        """Return the places of the entries that variables hold already.
+        """Return the places of the entries that variables already hold.
 
         Raises:
-            ValueError: If those are all of them; the list's line is named.
+            ValueError: If these are all entries; the message names the list's line.
         """
         held = [env[name] for name in self.variables if name in env]
         places = [entry.index for entry in held if entry.home is entries]
@@ -202,8 +202,8 @@ Env: TypeAlias = dict[str, Entry]  # the bound variables
 class Cell:
     """An item still to be written, and the cells after it.
 
-    Derivations with the same things left to write share their cells, so a cell says
-    all about the future that the bound variables do not.
+    Derivations with the same items left to write share their cells, so a cell and the
+    bound variables together determine all that can follow.
     """
 
     item: Item
@@ -350,7 +350,7 @@ class Reader:
 
 
 def _logical_lines(text: str) -> list[tuple[int, int, str]]:
-    """Return (line number, indent, words), continuation lines joined on."""
+    """Return (line number, indent, words) of lines, with continuations joined on."""
     lines: list[tuple[int, int, str]] = []
     for number, raw in enumerate(text.splitlines(), start=1):
         words = raw.strip()

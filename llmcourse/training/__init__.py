@@ -2,15 +2,15 @@
 
     losses        cross-entropy and its units
     windows       which tokens a batch holds
-    optimizers    AdamW and Muon, and which weights learn by which
+    optimizers    AdamW and Muon, and which weights use which
     loop          all steps of a run, one update
-    config        learning rate, precision, the log of a training
+    config        learning rate, precision, the log of a run
     pretraining   next-token prediction on windows of text
-    checkpoints   stop, go on, end at the same bits
+    checkpoints   stop, resume, end with the same bits
     parallel      several processes share each batch
     presets       sizes and schedules: tiny, small, `base-llm`, …
     pipeline      all stages from text to a model
-    evaluation    loss by document and by word; stories against the grammar
+    evaluation    loss by document and by word; comparison with the grammar
     scaling       how the loss falls with size and data
 
 Read first: losses, optimizers, loop, pretraining.

@@ -1,26 +1,26 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped.
+"""Checkpoints: all that a run needs to resume as if it had never stopped.
 
     step-00000100.safetensors
     step-00000200.safetensors    step        updates made so far
                                  recipe      what is trained, on what, and how
                                  parts       model, optimizer, batches, history, …
 
-A trainer gives its parts, things with `state_dict` and `load_state_dict`, to a `Run`,
-which saves them now and then and brings them back. `Run()` saves nothing.
+A trainer gives its parts, objects with `state_dict` and `load_state_dict`, to a `Run`,
+which saves them at intervals and restores them. `Run()` saves nothing.
 
-A file is written under another name, brought to the disk and then renamed, so that
-at any moment the newest one of a folder is whole, even where the training is killed
-while it writes. Its tensors are those of a safetensors file and everything else is
-JSON in its metadata, with a hash of all: it is read back as it was written or not at
+A file is written under another name, flushed to disk and then renamed, so that the
+newest one in a folder is always complete, even if the run is killed while writing.
+Tensors are stored as in any safetensors file, and everything else as JSON in its
+metadata, with a hash of it all: a checkpoint is read back as it was written or not at
 all, and cannot hold code.
 
-Where weights are sharded (`parallel.shard`), a checkpoint is a folder, renamed when it
-is whole. `torch.distributed.checkpoint` writes a file from each process:
+If weights are sharded (`parallel.shard`), a checkpoint is a folder, renamed once it is
+complete. `torch.distributed.checkpoint` writes one file from each process:
 
     step-00000300/shard-00001-….safetensors, shard-00002-….safetensors, …
                   state.json, sha256
 
-Any number of processes, and one too, go on from a file or a folder.
+Any number of processes, even one, can resume from a file or a folder.
 
     {"moments": {0: [tensor, 0.5]}}                  a state, and its JSON:
     {"$dict": [["moments", {"$dict":
@@ -47,42 +47,42 @@ from llmcourse.files import write_file
 from llmcourse.training import parallel
 
 _HELD = ("recipe", "parts")  # in each checkpoint
-_KEPT = 2  # checkpoints in a folder
+_KEPT = 2  # checkpoints kept in a folder
 _SHOWN = 3  # differences between two recipes that a message names
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Whatever can be saved and brought back: a model, an optimizer, an iterator."""
+    """Anything that can be saved and restored: a model, an optimizer, an iterator."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors, numbers and texts, and dicts and lists of them."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Go on where another one stopped."""
+        """Continue where another one stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a training is saved, how often, and who follows it: by default nobody.
+    """Where and how often a run is saved, and who follows it: by default, nobody.
 
-    With a folder, a training can be stopped at any moment. Called again in the same
-    way it goes on from the folder's newest checkpoint, and ends with the bits of a
-    training that was never stopped, given the same processor, number of threads and
-    version of torch.
+    With a folder, training can be stopped at any moment. Called again in the same way,
+    it resumes from the folder's newest checkpoint and ends with the same bits as a run
+    that was never stopped, given the same processor, number of threads and version of
+    torch.
 
     Raises:
         ValueError: If the interval is not positive.
     """
 
-    folder: str | Path | None = None  # of this training alone; created if missing
-    # Updates between two checkpoints, for PPO and GRPO iterations; None: 100 or 10.
+    folder: str | Path | None = None  # for this run alone; created if missing
+    # Updates between checkpoints, or iterations of PPO and GRPO; None: 100, or 10.
     interval: int | None = None
     progress: Callable[[Any], None] | None = None  # called with each record
     tokenizer: str | None = None  # fingerprint, see `packing.tokenizer_fingerprint`
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an interval that cannot be."""
+        """Raise ValueError unless the interval is positive."""
         check_positive(interval=self.interval)
 
     def log(self, record: Any) -> None:
@@ -91,11 +91,11 @@ class Run:
             self.progress(record)
 
     def resume(self, recipe: Mapping[str, Any], parts: Mapping[str, Stateful]) -> bool:
-        """Bring the parts to where the newest checkpoint was; return if there is one.
+        """Restore the parts from the newest checkpoint; return whether there is one.
 
         Raises:
-            ValueError: If the checkpoint is of another run; the message names
-                what differs. Also if no checkpoint is whole.
+            ValueError: If the checkpoint belongs to another run (the message names
+                what differs), or if all checkpoints are damaged.
         """
         if self.folder is None or not checkpoint_paths(self.folder):
             return False
@@ -125,15 +125,15 @@ class Run:
 
         Args:
             step: Updates, or iterations, made so far.
-            recipe: What must be the same to go on: names and plain values.
+            recipe: What must match to resume: names and plain values.
             parts: What is saved.
-            last: Whether no more follow.
-            usual: The interval where none is asked for.
+            last: Whether this is the end of the run.
+            usual: The interval if the run does not set one.
 
         Raises:
-            FloatingPointError: If a weight is not finite: nothing good comes of it.
-            ValueError: As `write_state`.
-            OSError: If the file cannot be written; what was there stays.
+            FloatingPointError: If a weight is not finite, and so of no further use.
+            ValueError: As in `write_state`.
+            OSError: If the file cannot be written; earlier ones are kept.
         """
         is_due = last or step % (self.interval or usual) == 0
         if self.folder is None or not is_due:
@@ -154,7 +154,7 @@ class Run:
     def whole_recipe(
         self, recipe: Mapping[str, Any], parts: Mapping[str, Stateful]
     ) -> dict[str, Any]:
-        """Return all that must be the same to go on, the weights' shapes too."""
+        """Return all that must match to resume, including the weights' shapes."""
         shapes = {name: f"{w.dtype} {tuple(w.shape)}" for name, w in _weights(parts)}
         modules = [part for part in parts.values() if isinstance(part, nn.Module)]
         inside = [pair for module in modules for pair in module.named_modules()]
@@ -175,7 +175,7 @@ def _weights(parts: Mapping[str, Stateful]) -> list[tuple[str, Tensor]]:
 
 
 def _sharded_weights(parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
-    """Return the weights that are sharded, as `read_state` takes them."""
+    """Return the weights that are sharded, as `read_state` expects them."""
     found: dict[str, Tensor] = {}
     for name, part in parts.items():
         if isinstance(part, nn.Module):
@@ -189,19 +189,19 @@ def _sharded_weights(parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
 def check_config_matches(
     refusal: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Raise ValueError if two configs or recipes differ, and name three differences.
+    """Raise ValueError if two configs or recipes differ, and name up to three points.
 
     Args:
-        refusal: The beginning of the message: which file or folder is of another one.
-        before: Names and plain values, maybe nested: what is there was made so.
-        now: The same, of what shall go on. Tuples equal lists, as in JSON.
+        refusal: Beginning of the message: which file or folder belongs to another one.
+        before: Names and plain values, perhaps nested, of what already exists.
+        now: The same, of what is to continue it. Tuples equal lists, as in JSON.
 
     >>> check_config_matches("'run' is another's", {"a": {"b": 1}}, {"a": {"b": 2}})
     Traceback (most recent call last):
     ValueError: 'run' is another's: a.b must be 1, got 2
     """
     before, now = _flat(before), _flat(now)
-    # An ellipsis stands for what is missing, which is not what is None.
+    # An ellipsis stands for a missing value, which differs from None.
     odd = [n for n in before | now if before.get(n, ...) != now.get(n, ...)]
     if odd:
         shown = [
@@ -213,7 +213,7 @@ def check_config_matches(
 
 
 def _flat(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
-    """Return nested settings in one level.
+    """Return nested settings as a flat dict.
 
     >>> _flat({"model": {"d_model": 8}, "betas": (0.9, 0.99)})
     {'model.d_model': 8, 'betas': [0.9, 0.99]}
@@ -228,30 +228,30 @@ def _flat(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
 
 
 def checkpoint_paths(folder: str | Path) -> list[Path]:
-    """Return a folder's checkpoints, files or folders, the newest last; maybe none."""
+    """Return a folder's checkpoints, files or folders, the newest last; or none."""
     paths = Path(folder).glob("step-*")
     named = [p for p in paths if re.fullmatch(r"step-\d+(\.safetensors)?", p.name)]
     return sorted(named, key=lambda path: int(path.stem.removeprefix("step-")))
 
 
 def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint, then delete all but the two newest; return its name.
+    """Write a checkpoint, then delete all but the two newest; return its path.
 
     Args:
-        folder: Of this training alone; created if missing. Checkpoints of later
-            steps, left by a training that went on from a damaged one, are deleted too.
-        step: Updates, or whatever the training counts, made so far.
-        state: See `write_state`. Where a tensor in it is sharded, all processes save.
+        folder: For this run alone; created if missing. Checkpoints of later steps,
+            which were damaged when the run resumed, are also deleted.
+        step: Updates, or whatever the run counts, made so far.
+        state: See `write_state`. If a tensor in it is sharded, all processes save.
 
     Raises:
-        ValueError: As `write_state`.
-        OSError: If the file cannot be written; what was there stays.
+        ValueError: As in `write_state`.
+        OSError: If the file cannot be written; earlier ones are kept.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     first = parallel.rank() == 0
     if first:
-        _delete(folder.glob(".step-*.tmp"))  # of runs that were killed
+        _delete(folder.glob(".step-*.tmp"))  # left by runs that were killed
     path = folder / f"step-{step:08d}.safetensors"
     path = write_state(path, {"step": step, **state})
     if first:
@@ -264,16 +264,16 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any]) -> 
 def load_checkpoint(
     folder: str | Path, weights: Mapping[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Return the newest checkpoint of a folder that is whole: step, recipe, parts.
+    """Return a folder's newest undamaged checkpoint: step, recipe, parts.
 
-    A damaged one is passed over with a warning that says what is wrong with it.
+    A damaged one is skipped with a warning that says what is wrong with it.
 
     Args:
-        folder: Where they are.
+        folder: Where the checkpoints are.
         weights: See `read_state`.
 
     Raises:
-        ValueError: If no checkpoint is whole.
+        ValueError: If there is no undamaged checkpoint.
     """
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
@@ -302,10 +302,10 @@ def _delete(paths: Iterable[Path]) -> None:
 
 
 def write_state(path: str | Path, state: dict[str, Any]) -> Path:
-    """Write a state to a file that appears under its name when it is whole.
+    """Write a state to a file that gets its name only once it is complete.
 
-    Where tensors are sharded, all processes write, and it is a folder of that name
-    without suffix.
+    If tensors are sharded, all processes write, into a folder of that name without
+    the suffix.
 
     Args:
         path: Name of the file, in a folder that exists.
@@ -313,7 +313,7 @@ def write_state(path: str | Path, state: dict[str, Any]) -> Path:
             back as lists.
 
     Raises:
-        ValueError: If there is anything else in it.
+        ValueError: If it holds anything else.
         OSError: If the file cannot be written.
     """
     path = Path(path)
@@ -340,7 +340,7 @@ def _write_shards(path: Path, text: str, tensors: dict[str, Tensor]) -> Path:
         digest = _shards_digest(temporary, text)
         write_file(temporary / "state.json", text)
         write_file(temporary / "sha256", digest)
-        _delete([path])  # a damaged one
+        _delete([path])  # if a damaged one is there
         temporary.rename(path)
     return path
 
@@ -348,12 +348,12 @@ def _write_shards(path: Path, text: str, tensors: dict[str, Tensor]) -> Path:
 def read_state(
     path: str | Path, weights: Mapping[str, Tensor] | None = None
 ) -> dict[str, Any]:
-    """Return the state in a file or a folder, its tensors on the processor.
+    """Return the state in a file or a folder, with its tensors on the CPU.
 
     Args:
-        path: Of the file or folder.
-        weights: Sharded ones, by the names of their tensors in the state or by the
-            beginning of these names. Of such a tensor this process gets its part.
+        path: Path of the file or folder.
+        weights: Sharded weights, by the names of their tensors in the state, or by the
+            beginnings of these names. This process gets its part of such a tensor.
 
     Raises:
         ValueError: If anything in it is not as it was written.
@@ -373,7 +373,7 @@ def _read(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Ten
     try:
         with safe_open(path, framework="pt") as file:
             names, metadata = file.keys(), file.metadata() or {}
-            # Copies: where files are mapped, an old one could not be deleted.
+            # Copies: an old file could not be deleted while it is mapped.
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise ValueError(
@@ -404,7 +404,7 @@ def _read_shards(
             tensors[name] = torch.empty_like(weight)
         else:
             tensors[name] = torch.empty(found.size, dtype=found.properties.dtype)
-    with warnings.catch_warnings(action="ignore"):  # that each process reads alone
+    with warnings.catch_warnings(action="ignore"):  # about each process reading alone
         state_dict_loader.load(tensors, storage_reader=reader, no_dist=True)
     return text, tensors
 
@@ -417,13 +417,13 @@ def _check_digest(path: Path, wanted: str | None, found: str) -> None:
 def _weight_of(
     name: str, shape: torch.Size, weights: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """Return the weight that a tensor of a state, of its shape, belongs to, if any."""
+    """Return the weight that a state's tensor belongs to, if one has its shape."""
     weight = weights.get(name, weights.get(name.rpartition("/")[0]))
     return weight if weight is not None and weight.shape == shape else None
 
 
 def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a state as JSON, and put its tensors, by name, into a dict of their own.
+    """Return a state as JSON, and put its tensors, by name, into `tensors`.
 
     >>> _packed({0: [torch.ones(2), 0.5]}, "state", {})
     {'$dict': [(0, [{'$tensor': 'state/0/0'}, 0.5])]}
@@ -452,20 +452,20 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpacked(value: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-    """Return what `_packed` made this JSON object of."""
+    """Return what `_packed` turned into this JSON object."""
     if "$tensor" in value:
         return tensors[value["$tensor"]]
     return dict(value["$dict"])
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """Return a text that tells a model's weights from others, 64 hexadecimal digits."""
+    """Return a text that identifies a model's weights, 64 hexadecimal digits."""
     weights = model.state_dict().items()
     return hashed((name, parallel.whole(weight)) for name, weight in weights)
 
 
 def texts_fingerprint(texts: Iterable[str]) -> str:
-    """Return a text that tells a list of texts from others, 64 hexadecimal digits.
+    """Return a text that identifies a list of texts, 64 hexadecimal digits.
 
     >>> texts_fingerprint(["a", "b"]) == texts_fingerprint(["ab"])
     False

@@ -2,21 +2,21 @@
 
     learning rate
       peak ┤   ╭──╮
-           │  ╱    ╲             up in a straight line: the first gradients are wild
-           │ ╱      ╲            down along half a cosine: small steps at the end
+           │  ╱    ╲             rises in a straight line: early gradients are wild
+           │ ╱      ╲            falls along half a cosine: small steps at the end
          0 ┼╱        ╰──
            └──┬─────────┬─ step
            warm-up     end
 
-A training records each update and each evaluation, in memory as a `History` and, if
+A run records each update and each evaluation, in memory as a `History` and, if
 wanted, in a file of JSON lines:
 
     {"kind": "evaluation", "step": 0, "loss": 6.24}
     {"kind": "update", "step": 1, "loss": 6.25, "learning_rate": …, …}
     {"kind": "update", "step": 2, "loss": 6.19, "learning_rate": …, …}
 
-Losses are in nats per token, unless the function that trains says otherwise. Other
-measures are under "metrics".
+Losses are in nats per token, unless the training function says otherwise. Other
+measurements are under "metrics".
 """
 
 import json
@@ -47,19 +47,19 @@ class PretrainingConfig:
     context_length: int = 128  # of a window, in tokens
     learning_rate: float | int = 4e-3  # at its peak
     optimizer: Literal["adamw", "muon"] = "adamw"  # of the blocks' matrices
-    embedding_speed: float | int = 1  # of the token embeddings, times learning_rate
-    final_share: float | int = 0.0  # of the peak, where the learning rate ends
+    embedding_speed: float | int = 1  # of token embeddings, as a multiple of the rate
+    final_share: float | int = 0.0  # of the peak, at which the learning rate ends
     warmup_steps: int = 50
     weight_decay: float | int = 0.1
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float | int = 1.0
     eval_interval: int = 100  # in steps
-    eval_examples: int = 64  # held-out windows, or whatever a batch has
+    eval_examples: int = 64  # held-out windows, or whatever batches consist of
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulation: int = 1  # equal parts that a batch is processed in, to save memory
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that no training can have."""
+        """Raise ValueError for a value that no run can have."""
         check_one_of("optimizer", self.optimizer, ("adamw", "muon"))
         check_one_of("precision", self.precision, ("float32", "bfloat16"))
         check_range(0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay)
@@ -95,12 +95,12 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
 def fall_back_to_float32(config: _Config) -> _Config:
     """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
 
-    With such instructions a step of the course's models takes a third to three
-    quarters of float32's time. Without them bfloat16 is emulated and takes twice as
-    long with AVX-512, ten times as long with AVX2 (the same processor without them).
+    With bfloat16 instructions, a step of the course's models takes a third to three
+    quarters of float32's time. Without them, bfloat16 is emulated and takes twice as
+    long with AVX-512, ten times as long with AVX2 (the same processor not using them).
 
     Args:
-        config: Of any training on the processor.
+        config: The config of any run on the CPU.
 
     >>> fall_back_to_float32(PretrainingConfig(steps=7)).precision
     'float32'
@@ -111,10 +111,10 @@ def fall_back_to_float32(config: _Config) -> _Config:
 
 
 def has_bfloat16_instructions() -> bool:
-    """Return whether this processor multiplies bfloat16, and torch may make use of it.
+    """Return whether this processor multiplies bfloat16, and torch can make use of it.
 
-    Torch's own answer also says yes where AVX-512 imitates them, so newer versions
-    are asked for the instructions by name too.
+    Torch's own check also says yes if AVX-512 emulates it, so newer versions are also
+    asked for the instructions by name.
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
@@ -150,7 +150,7 @@ Record: TypeAlias = Update | Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What happened in a training, in order."""
+    """What happened in a run, in order."""
 
     updates: list[Update] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -187,10 +187,10 @@ class History:
 class JSONLinesLog:
     """A progress callback that appends each record to a file, as one line of JSON.
 
-    A training that is resumed repeats some steps. With the first record, all lines
-    from that record on are dropped, so that the file has each step once; a training
-    from the start therefore begins an empty file. Each line is in the file, though
-    perhaps not yet on the disk, before the training goes on.
+    A resumed run repeats some steps. At the first record, all lines from that record
+    on are dropped, so that the file has each step once; a run from the start therefore
+    begins with an empty file. Each line is in the file, though perhaps not yet on
+    disk, before training continues.
 
     Args:
         path: Name of the file, in a folder that exists.
@@ -204,7 +204,7 @@ class JSONLinesLog:
         """Append a record.
 
         Raises:
-            ValueError: If the file holds something else than such a log.
+            ValueError: If the file holds something other than such a log.
             OSError: If the file cannot be written.
         """
         if not self._begun and self.path.exists():
@@ -220,15 +220,15 @@ class JSONLinesLog:
             raise OSError(error.errno, message) from error
 
     def _drop_from(self, record: Record) -> None:
-        """Cut the file before the first line that does not come before a record.
+        """Cut the file at the first line that does not come before a record.
 
-        Of a step, the update comes before the evaluation.
+        Within a step, the update comes before the evaluation.
         """
         place = (record.step, isinstance(record, Evaluation))
         kept = 0
         for line in self.path.read_bytes().splitlines(keepends=True):
             if line.startswith(b"{") and not line.endswith(b"\n"):
-                break  # a line that was being written when the training was killed
+                break  # a line that was being written when the run was killed
             try:
                 found = json.loads(line)
                 is_before = (found["step"], found["kind"] == "evaluation") < place
@@ -248,7 +248,7 @@ def _plain(record: Record) -> dict[str, Any]:
 
 
 CountProgress: TypeAlias = Callable[[int, int], None]  # done, of how many
-StageProgress: TypeAlias = Callable[[str, int, int], None]  # of which work
+StageProgress: TypeAlias = Callable[[str, int, int], None]  # stage, done, of how many
 TrainingProgress: TypeAlias = Callable[[Record], None]
 _Item = TypeVar("_Item")
 
@@ -256,13 +256,13 @@ _Item = TypeVar("_Item")
 def report_progress(
     items: Iterable[_Item], n: int, stage: str, progress: StageProgress | None
 ) -> Iterator[_Item]:
-    """Yield the items, and report now and then how many there have been.
+    """Yield the items, and report regularly how many there have been.
 
     Args:
         items: What is worked on, one by one.
         n: How many there are.
         stage: Name of the work.
-        progress: Called after every hundredth part, and after the last.
+        progress: Called after each hundredth of the items, and after the last.
 
     >>> [*report_progress("ab", 2, "letters", print)]
     letters 1 2

@@ -1,27 +1,27 @@
-"""How good a base model is: its loss by document and by word, and against the grammar.
+"""How good a base model is: its loss by document and word, compared with the grammar.
 
-Each document is read from its start, the mark `<|endoftext|>` before it, and its end
-is predicted too. What is longer than the model's context is read in windows:
+Each document is read from its start, with the mark `<|endoftext|>` before it, and its
+end is also predicted. A document longer than the model's context is read in windows:
 
     first     ├────────────────┤            all of its targets count
-    second            ├────────┬───────┤    reads half a window that has been counted,
-                                            so that nothing is predicted from little
+    second            ├────────┬───────┤    rereads half a window already counted, so
+                                            that no prediction has too little context
 
-By word, the losses can be compared with the grammar's exact surprises. Words that
+Word by word, losses can be compared with the grammar's exact surprises. Words that
 repeat a fact of the story are what a model must remember rather than guess:
 
     story       Once a girl named Ella … gave Ella   a      blue   boat.
     tokens      O nce a girl named E lla … gave E lla  a  blue  bo at .
     losses      2.1   0.0 1.2 0.1  2.9       0.0 3.1   0.4  3.8   5.0
 
-Of the tales the best possible model is known, the grammar. Against it are measured
+For the tales, the best possible model is known: the grammar. Against it we measure
 
     excess    a story's negative log-likelihood minus its exact one, in nats
     valid     how many of the model's own stories the grammar can write
 
 The mean excess is the Kullback–Leibler divergence of the model from the grammar, per
-story. Chance in the draw of the stories hardly touches it: a story that is improbable
-under the grammar is so under the model too, and only the difference counts.
+story. It hardly depends on which stories are drawn: a story that is improbable under
+the grammar is also improbable under the model, and only the difference counts.
 """
 
 import math
@@ -56,7 +56,7 @@ _MOST_LOGITS = 1 << 24  # computed at once: 64 MiB
 
 @dataclass(frozen=True, kw_only=True)
 class TextLoss:
-    """How well a model predicts a text, each document's end included."""
+    """How well a model predicts a text, including each document's end."""
 
     n_documents: int
     n_tokens: int  # predicted, ends included
@@ -65,7 +65,7 @@ class TextLoss:
 
     @property
     def perplexity(self) -> float:
-        """Equally likely choices that the loss amounts to."""
+        """Number of equally likely choices that the loss amounts to."""
         return losses.perplexity(self.loss)
 
     @property
@@ -74,7 +74,7 @@ class TextLoss:
         return losses.bits_per_byte(self.loss, self.n_tokens, self.n_bytes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all numbers, derived ones too."""
+        """Return all numbers, including derived ones."""
         derived = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte}
         return asdict(self) | derived
 
@@ -87,18 +87,18 @@ def text_loss(
 ) -> TextLoss:
     """Return how well a model predicts documents, each read from its start.
 
-    Every token counts once, the end of each document too. What is longer than the
-    model's context is read in windows that overlap by half, so that after the first
-    window each token is predicted from at least half a context.
+    Every token counts once, and so does the end of each document. A document longer
+    than the model's context is read in windows that overlap by half, so that after the
+    first window each token is predicted from at least half a context.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         texts: The documents.
-        progress: Called with the number of windows read and of all.
+        progress: Called with the number of windows read, and of how many.
 
     Raises:
-        ValueError: If there is no text or only empty ones, or no `<|endoftext|>`.
+        ValueError: If there are no texts or only empty ones, or no `<|endoftext|>`.
     """
     n_bytes = sum(len(text.encode()) for text in texts)
     if n_bytes == 0:
@@ -113,7 +113,7 @@ def text_loss(
 
 
 class _Window(NamedTuple):
-    """A part of a document that is read at once."""
+    """A part of a document that is read in one pass."""
 
     document: int
     ids: list[int]  # what is read, and one more
@@ -136,7 +136,7 @@ def document_nll(
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         texts: The documents.
-        progress: Called with the number of windows read and of all.
+        progress: Called with the number of windows read, and of how many.
 
     Raises:
         ValueError: If there is no `<|endoftext|>`.
@@ -195,16 +195,16 @@ _MARKS = ".,;:!?\"'"
 class Recall(NamedTuple):
     """A word that repeats a fact of the story."""
 
-    place: int  # of the word, counted from 0
+    place: int  # index of the word, from 0
     distance: int  # words back to where the fact last occurred
 
 
 @torch.inference_mode()
 def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[float]:
-    """Return a model's loss on each word of a text, in nats; the last one ends it.
+    """Return a model's loss on each word of a text, in nats; the last includes the end.
 
     White space belongs to the word after it, and the end of the text to the last
-    word, so the losses sum to that of the whole text.
+    word, so the losses add up to the loss of the whole text.
 
     Args:
         model: The model.
@@ -241,7 +241,7 @@ def token_losses(
 
 
 def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
-    """Return the sum of losses over the pieces of each word; the last loss ends it all.
+    """Return the sum of losses over each word's pieces; the last loss is the end's.
 
     >>> _by_word([1.0, 2.0, 4.0, 8.0], ["a", " bo", "at"])
     [1.0, 14.0]
@@ -255,7 +255,7 @@ def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
             raise ValueError(f"a token must be part of one word, got {piece!r}")
         read += piece
         n_begun = len(read.split())
-        number = n_begun - 1 if piece.strip() else n_begun  # white space: of the next
+        number = n_begun - 1 if piece.strip() else n_begun  # white space: the next's
         words[min(number, n_words - 1)] += loss
     return words
 
@@ -263,7 +263,7 @@ def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
 def recalls(story: Story) -> list[Recall]:
     """Return the words of a story that repeat the last word of one of its facts.
 
-    The last words carry them: of "under the bridge" it is "bridge".
+    The last word carries the fact: in "under the bridge" it is "bridge".
 
     >>> from llmcourse.text.tales import generate
     >>> story = next(generate(1, seed=0))
@@ -284,7 +284,7 @@ def recalls(story: Story) -> list[Recall]:
 
 
 class RecallLosses(NamedTuple):
-    """What words cost that repeat a fact, and all others, in nats per word."""
+    """Mean loss of words that repeat a fact, and of all others, in nats per word."""
 
     recalls: float
     others: float
@@ -303,7 +303,7 @@ def recall_losses(
             model, or the exact ones, `tales.word_surprises`.
 
     Raises:
-        ValueError: If there is no word of either kind.
+        ValueError: If one of the two kinds has no words.
     """
     found: dict[bool, list[float]] = {True: [], False: []}
     for story in stories:
@@ -321,7 +321,7 @@ def recall_losses(
 
 
 def _bare(word: str) -> str:
-    """Return a word without marks and possessive, in small letters.
+    """Return a word without punctuation and possessive, in lower case.
 
     >>> _bare('"Ella,'), _bare("Ella's")
     ('ella', 'ella')
@@ -335,26 +335,26 @@ _SAMPLES_AT_ONCE = 50
 
 @dataclass(frozen=True, kw_only=True)
 class TaleLoss:
-    """How near a model is to the grammar, measured on stories it has not seen."""
+    """How close a model is to the grammar, measured on stories it has not seen."""
 
     text: TextLoss
-    floor: Estimate  # entropy in nats per token, expected of any stories
-    sample_floor: float  # nats per token: exact, of these stories
+    floor: Estimate  # entropy in nats per token, expected over all stories
+    sample_floor: float  # nats per token: exact, for these stories
     excess: Estimate  # nats per story: the model's nll minus the exact one
 
     @property
     def gap(self) -> float:
-        """Share of the floor by which the loss lies above it, as a fraction."""
+        """How far the loss is above the floor, as a fraction of it."""
         return losses.gap_to_floor(self.text.loss, self.floor.value)
 
     @property
     def paired_gap(self) -> Estimate:
-        """The gap, from the excess: less noisy, since both losses are of one sample."""
+        """The gap, from the excess: less noisy, since both losses share one sample."""
         entropy = tales.world().entropy()  # nats per story
         return Estimate(*(value / entropy for value in self.excess))
 
     def to_json(self) -> dict[str, Any]:
-        """Return all numbers, derived ones too."""
+        """Return all numbers, including derived ones."""
         return self.text.to_json() | {
             "floor": self.floor._asdict(),
             "sample_floor": self.sample_floor,
@@ -384,13 +384,13 @@ def tale_loss(
     seed: int = TEST_SEED,
     progress: CountProgress | None = None,
 ) -> TaleLoss:
-    """Return how near a model is to the grammar, on freshly drawn stories.
+    """Return how close a model is to the grammar, on freshly drawn stories.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         n_stories: How many stories to draw.
-        seed: Of the stories; another one than the training's.
+        seed: Seed of the stories; should differ from the training's.
         progress: As in `text_loss`.
 
     Raises:
@@ -421,7 +421,7 @@ class Feature(NamedTuple):
 
     name: str  # of a variable, a list or a rule, see `Grammar.pieces`
     excess: float  # nats per story, on its words
-    example: str  # the word that cost most, and seven before it
+    example: str  # the word with the largest excess, and seven before it
 
 
 @torch.inference_mode()
@@ -432,17 +432,17 @@ def costliest_features(
     seed: int = TEST_SEED,
     progress: CountProgress | None = None,
 ) -> list[Feature]:
-    """Return what of the grammar costs a model most, in order.
+    """Return the parts of the grammar, ordered by a model's excess, largest first.
 
-    A word counts for what wrote its first letter. Stories that do not fit into the
-    model's context are left out; if none fits, nothing is returned.
+    A word counts for the part that wrote its first letter. Stories that do not fit into
+    the model's context are left out; if none fits, nothing is returned.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer.
         n_stories: How many stories to read, word by word.
-        seed: Of the stories.
-        progress: Called with the number of stories read and of all.
+        seed: Seed of the stories.
+        progress: Called with the number of stories read, and of how many.
 
     Raises:
         ValueError: If there is no `<|endoftext|>`, or if a token holds parts of two
@@ -468,7 +468,7 @@ def costliest_features(
 def _costs(
     model: Transformer, tokenizer: BPETokenizer, story: Story
 ) -> Iterator[tuple[str, float, str]]:
-    """Yield what wrote each word, its cost above the grammar in nats, and its place."""
+    """Yield what wrote each word, its excess in nats, and the text up to it."""
     text = story.text
     wrote = [name for piece, name in tales.world().pieces(story) for _ in piece]
     losses, exact = word_losses(model, tokenizer, text), exact_losses(tokenizer, text)
@@ -481,24 +481,24 @@ def _costs(
 
 
 def exact_losses(tokenizer: BPETokenizer, text: str) -> list[float]:
-    """Return what each word of a tale costs the best model of these tokens, in nats.
+    """Return each word's loss under the best model of these tokens, in nats.
 
     The tokens of "softly" do not say whether a comma follows: the next one does. But
-    where "apples" is a token, that of "apple" says that no s follows.
+    if "apples" is a token, the token "apple" says that no s follows.
 
     Args:
-        tokenizer: Cuts the words.
+        tokenizer: Splits the words.
         text: A tale.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a tale.
     """
     world, logs = tales.world(), [0.0]
     for match in re.finditer(r"\S+(?=\s)", text):
         begun = text[: match.end()]
         mass = math.exp(world.prefix_log_prob(begun))
         for other in _other_words(tokenizer, begun):
-            with suppress(ValueError):  # no tale goes on so
+            with suppress(ValueError):  # no tale continues like this
                 mass -= math.exp(world.prefix_log_prob(other))
         logs.append(math.log(mass))
     logs.append(world.log_prob(text))
@@ -506,7 +506,7 @@ def exact_losses(tokenizer: BPETokenizer, text: str) -> list[float]:
 
 
 def _other_words(tokenizer: BPETokenizer, begun: str) -> list[str]:
-    """Return a text with its last word made longer, where that has other tokens."""
+    """Return texts with the last word made longer, if that changes its tokens."""
     ids, letters = tokenizer.encode(begun), re.search(r"\w+$", begun)
     stem = letters[0].lower() if letters else "\n"  # which no word has
     found: list[str] = []
@@ -520,7 +520,7 @@ def _other_words(tokenizer: BPETokenizer, begun: str) -> list[str]:
 
 @cache
 def _words() -> frozenset[str]:
-    """Return the words that the grammar of the tales is written with."""
+    """Return the words that the grammar of the tales contains."""
     return frozenset(re.findall(r"\w+", tales.world_text().lower()))
 
 
@@ -532,17 +532,17 @@ def write_samples(
     generator: torch.Generator | None = None,
     progress: CountProgress | None = None,
 ) -> list[Sample]:
-    """Let a model write stories from nothing; return which of them are tales.
+    """Let a model write stories from scratch; return each with its error, if any.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer, with `<|endoftext|>`.
         n: How many stories.
         generator: Source of randomness.
-        progress: Called with the number of stories written and of all.
+        progress: Called with the number of stories written, and of how many.
 
     Raises:
-        ValueError: If n is not positive, or as `generation.generate`.
+        ValueError: If n is not positive, or as in `generation.generate`.
     """
     check_range(1, n=n)
     end = end_of_text(tokenizer)

@@ -1,8 +1,8 @@
-"""The training loop, whatever is learned: update, evaluate, save, report.
+"""The training loop for whatever is learned: update, evaluate, save, report.
 
     batches ── update ── update ── update ── …        one step each
                             │
-              evaluation, checkpoint, now and then
+              evaluation, checkpoint, at intervals
 
 Pretraining, fine-tuning, DPO and reward models differ in what a batch is and in its
 loss. How an update is made from a loss, in `update_weights`, is the same for all.
@@ -52,20 +52,20 @@ def train(
     recipe: dict[str, Any],
     run: Run,
 ) -> History:
-    """Make all steps of a training, or those that are left; return the losses.
+    """Make all steps of a run, or those that are left; return the losses.
 
     Args:
         model: Changed in place, like optimizer and batches.
-        optimizer: Of the model.
+        optimizer: The model's optimizer.
         batches: An endless iterator that knows where it is.
         config: How long and how fast.
         update: Makes an update from a batch and the number of updates before it.
-        evaluate: Measures the model after this number of updates.
-        recipe: What must be the same to go on, besides the config: plain values.
-        run: Where the training is saved, and who follows it.
+        evaluate: Measures the model after the given number of updates.
+        recipe: What must match to resume, besides the config: plain values.
+        run: Where the run is saved, and who follows it.
 
     Raises:
-        ValueError: As `Run.resume`.
+        ValueError: As in `Run.resume`.
         FloatingPointError: If a loss, a gradient or a weight is not finite.
         OSError: If a checkpoint cannot be written.
     """
@@ -110,17 +110,17 @@ def update_weights(
 ) -> Update:
     """Make one update from a loss in parts; return its record, in the loss's unit.
 
-    The loss is the sum of its shares. Each is asked for when the gradient of the one
-    before is there, so only one part's activations are in memory at a time.
-    `optimizer.zero_grad()` comes first.
+    The loss is the sum of its shares. Each is requested once the gradient of the one
+    before is done, so only one part's activations are in memory at a time.
+    `optimizer.zero_grad()` is called first.
 
     Args:
         model: Changed in place, where its weights are not frozen.
-        optimizer: Of these weights.
+        optimizer: The optimizer of these weights.
         shares: Scalars, each with its graph; at least one.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
-        shared: Whether all processes of `parallel` have shares of this loss.
+        shared: Whether the processes of `parallel` each have shares of this loss.
 
     Raises:
         FloatingPointError: If the loss or its gradient is not finite.
@@ -159,8 +159,8 @@ def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
 
     Args:
         model: Gives a logit for each position and output.
-        ids: What it reads, on whichever device.
-        config: Says the precision.
+        ids: What it reads, on any device.
+        config: Sets the precision.
     """
     ids = ids.to(next(model.parameters()).device)
     low_precision = config.precision == "bfloat16"
@@ -170,14 +170,14 @@ def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
-    """Let each block of a model keep only what goes into it; change it in place.
+    """Make each block of a model keep only its input; change the model in place.
 
-    What is inside is computed again in the backward pass. All bits of a training stay
-    the same; it takes less memory, and one more forward pass of the blocks. This is
-    gradient checkpointing, or activation checkpointing; a `Run` saves something else.
+    Everything inside is recomputed in the backward pass. A run gives the same bits,
+    with less memory and one more forward pass of the blocks. This is called gradient or
+    activation checkpointing; the checkpoints of a `Run` are something else.
 
     Args:
-        model: A `Transformer`, or what holds one.
+        model: A `Transformer`, or a module that holds one.
 
     Source: Chen et al. (2016), "Training deep nets with sublinear memory cost".
     """
@@ -188,12 +188,12 @@ def checkpoint_blocks(model: nn.Module) -> None:
 
 
 def compile_model(model: nn.Module) -> None:
-    """Let torch compile a model's passes forward and backward; change it in place.
+    """Let torch compile a model's forward and backward passes; change it in place.
 
     Many small operations become a few loops in C++, which read and write each number
-    fewer times. Steps are faster and losses stay the same up to rounding, but a
-    training begins with a minute of the processor for compiling: once, for batches of
-    any length, and once more to be measured without gradients.
+    fewer times. Steps are faster and losses stay the same up to rounding, but a run
+    begins with a minute of processor time for compiling: once for batches of any
+    length, and once more for evaluation without gradients.
 
     Args:
         model: A `Transformer`, or any other module.
@@ -211,22 +211,22 @@ def compile_model(model: nn.Module) -> None:
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of the options in malloc.h
-_MOST = 2**31 - 1  # options are C's int
+_MOST = 2**31 - 1  # options are of C's type int
 _MOST_OF_OLD_VERSIONS = 2**25  # bytes; they refuse to keep larger blocks
 
 
 def keep_freed_memory() -> bool:
     """Let the process keep memory that it has freed; return whether it does.
 
-    Each step of a training makes tensors of the same sizes and drops them. glibc, the
-    C library of Linux, hands large blocks back to the system, which has to find and
-    clear each page once more for the next step. Keeping them changes no result: with
-    batches of 8 × 256 tokens, a vocabulary of 2,048 and one thread, a step took 1.25
-    times the processor time without it in bfloat16, and 1.09 times in float32.
-    In return the process holds on to its peak use until it ends. Call it once, before
-    a training, in a program of your own, not in a library.
+    Each training step makes tensors of the same sizes and drops them. glibc, the C
+    library of Linux, hands large blocks back to the system, which then has to find and
+    clear each page again for the next step. Keeping them changes no results but saves
+    time: with batches of 8 × 256 tokens, a vocabulary of 2,048 and one thread, a step
+    without this took 1.25 times the processor time in bfloat16, and 1.09 times in
+    float32. In return, the process holds on to its peak memory until it ends. Call it
+    once before training, in a program of your own, not in a library.
 
-    Elsewhere than under glibc nothing happens. The environment variables
+    Without glibc, nothing happens. The environment variables
     ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` do the same from outside.
     """
     try:

@@ -1,7 +1,7 @@
 """How wrong a language model is: one number, in four units.
 
 A model gives every possible next token a probability. Its loss is the mean of
--log(probability of the token that really came). The same loss is read as
+-log(probability of the token that actually came). The same loss is read as
 
     nats per token    cross_entropy    what training minimises
     tokens            perplexity       as unsure as a fair die with that many sides
@@ -58,9 +58,9 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, ignored: int) -> Tensor:
         counted = targets != ignored  # (N,)
-        columns = (targets.long() * counted)[:, None]  # any one where nothing is asked
+        columns = (targets.long() * counted)[:, None]  # any one for ignored targets
         precise = torch.promote_types(logits.dtype, torch.float32)
-        share = (counted / counted.sum().clamp(min=1)).to(precise)  # in the mean, (N,)
+        share = (counted / counted.sum().clamp(min=1)).to(precise)  # of the mean, (N,)
         losses = torch.empty_like(share)
         gradient = torch.empty_like(logits) if logits.requires_grad else None
         for start in range(0, len(logits), _ROWS):
@@ -69,7 +69,7 @@ class _InBlocks(torch.autograd.Function):
             block = logits[rows].to(precise)  # (R, V)
             probs = block.softmax(dim=-1)
             short = block.amax(-1, keepdim=True) - block.gather(-1, column)
-            # The largest logit has probability exp(0) / Σ: minus its logarithm, log Σ.
+            # The largest logit has probability exp(0) / Σ: its -log is log Σ.
             losses[rows] = (short - probs.amax(-1, keepdim=True).log()).squeeze(-1)
             if gradient is not None:
                 probs *= weight
@@ -89,17 +89,17 @@ def blockwise_cross_entropy(
     targets: Int[Tensor, "position"],
     ignored: int = -100,
 ) -> Float[Tensor, ""]:
-    """Return what `cross_entropy` does, in nats per token, with less memory and time.
+    """Return the same as `cross_entropy`, in nats per token, with less memory and time.
 
-    Of the probabilities only a few rows exist at a time, in float32 however low the
-    logits' precision is. The gradient is made in the same pass, in the precision of
-    the logits. It has no gradient itself: asking for one raises a RuntimeError.
+    Only a few rows of probabilities exist at a time, in float32 even if the logits'
+    precision is lower. The gradient is computed in the same pass, in the precision of
+    the logits. There is no second derivative: asking for one raises a RuntimeError.
 
     Args:
         logits: Unnormalised log-probabilities.
         targets: Index of the correct token at each position.
-        ignored: A target that does not count. If none counts, the mean of nothing
-            is not a number, and its gradient 0.
+        ignored: A target that does not count. If none counts, the loss is NaN and its
+            gradient 0.
 
     Raises:
         ValueError: If there is no target, or one outside the vocabulary.
@@ -120,7 +120,7 @@ def _check_targets(targets: Int[Tensor, "*batch"], vocab: int) -> None:
 
 
 def perplexity(nats_per_token: float) -> float:
-    """Return e to the loss, in tokens: the equally likely choices it amounts to.
+    """Return exp(loss), in tokens: the number of equally likely choices it amounts to.
 
     Source: Jelinek et al. (1977), "Perplexity: a measure of the difficulty of
     speech recognition tasks".
@@ -134,12 +134,12 @@ def perplexity(nats_per_token: float) -> float:
 def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
     """Return the loss in bits per byte of UTF-8 text.
 
-    A tokenizer with longer tokens has fewer and harder decisions to make. Spread
-    over the bytes of the text, losses under different tokenizers compare.
+    With longer tokens, a model makes fewer but harder predictions. Spread over the
+    bytes of the text, losses with different tokenizers can be compared.
 
     Args:
         nats_per_token: Mean loss over the text.
-        n_tokens: Number of tokens that mean was taken over.
+        n_tokens: Number of tokens that the mean was taken over.
         n_bytes: Length of the same text in bytes.
 
     Source: Gao et al. (2020), "The Pile", section 3.1.
@@ -151,11 +151,11 @@ def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
 
 
 def gap_to_floor(loss: float, floor: float) -> float:
-    """Return by what share a loss lies above the lowest possible one, as a fraction.
+    """Return how far a loss is above the floor, as a fraction of the floor.
 
-    The floor is the entropy of the source in the same unit as the loss. The
-    difference of the two is the Kullback–Leibler divergence of the model from the
-    source, so only a model that is the source has gap 0. On a small sample the
+    The floor is the entropy of the source, in the same unit as the loss: the lowest
+    possible loss. The difference is the Kullback–Leibler divergence of the model from
+    the source, so only a model equal to the source has gap 0. On a small sample the
     loss can fall below the floor by chance, and the gap is then negative.
 
     Source: Shannon (1948), theorem 9; Cover and Thomas (2006), section 2.3.

@@ -1,12 +1,12 @@
-"""Muon and AdamW, and which weights learn by which of them.
+"""Muon and AdamW, and which weights are trained with which.
 
     gradients ── momentum ── M = U S Vᵀ ── orthogonalise ── U Vᵀ ── step
 
-A gradient of a matrix is large along a few directions and small along all others, and
-so is AdamW's step. Muon keeps the directions and makes them equally long, by a few
-products of matrices (Newton–Schulz) in place of a decomposition. It is for matrices
-between hidden layers; embeddings and norms stay with AdamW. Processes that train
-together share out the matrices.
+A matrix's gradient is large along a few directions and small along all others, and so
+is AdamW's step. Muon keeps the directions but makes them equally long, with a few
+matrix products (Newton–Schulz) instead of a decomposition. It is for matrices between
+hidden layers; embeddings and norms stay with AdamW. Processes that train together
+divide up the matrices.
 
 Sources: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural
 networks"; the length of a step as in Liu et al. (2025), "Muon is scalable for LLM
@@ -24,22 +24,22 @@ from llmcourse.training import parallel
 from llmcourse.training.config import PretrainingConfig
 
 A, B, C = 3.4445, -4.7750, 2.0315
-"""Of a x + b x³ + c x⁵, which five times in a row brings 0.01 … 1 to about 1."""
+"""Coefficients of a x + b x³ + c x⁵: applied five times, it takes 0.01 … 1 near 1."""
 
 
 def orthogonalise(
     matrix: Float[Tensor, "rows columns"],
     dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, "rows columns"]:
-    """Return a matrix with the same singular vectors, all singular values about one.
+    """Return a matrix with the same singular vectors and singular values of about one.
 
     Each step applies the odd polynomial above to all singular values at once, since
-    (M Mᵀ) M has the vectors of M and the cubes of its values. Where they end is
-    between 0.7 and 1.2, which is near enough.
+    (M Mᵀ) M has the vectors of M and the cubes of its values. They end up between 0.7
+    and 1.2, which is close enough.
 
     Args:
         matrix: Of any shape.
-        dtype: In which it is computed.
+        dtype: Type to compute in.
 
     >>> made = orthogonalise(torch.diag(torch.tensor([3.0, 0.2])), dtype=torch.float32)
     >>> [round(value.item(), 1) for value in torch.linalg.svdvals(made)]
@@ -56,16 +56,16 @@ def orthogonalise(
     return made.to(matrix.dtype)
 
 
-MOMENTUM = 0.95  # share of the old in the running mean of gradients
+MOMENTUM = 0.95  # share of the old mean in the running mean of gradients
 
 
 class Muon(torch.optim.AdamW):
     """Muon for groups of parameters with `"muon": True`, AdamW for all others.
 
     Args:
-        groups: Of parameters; those for Muon are matrices.
-        dtype: In which steps are made orthogonal.
-        options: Of AdamW.
+        groups: Parameter groups; those for Muon hold matrices.
+        dtype: Type in which steps are orthogonalised.
+        options: Options of AdamW.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """Make one step from the gradients; Muon's are used up."""
+        """Make one step from the gradients; Muon's are then dropped."""
         for group in self.param_groups:
             if group.get("muon", False):
                 self._step_matrices(group)
@@ -92,7 +92,7 @@ class Muon(torch.optim.AdamW):
             partial(orthogonalise, dtype=self.dtype), map(self._momentum, learning)
         )
         for weight, direction in zip(learning, made, strict=True):
-            length = 0.2 * max(weight.shape) ** 0.5  # of AdamW's steps, as a rule
+            length = 0.2 * max(weight.shape) ** 0.5  # typical of AdamW's steps
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.sub_(direction, alpha=group["lr"] * length)
             weight.grad = None  # nothing is left for AdamW
@@ -108,14 +108,14 @@ class Muon(torch.optim.AdamW):
 
 
 def make_optimizer(model: nn.Module, config: PretrainingConfig) -> Muon:
-    """Return an optimizer that decays the blocks' matrices, but no embeddings or norms.
+    """Return an optimizer that decays the blocks' matrices, not embeddings or norms.
 
-    The matrices learn by AdamW or by Muon, as the config says, and the rest by AdamW.
+    The matrices use AdamW or Muon, as the config says, and the rest AdamW.
 
-    Decay pulls weights that the data does not hold in place towards zero. A rare
-    token's embedding is hardly ever held, and a norm's weight belongs near one.
-    Frozen weights are left out. Token embeddings learn `embedding_speed` times as fast
-    as the rest: AdamW moves all weights about equally far, whatever their size.
+    Decay pulls weights towards zero unless the data holds them in place. A rare token's
+    embedding is hardly ever held, and a norm's weight belongs near one. Frozen weights
+    are left out. Token embeddings learn `embedding_speed` times as fast as the rest:
+    AdamW moves all weights about equally far, whatever their size.
 
     Raises:
         ValueError: If all weights are frozen.

@@ -1,22 +1,22 @@
-"""Data parallel: each process has the whole model, and its rows of every batch.
+"""Data parallelism: each process has the whole model, and its rows of every batch.
 
     rows of a batch    0   1   2   3
     process 0          0       2       gradients ╮
     process 1              1       3   gradients ┴ added ── the same step in both
 
-The sum is the gradient of the whole batch, so that all make the step that a single
-process would make, up to rounding, and their weights stay alike. All draw the same
-batches, in the same order, whatever their number is. The first of them writes files.
+The sum is the gradient of the whole batch, so all processes make the step that a single
+one would make, up to rounding, and their weights stay the same. All draw the same
+batches in the same order, however many there are. The first process writes the files.
 
     torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --out run/
 
-Fine-tuning shares its batches in the same way, by examples in place of windows, and
-PPO and GRPO by answers, which are also drawn and scored where they are learned from.
+Fine-tuning divides its batches in the same way, by examples instead of windows; PPO and
+GRPO do so by answers, each sampled and scored by the process that learns from it.
 torchrun starts the processes, tells each its number, and ends all when one fails.
-Without it there is one process, and nothing here does anything.
+Without it there is one process, and nothing here has any effect.
 
-`shard` gives each process a part of every weight, too, and so of its gradient and of
-the optimizer's numbers (FSDP). A block's weights are gathered when it computes.
+`shard` also divides up every weight, and so its gradient and the optimizer's state
+(FSDP). A block's weights are gathered when it computes.
 
 Sources: Li et al. (2020), "PyTorch distributed: Experiences on accelerating data
 parallel training"; Zhao et al. (2023), "PyTorch FSDP: Experiences on scaling fully
@@ -79,7 +79,7 @@ def add_up(loss: float, model: nn.Module) -> float:
     gradients = [w.grad for w in model.parameters() if w.grad is not None]
     if is_sharded(gradients):
         for gradient in gradients:
-            gradient.mul_(n_processes())  # they have been averaged, by FSDP
+            gradient.mul_(n_processes())  # FSDP has averaged them
         return add(torch.tensor(loss, device=gradients[0].device)).item()
     total = parameters_to_vector([*gradients, gradients[0].new_tensor([loss])])
     vector_to_parameters(add(total), gradients)
@@ -87,7 +87,7 @@ def add_up(loss: float, model: nn.Module) -> float:
 
 
 def add(values: Tensor) -> Tensor:
-    """Return the sum of the processes' values, which is written over this one's."""
+    """Return the sum of the processes' values, which overwrites this one's."""
     if n_processes() > 1:
         dist.all_reduce(values)
     return values
@@ -104,7 +104,7 @@ def all_rows(own: Tensor, n: int) -> Tensor:
 
 
 def wait() -> None:
-    """Wait for all processes, so that files of the first one can be read by all."""
+    """Wait for all processes, so that all can read the first one's files."""
     if n_processes() > 1:
         dist.barrier()
 
@@ -114,13 +114,13 @@ def share_out(
 ) -> Iterable[Tensor]:
     """Return the function's value for each tensor; each process computes some of them.
 
-    A single process computes each value when it is asked for. Several fill in zeros for
-    the values of the others, and add all up. Sharded tensors are gathered and computed
-    one after the other in every process: all at once would not fit into memory.
+    A single process computes each value when it is requested. Several processes fill
+    in zeros for each other's values, and add all up. Sharded tensors are gathered and
+    computed one after another in every process: all at once would not fit into memory.
 
     Args:
         function: Its value has the tensor's shape.
-        tensors: What it is called with.
+        tensors: What it is called with, one at a time.
     """
     if n_processes() == 1:
         return map(function, tensors)
@@ -138,7 +138,7 @@ def share_out(
 
 
 def check_divides(config: PretrainingConfig) -> None:
-    """Raise ValueError if a batch cannot be shared out equally."""
+    """Raise ValueError if a batch cannot be divided equally."""
     parts = {"processes times accumulation": n_processes() * config.accumulation}
     check_multiple(batch_size=config.batch_size, **parts)
 
@@ -154,9 +154,9 @@ def check_alike(what: str, value: str | int) -> None:
 
 
 def shard(model: nn.Module) -> None:
-    """Let each process keep a part of every weight; change the model in place.
+    """Let each process keep only a part of every weight; change the model in place.
 
-    Alone, a process keeps all.
+    A single process keeps everything.
 
     Raises:
         ImportError: If torch is older than 2.8.
@@ -181,23 +181,23 @@ def shard(model: nn.Module) -> None:
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:
-    """Return whether this process has a part only of any of the tensors."""
+    """Return whether this process has only a part of any of the tensors."""
     return n_processes() > 1 and any(hasattr(t, "full_tensor") for t in tensors)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor, gathered from all processes if each of them has a part."""
+    """Return a tensor, gathered from all processes if each has only a part."""
     made: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return made
 
 
 def part_like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """Return the part of a tensor that this process has of a sharded weight."""
+    """Return this process's part of a tensor, divided like a sharded weight."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(weight, DTensor)
     place = weight.device_mesh, weight.placements
-    # Each process has all of the tensor, so that none is sent.
+    # Each process has all of the tensor, so nothing is sent.
     return distribute_tensor(tensor.to(weight.device), *place, src_data_rank=None)
 
 

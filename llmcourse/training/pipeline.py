@@ -4,15 +4,15 @@
 
 `run` takes text through every stage, small enough for a minute on one core; the chapter
 *pipeline* walks through the same stages one by one. `run_recipe` makes the model of a
-recipe, `base-llm` by default, whose tales never run out: it sees no story twice, so
-what it learns is the language, not the stories. The command for it is
-`llmcourse pretrain --preset base-llm`; with `--data` it trains on text of your own.
+recipe such as `base-llm`, which sees no story twice, so what it learns is the language,
+not the stories. The command for it is `llmcourse pretrain --preset base-llm`; with
+`--data` it trains on text of your own.
 
-What a training reads is kept beside it, so that a stopped one goes on at once: to clean
-and tokenize 100 MB takes minutes, to read the ids a moment.
+The data of a run is kept with it, so that a stopped run resumes at once: cleaning and
+tokenizing 100 MB takes minutes, reading the ids a moment.
 
     FOLDER/prepared/tokenizer.json
-    FOLDER/prepared/tokens.safetensors    ids, held-out texts, and of what all is made
+    FOLDER/prepared/tokens.safetensors    ids, held-out texts, what they were made from
 """
 
 import random
@@ -80,20 +80,20 @@ class TrainingData:
     train: NDArray[np.unsignedinteger]
     valid: NDArray[np.unsignedinteger]
     start_token: int | None  # where windows begin; None: anywhere
-    held_out: tuple[Document, ...] = ()  # of own text: what `valid` is made of
-    report: Report | None = None  # of own text that is new: what cleaning removed
+    held_out: tuple[Document, ...] = ()  # of your own text: what `valid` is made from
+    report: Report | None = None  # of your own text, if new: what cleaning removed
 
 
 def prepare(
     config: PipelineConfig, progress: StageProgress | None = None
 ) -> TrainingData:
-    """Return tokenizer and token arrays of generated tales.
+    """Return the tokenizer and token arrays of generated tales.
 
-    The held-out tales are drawn with the next seed. With 10⁵¹ possible stories it
-    would be a wonder if one of them had been in the training text.
+    The held-out tales are drawn with the next seed. With 10⁵¹ possible stories, it
+    would be a miracle if one of them were also in the training text.
 
     Args:
-        config: Says how many tales, of which seed, and the size of the vocabulary.
+        config: Sets the number of tales, their seed, and the size of the vocabulary.
         progress: Called with "tales", how many are encoded, and of how many.
 
     Raises:
@@ -110,22 +110,19 @@ def prepare(
     )
 
 
-_FIRST_PART = 1 / 12  # of the tales, in which those to begin with grow fewer
+_FIRST_PART = 1 / 12  # of the tales, in which those with chosen lines become fewer
 
 
 def curriculum(config: PipelineConfig) -> Iterator[Document]:
-    """Yield the tales of a recipe, in the order in which they are learned from.
+    """Yield the tales of a recipe, in the order in which they are trained on.
 
-    The first tale has one of the lines in `config.first`, filled with its own facts;
-    the chance of that falls to nothing over the first twelfth, and the others are as
-    they come. So a model meets first what few tales ask for. In trials, one run each,
-    it then learned what it did not learn otherwise.
+    The first tale must have one of the lines in `config.first`, filled with its own
+    facts; the chance that a tale must have one falls to zero over the first twelfth,
+    and all other tales are as they come. So a model meets first what few tales ask
+    for. In trials, one run each, it then learned what it did not learn otherwise.
 
     Args:
-        config: Says how many tales, of which seed, and what they begin with.
-
-    Raises:
-        ValueError: If the number of tales is negative.
+        config: Sets the number of tales, their seed, and the lines to begin with.
     """
     rng = random.Random(config.seed)
     drawn = generate(_NO_END, config.seed)
@@ -153,17 +150,17 @@ def prepare_text(
     from_starts: bool = False,
     steps: Iterable[Step] = STEPS,
 ) -> TrainingData:
-    """Return tokenizer and token arrays of any text, cleaned, a part of it held out.
+    """Return the tokenizer and token arrays of any text, cleaned and partly held out.
 
     A short text gets a smaller vocabulary, as large as it can fill: see `fit_recipe`.
 
     Args:
-        config: Says the size of the vocabulary and the length of the windows.
+        config: Sets the size of the vocabulary and the length of the windows.
         documents: The raw text.
-        progress: Called with "corpus", "tokenizer" or "tokens", what is done of it and
-            of how much.
-        from_starts: Whether windows begin with a document. Else they begin anywhere,
-            for of a long document they would never reach the end.
+        progress: Called with "corpus", "tokenizer" or "tokens", how much of it is done,
+            and of how much.
+        from_starts: Whether windows begin with a document. Otherwise they begin
+            anywhere, since starts alone would miss the rest of a long document.
         steps: What is done to the text, as in `build_corpus`.
 
     Raises:
@@ -202,7 +199,7 @@ def is_packed(folder: str | Path) -> bool:
     """Return whether a folder holds a corpus that `llmcourse corpus` has written.
 
     Raises:
-        ValueError: If it holds a part of one, which is no text to learn from.
+        ValueError: If it holds only part of one, which cannot be learned from.
     """
     lacks = [name for name in _PACKED if not (Path(folder) / name).is_file()]
     if lacks and not {*_PACKED[:2]} <= {*lacks}:
@@ -214,17 +211,17 @@ def is_packed(folder: str | Path) -> bool:
 
 
 _PACKED = ("train.bin", "validation.bin", "tokenizer.json")
-_HELD_OUT_TOKENS = 300_000  # of a packed corpus, to measure on
+_HELD_OUT_TOKENS = 300_000  # of a packed corpus, to evaluate on
 
 
 def packed_data(folder: str | Path) -> TrainingData:
     """Return a corpus that `llmcourse corpus` has written, mapped into memory.
 
-    So it may be larger than the memory. Measured is on the first of its held-out
+    It may be larger than memory. Models are evaluated on the first of its held-out
     documents.
 
     Raises:
-        ValueError: If a file is damaged, or of another tokenizer.
+        ValueError: If a file is damaged, or from another tokenizer.
     """
     folder = Path(folder)
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
@@ -243,9 +240,9 @@ def packed_data(folder: str | Path) -> TrainingData:
 
 
 def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
-    """Return the parts of a text: split by document, or, where those are too few, cut.
+    """Return the parts of a text: split by document, or, if those are too few, cut.
 
-    One long file is on one side of any split. Where training or validation would be
+    One long file falls on one side of any split. If training or validation would be
     left with less than a hundredth of the text, each document's last twentieth is
     held out instead.
 
@@ -262,7 +259,7 @@ def split_or_cut(documents: Sequence[Document]) -> dict[str, list[Document]]:
 
 
 def _cut(document: Document) -> tuple[Document, Document]:
-    """Return a document's beginning, up to a word near its last twentieth, and end."""
+    """Return a document cut in two, before a word near its last twentieth."""
     text = document.text
     least, most = len(text) * 9 // 10, len(text) * 19 // 20
     place = 1 + max(text.rfind(" ", least, most), text.rfind("\n", least, most))
@@ -284,9 +281,9 @@ def _train_tokenizer(
 
 
 def fit_recipe(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
-    """Return the recipe for your own text.
+    """Return the recipe adapted to your own text.
 
-    The model has as many ids as the tokenizer, and no tales are to be read first.
+    The model has as many ids as the tokenizer, and no tales are to come first.
     """
     sizes = replace(config.model, vocab_size=data.tokenizer.vocab_size)
     return replace(config, model=sizes, first=())
@@ -297,13 +294,13 @@ def token_array(
 ) -> NDArray[Any]:
     """Return the ids of the documents in one array, `<|endoftext|>` around each.
 
-    For corpora that fit into memory; `packing.pack` writes the same to disk, but for
-    the mark before the first document.
+    For corpora that fit into memory; `packing.pack` writes the same to disk, except
+    for the mark before the first document.
 
     Args:
         documents: Read one after the other.
         tokenizer: A tokenizer that has `<|endoftext|>`.
-        dtype: Of the ids; uint16 takes a quarter of the memory.
+        dtype: Type of the ids; uint16 takes a quarter of int64's memory.
 
     Raises:
         ValueError: If the vocabulary does not fit into the type, or there is no
@@ -323,7 +320,7 @@ def token_array(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a recipe made."""
+    """What a recipe produced."""
 
     model: Transformer
     tokenizer: BPETokenizer
@@ -338,19 +335,19 @@ def run_recipe(
     device: str = "cpu",
     change: Callable[[nn.Module], None] = lambda model: None,
 ) -> TrainingResult:
-    """Make the model of a recipe, and its data if need be.
+    """Make the model of a recipe, and its data if needed.
 
     Args:
         config: The recipe.
-        run: Where the training is saved, and who follows it, as in `pretrain`.
+        run: Where the run is saved, and who follows it, as in `pretrain`.
         data: What `prepare` or `prepare_text` returned; if not given, tales are
             prepared.
-        device: That the model is trained on.
-        change: Is called with the model before it learns: `loop.checkpoint_blocks`
-            and `parallel.shard` save memory, `loop.compile_model` time.
+        device: Device to train on.
+        change: Called with the model before it learns: `loop.checkpoint_blocks` and
+            `parallel.shard` save memory, `loop.compile_model` saves time.
 
     Raises:
-        ValueError: As `prepare` and `pretrain`.
+        ValueError: As in `prepare` and `pretrain`.
         OSError: If a checkpoint cannot be written.
     """
     data = data or prepare(config)
@@ -371,9 +368,9 @@ def run_recipe(
 
 
 def baselines(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
-    """Return what programs without a network reach on texts, in bits per byte.
+    """Return the bits per byte that programs without a neural network need for texts.
 
-    They learn from the end of the training text, as much as takes a few seconds.
+    They learn from the end of the training text, as much of it as takes a few seconds.
 
     Args:
         data: What the model was trained on.
@@ -390,24 +387,24 @@ def baselines(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
 
 
 class TrainingEstimate(NamedTuple):
-    """What a training takes, as far as a few steps tell."""
+    """What a run takes, as far as a few steps can tell."""
 
     n_parameters: int
     peak_bytes: int  # of all tensors: weights, gradients, the optimizer, a batch
-    seconds: float  # of all steps, without preparing text and measuring
+    seconds: float  # of all steps, without preparing text and evaluating
 
 
 def estimate_training(
     config: PipelineConfig, change: Callable[[nn.Module], None] = lambda model: None
 ) -> TrainingEstimate:
-    """Return what the training of a recipe takes, from a few steps on random tokens.
+    """Estimate what training a recipe takes, from a few steps on random tokens.
 
     Args:
         config: The recipe.
         change: As in `run_recipe`.
 
     Raises:
-        ValueError: As `pretrain`.
+        ValueError: As in `pretrain`.
     """
     brisk = replace(config.pretraining, steps=8, eval_interval=8, eval_examples=1)
     generator = torch.Generator().manual_seed(config.seed)
@@ -422,7 +419,7 @@ def estimate_training(
         return model
 
     model = steps(Run(progress=lambda record: times.append(perf_counter())))
-    with PeakMemory() as memory:  # after that, torch compiles no such model any more
+    with PeakMemory() as memory:  # afterwards, torch no longer compiles such a model
         steps()
     each = median(after - before for before, after in pairwise(times))
     n_parameters = sum(weight.numel() for weight in model.parameters())
@@ -431,7 +428,7 @@ def estimate_training(
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline(TrainingResult):
-    """What every stage made."""
+    """What every stage produced."""
 
     data: TrainingData
     floor: Estimate | None  # in nats per token; known for tales alone
@@ -447,13 +444,13 @@ def run(
     progress: StageProgress | None = None,
     steps: Iterable[Step] = STEPS,
 ) -> Pipeline:
-    """Take raw text through every stage there is, and return what each made.
+    """Take raw text through every stage, and return what each produced.
 
     Args:
         config: Sizes of the stages.
-        documents: The raw text; generated tales if not given. Few of these are longer
-            than a window; of other texts the rest would go unread.
-        progress: Called with a stage's name, what is done of it and of how many.
+        documents: The raw text; generated tales if not given. Windows begin with a
+            tale, since few tales are longer, but anywhere in other texts.
+        progress: Called with a stage's name, how much of it is done, and of how much.
         steps: What is done to the text, as in `build_corpus`.
 
     Raises:
@@ -506,25 +503,25 @@ def kept_or_made(
     make: Callable[[], TrainingData],
     tokenizer: BPETokenizer | None = None,
 ) -> TrainingData:
-    """Return the data that a training's folder keeps, or else make it and keep it.
+    """Return the data kept in a run's folder, or else make it and keep it.
 
-    Data that is damaged, or made of something else before anything was trained on it,
-    is made anew. What is read back lacks the report of cleaning.
+    Data that is damaged, or was made from something else and not yet trained on, is
+    made anew. Data that is read back lacks the report of cleaning.
 
     Args:
-        folder: Of the training, with its `checkpoints`.
-        made_of: What decides the data: names and plain values.
+        folder: The run's folder, with its `checkpoints`.
+        made_of: What determines the data: names and plain values.
         make: Makes the data.
-        tokenizer: That the data has anyway; if not given, it is kept, too.
+        tokenizer: The data's tokenizer; if not given, it is read from the folder.
 
     Raises:
-        ValueError: If the folder has checkpoints of a training on other data.
+        ValueError: If the folder has checkpoints of a run on other data.
         OSError: If the data cannot be written.
     """
     folder = Path(folder)
     place = folder / "prepared"
     before = {}
-    # There is nothing yet, or it is damaged.
+    # Nothing is there yet, or it is damaged.
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         state = read_state(place / "tokens.safetensors")
         known = tokenizer or BPETokenizer.load(place / "tokenizer.json")

@@ -1,4 +1,4 @@
-"""The sizes and the schedule of each model that is pretrained here, before any is made.
+"""The sizes and the schedule of each model that is pretrained here.
 
     preset           tales drawn     layers   width   vocabulary
     tiny             300 tales            1      32          512   to see that it works
@@ -6,7 +6,7 @@
     base-llm-small   100,000 tales        3     256         3072   for further training
     base-llm         144,000 tales        6     256         3072   for everything else
 
-`pipeline` makes a model of such a recipe.
+`pipeline` makes a model from such a recipe.
 """
 
 from dataclasses import dataclass, replace
@@ -33,10 +33,10 @@ class PipelineConfig:
     copying_start: bool = False  # begin with `transformer.mimetic_initialisation`
     first: tuple[str, ...] = ()  # lines of the tales to begin with, see `curriculum`
     seed: int = 0
-    base: str | None = None  # goes on from this model, by its tokenizer; None: anew
+    base: str | None = None  # continue this model, with its tokenizer; None: a new one
 
     def new_model(self) -> Transformer:
-        """Return a model with its first weights."""
+        """Return a model with its initial weights."""
         if self.base is not None:
             return load_pretrained(self.base)[0]
         generator = torch.Generator().manual_seed(self.seed)
@@ -109,7 +109,7 @@ BASE_LLM = PipelineConfig(
 )
 """The model that most chapters look into.
 
-Up to two hours on two cores with bfloat16 instructions, compiled.
+Training takes up to two hours on two cores with bfloat16 instructions, compiled.
 """
 
 BASE_LLM_SMALL = replace(
@@ -125,7 +125,7 @@ BASE_LLM_SMALL = replace(
     ),
     first=(),
 )
-"""The model that chapters train further: half its layers, forty minutes on one core."""
+"""The model that chapters train further: half the layers, forty minutes on one core."""
 
 TINY = PipelineConfig(
     n_stories=300,

@@ -46,8 +46,8 @@ def pretrain(
 ) -> History:
     """Train the model in place; return the losses, in nats per token.
 
-    The same generator state gives the same training. The model is evaluated before
-    the first step, every `eval_interval` steps and after the last, always on the same
+    The same generator state gives the same run. The model is evaluated before the
+    first step, every `eval_interval` steps and after the last, always on the same
     windows.
 
     Args:
@@ -56,18 +56,18 @@ def pretrain(
         valid_tokens: The held-out text.
         config: How long and how fast.
         generator: Decides the order of the windows.
-        start_token: Where given, each window begins at this token and ends with the
+        start_token: If given, each window begins at this token and ends with the
             next, so that the model always reads one document, from its start.
-        in_order: Whether the first pass takes the windows about as they come, and
-            only later ones shuffle them.
-        run: Where the training is saved, so that it can be stopped, and who follows
-            it; nowhere and nobody, if not given.
+        in_order: Whether the first pass takes the windows roughly in order, and only
+            later ones shuffle them.
+        run: Where the run is saved, so that it can be stopped, and who follows it;
+            by default, nowhere and nobody.
 
     Raises:
         ValueError: If tokens are not one-dimensional integers within the vocabulary
             or too few for one batch, or the windows too long for the model; if the
-            processes of `parallel` cannot share a batch or are not alike; or if the
-            checkpoints in the folder are of another run, or all damaged.
+            processes of `parallel` cannot share a batch or do not agree; or if the
+            checkpoints in the folder belong to another run, or all are damaged.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -105,7 +105,7 @@ def _windows(
     config: PretrainingConfig,
     start_token: int | None,
 ) -> Windows:
-    """Return the windows of a text that the model can be trained on, all of it."""
+    """Return the windows of a text, after checking that the model can read it all."""
     length = config.context_length
     check_range(1, model.config.context_length, context_length=length)
     windows = Windows(tokens, length, start_token)
@@ -127,13 +127,13 @@ def train_step(
 
     Args:
         model: Changed in place.
-        optimizer: Of the model's parameters, see `make_optimizer`.
+        optimizer: Optimizer of the model, see `make_optimizer`.
         windows: T + 1 tokens in each row; processed in `accumulation` equal parts.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
 
     Raises:
-        ValueError: As `next_token_loss`.
+        ValueError: As in `next_token_loss`.
         FloatingPointError: If the loss or its gradient is not finite.
     """
     shares = _shares(model, windows, config)
@@ -143,9 +143,9 @@ def train_step(
 def _shares(
     model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
 ) -> Iterator[Tensor]:
-    """Yield what each part of the batch adds to the mean loss: this process's parts.
+    """Yield what each of this process's parts of the batch adds to the mean loss.
 
-    The mean over a batch is that of its parts' means, each by its number of targets.
+    A batch's mean is its parts' mean losses, weighted by their numbers of targets.
     """
     total = n_targets(windows)
     for part in parallel.own_rows(windows).chunk(config.accumulation):
@@ -153,7 +153,7 @@ def _shares(
 
 
 def n_targets(windows: Int[Tensor, "batch window"]) -> int:
-    """Return the number of tokens to guess: all but the first of each row."""
+    """Return the number of tokens to guess: all but each row's first and `NO_TOKEN`."""
     return int((windows[:, 1:] != NO_TOKEN).sum())
 
 
@@ -162,7 +162,7 @@ def next_token_loss(
 ) -> Tensor:
     """Return the model's mean loss on windows of T + 1 tokens, in nats per token.
 
-    A row may end early: `NO_TOKEN` is nothing to guess. It is read as token 0, which
+    A row may end early: `NO_TOKEN` is not to be guessed. It is read as token 0, which
     no token before it can see.
 
     Raises:
@@ -181,7 +181,7 @@ def next_token_loss(
 def mean_loss(
     model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
 ) -> float:
-    """Return the loss over any number of windows, in nats per token."""
+    """Return the mean loss over any number of windows, in nats per token."""
     parts = torch.split(windows, config.batch_size // config.accumulation)
     losses = [next_token_loss(model, part, config).item() for part in parts]
     weighted = (

@@ -6,11 +6,11 @@
     D  tokens that it was trained on
 
 Many small models are trained, the five numbers are fitted to their losses, and the
-curve is followed to sizes that nobody has trained. For given exponents the other three
-numbers are a matter of linear least squares, so only the exponents are searched for:
-on a grid, and then around the best, in ever smaller steps.
+curve is followed to sizes that nobody has trained. For given exponents, the other three
+numbers follow by linear least squares, so only the exponents are searched for: on a
+grid, and then around the best, in ever smaller steps.
 
-Source: Hoffmann et al. (2022), section 3.3; unlike them, squares of plain losses.
+Source: Hoffmann et al. (2022), section 3.3; but with squared errors of plain losses.
 """
 
 import math
@@ -27,7 +27,7 @@ from torch import Tensor
 
 _GRID = 20  # exponents tried along each axis
 _REACH = 2.0  # the largest of them
-_FINEST = 1e-7  # of the steps that the search goes on in
+_FINEST = 1e-7  # smallest step of the search
 _DOUBLE = torch.float64
 
 
@@ -46,9 +46,9 @@ class Law:
     """The loss as a function of parameters and tokens, in nats per token."""
 
     floor: float  # nats per token
-    a: float  # nats per token that one parameter alone would cost
+    a: float  # nats per token that a single parameter would add
     alpha: float
-    b: float  # nats per token that one token alone would cost
+    b: float  # nats per token that a single token would add
     beta: float
 
     def loss(self, n_parameters: float | int, n_tokens: float | int) -> float:
@@ -58,13 +58,14 @@ class Law:
 
 
 def fit(points: Sequence[Point]) -> Law:
-    """Return the law that lies closest to the points, by least squares of the loss.
+    """Return the law that is closest to the points, by least squares of the loss.
 
     Args:
-        points: At least five, of several numbers of parameters and of tokens.
+        points: At least five, of at least three numbers of parameters and of tokens.
 
     Raises:
-        ValueError: If there are too few points, sizes or amounts of text.
+        ValueError: If there are too few points, sizes or amounts of text, or if a
+            value is not positive.
 
     >>> law = Law(floor=0.5, a=40.0, alpha=0.4, b=90.0, beta=0.5)
     >>> sizes = [(n, d) for n in (1e4, 1e5, 1e6) for d in (1e5, 1e6, 1e7)]
@@ -77,7 +78,7 @@ def fit(points: Sequence[Point]) -> Law:
     (0.5, 0.4, 0.5)
     """
     sizes, texts, losses = _columns(points)
-    # Measured in typical sizes, all columns are near 1 and the sums well behaved.
+    # In units of typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
     data = _Data((sizes / unit_n).log(), (texts / unit_d).log(), losses)
     (end, a, b), (alpha, beta) = _search(data)
@@ -91,7 +92,7 @@ def fit(points: Sequence[Point]) -> Law:
 
 
 class _Data(NamedTuple):
-    """Logarithms of parameters and tokens, in typical ones, and the losses."""
+    """Logarithms of parameters and tokens, in typical units, and the losses."""
 
     log_n: Float64[Tensor, "point"]
     log_d: Float64[Tensor, "point"]
@@ -101,8 +102,8 @@ class _Data(NamedTuple):
 def _search(data: _Data) -> tuple[list[float], list[float]]:
     """Return floor, a and b, and the exponents alpha and beta, of the least squares.
 
-    Around the best exponents so far their neighbours are tried; where none is better,
-    those at half the distance. Source: Hooke and Jeeves (1961), "Direct search".
+    The neighbours of the best exponents so far are tried; if none is better, those at
+    half the distance. Source: Hooke and Jeeves (1961), "Direct search".
     """
     around = torch.arange(-2, 3, dtype=_DOUBLE)
     neighbours = torch.cartesian_prod(around, around)
@@ -122,9 +123,9 @@ def _search(data: _Data) -> tuple[list[float], list[float]]:
 def _best_of(
     exponents: Float64[Tensor, "grid 2"], data: _Data
 ) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "3"], float]:
-    """Return the best of some exponents, its floor, a and b, and the sum of squares.
+    """Return the best of some exponents, their floor, a and b, and the sum of squares.
 
-    For given exponents the law is linear in the other three, and solved for them.
+    For given exponents, the law is linear in the other three, and is solved for them.
     """
     by_size = (-exponents[:, :1] * data.log_n).exp()  # (grid, point)
     by_text = (-exponents[:, 1:] * data.log_d).exp()
@@ -137,10 +138,10 @@ def _best_of(
 def _least_squares(
     columns: Float64[Tensor, "grid point weight"], losses: Float64[Tensor, "point"]
 ) -> tuple[Float64[Tensor, "grid weight"], Float64[Tensor, "grid"]]:
-    """Return the weights whose sum of the columns comes closest, and its squares.
+    """Return the weights of the columns that fit the losses best, and their squares.
 
     By the normal equations; a trace of ridge keeps equal columns solvable. No weight is
-    below 0, for no loss ends there or grows with size or text: where all three columns
+    below 0, since no loss ends there or grows with size or text: if all three columns
     would need such a weight, the best two are taken, or the best one.
     """
     ridge = 1e-10 * torch.eye(columns.shape[-1], dtype=_DOUBLE)
@@ -178,10 +179,10 @@ def _columns(points: Sequence[Point]) -> list[Tensor]:
 def plot_scaling(
     ax: Axes, points: Sequence[Point], law: Law, floor: float | int
 ) -> None:
-    """Draw the losses of runs of several sizes over tokens, and a law.
+    """Plot the losses of runs of several sizes over tokens, and a law.
 
-    Both axes are logarithmic. Each size of model has a colour and a mark of its own,
-    and its number of parameters is written at the end of its line.
+    Both axes are logarithmic. Each model size has its own colour and marker, and its
+    number of parameters is written at the end of its line.
 
     Args:
         ax: Where to draw.

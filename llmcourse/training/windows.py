@@ -1,4 +1,4 @@
-"""A long run of tokens, cut into the windows that a model is trained on.
+"""A long sequence of tokens, cut into the windows that a model is trained on.
 
     tokens    4 7 1 | 3 3 9 | 0 5 2 | 6 …          context_length 3
     windows   4 7 1 3
@@ -6,7 +6,7 @@
                             0 5 2 6         the target of its last position
 
 Where documents matter, windows can be made to begin with one: see `start_token`.
-They then end with it, too, and batches are made of documents of about one length:
+They then also end with it, and batches consist of documents of about equal length:
 
     tokens    0 4 7 | 0 3 3 9 1 | 0 …       documents begin with 0
     windows   0 4 7 0 ∅                     ∅ stands for NO_TOKEN
@@ -26,19 +26,19 @@ from torch import Tensor
 
 from llmcourse.arguments import check_range
 
-# One-dimensional, of integers. A memory map counts, and is only read where needed.
+# One-dimensional integers. A memory map will do, and is only read where needed.
 Tokens: TypeAlias = NDArray[Any] | Tensor
 
-NO_TOKEN = -1  # fills the row of a document that is shorter than its neighbours
+NO_TOKEN = -1  # fills up the rows of shorter documents
 _POOL = 64  # batches whose documents are sorted by length together
 
-_CHUNK = 1 << 20  # tokens that are looked at together
+_CHUNK = 1 << 20  # tokens that are read at a time
 
 
 def pieces(tokens: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield an array in pieces, and where each begins.
+    """Yield an array in pieces, each with the index where it begins.
 
-    What a memory map holds of one is then given back.
+    If the array is a memory map, each piece's memory is then released.
     """
     for start in range(0, len(tokens), _CHUNK):
         yield start, tokens[start : start + _CHUNK]
@@ -46,7 +46,7 @@ def pieces(tokens: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def _give_back(tokens: NDArray[Any]) -> None:
-    """Let the system have the memory that holds what was read of a mapped file."""
+    """Give the system back the memory of what was read from a mapped file."""
     mapped = getattr(tokens.base, "obj", None)
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -69,11 +69,11 @@ def tokens_fingerprint(tokens: Tokens) -> str:
 def of_like_length(
     order: Tensor, lengths: Tensor, batch_size: int, n_batches: int
 ) -> list[Tensor]:
-    """Return an order cut into batches, each of texts of about one length.
+    """Return an order cut into batches, each of texts of about equal length.
 
     Args:
         order: Numbers of the texts.
-        lengths: Of all texts, by number.
+        lengths: Lengths of all texts, by number.
         batch_size: Texts in each batch; the last one gets what is left.
         n_batches: How many batches' texts are sorted by length together.
 
@@ -89,13 +89,13 @@ def of_like_length(
 
 
 class Windows:
-    """A long run of tokens, cut into windows of T + 1.
+    """A long sequence of tokens, cut into windows of T + 1.
 
     Args:
         tokens: One-dimensional integers; a memory map is only read where needed.
         context_length: T; a window has one token more, the last one's target.
-        start_token: Where given, windows begin at this token and nowhere else, and
-            end with the next one. What follows it is `NO_TOKEN`.
+        start_token: If given, windows begin at this token and nowhere else, and end
+            with the next one. The rest of the row is `NO_TOKEN`.
 
     >>> Windows(torch.arange(100), context_length=3).spread(2)
     tensor([[ 0,  1,  2,  3],
@@ -113,7 +113,7 @@ class Windows:
                 f"{self.tokens.ndim} dimensions of {self.tokens.dtype}"
             )
         check_range(context_length + 1, **{"tokens of a text": len(self.tokens)})
-        self.last = len(self.tokens) - context_length - 1  # where a window can begin
+        self.last = len(self.tokens) - context_length - 1  # the last possible start
         self.starts = None
         if start_token is not None:
             found = [
@@ -127,26 +127,26 @@ class Windows:
                     f"windows must begin at token {start_token}, but it does not "
                     "occur before the last token"
                 )
-            # Up to and with the next document's first token, which says: at an end.
+            # Up to and including the next document's first token, which marks the end.
             ends = np.append(self.starts[1:], len(self.tokens) - 1)
             self.lengths = np.minimum(ends - self.starts, context_length) + 1
 
     def shuffled(
         self, batch_size: int, generator: torch.Generator, *, in_order: bool = False
     ) -> "ShuffledBatches":
-        """Return an endless iterator over batches: all windows in random order, again.
+        """Return an endless iterator over batches: all windows shuffled, over and over.
 
         Without a start token the windows of one pass do not overlap, and each pass
-        cuts at other places.
+        cuts at different places.
 
         Args:
             batch_size: Windows in each batch.
             generator: Decides the order.
-            in_order: Whether the first pass takes the windows in their order; batches
-                of documents are then still shuffled, among 64 at a time.
+            in_order: Whether the first pass takes the windows in order; batches of
+                documents are then still shuffled, among 64 at a time.
 
         Raises:
-            ValueError: At once, if there are fewer windows than `batch_size`.
+            ValueError: Right away, if there are fewer windows than `batch_size`.
         """
         n_windows = self.last // self.context_length + 1
         if self.starts is not None:
@@ -159,14 +159,14 @@ class Windows:
     ) -> NDArray[Any]:
         """Return where the windows of one pass over the data begin, shuffled.
 
-        Documents come in batches of about one length, so that little of a batch is
+        Documents come in batches of about equal length, so that little of a batch is
         `NO_TOKEN`: the documents of 64 batches at a time are sorted by length, and the
-        batches are then shuffled; with `in_order` only among these 64.
+        batches are then shuffled; with `in_order`, only among these 64.
 
         Args:
             generator: Decides the order.
             batch_size: Documents in each batch.
-            in_order: Whether the windows stay in their order.
+            in_order: Whether the windows stay in order.
         """
         starts = self.starts
         if starts is None:
@@ -189,9 +189,9 @@ class Windows:
     def spread(self, n_windows: int) -> Int[Tensor, "batch window"]:
         """Return windows spread evenly over the data: always the same ones.
 
-        No chance is involved, so losses on them can be compared between steps,
-        runs and models of the same text. There are `n_windows`, or fewer where
-        the data has fewer beginnings.
+        Nothing is random, so losses on them can be compared between steps, runs and
+        models with the same text. There are `n_windows`, or fewer if the data has fewer
+        beginnings.
         """
         n_starts = self.last + 1 if self.starts is None else len(self.starts)
         chosen = np.linspace(0, n_starts - 1, min(n_windows, n_starts)).round()
@@ -212,7 +212,7 @@ class Windows:
 
 
 class ShuffledBatches(Iterator[Tensor]):
-    """An endless iterator over batches of windows that knows where it stands.
+    """An endless iterator over batches of windows that knows where it is.
 
     Two things decide which windows are still to come: those left of the current
     pass, in order, and the state of the generator that will shuffle the next ones.
@@ -248,7 +248,7 @@ class ShuffledBatches(Iterator[Tensor]):
         return self.windows.take(chosen)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what `load_state_dict` needs to go on with the next batch."""
+        """Return what `load_state_dict` needs to continue with the next batch."""
         return {
             "left": torch.tensor(self._left),
             "in_order": torch.tensor(self._in_order),  # the next pass
@@ -256,7 +256,7 @@ class ShuffledBatches(Iterator[Tensor]):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another iterator over the same data stopped."""
+        """Continue where another iterator over the same data stopped."""
         self._left = state["left"].numpy().astype(np.int64)
         self._in_order = bool(state["in_order"])
         self.generator.set_state(state["generator"])

@@ -1,4 +1,4 @@
-"""Which tokens each head of a model looks at, on texts of one's own."""
+"""The explorer of attention: which tokens each head of a model looks at."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -12,29 +12,29 @@ from torch import Tensor
 from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, counted, script
 
-LEVELS: Final = 255  # of a weight in the page: one byte
+LEVELS: Final = 255  # steps of a weight in the page: one byte
 
 
 class AttentionExplorer(Explorer):
     """Show what every attention head looks at, from each token of a text.
 
     The reader picks a layer, a head and a token to look from, and sees the weights as
-    coloured tokens, as a matrix, and in words. Kinds of heads, if there are any, fill
-    a map of all heads, and lead to the strongest of each.
+    coloured tokens, as a matrix, and in words. Kinds of heads, if given, fill a map of
+    all heads, and lead to the strongest head of each kind.
 
     Args:
         texts: The tokens of each text, as strings that join to the text.
         weights: For each text, how much each head of each layer looks at each token,
             from each token; see `attention.attention_weights`.
-        kinds: What heads may look at, such as "the token before", and to what share
-            each head of each layer does, on average over texts.
+        kinds: What heads may look at, such as "the token before", and the share of each
+            head's attention that goes there, by layer, averaged over texts.
             The strongest head of the first kind is shown at the start.
-        query: Which token is looked from at the start, counted from 1; by default
-            the last one of the first text.
+        query: The token to look from at the start, counted from 1; by default the last
+            one of the first text.
 
     Raises:
-        ValueError: If texts and weights do not fit, a row is no distribution over the
-            tokens up to its own, or the start is out of range.
+        ValueError: If texts and weights do not match, a row is not a distribution over
+            the tokens up to its own, or `query` is out of range.
 
     >>> AttentionExplorer([["a", "b"]], [torch.tensor([[[[1.0, 0.0], [0.2, 0.8]]]])])
     AttentionExplorer(1 text, 1 layer of 1 head)
@@ -93,11 +93,11 @@ def packed_weights(
 ) -> dict[str, Any]:
     """Return tokens and weights for the page, each weight in steps of 1 / 255.
 
-    What lies after the query is left out: it is 0 for a causal model.
+    Keys after the query are left out: a causal model gives them 0.
 
     Raises:
-        ValueError: If there is no row and column for each token in each head, or if a
-            row is no distribution over the tokens up to its own.
+        ValueError: If a head lacks a row and a column for each token, or if a row is
+            not a distribution over the tokens up to its own.
 
     >>> packed_weights(["a", "b"], torch.tensor([[[[1.0, 0.0], [0.2, 0.8]]]]), 1, 1)
     {'tokens': ['a', 'b'], 'weights': '/zPM'}

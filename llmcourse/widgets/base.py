@@ -1,4 +1,4 @@
-"""What the explorers share: their style, a text form, and a check of their texts."""
+"""What the explorers share: their style, a `repr`, and a check of their texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def script(*names: str) -> str:
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list, each proven to be a text with something in it."""
+    """Return the texts as a list, after checking that each is a non-empty string."""
     if isinstance(texts, str) or not texts:
         raise ValueError(f"a list of at least one text is wanted, got {texts!r}")
     for text in texts:

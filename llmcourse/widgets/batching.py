@@ -12,9 +12,9 @@ MAX_REQUESTS = 16
 
 
 class Load(NamedTuple):
-    """A request, by what it asks of a service."""
+    """A request: when it comes, and its length."""
 
-    arrival: int  # the number of steps made before it came
+    arrival: int  # the number of steps taken before it came
     prompt: int  # in tokens
     answer: int  # in tokens
 
@@ -22,8 +22,8 @@ class Load(NamedTuple):
 class BatchingExplorer(Explorer):
     """Show how requests share a model's steps, in fixed batches and continuously.
 
-    Continuous batching is that of `serving.batching.Batcher`, step by step. A fixed
-    batch begins with those who wait, and ends when all its answers are written.
+    Continuous batching works as in `serving.batching.Batcher`, step by step. A fixed
+    batch takes the waiting requests, and ends when all its answers are written.
 
     Args:
         examples: Name to requests, the first one shown at the start.

@@ -20,8 +20,8 @@ MAX_CLASSES: Final = 12  # six colours, filled or hollow
 def pack(vectors: Float[Tensor, "word d_model"]) -> tuple[str, float]:
     """Return vectors as one signed byte for each coordinate, and the byte's unit.
 
-    The bytes are in base64, row by row. What is lost is at most half a unit, and the
-    unit is the largest coordinate over 127.
+    The bytes are in base64, row by row. The rounding error is at most half a unit, and
+    the unit is the largest coordinate divided by 127.
 
     Raises:
         ValueError: If a coordinate is not finite, or all are zero.
@@ -46,14 +46,14 @@ class EmbeddingExplorer(Explorer):
     vectors themselves, rounded to one byte for each coordinate.
 
     Args:
-        vectors: Of the words to show, at most 1,000.
-        classes: The class of a word, for its colour; not every word needs one.
-        word: The word that is chosen at the start; by default the first.
+        vectors: The words to show, at most 1,000.
+        classes: Word to class, for its colour; not every word needs one.
+        word: The word chosen at the start; by default the first.
         analogy: The words a, b and c at the start; by default the first three.
 
     Raises:
         ValueError: If there are fewer than four words or more than 1,000, more than
-            12 classes, or a word that is chosen is not among them.
+            12 classes, or a chosen word is not among them.
 
     >>> vectors = WordVectors(["cow", "hen", "red", "tin"], torch.eye(4))
     >>> EmbeddingExplorer(vectors, {"cow": "animal", "hen": "animal"}, word="hen")

@@ -1,4 +1,4 @@
-"""The loss of a training, and what its model wrote while the loss fell."""
+"""The explorer of loss: a run's loss, and what the model wrote as it fell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ import traitlets
 from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
-MAX_POINTS: Final = 200  # of a curve in the page
+MAX_POINTS: Final = 200  # in a curve in the page
 
 
 class Moment(NamedTuple):
-    """A training, stopped for a look at its model."""
+    """A training run, stopped for a look at its model."""
 
     n_tokens: int  # seen so far
     loss: float | int  # on held-out text, in nats per token
@@ -23,23 +23,23 @@ class Moment(NamedTuple):
 
 
 class LossExplorer(Explorer):
-    """Show a training: its loss against known levels, and its samples.
+    """Show a training run: its loss against known levels, and its samples.
 
-    The reader moves through the moments at which the model was made to write, and
-    sees where the loss stood and what was written.
+    The reader moves through the moments at which the model was sampled, and sees the
+    loss and the text of each.
 
     Args:
         moments: In order; the first one is usually the untrained model.
-        levels: Name to loss in nats per token, to compare with: what an ignorant
-            model pays, simple models, the floor. The highest is where learning
-            starts and the lowest where it must end.
+        levels: Name to loss in nats per token, for comparison: an ignorant model,
+            simple models, the floor. The highest is where learning starts and the
+            lowest where it must end.
         curve: Tokens seen, and the loss on the training batches there, in nats per
-            token. Where there are many, runs of them are shown as their mean.
+            token. If there are many points, each run of them is shown as its mean.
 
     Raises:
         ValueError: If there are fewer than two moments or levels, a text is empty,
-            tokens do not grow, a loss is negative or not finite, or the curve's two
-            parts differ in length.
+            tokens do not increase, a loss is negative or not finite, or the curve's
+            two parts differ in length.
 
     >>> moments = [Moment(0, 7.6, "q gx"), Moment(208_000, 1.9, "Once upon")]
     >>> LossExplorer(moments, {"log V": 7.6, "floor": 0.5})
@@ -82,10 +82,11 @@ class LossExplorer(Explorer):
 def thinned(
     tokens: Sequence[int], losses: Sequence[float | int], most: int = MAX_POINTS
 ) -> list[list[float]]:
-    """Return at most so many points of a curve: each the mean of a run of its own.
+    """Return at most `most` points of a curve, each the mean of a run of points.
 
     Raises:
-        ValueError: If there are not as many tokens as losses, or tokens do not grow.
+        ValueError: If there are not as many tokens as losses, or tokens do not
+            increase.
 
     >>> thinned([10, 20, 30, 40], [4.0, 2.0, 3.0, 1.0], most=2)
     [[15.0, 3.0], [35.0, 2.0]]

@@ -1,4 +1,4 @@
-"""The explorer of memory: what a model takes of a card, answering and in training."""
+"""The explorer of memory: how much a model takes, in use and in training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +14,16 @@ from llmcourse.widgets.sizes import cache_sizes
 class MemoryExplorer(Explorer):
     """Show what weights, gradients, optimizer and cache take of a card's memory.
 
-    Sizes are those of `llmcourse.model.costs`. Training is with AdamW; its activations
-    come on top.
+    Sizes are computed as in `llmcourse.model.costs`. Training is with AdamW; its
+    activations come in addition.
 
     Args:
-        models: Name to sizes, plain models of either family.
+        models: Name to config; plain models of either family.
         cards: Name to memory, in bytes.
 
     Raises:
         ValueError: If there is no model or no card, a card has no memory, or a model
-            has biases or norms of queries and keys of its own.
+            has `qkv_bias` or `qk_norm`.
 
     >>> from llmcourse.model.transformer import TINY
     >>> MemoryExplorer({"tiny": TINY}, {"H100": 80e9})

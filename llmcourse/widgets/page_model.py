@@ -5,13 +5,13 @@
     the scripts   ──page_script──► one script for a page: the model's part runs in a
                                    worker, the explorer's part draws
 
-`engine.js` is the transformer, `kernel.js` multiplies for it, `reward.js` is the reward
+`engine.js` is the transformer, `kernel.js` its matrix products, `reward.js` the reward
 model, `tokenizer.js` the tokenizer, `conversation.js` the chat template,
-`model_worker.js` what a page can ask of them, `page_model.js` the page's side of it,
-`seeded.js` how both draw a token. What the explorers share is `in_page.js`; each draws
-where the page has its mark:
+`model_worker.js` the worker that serves a page, `page_model.js` the page's side of it,
+`seeded.js` how both sample a token. What the explorers share is in `in_page.js`; each
+draws where the page has its class:
 
-    writing.js       .llmcourse-writing      base-llm writes on
+    writing.js       .llmcourse-writing      base-llm continues a text
     sentence.js      .llmcourse-sentence     attention, surprise, and the logit lens on
                                              a sentence of the reader's own
     chat.js          .llmcourse-chat         a conversation with instruct-llm
@@ -35,7 +35,7 @@ _BOTH = ("sampling.js", "seeded.js")
 _READING = ("bpe.js", "tokenizer.js", "conversation.js")
 _COMPUTING = ("kernel.js", "engine.js", "reward.js")
 MODEL_PART = (*_READING, *_COMPUTING, *_BOTH, "model_worker.js")
-DRAWINGS = ("attention", "surprise", "lens")  # explorers that others draw with
+DRAWINGS = ("attention", "surprise", "lens")  # explorers that others use to draw
 IN_PAGE = ("writing", "sentence", "chat", "comparison")
 SHARED = ("common.js", *_BOTH, "page_model.js", "in_page.js")
 STYLES = ("explorer", "in_page", *DRAWINGS, "writing", "chat")
@@ -48,11 +48,11 @@ def page_model(
 
     Args:
         folder: Holds `config.json`, `tokenizer.json` and `model.safetensors`.
-        precision: Of the matrices; with int8 each row has a scale, `NAME.scale`, of its
-            own, and the norms stay as they are.
+        precision: Of the weights; with int8 each row of a matrix has its own scale, in
+            `NAME.scale`, and the norms are float32.
 
     Raises:
-        ValueError: If the model is none that the page can run.
+        ValueError: If a page cannot run the model.
         OSError: If a file cannot be read.
     """
     folder = Path(folder)
@@ -83,12 +83,12 @@ def page_model(
 
 
 def page_script(**constants: object) -> str:
-    """Return the script of a page: a classic one, for modules need a server.
+    """Return the script of a page: a classic script, since modules need a server.
 
-    What runs in the worker is a function, whose text the page hands to the worker.
+    The worker's part is a function whose text the page passes to the worker.
 
     Args:
-        constants: What the explorer must know of the site, under these names.
+        constants: What the explorers must know about the site, by name.
     """
     said = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
     model = _without_exports(script(*MODEL_PART))
@@ -109,5 +109,5 @@ def _as_object(name: str) -> str:
 
 
 def _without_exports(source: str) -> str:
-    """Return a module as the plain script that it is otherwise."""
+    """Return a module as a plain script, without its exports."""
     return re.sub(r"^export (default .*)?", "", source, flags=re.MULTILINE)

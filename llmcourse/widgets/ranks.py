@@ -1,4 +1,4 @@
-"""The explorer of LoRA's rank: what is learned and forgotten, beside all weights."""
+"""The explorer of LoRA's rank against full fine-tuning: learning and forgetting."""
 
 import json
 from collections import Counter
@@ -13,29 +13,29 @@ from llmcourse.widgets.base import Explorer, script
 
 
 class Tuned(NamedTuple):
-    """One run of fine-tuning, and what came out."""
+    """One fine-tuning run and its results."""
 
     rank: int | None  # of the adapters; None: all weights learned
     rate: float
-    right: float | int  # share of held-out texts
-    forgotten: float | int  # what plain text costs more than before, in nats per token
+    right: float | int  # share of held-out texts that are right
+    forgotten: float | int  # rise of the loss on plain text, in nats per token
 
 
 class RankExplorer(Explorer):
-    """Show what adapters of a rank learn and forget, beside full fine-tuning.
+    """Show what adapters of a rank learn and forget, next to full fine-tuning.
 
     Both are drawn over the learning rate, with every run; the reader chooses the rank,
-    and a rate for each of the two ways.
+    and a learning rate for each of the two.
 
     Args:
-        runs: Of each way the same number at each of the same rates.
+        runs: For each rank, and for None, equally many at each of the same rates.
         learned: How many weights learn with each rank; None: with full fine-tuning.
         guess: The share that is right by guessing.
 
     Raises:
-        ValueError: If there are no runs of adapters or none of all weights, runs of two
-            ways differ in number or rates, a rate or a number of weights is not
-            positive or missing, or a result is no share or not finite.
+        ValueError: If runs of adapters or of full fine-tuning are missing, ranks differ
+            in number of runs or in rates, a rate or a number of weights is missing or
+            not positive, or a result is not a share or not finite.
 
     >>> ways = [(None, 1e-4), (None, 2e-4), (4, 1e-4), (4, 2e-4)]
     >>> runs = [Tuned(rank, rate, 0.8, 0.05) for rank, rate in ways]

@@ -14,25 +14,25 @@ class SamplingExplorer(Explorer):
     """Show what temperature, top-k and top-p do to a next-token distribution.
 
     Args:
-        tokens: Every token that could come next; a whole vocabulary may be.
+        tokens: Every token that could come next; it may be a whole vocabulary.
         logits: Their logits, before temperature.
         prompt: The text that the next token follows.
 
     Raises:
-        ValueError: If there are fewer than two tokens, another number of logits, or a
-            logit is not finite.
+        ValueError: If there are fewer than two tokens or not as many logits, or a logit
+            is not finite.
 
     >>> SamplingExplorer(["cat", "dog"], [1.0, 0.0], prompt="Once there was a")
     SamplingExplorer(2 tokens, 'Once there was a')
     """
 
     _esm = script("common.js", "sampling.js")
-    # A whole vocabulary as lists would be thousands of lines in a notebook: as JSON it
-    # is one.
+    # A whole vocabulary as lists would be thousands of lines in a notebook; as JSON it
+    # is one line.
     tokens = traitlets.Unicode().tag(sync=True)
     logits = traitlets.Unicode().tag(sync=True)
     prompt = traitlets.Unicode().tag(sync=True)
-    temperature = traitlets.Float(1.0).tag(sync=True)  # where the slider stands
+    temperature = traitlets.Float(1.0).tag(sync=True)  # the slider's position
     seed = traitlets.Int(0).tag(sync=True)
 
     def __init__(

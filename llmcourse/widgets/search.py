@@ -12,13 +12,13 @@ from llmcourse.widgets.tokens import page_tokenizer
 class SearchExplorer(Explorer):
     """Show how a text is cut into chunks and searched by BM25, word by word.
 
-    Chunks are those of `llmcourse.retrieval.chunking`, scores those of `BM25` with its
-    usual settings. The reader changes size and overlap, and may paste another text.
+    Chunks are made as in `llmcourse.retrieval.chunking`, scores as by `BM25` with its
+    defaults. The reader changes size and overlap, and may paste another text.
 
     Args:
-        text: What to search, at the start.
+        text: The text to search, at the start.
         questions: To choose from, the first one shown at the start.
-        tokenizer: Says what a token is; a plain BPE tokenizer of at most 5,000 merges.
+        tokenizer: Counts tokens; a plain BPE tokenizer of at most 5,000 merges.
 
     Raises:
         ValueError: If a text is empty or holds a lone surrogate, there is no question,

@@ -1,4 +1,4 @@
-"""Sizes of well-known models, for the explorers that price a model."""
+"""Sizes of well-known models, for the explorers of memory and context."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,7 +27,7 @@ _LLAMA_7B = replace(
 )
 
 # As published: Radford et al. (2019), Ben Allal et al. (2025), Touvron et al. (2023),
-# Grattafiori et al. (2024), Llama 3 with its first window.
+# Grattafiori et al. (2024), Llama 3 with its original window.
 KNOWN_MODELS: Final[Mapping[str, TransformerConfig]] = {
     "GPT-2 small": GPT2_SMALL,
     "SmolLM2-135M": SMOLLM2_135M,
@@ -40,7 +40,7 @@ KNOWN_MODELS: Final[Mapping[str, TransformerConfig]] = {
 
 
 def cache_sizes(models: Mapping[str, TransformerConfig]) -> list[dict[str, Any]]:
-    """Return what the page must know of models to price their caches.
+    """Return what the page must know to compute models' cache sizes.
 
     Raises:
         ValueError: If there is no model.

@@ -13,20 +13,20 @@ from llmcourse.widgets.base import Explorer, counted, script
 
 
 class Stop(NamedTuple):
-    """What a policy was at one moment of its training."""
+    """A policy at one moment of its training."""
 
     step: int
     kl: float | int  # from the start, in nats per answer
     proxy: float | int  # the mean learned reward, without unit
     gold: float | int  # the mean gold reward, in points
-    text: str = ""  # of what it wrote then
+    text: str = ""  # a sample of what it wrote then
 
 
 class StoppingExplorer(Explorer):
-    """Show learned and gold reward of a policy wherever its training is stopped.
+    """Show a policy's learned and gold reward wherever its training is stopped.
 
     Both are drawn over the KL divergence from the start, moment by moment, with what
-    the policy wrote there, if that is known.
+    the policy wrote then, if that is known.
 
     Args:
         runs: Name of a policy to its moments, in order.
@@ -34,7 +34,7 @@ class StoppingExplorer(Explorer):
 
     Raises:
         ValueError: If there is no run, one has fewer than two moments, its steps do
-            not grow, or a number is not finite.
+            not increase, or a number is not finite.
 
     >>> stops = [Stop(1, 0.0, 0.2, 3.6), Stop(9, 30.0, 1.5, 0.9, "a sly sly fox")]
     >>> StoppingExplorer({"GRPO": stops, "PPO": stops})

@@ -1,4 +1,4 @@
-"""The explorer of surprise: of each word of a tale, exactly and to models."""
+"""The explorer of surprise: how surprising each word is, exactly and to models."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ Surprises = Callable[[str], Sequence[float]]
 
 
 class SurpriseExplorer(Explorer):
-    """Show how surprising each word of a tale is, truly and to models.
+    """Show how surprising each word of a tale is, exactly and to models.
 
     The grammar of the tales comes first: its surprises are exact, and sum to
-    -log P(story).  Models may follow; what they lose against it is shown.
+    -log P(story). Models may follow, with what they lose against it.
 
     Args:
         stories: Tales to choose from, the first one shown at the start.
@@ -24,9 +24,8 @@ class SurpriseExplorer(Explorer):
             its words in nats.
 
     Raises:
-        ValueError: If there is no story, a text is no tale, a model gives another
-            number of surprises than there are words, or one that is negative or not
-            finite.
+        ValueError: If there is no story, a text is not a tale, a model does not give
+            one surprise for each word, or one is negative or not finite.
 
     >>> from llmcourse.text.tales import generate
     >>> SurpriseExplorer([story.text for story in generate(2, seed=0)])
@@ -37,7 +36,7 @@ class SurpriseExplorer(Explorer):
     _esm = script("common.js", "surprise.js")
     stories: traitlets.List[Any] = traitlets.List().tag(sync=True)
     predictors: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    word = traitlets.Int(1).tag(sync=True)  # which is pointed at
+    word = traitlets.Int(1).tag(sync=True)  # the one pointed at
 
     def __init__(
         self, stories: Sequence[str], models: Mapping[str, Surprises] | None = None

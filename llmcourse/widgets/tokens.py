@@ -1,4 +1,4 @@
-"""The explorers of tokens and merges, and what they carry into the page."""
+"""The explorers of tokens and merges, and what they put into the page."""
 
 import hashlib
 import json
@@ -30,17 +30,17 @@ from llmcourse.text.tokenizers import (
 from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
 MAX_PRETOKENS: Final = 500
-MAX_MERGES: Final = 1_000  # of a tokenizer that goes into the page to run there
+MAX_MERGES: Final = 1_000  # of a tokenizer that runs in the page
 MAX_FETCHED_MERGES: Final = 100_000
 MAX_WORDS: Final = 5_000
-_BORDER: Final = -1  # no symbol: stands between pre-tokens so that no merge crosses
+_BORDER: Final = -1  # not a symbol: separates pre-tokens, so that no merge crosses
 
 
 def in_javascript(pattern: str) -> str:
-    """Return one of the package's patterns as JavaScript with the flag ``u`` reads it.
+    """Return one of the package's patterns for JavaScript with the flag ``u``.
 
-    What JavaScript calls white space is another set; possessive quantifiers, which it
-    lacks, change nothing in these patterns; neither does it know ``(?i:...)``.
+    JavaScript's white space is a different set. It lacks ``(?i:...)``, and possessive
+    quantifiers, which change nothing in these patterns.
     """
     changes = {
         r"(?i:[sdmt]|ll|ve|re)": "(?:[sdmtSDMT\u017f]|[lL]{2}|[vV][eE]|[rR][eE])",
@@ -57,19 +57,19 @@ def in_javascript(pattern: str) -> str:
 class TokenExplorer(Explorer):
     """Show the tokens of a text under several tokenizers, side by side.
 
-    The reader picks one of the texts or types another.  Word, character and byte
-    tokenizers and BPE of up to 1,000 merges run in the page, on anything.  A larger
-    BPE, GPT-2's for one, shows what it makes of the given texts; where the course's
-    site has its merges, they are fetched for the reader's own text.  Any other
-    tokenizer answers for the given texts alone.
+    The reader picks one of the texts or types another. Word, character and byte
+    tokenizers and BPE of up to 1,000 merges run in the page, on any text. A larger BPE,
+    such as GPT-2's, shows its tokens of the given texts; if the course's site has its
+    merges, they are fetched for the reader's own text. Any other tokenizer works on the
+    given texts only.
 
     Args:
         texts: Texts to choose from, the first one shown at the start.
         tokenizers: Name to show, and tokenizer.
 
     Raises:
-        ValueError: If there is no text or tokenizer, or a text is empty, no string or
-            holds a lone surrogate.
+        ValueError: If there is no text or tokenizer, or a text is empty, not a string
+            or holds a lone surrogate.
 
     >>> from llmcourse.text.tokenizers import CharacterTokenizer
     >>> TokenExplorer(["an unbelievable tale"], {"characters": CharacterTokenizer()})
@@ -99,19 +99,19 @@ class MergeExplorer(Explorer):
     """Show byte-pair encoding merge by merge.
 
     Without a tokenizer the merges are learned from the texts: at each step the most
-    frequent pair of neighbours.  With one, its merges are applied to the texts: at
-    each step the pair that was learned earliest.  Before each step the page says which
-    pair is next and how often it occurs, and at the end whether one is left.
+    frequent pair of neighbours. With one, its merges are applied to the texts: at each
+    step the pair that was learned earliest. Before each step the page says which pair
+    is next and how often it occurs, and at the end whether one is left.
 
     Args:
-        texts: A text, or several; small, for every distinct word is kept.
+        texts: A text, or several; short, since every distinct word is kept.
         n_merges: How many merges to learn; not used with a tokenizer.
-        tokenizer: Whose merges to apply, if none are to be learned.
+        tokenizer: A tokenizer whose merges to apply, instead of learning any.
 
     Raises:
         ValueError: If there is no text, if it has over 500 distinct words, if it
-            yields fewer merges than asked, or if the tokenizer does not merge bytes,
-            all of them and always.
+            yields fewer merges than asked for, or if the tokenizer is not byte-level,
+            drops bytes or ignores merges.
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)
@@ -152,7 +152,7 @@ class MergeExplorer(Explorer):
 
 
 class GuessExplorer(Explorer):
-    """Show words of the reader's own, whose next merge is to be guessed.
+    """Show words of the reader's own, for guessing the next merge.
 
     The merges are those that `BPETokenizer.train` would learn from these words.
 
@@ -186,7 +186,7 @@ def tokenizer_state(
 ) -> dict[str, Any]:
     """Return what the page needs to run a tokenizer, or its results if it is large.
 
-    With results goes what it takes beside the merges to run it, if they were fetched.
+    The results come with all that it takes to run it, except the merges to be fetched.
     """
     spec = specification(tokenizer)
     if spec is not None:
@@ -206,9 +206,9 @@ def tokenizer_state(
 
 
 def merges_script(merges: Sequence[str]) -> tuple[str, bytes]:
-    """Return the script by which a page of the site fetches merges: name and content.
+    """Return the script from which a page of the site gets merges: name and content.
 
-    The name is made of the content: a page gets the merges that it asks for, or none.
+    The name is a hash of the content: a page gets the merges it asks for, or none.
 
     Args:
         merges: Two spelled pieces each, as in the `merges` of `specification`.
@@ -221,7 +221,7 @@ def merges_script(merges: Sequence[str]) -> tuple[str, bytes]:
 def specification(
     tokenizer: Tokenizer, max_merges: int = MAX_MERGES
 ) -> dict[str, Any] | None:
-    """Return what ``encoder`` in bpe.js takes; None if it cannot run there."""
+    """Return what ``encoder`` in bpe.js takes; None for what cannot run there."""
     if isinstance(tokenizer, CharacterTokenizer):
         return {"kind": "characters"}
     if isinstance(tokenizer, ByteTokenizer):
@@ -253,7 +253,7 @@ _IN_JAVASCRIPT: Final = {
 def applied_merges(
     pretokens: list[bytes], tokenizer: BPETokenizer
 ) -> tuple[list[list[str]], dict[str, int]]:
-    """Return the pairs merged, in order, and the rank of each known pair on the way."""
+    """Return the merged pairs, in order, and the rank of each known pair met."""
     vocab, pieces = tokenizer.vocab, tokenizer.pieces
     ranks = {(vocab[a], vocab[b]): i for i, (a, b) in enumerate(tokenizer.merges)}
     products = [vocab[a + b] for a, b in tokenizer.merges]

@@ -13,16 +13,16 @@ from llmcourse.widgets.tokens import page_tokenizer
 
 
 class WindowExplorer(Explorer):
-    """Show what of a text fits into a window, what each query sees, and what it costs.
+    """Show how much of a text fits a window, what each query sees, and what it costs.
 
     The reader types or pastes a text, chooses a model and a kind of attention, and
     moves the query.
 
     Args:
         text: The text at the start.
-        tokenizer: Counts the tokens, of each model's window alike; a plain BPE
-            tokenizer of at most 5,000 merges.
-        models: Name to sizes.
+        tokenizer: Counts the tokens, for all models alike; a plain BPE tokenizer of at
+            most 5,000 merges.
+        models: Name to config.
 
     Raises:
         ValueError: If the text is empty or holds a lone surrogate, there is no model,
