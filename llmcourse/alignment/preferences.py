@@ -102,7 +102,7 @@ def annotator_beta(differences: Sequence[float | int], agreement: float | int) -
     """Return the beta at which an annotator agrees with gold as often as wanted.
 
     The expected share of pairs in which the better text is preferred, the mean of
-    σ(beta · |difference|), grows with beta from 1/2 to 1, so bisection finds it.
+    σ(beta · abs(difference)), grows with beta from 1/2 to 1, so bisection finds it.
     Pairs without a difference are left out: neither answer is better.
 
     Args:

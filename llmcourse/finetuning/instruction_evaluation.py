@@ -24,8 +24,7 @@ from typing import Any
 import torch
 
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.answering import answer_batch
-from llmcourse.finetuning.chat import has_chat_tokens
+from llmcourse.finetuning.answering import answer_batch, knows_conversations
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
 from llmcourse.intervals import Count
 from llmcourse.model.generation import GREEDY, Sampling
@@ -124,7 +123,7 @@ def instruction_scores(
         )
     ]
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
-    chatty = has_chat_tokens(tokenizer)
+    chatty = knows_conversations(tokenizer)
     generator = torch.Generator().manual_seed(seed)
     questions = [one for one in asked if one[-1].accepted]
     tales_ordered = [one for one in asked if not one[-1].accepted]

@@ -1,6 +1,7 @@
 """Scores count what is right; what is forgotten is a difference on the same stories."""
 
 import math
+from copy import copy
 from functools import cache
 from statistics import stdev
 
@@ -21,6 +22,7 @@ from llmcourse.finetuning.instructions import examples
 from llmcourse.intervals import Count, wilson_interval
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import tales
+from llmcourse.text.tokenizer_files import BPEOptions
 
 FEW = {"n_per_kind": 2, "seed": 7, "kinds": ("who", "continue", "list")}
 
@@ -142,9 +144,13 @@ def test_who_only_continues_may_say_it_in_the_first_sentence(oracle):
     score = instruction_scores(*base(), **FEW)["held-out wordings"]
     assert score.overall == (len(short), 6)
     assert score.by_kind["who"] == score.by_kind["list"] == (2, 2)
-    oracle(rambling)
-    score = instruction_scores(*chatty(), **FEW)["held-out wordings"]
-    assert score.overall == (0, 6)
+    model, tokenizer = base()
+    by_template = copy(tokenizer)
+    by_template.options = BPEOptions(chat_template="{{ messages }}")
+    for knows in (chatty(), (model, by_template)):
+        oracle(rambling)
+        score = instruction_scores(*knows, **FEW)["held-out wordings"]
+        assert score.overall == (0, 6)
 
 
 def test_a_random_model_is_asked_for_real_and_knows_nothing():
