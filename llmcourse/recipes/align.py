@@ -765,7 +765,7 @@ def reward_table(quality: Facts) -> Table:
             f"{percent(accuracy['rate'])} of {accuracy['n']} held-out pairs "
             f"{between(accuracy['interval'])}",
         ),
-        ("ceiling: agreement of the annotator with the gold reward", ceiling),
+        ("ceiling: how often the annotator agrees with the gold reward", ceiling),
         ("agreement with the gold reward", with_gold),
         (
             "correlation with the gold reward, single answers",
@@ -798,9 +798,9 @@ def aligned_table(quality: Facts) -> Table:
     rows: list[Row] = [
         ("gold reward", f"{before['gold']:.2f}", f"{after['gold']:.2f} of 10 points"),
         ("gain in gold reward", "", gain),
-        ("of the first seed of sampling", "", own),
-        *([("of the others", "", each)] if each else []),
-        ("control: the start, drawn once more", "", noise),
+        ("with the first sampling seed", "", own),
+        *([("with the others", "", each)] if each else []),
+        ("control: the start, sampled again", "", noise),
         (
             "win rate against the start, by gold reward",
             "",
@@ -810,7 +810,7 @@ def aligned_table(quality: Facts) -> Table:
         ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
         ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
         ("finished answers", *finished),
-        ("different first three words, of all answers", *openings),
+        ("different openings of three words, as a share of all answers", *openings),
     ]
     return Table(("measure", "before", "after"), [*rows, *before_and_after(quality)])
 

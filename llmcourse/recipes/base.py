@@ -288,8 +288,11 @@ def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
     shares = (samples["right"] / samples["n"], high, low)
     lost, least, most = (math.log(1 / share) for share in shares)
     return [
-        ("of the gap: from invalid stories", f"{lost:.2f} ({least:.2f} … {most:.2f})"),
-        ("of the gap: from valid stories", f"{excess - lost:.2f} nats/story"),
+        (
+            "part of the gap from invalid stories",
+            f"{lost:.2f} ({least:.2f} … {most:.2f})",
+        ),
+        ("part of the gap from valid stories", f"{excess - lost:.2f} nats/story"),
     ]
 
 
@@ -299,7 +302,7 @@ def feature_table(quality: Facts) -> Table:
         (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
         for feature in quality.get("costliest", [])
     ]
-    return Table(("part of the grammar", "nats/story", "at its worst"), rows)
+    return Table(("part of the grammar", "nats/story", "where it cost most"), rows)
 
 
 def base_card(

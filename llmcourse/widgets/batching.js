@@ -9,7 +9,7 @@ const PLANS = [["fixed", "Fixed batches"], ["continuous", "Continuous batching"]
 // Lines "arrival prompt answer" as requests, or what is wrong with them.
 export function parsed(text) {
   const lines = text.split("\n").map((line) => line.trim()).filter(Boolean);
-  if (!lines.length) return { fault: "There is no request: write one on a line, such as “0 20 7”." };
+  if (!lines.length) return { fault: "There is no request: write one per line, such as “0 20 7”." };
   if (lines.length > MOST_REQUESTS) return { fault: `At most ${MOST_REQUESTS} requests fit here; these are ${thousands(lines.length)}.` };
   const requests = [];
   for (const [i, line] of lines.entries()) {
@@ -17,7 +17,7 @@ export function parsed(text) {
     const fits = numbers.length === 3 && LIMITS.every(([, low, high], k) => Number.isInteger(numbers[k]) && numbers[k] >= low && numbers[k] <= high);
     if (!fits) {
       const wanted = LIMITS.map(([name, low, high]) => `${name} from ${low} to ${thousands(high)}`).join(", ");
-      return { fault: `Line ${i + 1} is not a request. Three whole numbers are wanted: ${wanted}.` };
+      return { fault: `Line ${i + 1} is not a request. It needs three whole numbers: ${wanted}.` };
     }
     requests.push({ name: String.fromCharCode(65 + i), arrival: numbers[0], prompt: numbers[1], answer: numbers[2] });
   }
@@ -147,7 +147,7 @@ function render({ model, el }) {
     });
     const [fixed, continuous] = results;
     verdict.textContent = fixed.steps === continuous.steps
-      ? "Both plans take equally many steps."
+      ? "Both plans take the same number of steps."
       : `Continuous batching takes ${count(continuous.steps, "step")} in place of ${fixed.steps}.`;
   }
 
@@ -159,7 +159,7 @@ function render({ model, el }) {
     verdict,
     ...shown.map(({ element }) => element),
     make("p", { className: "legend keys" }, key("reads", "reads its prompt"), key("waits", "waits for others to be read"), key("writes", "writes"), key("idle", "empty slot")),
-    make("p", { className: "legend" }, `A step reads at most some ${CHUNK} tokens of prompts, the shortest first, and writes a token for each request that was read before. It counts one, whatever it does.`));
+    make("p", { className: "legend" }, `A step reads at most about ${CHUNK} prompt tokens, the shortest prompt first, and writes one token for each request whose prompt has been read. Every step counts as one, whatever it does.`));
   example.list.dispatchEvent(new Event("change"));
 }
 

@@ -28,7 +28,7 @@ function chatExplorer(place) {
       messages = [];
       showTurns();
       read.remove();
-      card.tell("A new conversation: the model knows nothing of the last one.");
+      card.tell("A new conversation: the model remembers nothing of the last one.");
     });
   });
   send.classList.add("first");
@@ -90,7 +90,7 @@ function chatExplorer(place) {
     make("div", { className: "controls" }, temperature.label, seed.label),
     card.progress,
     card.status);
-  card.tell(`Press Send: instruct-llm, made in this course (${model.size}), is fetched and answers in your browser. It knows tales, and nothing else.`);
+  card.tell(`Press Send to fetch instruct-llm, made in this course (${model.size}). It answers in your browser, and knows tales and nothing else.`);
 }
 
 for (const place of document.querySelectorAll(".llmcourse-chat")) chatExplorer(place);

@@ -87,7 +87,7 @@ function comparisonExplorer(place) {
     card.status,
     make("div", { className: "answers" }, ...columns.map(({ panel }) => panel)));
   const bytes = [...models, judge].reduce((sum, { place }) => sum + place.bytes, 0);
-  card.tell(`Press Ask all three: the models (${(bytes / 1e6).toFixed(0)} MB with the one that judges) are fetched one after the other, and answer in your browser.`);
+  card.tell(`Press Ask all three to fetch the models one after another (${(bytes / 1e6).toFixed(0)} MB, with the one that judges). They answer in your browser.`);
 }
 
 for (const place of document.querySelectorAll(".llmcourse-comparison")) comparisonExplorer(place);

@@ -28,7 +28,7 @@ function modelCard(place, kind, name, again) {
       progress.hidden = true;
     }
     tell(model.inPage
-      ? "This browser starts no worker here, so the model runs in the page itself, which may stutter."
+      ? "This browser cannot start a worker here, so the model runs in the page itself, which may stutter."
       : "The model runs in your browser: what you write stays here.");
   }
 

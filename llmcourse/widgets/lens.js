@@ -63,9 +63,9 @@ function render({ model, el }) {
     make("div", { className: "controls" }, place.label),
     readout,
     make("div", { className: "panel" },
-      make("div", { className: "head" }, make("strong", {}, "What comes next, by each state of the stream")),
+      make("div", { className: "head" }, make("strong", {}, "The next token, as guessed from each state of the stream")),
       states,
-      make("p", { className: "legend" }, "Three best guesses; framed: what came in the text, with its probability on the right.")));
+      make("p", { className: "legend" }, "The three best guesses. Framed: the token that came next in the text, with its probability on the right.")));
   show();
 }
 

@@ -66,7 +66,7 @@ function render({ model, el }) {
     const why = !learning
       ? `the earliest-learned pair here: merge ${thousands(ranks[pair.join(" ")] + 1)}`
       : equals ? `as often as ${count(equals, "other")}; the smaller ids go first` : "more often than any other";
-    const when = n < steps.length ? "Next: " : "All merges that were asked for are done. The next would be ";
+    const when = n < steps.length ? "Next: " : "All requested merges are done. The next would be ";
     coming.replaceChildren(when, chip(pair[0]), " + ", chip(pair[1]), `, ${count(times, "time")}, ${why}.`);
   }
 

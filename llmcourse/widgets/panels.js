@@ -5,7 +5,7 @@ export function faultOf(text, most = 40000) {
   if (!text.trim()) return "There is no text: type or paste one.";
   if (text.length > most) return `At most ${thousands(most)} characters fit here; these are ${thousands(text.length)}.`;
   if (/\p{Surrogate}/u.test(text)) return "The text holds half of a character (a lone surrogate).";
-  if (/[^\p{White_Space}]{2001}/u.test(text)) return "More than 2,000 characters stand without a space: put one in.";
+  if (/[^\p{White_Space}]{2001}/u.test(text)) return "There are more than 2,000 characters without a space: put one in.";
   return null;
 }
 

@@ -200,7 +200,7 @@ function render({ model, el }) {
         make("p", { className: "legend" }, parts.join(" + ")),
         make("p", { className: "passage", dir: "auto" }, ...marked(found[i], asked)));
     }));
-    if (!ranking.length) passages.replaceChildren(make("li", { className: "none" }, "No passage has a word of the question."));
+    if (!ranking.length) passages.replaceChildren(make("li", { className: "none" }, "No passage contains a word of the question."));
   }
 
   root.append(
@@ -214,7 +214,7 @@ function render({ model, el }) {
     panel("What each word is worth", "", terms,
       make("p", { className: "legend" }, "The bar is ln(1 + (N − n + ½) / (n + ½)): long for a word that few of the N passages have.")),
     panel("The best passages", "", passages,
-      make("p", { className: "legend" }, "Where it stands, in characters; the score, and what each word gives to it.")));
+      make("p", { className: "legend" }, "Its place, in characters; its score, and what each word adds to it.")));
   read();
 }
 

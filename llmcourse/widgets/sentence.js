@@ -114,7 +114,7 @@ function sentenceExplorer(place) {
     card.progress,
     card.status,
     after);
-  card.tell(`Press Read: base-llm, a language model that was made in this course (${model.size}), is fetched and reads it in your browser.`);
+  card.tell(`Press Read to fetch base-llm, a language model made in this course (${model.size}). It reads your sentence in the browser.`);
 }
 
 for (const place of document.querySelectorAll(".llmcourse-sentence")) sentenceExplorer(place);

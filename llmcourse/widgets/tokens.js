@@ -41,7 +41,7 @@ function tokenRow({ name, spec, given = [], fetched }, redraw) {
   async function ask() {
     if (encode || fetching) return;
     if (!fetched || SITE === undefined) {
-      told.textContent = fetched ? `In a notebook ${name} answers for the given texts alone; on the course's site for yours, too.` : TOO_LARGE;
+      told.textContent = fetched ? `In a notebook, ${name} works only on the given texts; on the course's site, also on yours.` : TOO_LARGE;
       return;
     }
     fetching = true;

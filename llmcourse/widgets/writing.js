@@ -97,8 +97,8 @@ function writingExplorer(place) {
   }
 
   async function take(id) {
-    if (id === model.about.start) return tell("Here the text may end. Another token, or other words, go on.");
-    if (state.ids.length === model.about.limit) return tell("The window is full: the model sees no further token.");
+    if (id === model.about.start) return tell("The text may end here. To go on, take another token or type more words.");
+    if (state.ids.length === model.about.limit) return tell("The window is full: the model cannot read another token.");
     remember();
     await read({ ids: [...state.ids, id] });
     tell(`Taken: ${visible(name(id))}`);
@@ -213,7 +213,7 @@ function writingExplorer(place) {
     card.status,
     settingsRow,
   );
-  tell(`Press Write: a language model that was made in this course (${model.size}) is fetched, and writes on in your browser.`);
+  tell(`Press Write to fetch a language model made in this course (${model.size}). It continues your text in the browser.`);
   show();
 }
 

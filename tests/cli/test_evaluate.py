@@ -129,9 +129,9 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     for words in (
         "gold reward: ",
         "+0.00 standard deviations",
-        "of the first seed of sampling: +0.00 (+0.00 … +0.00)",
-        "of the others: +0.00",
-        "control: the start, drawn once more: +0.00",
+        "with the first sampling seed: +0.00 (+0.00 … +0.00)",
+        "with the others: +0.00",
+        "control: the start, sampled again: +0.00",
         "instructions, held-out wordings: 50.0 % of 8 (22 % … 78 %) · 50.0 % of 8",
         "loss on 2 plain stories, above the floor: ",
     ):
