@@ -95,7 +95,7 @@ def results(graded: Graded, notes: list[str], visible: set[str]) -> dict[str, ob
                 "name": result.name,
                 "score": result.earned,
                 "max_score": result.points,
-                "status": "passed" if result.earned else "failed",
+                "status": "passed" if result.is_passed else "failed",
                 "output": result.message,
                 "visibility": "visible"
                 if result.name in visible

@@ -46,6 +46,11 @@ class Result:
     earned: float
     message: str = ""
 
+    @property
+    def is_passed(self) -> bool:
+        """Whether nothing is wrong, also where the test is worth no points."""
+        return not self.message
+
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
@@ -202,7 +207,7 @@ def score_card(graded: Graded) -> Iterator[str]:
     yield from graded.errors
     width = max((len(result.name) for result in graded.results), default=0)
     for result in graded.results:
-        mark = "ok" if result.earned else "--"
+        mark = "ok" if result.is_passed else "--"
         earned = f"{result.earned:g}/{result.points:g}"
         yield f"{mark}  {result.name:{width}}  {earned:>5}  {result.message}".rstrip()
     yield (

@@ -5,13 +5,15 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from proving import HERE
 
 from llmcourse.classroom.assignments import read_source, release, solved
-from llmcourse.classroom.gradescope import requirements, write_autograder
+from llmcourse.classroom.gradescope import requirements, results, write_autograder
+from llmcourse.classroom.grading import Graded, Result, score_card
 
 SOURCE = HERE / "tokenization.py"
 
@@ -56,6 +58,15 @@ def test_the_zip_grades_by_itself(autograder: Path) -> None:
     assert scores["test-bits-per-byte"] == scores["hidden-bits-per-byte"] == 0
     assert sum(graded(autograder, release(source)).values()) == 0
     assert sum(graded(autograder, None).values()) == 0
+
+
+def test_a_test_worth_no_points_passes_and_fails_like_others() -> None:
+    right, wrong = (Result(name=n, points=0, earned=0, message=m)
+                    for n, m in (("right", ""), ("wrong", "too low")))  # fmt: skip
+    both = Graded(results=[right, wrong], flags=[], errors=[])
+    told: Any = results(both, [], set())["tests"]
+    assert [test["status"] for test in told] == ["passed", "failed"]
+    assert [line[:2] for line in score_card(both)][:2] == ["ok", "--"]
 
 
 def test_hidden_tests_draw_their_inputs_by_the_seed_of_the_course(
