@@ -1,6 +1,6 @@
 """Diagrams of the chapter *attention*.
 
-Blue is what is read or given, orange what attention looks for, green what comes out.
+Blue is the input, orange what attention looks for, green what comes out.
 """
 
 import math
@@ -13,10 +13,10 @@ VALUES = 7, 14, 0
 
 @drawing
 def how_far_ngrams_see() -> Drawing:
-    """How far back the hero's name is, at four returns, and what a 6-gram sees."""
+    """How far back the hero's name is at each of four returns; what a 6-gram sees."""
     d = Drawing(270)
     gaps, unit, right, reach = (45, 25, 13, 7), 9.4, 506, 5
-    d.text(right + 4, 22, "next: Leo", anchor="end", bold=True, colour="green")
+    d.text(right + 4, 22, "next word: Leo", anchor="end", bold=True, colour="green")
     for i, gap in enumerate(gaps):
         y = 46 + 46 * i
         for back in range(1, gap + 1):
@@ -28,7 +28,7 @@ def how_far_ngrams_see() -> Drawing:
         d.text(x - 6, y + 14, "Leo", anchor="end", colour="blue", bold=True)
         d.text(right + 10, y + 14, f"{gap}", anchor="start")
     d.box(64, 236, 22, 20, tint="orange", line="grey", rounded=0)
-    d.text(94, 246, "the 5 words that n = 6 sees", anchor="start")
+    d.text(94, 246, "the 5 words seen with n = 6", anchor="start")
     d.box(332, 236, 22, 20, tint="grey", line="grey", rounded=0)
     d.text(362, 246, "not seen", anchor="start")
     return d
@@ -36,7 +36,7 @@ def how_far_ngrams_see() -> Drawing:
 
 @drawing
 def attention_by_hand() -> Drawing:
-    """One query, three keys: shares of the values, by the width of the arrows."""
+    """One query, three keys: the width of each arrow is the share of a value."""
     d = Drawing(400)
     total = sum(POWERS)
     places = 170, 310, 450
@@ -63,7 +63,7 @@ def attention_by_hand() -> Drawing:
 
 @drawing
 def causal_triangle() -> Drawing:
-    """The weights by hand: a triangle, for nobody sees the future."""
+    """The weights by hand: a triangle, since no token sees the future."""
     d = Drawing(250)
     left, width = 130, 84
     rows = []
@@ -93,7 +93,7 @@ def causal_triangle() -> Drawing:
 def shared_keys() -> Drawing:
     """Grouped queries: six query heads share two key-value heads."""
     d = Drawing(236)
-    d.text(280, 20, "6 query heads of 8 coordinates: 48")
+    d.text(280, 20, "6 query heads × 8 coordinates = 48")
     for group in range(2):
         middle = 150 + 260 * group
         for number in range(3):
@@ -105,13 +105,13 @@ def shared_keys() -> Drawing:
         d.arrow((middle, 106), (middle, 134))
         for name, x in (("key", middle - 80), ("value", middle + 4)):
             d.box(x, 136, 76, 40, f"{name} {group + 1}", tint="blue")
-    d.text(280, 206, "2 key-value heads: 16 for keys, 16 for values")
+    d.text(280, 206, "2 key-value heads: 16 coordinates for keys, 16 for values")
     return d
 
 
 @drawing
 def rotary_turns() -> Drawing:
-    """Query and key, turned by their places: the angle between depends on distance."""
+    """Query and key, turned by their positions: their angle depends on the distance."""
     d = Drawing(260)
     key_at, query_at = math.radians(20), math.radians(60)
     for x, s, t in ((96, 0, 1), (280, 3, 4), (450, 0, 3)):
@@ -143,7 +143,7 @@ def rotary_turns() -> Drawing:
 
 @drawing
 def key_value_cache() -> Drawing:
-    """What is read for each new token, with the cache and without it."""
+    """What is read for each new token, with and without the cache."""
     d = Drawing(292)
     words = "Once", "upon", "a", "time"
     for left, name, cached in ((38, "with the cache", True), (314, "without", False)):
@@ -161,13 +161,13 @@ def key_value_cache() -> Drawing:
     d.box(120, 260, 26, 20, tint="blue", line="grey", rounded=0)
     d.text(154, 270, "read now", anchor="start")
     d.box(260, 260, 26, 20, tint="grey", line="grey", rounded=0)
-    d.text(294, 270, "its keys and values kept", anchor="start")
+    d.text(294, 270, "keys and values in the cache", anchor="start")
     return d
 
 
 @drawing
 def two_halves_of_a_head() -> Drawing:
-    """Where a head looks, and what comes of it: what was learned, and put there."""
+    """Where a head looks, which is learned, and what it hands on, which is built in."""
     d = Drawing(236)
     words = "Leo", "wore", "a", "cape", "…", "said"
     for i, word in enumerate(words):
@@ -182,7 +182,7 @@ def two_halves_of_a_head() -> Drawing:
     d.box(304, 100, 236, 62, tint="green")
     d.text(422, 120, "what it hands on", bold=True)
     d.text(422, 144, "values and output")
-    d.text(380, 186, "put there at the start", bold=True, colour="green")
+    d.text(380, 186, "built in at the start", bold=True, colour="green")
     d.arrow((505, 162), (505, 192), colour="green", width=3)
     d.box(475, 194, 60, 34, "Leo", tint="green", bold=True)
     return d

@@ -1,4 +1,4 @@
-"""Diagrams of *context_window*: blue what is kept, orange what is looked at."""
+"""Diagrams of *context_window*: blue is what is kept, orange what is looked at."""
 
 import math
 
@@ -7,14 +7,14 @@ from drawing import Drawing, drawing
 
 @drawing
 def two_ends_of_the_window() -> Drawing:
-    """A line of tokens: as far as a tale goes, as far as there is room, and beyond."""
+    """A line of tokens: as long as a tale, as long as the window, and beyond."""
     d = Drawing(172)
 
     def x(n_tokens: float) -> float:
         return 20 + 0.88 * n_tokens
 
     d.box(x(0), 74, x(240) - x(0), 44, "tales: up to 240", tint="blue", rounded=0)
-    d.box(x(240), 74, x(512) - x(240), 44, "room, hardly ever trained",
+    d.box(x(240), 74, x(512) - x(240), 44, "fits, but hardly ever trained",
           tint="grey", rounded=0)  # fmt: skip
     d.box(
         x(513), 74, 552 - x(513), 44, tint="none", line="pink", dashed=True, rounded=0
@@ -34,7 +34,7 @@ def two_ends_of_the_window() -> Drawing:
 
 @drawing
 def softmax_in_two_pieces() -> Drawing:
-    """Three numbers go from key to key; the old ones shrink when the largest rises."""
+    """Three numbers are kept from key to key; a new largest score shrinks the sums."""
     d = Drawing(258)
     heads = ((62, 104, "score 0\nvalue 8"), (246, 150, "score ln 3\nvalue 4"))
     for left, width, words in heads:
@@ -56,7 +56,7 @@ def softmax_in_two_pieces() -> Drawing:
     d.arrow((424, 187), (484, 187))
     d.text(454, 172, "u / ℓ", italic=True)
     d.circle(505, 187, 20, "5", tint="green")
-    d.text(505, 225, "as at once", size=15, colour="green")
+    d.text(505, 225, "same result", size=15, colour="green")
     return d
 
 
@@ -110,7 +110,7 @@ def three_ways_through_the_table() -> Drawing:
 
 
 def _runs(left: float, top: float, kinds: list[str], size: float) -> list[str]:
-    """Return the boxes of a row's hidden scores, each of their own."""
+    """Return the boxes of a row's hidden scores, one for each."""
     d = Drawing(300)
     for column, tint in enumerate(kinds):
         if tint == "grey":
@@ -157,7 +157,7 @@ def state_of_fixed_size() -> Drawing:
     d.text(76, 96, "×")
     d.cells(94, 83, [["", "", "", "", "1"]], width=26, height=26,
             tint=lambda i, j: "blue")  # fmt: skip
-    d.text(159, 64, "v, and 1", italic=True)
+    d.text(159, 64, "v and a 1", italic=True)
     d.arrow((232, 96), (296, 96))
     d.text(264, 80, "adds to", size=15)
     d.cells(300, 44, [[""] * 5] * 4, width=26, height=26,
@@ -168,19 +168,19 @@ def state_of_fixed_size() -> Drawing:
     d.arrow((430, 96), (462, 96))
     d.cells(466, 86, [[""] * 4], width=20, height=20, tint=lambda i, j: "green")
     d.text(506, 68, "c", italic=True)
-    d.text(506, 134, "divided by\nits sum", size=15, colour="grey")
+    d.text(506, 134, "divided by\nthe sum", size=15, colour="grey")
     return d
 
 
 @drawing
 def kept_while_writing() -> Drawing:
-    """Bytes after 300 positions: full grows on, window and state do not."""
+    """Bytes after 300 positions: full attention keeps growing, the others do not."""
     d = Drawing(232)
     n, width, w = 300, 32, 32
     rows = (
         ("full: all keys and values", 2 * n * width * 4, "grows with every token"),
-        ("window of 32: the last 32", 2 * w * width * 4, "stays"),
-        ("linear: one table, 32 × 33", width * (width + 1) * 4, "stays"),
+        ("window of 32: the last 32", 2 * w * width * 4, "stays the same"),
+        ("linear: one table, 32 × 33", width * (width + 1) * 4, "stays the same"),
     )
     for number, (name, n_bytes, then) in enumerate(rows):
         top = 14 + 74 * number
@@ -200,8 +200,8 @@ def cache_as_a_box() -> Drawing:
     """Heads by layers by positions: sharing keys and values makes the box thinner."""
     d = Drawing(262)
     shift = (70.0, -46.0)
-    for left, heads, name in ((100, 32, "each its own"), (338, 8, "four share"),
-                              (468, 1, "all share")):  # fmt: skip
+    for left, heads, name in ((100, 32, "one each"), (338, 8, "four share one"),
+                              (468, 1, "all share one")):  # fmt: skip
         width, top, height = 4.5 * heads, 76, 110
         right, low = left + width, top + height
         d.box(left, top, width, height, tint="blue", rounded=0)
@@ -221,7 +221,7 @@ def cache_as_a_box() -> Drawing:
 
 @drawing
 def positions_squeezed() -> Drawing:
-    """Positions 0 to 576 get the angles of 0 to 192, which training has shown."""
+    """Positions 0 to 576 get the angles of 0 to 192, which were seen in training."""
     d = Drawing(206)
 
     def x(position: float) -> float:
@@ -239,13 +239,13 @@ def positions_squeezed() -> Drawing:
             d.text(x(position), 40, f"{position}", size=15)
             d.arrow((x(position), 66), (x(position / 3), 148))
             d.text(x(position / 3), 188, f"{position // 3}", size=15)
-    d.text(378, 122, "turned by the angle of", size=15, anchor="start")
+    d.text(378, 122, "gets the angle of", size=15, anchor="start")
     return d
 
 
 @drawing
 def angles_slowed_down() -> Drawing:
-    """How many times as slow each of the 16 pairs turns, in three ways."""
+    """How many times more slowly each of the 16 pairs turns, in three ways."""
     d = Drawing(336)
     d_head, base, factor, length = 32, 10_000.0, 3.0, 192
     pairs = range(d_head // 2)
@@ -273,7 +273,7 @@ def angles_slowed_down() -> Drawing:
             d.text(546, ground - 22 * times, f"{times} ×", size=15, anchor="end",
                    colour="grey")  # fmt: skip
     d.text(130, 300, "fast pairs:\nneighbours", size=15, anchor="start")
-    d.text(512, 300, "slow pairs:\nfar apart", size=15, anchor="end")
+    d.text(512, 300, "slow pairs:\nfar tokens", size=15, anchor="end")
     d.arrow((225, 300), (415, 300), colour="grey")
     return d
 
@@ -294,7 +294,7 @@ def needle_at_three_depths() -> Drawing:
     d.text(104, 20, "who", anchor="start", size=15, colour="grey")
     d.text(300, 20, "sentences from other tales", size=15, colour="grey")
     d.text(544, 20, "the question", anchor="end", size=15, colour="grey")
-    d.text(104, 198, "coloured: the needle, a fine white raincoat", anchor="start",
+    d.text(104, 198, "orange: the needle, a fine white raincoat", anchor="start",
            size=15, colour="orange")  # fmt: skip
     return d
 

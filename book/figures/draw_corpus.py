@@ -30,7 +30,7 @@ def _shingles(sentence: str) -> list[str]:
 
 @drawing
 def shared_shingles() -> Drawing:
-    """The pairs of words of two sentences, shared ones in the middle."""
+    """The word pairs of two sentences, with the shared ones in the middle."""
     d = Drawing(282)
     one, other = _shingles(ONE), _shingles(OTHER)
     shared = [run for run in one if run in other]
@@ -46,7 +46,9 @@ def shared_shingles() -> Drawing:
         d.text(280, 95 + 30 * i, run, bold=True)
     for i, run in enumerate(run for run in other if run not in shared):
         d.text(460, 126 + 30 * i, run)
-    d.text(280, 220, f"{len(shared)} shared of {len(union)}", colour="green", bold=True)
+    d.text(
+        280, 220, f"{len(shared)} of {len(union)} are shared", colour="green", bold=True
+    )
     return d
 
 
@@ -84,9 +86,9 @@ def bands_that_agree() -> Drawing:
     """Signatures of three pairs of texts: which hashes agree, and which bands."""
     d = Drawing(392)
     pairs = (
-        ("ferry, ferry/old", FERRY, FERRY.replace("at noon", "at one"), 3),
-        ("sentences A, B", ONE, OTHER, 2),
-        ("ferry, lighthouse", FERRY, LIGHT, 3),
+        ("ferry and ferry/old", FERRY, FERRY.replace("at noon", "at one"), 3),
+        ("sentences A and B", ONE, OTHER, 2),
+        ("ferry and lighthouse", FERRY, LIGHT, 3),
     )
     size = 16.5
     for row, (name, first, second, n) in enumerate(pairs):
@@ -121,7 +123,7 @@ def bands_that_agree() -> Drawing:
 
 @drawing
 def twelve_pages_become_three() -> Drawing:
-    """Where each of the twelve pages ends on its way through the steps."""
+    """How far each of the twelve pages gets through the steps."""
     d = Drawing(390)
     steps = (
         "clean", "boiler-\nplate", "lan-\nguage", "quality", "copies", "near\ncopies",
@@ -165,7 +167,7 @@ def twelve_pages_become_three() -> Drawing:
 
 @drawing
 def contained_but_not_similar() -> Drawing:
-    """A near copy shares most of both texts; a leak all of one, little of both."""
+    """A near copy shares most of both texts; a leak all of one, little of the other."""
     d = Drawing(280)
     left = 128
     d.text(16, 22, "near copy: similarity finds it", anchor="start", bold=True)
@@ -175,10 +177,10 @@ def contained_but_not_similar() -> Drawing:
         d.box(left, y, 190, 30, tint="green", rounded=0)
         d.box(left + cut, y, 14, 30, tint="white", rounded=0)
     d.text(left + 206, 82, "most of both is shared", anchor="start", colour="green")
-    d.text(16, 156, "leak: similarity does not find it", anchor="start", bold=True)
+    d.text(16, 156, "leak: similarity misses it", anchor="start", bold=True)
     d.text(16, 196, "test text", anchor="start")
     d.box(left + 96, 180, 76, 30, tint="green", rounded=0)
-    d.text(left + 188, 196, "all of this one is shared", anchor="start", colour="green")
+    d.text(left + 188, 196, "all of this is shared", anchor="start", colour="green")
     d.text(16, 246, "training text", anchor="start")
     d.box(left, 230, 416, 30, tint="white", rounded=0)
     d.box(left + 96, 230, 76, 30, tint="green", rounded=0)
@@ -189,7 +191,7 @@ def contained_but_not_similar() -> Drawing:
 
 @drawing
 def told_early_needed_late() -> Drawing:
-    """Words of a tale that repeat a fact, on the line of its 134 words."""
+    """Where a tale mentions its facts, along its 134 words."""
     d = Drawing(366)
     story = next(iter(tales.generate(1, seed=3)))
     words = [word.strip('.,!?"') for word in story.text.split()]
@@ -205,7 +207,7 @@ def told_early_needed_late() -> Drawing:
     )
     left, unit = 134, 3.05
     d.circle(left, 22, 7, tint="orange")
-    d.text(left + 14, 22, "first: surprise, in nats", anchor="start", colour="orange")
+    d.text(left + 14, 22, "first: surprise in nats", anchor="start", colour="orange")
     d.circle(left + 230, 22, 5, tint="green")
     d.text(left + 243, 22, "again: 0.0", anchor="start", colour="green")
     for row, (fact, shown) in enumerate(rows):
@@ -238,7 +240,7 @@ def told_early_needed_late() -> Drawing:
 
 @drawing
 def one_flat_file() -> Drawing:
-    """Documents, one after another in a file of ids, and slices of it."""
+    """Documents joined in one file of ids, and slices of that file."""
     d = Drawing(262)
     d.text(14, 22, "documents", anchor="start", bold=True, colour="blue")
     d.text(14, 126, "one file", anchor="start", bold=True)

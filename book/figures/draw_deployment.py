@@ -1,4 +1,4 @@
-"""Diagrams of *deployment*: orange what is computed, blue what comes in."""
+"""Diagrams of *deployment*: orange is what is computed, blue what comes in."""
 
 from drawing import Drawing, drawing
 
@@ -8,7 +8,7 @@ TINTS = dict(zip(REQUESTS, ("orange", "blue", "green", "pink", "grey"), strict=T
 
 @drawing
 def three_ways_to_share_steps() -> Drawing:
-    """One by one, in fixed pairs, and with slots that are filled again at once."""
+    """One by one, in fixed pairs, and with slots that are refilled at once."""
     d = Drawing(346)
     step = 30
 
@@ -45,11 +45,11 @@ def three_ways_to_share_steps() -> Drawing:
         slot = ends.index(min(ends))
         run(16 + step * ends[slot], 224 + 28 * slot, name)
         ends[slot] += length
-    title(208, "a free slot goes to the next", max(ends))
+    title(208, "a free slot goes to the next request", max(ends))
     idle(16 + step * min(ends), 224 + 28 * ends.index(min(ends)), 16 + step * max(ends))
     for number in range(1, 18):
         d.text(1 + step * number, 300, f"{number}", size=15, colour="grey")
-    d.text(16, 326, "step; dashed: a slot that does nothing", size=15, anchor="start",
+    d.text(16, 326, "steps; dashed: an idle slot", size=15, anchor="start",
            colour="grey")  # fmt: skip
     return d
 
@@ -80,7 +80,7 @@ def weights_fetched_once() -> Drawing:
             d.line((left, at), (left + wide * size, at), colour="orange", width=0.7)
         d.text(middle, 256, words)
         flops = f"{n_tokens / 2:g}" if n_tokens > 1 else "1/2"
-        d.text(middle, 282, f"{flops} FLOPs a byte", colour="orange", bold=True)
+        d.text(middle, 282, f"{flops} FLOPs per byte", colour="orange", bold=True)
     return d
 
 
@@ -89,7 +89,7 @@ def caches_beside_the_weights() -> Drawing:
     """To scale: the weights, and the caches of sixteen requests."""
     d = Drawing(164)
     scale = 5.25
-    d.text(16, 20, "weights, for all: 18.6 MiB", anchor="start", bold=True)
+    d.text(16, 20, "weights, shared by all: 18.6 MiB", anchor="start", bold=True)
     d.box(16, 36, 18.6 * scale, 30, tint="grey", rounded=0)
     d.text(16, 100, "caches, one for each of 16 requests: 96 MiB", anchor="start",
            bold=True)  # fmt: skip
@@ -100,7 +100,7 @@ def caches_beside_the_weights() -> Drawing:
 
 @drawing
 def rounding_to_eight_and_four_bits() -> Drawing:
-    """Four weights of a row on a scale of 255 steps, and on one of 15."""
+    """Four weights of a row on a scale of 255 numbers, and on one of 15."""
     d = Drawing(286)
     row = (0.30, -0.11, 0.02, -0.27)
     largest = max(map(abs, row))
@@ -113,7 +113,7 @@ def rounding_to_eight_and_four_bits() -> Drawing:
 
     for y, words in ((56, "8 bits"), (134, "weights"), (212, "4 bits")):
         d.text(14, y, words, anchor="start", bold=True)
-    d.text(14, 264, "back", anchor="start", size=15, colour="grey")
+    d.text(14, 264, "times scale", anchor="start", size=15, colour="grey")
     for y, steps, side in ((56, 127, 1), (212, 7, -1)):
         scale = largest / steps
         d.line((x(-largest), y), (x(largest), y), colour="grey")
@@ -138,7 +138,7 @@ def rounding_to_eight_and_four_bits() -> Drawing:
 
 @drawing
 def slots_queue_and_429() -> Drawing:
-    """Eight are answered, sixteen wait, and who comes then is refused."""
+    """Eight requests are answered, sixteen wait, and any others are refused."""
     d = Drawing(196)
     d.box(16, 62, 112, 52, "60 requests", tint="blue")
     d.arrow((128, 88), (168, 88), width=2)
@@ -157,11 +157,11 @@ def slots_queue_and_429() -> Drawing:
 
 @drawing
 def slots_and_pages() -> Drawing:
-    """Whole windows for each request, or pages as they are needed."""
+    """A whole window for each request, or pages as they are needed."""
     d = Drawing(296)
     used = {"A": 3, "B": 1, "C": 5}
     tints = {"A": "orange", "B": "blue", "C": "green", "": "white"}
-    d.text(16, 20, "a window for each", anchor="start", bold=True)
+    d.text(16, 20, "a window for each request", anchor="start", bold=True)
     for number, (name, pages) in enumerate(used.items()):
         cells = [name] * pages + [""] * (8 - pages)
         d.cells(16, 36 + 36 * number, [cells], width=44, height=30,
@@ -198,13 +198,13 @@ def guesses_checked() -> Drawing:
                        bold=True)  # fmt: skip
     d.text(494, 101, "dropped", size=15, colour="pink")
     d.bracket(150, 176, 288)
-    d.text(294, 206, "3 tokens for one step of the large model", bold=True)
+    d.text(294, 206, "3 tokens from one step of the large model", bold=True)
     return d
 
 
 @drawing
 def prefill_then_decode() -> Drawing:
-    """The prompt at once, then a token in each step, which looks at the cache."""
+    """The whole prompt at once, then one token per step, looking at the cache."""
     d = Drawing(258)
     size, prompt, written = 26, 9, ("I", "da", ",", "a")
     d.text(120 + size * prompt / 2, 20, "the prompt", size=15, colour="grey")
@@ -231,7 +231,7 @@ def prefill_then_decode() -> Drawing:
 
 @drawing
 def percentiles_of_120_answers() -> Drawing:
-    """Which of 120 answers, from the fastest to the slowest, each percentile is."""
+    """Which of 120 answers, sorted from fastest to slowest, each percentile is."""
     d = Drawing(150)
 
     def x(place: int) -> float:
@@ -247,16 +247,16 @@ def percentiles_of_120_answers() -> Drawing:
         anchor = "middle" if p == 50 else "end"
         d.text(x(place) + (0 if p == 50 else 6), top, words, anchor=anchor, bold=True,
                colour="orange")  # fmt: skip
-    d.text(16, 128, "the fastest", anchor="start", size=15, colour="grey")
-    d.text(544, 128, "the slowest", anchor="end", size=15, colour="grey")
+    d.text(16, 128, "fastest", anchor="start", size=15, colour="grey")
+    d.text(544, 128, "slowest", anchor="end", size=15, colour="grey")
     return d
 
 
 @drawing
 def rows_for_every_slot() -> Drawing:
-    """A product has a row for every slot, so a row is computed the same way."""
+    """A product has a row for every slot, so each row is computed in the same way."""
     d = Drawing(222)
-    for number, (name, taken) in enumerate((("alone", 1), ("beside seven others", 8))):
+    for number, (name, taken) in enumerate((("alone", 1), ("with seven others", 8))):
         left = 16 + 280 * number
         d.text(left + 110, 20, name, bold=True)
         for row in range(8):

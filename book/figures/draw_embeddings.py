@@ -1,6 +1,6 @@
 """Diagrams of the chapter *embeddings*.
 
-Blue is the word in question, green its company or what is right, orange noise, steps
+Blue is the word in question, green its company or a right answer, orange noise, steps
 and errors.
 """
 
@@ -11,7 +11,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def equally_far_apart() -> Drawing:
-    """One-hot vectors of three words, and what is wanted instead."""
+    """One-hot vectors of three words, and what we want instead."""
     d = Drawing(262)
     d.text(140, 22, "one-hot vectors", bold=True)
     fox, hedgehog, soup = (64, 200), (216, 200), (140, 68)
@@ -29,7 +29,7 @@ def equally_far_apart() -> Drawing:
         d.circle(*place, 8, tint="blue")
         d.text(place[0] + dx, place[1] + dy, name)
     d.line((280, 40), (280, 240), colour="grey", dashed=True)
-    d.text(420, 22, "wanted", bold=True)
+    d.text(420, 22, "what we want", bold=True)
     d.line((376, 200), (446, 200), colour="green")
     d.line((376, 200), (412, 68), (446, 200), colour="grey")
     d.text(411, 224, "near", colour="green", bold=True)
@@ -83,7 +83,7 @@ def rows_copied_and_gradients_added() -> Drawing:
 
 @drawing
 def one_pair_and_its_noise() -> Drawing:
-    """A word, its window, and the two kinds of words that it is scored with."""
+    """A word, its window, and the two kinds of words that it is scored against."""
     d = Drawing(352)
     words = ("a", "proud", "boy", "lived", "on", "the", "market")
     widths = (44, 76, 62, 72, 48, 58, 88)
@@ -108,7 +108,7 @@ def one_pair_and_its_noise() -> Drawing:
         d.box(330, y, 110, 34, f"{word}: u", tint="green" if company else "orange")
         d.text(452, y + 17, "high" if company else "low", anchor="start",
                colour="green" if company else "orange", bold=True)  # fmt: skip
-    d.text(106, 262, "one word of the\nwindow, and K = 5\ndrawn at random", size=16)
+    d.text(106, 262, "one word from the\nwindow, and K = 5\ndrawn at random", size=16)
     return d
 
 

@@ -1,6 +1,6 @@
 """Diagrams of the chapter *fine_tuning*.
 
-Blue is what is read, grey what is frozen, green what learns, orange what is asked.
+Blue is what is read, grey what is frozen, green what learns, orange the question.
 """
 
 from drawing import Drawing, drawing
@@ -8,7 +8,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def two_things_agree() -> Drawing:
-    """Four pairings in a square: no line has the equal ones on one side."""
+    """Four pairings in a square: no line has both equal ones on one side."""
     d = Drawing(300)
     columns, rows = (210, 420), (62, 204)  # u, v: he and she; she and he
     names = (("Toffee, sister", "Anna, aunt"), ("Digby, brother", "Rosa, brother"))
@@ -123,7 +123,7 @@ def three_ways() -> Drawing:
 
 @drawing
 def asked_at_the_last_token() -> Drawing:
-    """Three openings in a batch: filled up on the right, asked at their last tokens."""
+    """Three openings in a batch, padded on the right, classified at the last token."""
     d = Drawing(262)
     openings = (
         ("Digby", "brother", 16, 1),
@@ -144,7 +144,7 @@ def asked_at_the_last_token() -> Drawing:
         d.text(left + (n - 0.5) * width, y - 16, last)
     for x, tint, word in (
         (72, "blue", "read"),
-        (172, "orange", "asked: class"),
+        (172, "orange", "classified here"),
         (342, "white", "padding"),
     ):
         d.box(x, 236, 22, 20, tint=tint, line="grey", rounded=0)

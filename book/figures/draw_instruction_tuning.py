@@ -1,7 +1,7 @@
 """Diagrams of the chapter *instruction_tuning*.
 
-Blue is what the user writes, green what the assistant writes, grey what is put there
-by the program, pink a second conversation, orange where care is needed.
+Blue is what the user writes, green what the assistant writes, grey what the program
+adds, pink a second conversation, orange where care is needed.
 """
 
 from drawing import Drawing, drawing
@@ -81,7 +81,7 @@ def padded_or_packed() -> Drawing:
 
 @drawing
 def packed_but_apart() -> Drawing:
-    """How far back each of 39 places looks, when two conversations are packed."""
+    """How far back each of 39 places looks when two conversations are packed."""
     d = Drawing(336)
     longer, ours, unit = 26, 13, 7
     left, top = 150, 24
@@ -155,7 +155,10 @@ def what_counts_without_a_mask() -> Drawing:
     )
     left, unit = 27, 5
     counted = sum(n for n, answer in parts if answer), sum(n for n, _ in parts)
-    for y, name, masked in ((50, "with the mask", True), (144, "without", False)):
+    for y, name, masked in (
+        (50, "with the mask", True),
+        (144, "without the mask", False),
+    ):
         n = counted[0 if masked else 1]
         d.text(
             left,
@@ -175,7 +178,7 @@ def what_counts_without_a_mask() -> Drawing:
             x += n * unit
     for x, tint, word in (
         (27, "blue", "only read"),
-        (167, "green", "read, and counts"),
+        (167, "green", "read and counted"),
     ):
         d.box(x, 206, 26, 20, tint=tint, rounded=3)
         d.text(x + 34, 216, word, anchor="start")

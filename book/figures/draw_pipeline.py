@@ -1,6 +1,6 @@
 """Diagrams of the chapter *pipeline*.
 
-Blue is text and its numbers, orange the model and its guesses, green what is right.
+Blue is text and its numbers, orange the model and its guesses, green the right answer.
 """
 
 import math
@@ -10,7 +10,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def two_sentences_as_a_tree() -> Drawing:
-    """The language of two sentences, and the loss of two models for each word."""
+    """A language of two sentences, and the losses of two models on each word."""
     d = Drawing(310)
     columns = (176, 304, 432)
     start, the = (60, 84), (columns[0], 84)
@@ -27,7 +27,7 @@ def two_sentences_as_a_tree() -> Drawing:
     d.text(232, 48, "1/2")
     d.text(232, 122, "1/2")
     d.text(516, 180, "mean", bold=True)
-    d.text(14, 180, "loss of", anchor="start", bold=True)
+    d.text(14, 180, "losses", anchor="start", bold=True)
     d.line((14, 200), (546, 200), colour="grey")
     floor, uniform = math.log(2) / 3, math.log(5)
     for y, name, values, mean in (
@@ -44,11 +44,11 @@ def two_sentences_as_a_tree() -> Drawing:
 
 @drawing
 def from_stories_to_a_loss() -> Drawing:
-    """Stages 1 to 3 of the page, with the shape of what leaves each step."""
+    """Stages 1 to 3 of the page, with the shape of each step's output."""
     d = Drawing(470)
     rows = (
         ("raw text", "6,000 stories, 4,704,115 characters", "blue"),
-        ("documents", "5,403 to train, 290 and 307 to measure", "blue"),
+        ("documents", "5,403 for training, 290 and 307 for measuring", "blue"),
         ("one row of ids", "1,106,583 numbers from 0 to 2,047", "blue"),
         ("ids", "B × T: B = 1 story of T ids", "blue"),
         ("stream", "B × T × D: D = 96 numbers for each id", "orange"),
@@ -103,13 +103,13 @@ def targets_are_ids_shifted() -> Drawing:
 
 @drawing
 def levels_of_loss() -> Drawing:
-    """The levels between which the model will end, with what each knows."""
+    """Levels of loss, between two of which the model will end, and what each knows."""
     d = Drawing(196)
     left, unit, y = 36, 62, 96
     levels = (
         ("log V", 7.62, "nothing", "ink"),
         ("unigram", 6.09, "how frequent\na token is", "ink"),
-        ("bigram", 2.78, "and the token\nbefore", "ink"),
+        ("bigram", 2.78, "also the token\nbefore", "ink"),
         ("floor", 0.45, "the\ngrammar", "green"),
     )
     d.arrow((left, y), (546, y))
@@ -130,7 +130,7 @@ def levels_of_loss() -> Drawing:
 def preferences_in_two_steps() -> Drawing:
     """First a reward model from comparisons, then a policy from its rewards."""
     d = Drawing(356)
-    d.text(14, 22, "first: learn what is liked", anchor="start", bold=True)
+    d.text(14, 22, "first: learn what is preferred", anchor="start", bold=True)
     d.box(14, 62, 120, 52, "base-llm-\nsmall", tint="blue")
     d.box(214, 62, 120, 52, "annotator", tint="green")
     d.box(422, 62, 124, 52, "reward\nmodel", tint="orange")
@@ -139,14 +139,14 @@ def preferences_in_two_steps() -> Drawing:
     d.arrow((336, 88), (418, 88))
     d.text(378, 62, "400\npairs", size=15)
     d.text(74, 134, "4 texts for each\nof 100 beginnings", size=15, colour="grey")
-    d.text(274, 134, "prefers one;\nerrs in 15 of 100", size=15, colour="grey")
+    d.text(274, 134, "prefers one of two;\nerrs in 15 of 100", size=15, colour="grey")
     d.line((14, 172), (546, 172), colour="grey", dashed=True)
-    d.text(14, 200, "then: learn to earn it", anchor="start", bold=True)
+    d.text(14, 200, "then: learn to earn rewards", anchor="start", bold=True)
     d.box(14, 252, 120, 52, "base-llm-\nsmall", tint="blue")
     d.box(214, 252, 120, 52, "policy", tint="orange", bold=True)
     d.box(422, 252, 124, 52, "reward\nmodel", tint="orange")
     d.line((210, 278), (136, 278), dashed=True)
-    d.text(173, 328, "penalty for going far", size=15)
+    d.text(173, 328, "penalty for moving away", size=15)
     d.arrow((336, 266), (418, 266))
     d.text(378, 248, "texts", size=15)
     d.arrow((420, 292), (338, 292))

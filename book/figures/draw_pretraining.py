@@ -1,6 +1,6 @@
 """Diagrams of the chapter *pretraining*.
 
-Blue is what is read, orange what is looked for or asked, green what comes out.
+Blue is what is read, orange what is asked or looked for, green what comes out.
 """
 
 import math
@@ -28,7 +28,7 @@ def guesses_of_one_window() -> Drawing:
         x = left + (s + 0.5) * width
         d.arrow((x, 190), (x, 152))
         d.arrow((x, 88), (x, 50))
-    d.text(left + 4 * width, 119, "one pass: each place sees what is to its left")
+    d.text(left + 4 * width, 119, "one pass: each position sees what is to its left")
     return d
 
 
@@ -143,7 +143,7 @@ def stopped_and_resumed() -> Drawing:
     rows = (
         (36, "in one go", (1, 2, 3, 4)),
         (112, "stopped", (1, 2, 3)),
-        (240, "again", (3, 4)),
+        (240, "resumed", (3, 4)),
     )
     for y, name, numbers in rows:
         d.text(14, y, name, anchor="start", bold=True)
@@ -164,14 +164,16 @@ def stopped_and_resumed() -> Drawing:
 
 @drawing
 def two_halves_of_copying() -> Drawing:
-    """Finding and handing on: one without the other pays little."""
+    """Finding and handing on: either one without the other pays little."""
     d = Drawing(286)
     columns, rows, width, height = (104, 392), (48, 188), 154, 80
     for x, name in zip(
         columns, ("looks everywhere", "looks at the colour"), strict=True
     ):
         d.text(x + width / 2, 22, name, bold=True)
-    for y, name in zip(rows, ("hands on\nnoise", "hands on\nas it is"), strict=True):
+    for y, name in zip(
+        rows, ("hands on\nnoise", "hands it on\nunchanged"), strict=True
+    ):
         d.text(10, y + height / 2, name, anchor="start", bold=True)
     cells = (
         ("usual start:\nnoise", "noise"),
@@ -210,7 +212,7 @@ def two_halves_of_copying() -> Drawing:
 
 @drawing
 def loss_of_what_came() -> Drawing:
-    """The loss of a word over its probability, with three of the example."""
+    """The loss of a word over its probability, with three points from the example."""
     d = Drawing(290)
     left, right, top, bottom, highest = 60, 530, 20, 236, 4.0
 
@@ -247,7 +249,7 @@ def loss_of_what_came() -> Drawing:
 
 @drawing
 def step_of_adamw() -> Drawing:
-    """From a gradient to the step of its weight."""
+    """From a weight's gradient to its step."""
     d = Drawing(268)
     d.box(14, 74, 96, 44, "gradient g", tint="orange")
     for y, words in ((14, "m: running\nmean of g"), (118, "v: running\nmean of g²")):
@@ -258,7 +260,7 @@ def step_of_adamw() -> Drawing:
     d.arrow((434, 96), (488, 96), (488, 192), width=2)
     d.text(496, 140, "− rate ×", anchor="start", colour="grey")
     d.box(446, 194, 100, 56, "weight", tint="green", bold=True)
-    d.box(216, 196, 170, 52, "shrink by a share of\nrate × decay", tint="grey")
+    d.box(216, 196, 170, 52, "multiply by\n1 − rate × decay", tint="grey")
     d.arrow((386, 222), (444, 222))
     d.text(204, 222, "weight decay", anchor="end", bold=True)
     return d

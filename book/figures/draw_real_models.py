@@ -1,6 +1,6 @@
-"""Diagrams of *real_models*: blue what is stored, orange what is looked for, green out.
+"""Diagrams of *real_models*.
 
-Grey is what is only there to hold the rest.
+Blue is what is stored, orange what is looked for, green what comes out, grey the rest.
 """
 
 from drawing import Drawing, drawing
@@ -28,7 +28,7 @@ def where_the_parameters_are() -> Drawing:
     for _, n, bits, tint in PARTS:
         d.box(x, 136, n * bits / 8 * scale, 32, tint=tint, rounded=0)
         x += n * bits / 8 * scale
-    d.text(x + 14, 152, "8.5, 5 and 5 bits a weight", anchor="start")
+    d.text(x + 14, 152, "8.5, 5 and 5 bits per weight", anchor="start")
     return d
 
 
@@ -97,7 +97,7 @@ def stripe_of_an_induction_head() -> Drawing:
 
 @drawing
 def three_places_to_teach() -> Drawing:
-    """To be brief: told in the prompt, shown in the prompt, or learned by weights."""
+    """Short answers: told or shown in the prompt, or learned by the weights."""
     d = Drawing(262)
     rows = (
         ("told", ("question", "“in one word”"), "weights"),
@@ -105,7 +105,7 @@ def three_places_to_teach() -> Drawing:
         ("learned", ("question",), "weights + BA"),
     )
     d.text(250, 20, "what the model reads", bold=True)
-    d.text(468, 20, "what computes", bold=True)
+    d.text(468, 20, "what it computes with", bold=True)
     for n, (name, read, weights) in enumerate(rows):
         y = 40 + 74 * n
         d.text(14, y + 27, name, anchor="start", bold=True)

@@ -1,4 +1,4 @@
-"""Diagrams of *reasoning*: green what is right, orange what is wrong, blue a model."""
+"""Diagrams of *reasoning*: green is right, orange is wrong, blue is a model."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -19,7 +19,7 @@ def stack(d: Drawing, x: float, bottom: float, width: float = 74) -> None:
 
 @drawing
 def layers_or_tokens() -> Drawing:
-    """A direct answer is as deep as the layers; a chain goes through them again."""
+    """A direct answer is as deep as the layers; a chain passes them many times."""
     d = Drawing(308)
     d.text(76, 18, "direct", bold=True)
     d.text(370, 18, "worked", bold=True)
@@ -44,7 +44,7 @@ def layers_or_tokens() -> Drawing:
                 (x + 68, 64), (x + 100, 64), (x + 100, 268), (x + 136, 268),
                 arrow=True, colour="orange",
             )  # fmt: skip
-    d.text(370, 294, "3 layers for each token that is written", size=15, colour="grey")
+    d.text(370, 294, "3 layers for each token written", size=15, colour="grey")
     return d
 
 
@@ -75,7 +75,7 @@ def said_as(advantage: float) -> str:
 
 @drawing
 def checked_groups() -> Drawing:
-    """Two groups of GRPO: one has something to compare, the other has nothing."""
+    """Two groups of GRPO: one has something to compare, the other nothing."""
     d = Drawing(326)
     for x, words in ((213, "answers"), (362, "reward"), (486, "advantage")):
         d.text(x, 16, words, size=15, colour="grey")
@@ -89,7 +89,7 @@ def checked_groups() -> Drawing:
 
 @drawing
 def vote_or_verifier() -> Drawing:
-    """Five answers to two questions: a vote needs most of them, a verifier one."""
+    """Five answers to two questions: a vote needs many right ones, a verifier one."""
     d = Drawing(238)
     for x, words in ((230, "five answers"), (420, "vote"), (508, "verifier")):
         d.text(x, 18, words, size=15, colour="grey")
@@ -120,7 +120,7 @@ def three_lessons_for_a_student() -> Drawing:
     d.text(280, 20, "labels: the answer alone", size=15, colour="grey")
     d.box(206, 36, 148, 34, "So ten.", tint="green")
     d.line((354, 53), (500, 53), (500, 102), arrow=True)
-    d.text(280, 104, "checked chains, a token each", size=15, colour="grey")
+    d.text(280, 104, "checked chains, token by token", size=15, colour="grey")
     d.box(186, 120, 188, 52, "nine less two\nis seven …", tint="green")
     d.arrow((110, 146), (184, 146))
     d.arrow((374, 146), (448, 146))

@@ -1,4 +1,4 @@
-"""Diagrams of *retrieval*: blue the question, orange what is read for it."""
+"""Diagrams of *retrieval*: blue is the question, orange what is read for it."""
 
 import math
 from itertools import pairwise
@@ -8,7 +8,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def way_of_a_question() -> Drawing:
-    """Search, prompt, answer: the model reads one tale of forty."""
+    """Search, prompt, answer: the model reads one tale out of forty."""
     d = Drawing(302)
     d.box(16, 14, 220, 40, "Who does Adam live with?", tint="blue")
     d.arrow((96, 54), (96, 92))
@@ -51,11 +51,11 @@ def three_ways_to_cut() -> Drawing:
             d.box(x(start), top, 30, 30, tint="blue", rounded=0)
         if number < 3:
             d.box(x(start + 80), top, 30, 30, tint="blue", rounded=0)
-    d.text(18, 144, "sentences, up to 48", bold=True, anchor="start")
+    d.text(18, 144, "whole sentences, up to 48 tokens", bold=True, anchor="start")
     for start, end in pairwise(sentences):
         box = (x(start), 160, 1.5 * (end - start), 30)
         d.box(*box, f"{end - start}", tint="orange", rounded=0)
-    d.text(18, 222, "tales, up to 288", bold=True, anchor="start")
+    d.text(18, 222, "whole tales, up to 288 tokens", bold=True, anchor="start")
     for start, end in ((0, 198), (198, 347)):
         box = (x(start), 238, 1.5 * (end - start), 30)
         d.box(*box, f"{end - start}", tint="orange", rounded=0)
@@ -75,7 +75,7 @@ def four_ways_to_read_a_book() -> Drawing:
     def calls(y: float, words: str) -> None:
         d.text(544, y, words, anchor="end", size=15)
 
-    d.text(544, 18, "calls before", anchor="end", size=15, colour="grey")
+    d.text(544, 18, "calls beforehand", anchor="end", size=15, colour="grey")
     d.text(16, 18, "truncate", anchor="start", bold=True)
     d.text(110, 18, "as much as fits", anchor="start", size=15, colour="orange")
     strip(34, 0, 1)
@@ -104,7 +104,7 @@ def four_ways_to_read_a_book() -> Drawing:
     d.text(343, 338, "tale 34", size=15, colour="orange")
     strip(352, 34)
     calls(364, "none")
-    d.text(16, 396, "coloured: what the model reads with the question", size=15,
+    d.text(16, 396, "orange: what the model reads with the question", size=15,
            anchor="start", colour="orange")  # fmt: skip
     return d
 
@@ -128,7 +128,7 @@ def score_by_rare_words() -> Drawing:
         d.circle(*at(times, weight), 6, tint="blue")
         d.text(at(times, 0)[0] + 4, at(times, weight)[1] + 20, words, size=15)
         d.text(at(times, 0)[0], 241, f"{times}", size=15, colour="grey")
-    d.text(140, 263, "times in the passage", size=15, colour="grey")
+    d.text(140, 263, "occurrences in the passage", size=15, colour="grey")
     red, hat = math.log(1.6), math.log(1 + 2.5 / 1.5)
     passages = (
         ("a red boat", red / 2, 0.0),
@@ -152,7 +152,7 @@ def score_by_rare_words() -> Drawing:
 
 @drawing
 def first_right_chunk() -> Drawing:
-    """Three questions, the place of the first right chunk, and what it counts."""
+    """Three questions, the place of the first right chunk, and how it scores."""
     d = Drawing(262)
     for x, words in ((92, "1"), (136, "2"), (180, "3"), (224, "4")):
         d.text(x, 46, words, size=15, colour="grey")
@@ -189,7 +189,7 @@ def first_right_chunk() -> Drawing:
 
 @drawing
 def each_question_its_passage() -> Drawing:
-    """A batch: every question must prefer its own passage to those of all others."""
+    """A batch: every question must prefer its own passage to all others."""
     d = Drawing(268)
     d.box(16, 88, 122, 168, "token\nvectors for\nquestions", tint="blue")
     d.box(212, 12, 332, 40, "token vectors for passages", tint="orange")
@@ -231,7 +231,7 @@ def two_rankings_fused() -> Drawing:
 
 @drawing
 def small_pieces_lose_the_name() -> Drawing:
-    """Cut small, the answer is apart from the name that the question has."""
+    """In small pieces, the answer is apart from the name in the question."""
     d = Drawing(334)
     d.box(16, 14, 320, 40, "Complete: David was dressed in …", tint="blue")
     d.text(544, 34, "score", anchor="end", size=15, colour="grey")

@@ -1,4 +1,4 @@
-"""Diagrams of *reward_hacking*: orange the reward model, green what people want."""
+"""Diagrams of *reward_hacking*: orange is the reward model, green what people want."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def best_of_five_by_hand() -> Drawing:
-    """More choice raises the proxy without end; gold rises and falls."""
+    """More choice always raises the proxy; gold rises and then falls."""
     d = Drawing(280)
     answers = ((1, 1), (2, 4), (3, 6), (4, 8), (9, 3))  # proxy, gold
 
@@ -45,7 +45,7 @@ def best_of_five_by_hand() -> Drawing:
 
 @drawing
 def small_preference_becomes_certainty() -> Drawing:
-    """Four endings, three liked almost equally: for a small beta one takes all."""
+    """Four endings, three liked almost equally: with a small beta, one takes all."""
     d = Drawing(236)
     rewards = {"1": 1.0, "0.9": 0.9, "0.8": 0.8, "0": 0.0}
     for number, beta in enumerate((None, 0.1, 0.02)):
@@ -87,14 +87,14 @@ def distinct_runs() -> Drawing:
             words = "twice" if counts[run] > 1 else "once"
             d.text(119 + 106 * k, top + 38, words, size=15, colour=colour)
     different, whole = len(counts), counts.total()
-    d.text(280, 172, f"{different} different runs of {whole}: {different / whole:.2f}",
-           bold=True)  # fmt: skip
+    words = f"{different} distinct runs out of {whole}: {different / whole:.2f}"
+    d.text(280, 172, words, bold=True)
     return d
 
 
 @drawing
 def reward_model_reads_surprises() -> Drawing:
-    """Three numbers of a token, each times a learned vector, join the token's own."""
+    """Three numbers for a token, each times a learned vector, join the token's own."""
     d = Drawing(300)
     rows = (
         ("token", "", "its vector", "blue"),
@@ -122,5 +122,5 @@ def reward_model_reads_surprises() -> Drawing:
     d.line((544, 175), (553, 175))
     d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
     d.bracket(92, 222, 154)
-    d.text(169, 245, "s and e by base-llm", size=15, colour="orange")
+    d.text(169, 245, "s and e from base-llm", size=15, colour="orange")
     return d

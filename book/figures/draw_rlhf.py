@@ -1,4 +1,4 @@
-"""Diagrams of *rlhf*: blue what is given, orange the reward model, green the policy."""
+"""Diagrams of *rlhf*: blue is given, orange the reward model, green the policy."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ def rewards_on_a_scale() -> Drawing:
         d.circle(x[name], 95, 17, name, tint="grey")
         d.text(x[name], 128, f"{reward:+.2f}".replace("-", "−") if reward else "0")
     d.bracket(x["C"], 66, x["A"] - x["C"], below=False)
-    d.text(280, 38, "2 ln 3 apart: so A wins 9 : 1", colour="green", bold=True)
+    d.text(280, 38, "2 ln 3 apart, so A wins 9 : 1", colour="green", bold=True)
     for left, right in ("CB", "BA"):
         d.bracket(x[left] + 3, 148, x[right] - x[left] - 6)
         words = f"ln 3 apart: {right} won 3 : 1"
@@ -28,7 +28,7 @@ def rewards_on_a_scale() -> Drawing:
 
 @drawing
 def two_ways_from_pairs() -> Drawing:
-    """PPO and GRPO go by a reward model and the policy's answers, DPO by neither."""
+    """PPO and GRPO use a reward model and the policy's answers, DPO uses neither."""
     d = Drawing(450)
     d.text(16, 22, "PPO and GRPO", bold=True, anchor="start")
     d.box(20, 62, 96, 66, "pairs\ny⁺ over y⁻", tint="blue")
@@ -147,7 +147,7 @@ def two_leashes() -> Drawing:
     d.line(at(0, 0), at(4, 4), colour="orange", width=3)
     bend = [at(x / 10, 1 - math.exp(-x / 10)) for x in range(43)]
     d.line(*bend, colour="green", width=3)
-    d.text(400, 58, "PPO: taken from the reward, β δ", anchor="end", size=15,
+    d.text(400, 58, "PPO: subtracted from the reward, β δ", anchor="end", size=15,
            colour="orange", bold=True)  # fmt: skip
     d.text(524, 206, "GRPO: its pull, at most β", anchor="end", size=15,
            colour="green", bold=True)  # fmt: skip
@@ -156,12 +156,12 @@ def two_leashes() -> Drawing:
 
 @drawing
 def who_sees_the_points() -> Drawing:
-    """Gold answers "which of two", and is not seen again until the end."""
+    """Gold decides "which of two", and is not seen again until the end."""
     d = Drawing(282)
     d.box(16, 30, 130, 62, "gold\npoints", tint="pink", bold=True)
     d.arrow((146, 61), (210, 61))
     d.box(210, 30, 140, 62, "annotator:\nwhich of two?", tint="blue")
-    d.text(280, 110, "errs at times", size=15, colour="grey")
+    d.text(280, 110, "sometimes errs", size=15, colour="grey")
     d.arrow((350, 61), (414, 61))
     d.box(414, 30, 130, 62, "pairs", tint="blue")
     d.arrow((479, 92), (479, 190))
@@ -171,14 +171,14 @@ def who_sees_the_points() -> Drawing:
     d.text(382, 204, "trains", size=15)
     d.box(220, 190, 130, 62, "policy", tint="green", bold=True)
     d.arrow((220, 221), (81, 221), (81, 94), dashed=True, colour="pink", width=2.5)
-    d.text(92, 150, "its stories, looked at\nand not learned from", size=15,
+    d.text(92, 150, "its stories: looked at,\nbut not learned from", size=15,
            anchor="start", colour="pink")  # fmt: skip
     return d
 
 
 @drawing
 def best_policy_for_three_answers() -> Drawing:
-    """The smaller beta, the more the best answer takes."""
+    """The smaller beta is, the more the best answer takes."""
     d = Drawing(236)
     rewards = {"A": math.log(3), "B": 0.0, "C": -math.log(3)}
     for number, beta in enumerate((None, 2, 1, 0.5)):
@@ -273,6 +273,6 @@ def one_round_of_grpo() -> Drawing:
     d.arrow((426, 272), (122, 272))
     d.text(274, 254, "one number, and its gradient", size=15)
     d.arrow((68, 246), (68, 82))
-    d.text(80, 164, "new weights:\nanswer 4 is more probable,\nanswer 1 less",
+    d.text(80, 164, "new weights:\nanswer 4 more probable,\nanswer 1 less probable",
            anchor="start", size=15)  # fmt: skip
     return d

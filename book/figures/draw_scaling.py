@@ -1,11 +1,11 @@
-"""Diagrams of *scaling*: blue what is held, orange what is sent, green the result."""
+"""Diagrams of *scaling*: blue is what is held, orange what is sent, green a result."""
 
 from drawing import Drawing, drawing
 
 
 @drawing
 def two_processes_one_step() -> Drawing:
-    """Two copies of the model, each with its rows; gradients are added, steps equal."""
+    """Two copies of the model, each with its rows; gradients are added, steps agree."""
     d = Drawing(372)
     for rank, (left, rows) in enumerate(((20, "rows 0, 2"), (310, "rows 1, 3"))):
         middle = left + 115
@@ -28,7 +28,7 @@ def two_processes_one_step() -> Drawing:
 
 @drawing
 def ring_of_three() -> Drawing:
-    """What each of three processes has before, in the middle and after."""
+    """What each of three processes holds before, halfway through and after."""
     d = Drawing(268)
     start = [[f"{part}{rank}" for part in "abc"] for rank in range(3)]
     sums = {0: "b", 1: "c", 2: "a"}  # the part whose sum a process has
@@ -64,7 +64,7 @@ def ring_of_three() -> Drawing:
 
 @drawing
 def what_zero_shards() -> Drawing:
-    """What one of four processes holds, by stage, to scale in bytes a parameter."""
+    """What one of four processes holds, by stage, to scale in bytes per parameter."""
     d = Drawing(262)
     left, scale, n = 116, 22.0, 4
     whole = (
@@ -134,5 +134,5 @@ def pipeline_of_four_stages() -> Drawing:
     d.text(left + width * 2, 22, "forward", bold=True, colour="blue")
     d.text(left + width * 12, 22, "backward", bold=True, colour="orange")
     d.arrow((left, 218), (left + width * steps, 218))
-    d.text(left + width * steps / 2, 236, f"{steps} steps of time")
+    d.text(left + width * steps / 2, 236, f"{steps} time steps")
     return d

@@ -1,6 +1,7 @@
 """Diagrams of the chapter *scaling_laws*.
 
-Orange is what comes from the size of the model, blue from the text, grey the floor.
+Orange is what comes from the size of the model, blue what comes from the text, grey the
+floor.
 """
 
 import math
@@ -10,7 +11,7 @@ from drawing import Drawing, drawing
 
 @drawing
 def one_budget_three_sizes() -> Drawing:
-    """The loss of three models of one budget, in its three parts."""
+    """The loss of three models with the same budget, in its three parts."""
     d = Drawing(250)
     left, scale = 166, 132.0  # pixels for a nat
     d.text(14, 22, "parameters", anchor="start", bold=True)
@@ -26,7 +27,7 @@ def one_budget_three_sizes() -> Drawing:
         d.text(14, y + 22, f"{size:,}", anchor="start")
         x = float(left)
         for part, tint in zip(parts, ("grey", "orange", "blue"), strict=True):
-            d.box(x, y, scale * part, 44, f"{part:.2g}", tint=tint, rounded=2)
+            d.box(x, y, scale * part, 44, f"{part:.2f}", tint=tint, rounded=2)
             x += scale * part
         best = size == 10_000
         colour = "green" if best else "ink"
@@ -58,7 +59,7 @@ def six_flops_for_a_weight() -> Drawing:
 
 @drawing
 def compute_optimal_frontier() -> Drawing:
-    """Lines of equal budget, the lowest loss on each, and the line through these."""
+    """Lines of equal budget, the lowest loss on each, and the line through the dots."""
     d = Drawing(300)
     left, bottom, right, top = 60, 250, 530, 20
     d.arrow((left, bottom), (left, top))
@@ -76,5 +77,5 @@ def compute_optimal_frontier() -> Drawing:
     d.arrow((110, 215), (425, 19.5), colour="green", dashed=True)
     d.text(452, 44, "frontier", colour="green", anchor="start", bold=True)
     d.text(430, 190, "too large,\nread too little", colour="grey")
-    d.text(120, 51, "too small,\nread too much", colour="grey")
+    d.text(114, 59, "too small,\nread too much", colour="grey")
     return d

@@ -1,6 +1,6 @@
 """Diagrams of the chapter *tokenization*.
 
-Blue is text as it is given, orange what is looked for in it, green what comes out.
+Blue is the given text, orange what is looked for in it, green what comes out.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def _pieces(
         x: Of the left edge.
         y: Of the upper edge.
         pieces: From left to right.
-        tints: A letter for each piece: b(lue), o(range), g(reen), or a point.
+        tints: A letter for each piece: b(lue), o(range), g(reen), or a dot for white.
         unit: The width of a letter.
         height: Of the boxes.
         size: Of letters.
@@ -104,7 +104,7 @@ def order_of_merges() -> Drawing:
 
 @drawing
 def text_to_ids() -> Drawing:
-    """A sentence, cut into pre-tokens, bytes, pieces, and numbered by GPT-2."""
+    """A sentence, cut by GPT-2 into pre-tokens, bytes and pieces, and numbered."""
     d = Drawing(372)
     pretokens = ["It", "'s", "␣2", "␣cafés", ",", "␣isn", "'t", "␣it", "?"]
     unit, left = 18.4, 120
@@ -183,7 +183,7 @@ def half_characters() -> Drawing:
 
 @drawing
 def prompt_that_ends_in_a_space() -> Drawing:
-    """A text and the beginning of it, cut by GPT-2: the last tokens differ."""
+    """A text and its beginning, cut by GPT-2: the last tokens differ."""
     d = Drawing(190)
     left, unit = 116, 25
     d.text(102, 34, "whole text", anchor="end", bold=True, colour="blue")

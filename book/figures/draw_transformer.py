@@ -1,19 +1,19 @@
 """Diagrams of the chapter *transformer*.
 
-Blue is what is read or given, orange what attention looks for, green what comes out.
+Blue is the input, orange what attention looks for, green what comes out.
 """
 
 from drawing import Drawing, drawing
 
 PARTS = (
-    (205, "attention", "orange", "gathers from\nearlier places"),
-    (85, "feed-forward\nnetwork", "green", "each place\nby itself"),
+    (205, "attention", "orange", "gathers from\nearlier tokens"),
+    (85, "feed-forward\nnetwork", "green", "each position\nby itself"),
 )
 
 
 @drawing
 def transformer_block() -> Drawing:
-    """A block: two parts that read the stream, and add to it."""
+    """A block: two parts that read the stream and add to it."""
     d = Drawing(310)
     d.text(90, 20, "residual stream", size=15, colour="blue", bold=True)
     d.arrow((90, 300), (90, 36), colour="blue", width=5)
@@ -30,7 +30,7 @@ def transformer_block() -> Drawing:
 
 @drawing
 def feed_forward_gate() -> Drawing:
-    """The network: widen, decide what to keep, bring back."""
+    """The network: widen, decide what to keep, narrow again."""
     d = Drawing(280)
     y, narrow, wide = 138, 39, 104  # of 24 and of 64 coordinates
     d.box(24, y - narrow / 2, 36, narrow, "24", tint="blue", rounded=0)
@@ -92,7 +92,7 @@ def whole_model() -> Drawing:
         (100, "norm", "grey"),
         (52, "embedding, again", "grey"),
     )
-    d.text(x, 402, "2 · 9 tokens")
+    d.text(x, 402, "2 × 9 tokens")
     d.arrow((x, 388), (x, 374))
     for y, name, tint in parts:
         d.box(x - 90, y, 180, 34, name, tint=tint, bold=name.startswith("block"))
@@ -113,7 +113,7 @@ def whole_model() -> Drawing:
 
 @drawing
 def who_sees_whom() -> Drawing:
-    """Three masks: an encoder's, a decoder's, and that of both together."""
+    """Three masks: of an encoder, of a decoder, and of both together."""
     d = Drawing(226)
     size = 26
     tables = (

@@ -50,7 +50,7 @@ def tape_forwards_and_back() -> Drawing:
 
 @drawing
 def model_of_one_page() -> Drawing:
-    """All matrices of the page's model with their sizes."""
+    """All matrices of the page's model, with their sizes."""
     d = Drawing(566)
     stream, right = 82, 396
     d.arrow((stream, 518), (stream, 152), colour="blue", width=5)
@@ -96,10 +96,10 @@ def model_of_one_page() -> Drawing:
         ("places", "768"),
         ("attention", "2,304"),
         ("network", "3,456"),
-        ("together", "12,792"),
+        ("total", "12,792"),
     )
     for i, (name, size) in enumerate(table):
-        bold = name == "together"
+        bold = name == "total"
         d.text(330, 52 + 24 * i, name, anchor="start", bold=bold)
         d.text(500, 52 + 24 * i, size, anchor="end", bold=bold)
     d.line((330, 136), (500, 136), colour="grey")

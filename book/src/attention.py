@@ -101,7 +101,7 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 # Only the earlier mention tells which name it is, and it's nearly always farther back than they can see.
 # A longer run of words would reach it, but long runs hardly ever occur twice.
 #
-# ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, which a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
+# ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, the ones a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
 #
 # *The tale's four returns: the name is always farther back than $n = 6$ sees.*
 #
@@ -146,7 +146,7 @@ print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 # The **{term}`softmax`** turns the scores into shares: their exponentials, divided by the sum.
 # Token 3 gathers the values in these shares: $\frac27 \cdot 7 + \frac47 \cdot 14 + \frac17 \cdot 0 = 10$.
 #
-# ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them are the weights 2/7, 4/7 and 1/7. The values 7, 14 and 0 flow by arrows of these widths into one box, 10.](figures/attention-by-hand.svg)
+# ![From top to bottom: the query of token 3 goes to three keys, (1, 0), (0, 1) and (0, 0). Bars below them show the weights 2/7, 4/7 and 1/7. Arrows of these widths carry the values 7, 14 and 0 into one box, 10.](figures/attention-by-hand.svg)
 #
 # *Keys decide the shares; values are what is shared out.
 # The width of an arrow is its weight.*
@@ -171,7 +171,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # The package agrees.
 # The **{term}`causal mask`** keeps each query from seeing keys after its own position.
 #
-# ![A table: its three rows are the tokens that ask, its three columns those looked at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to what is gathered: 7, 11⅔ and 10.](figures/causal-triangle.svg)
+# ![A table: the three rows are the tokens that ask, the three columns the tokens they look at. The weights fill a triangle: 1; 2/6 and 4/6; 2/7, 4/7 and 1/7. The cells above the diagonal are grey and 0. Arrows lead from the rows to the gathered values: 7, 11⅔ and 10.](figures/causal-triangle.svg)
 #
 # *One row for each token that asks, all with the same query.
 # Each row sums to 1, and the mask leaves a triangle.*
@@ -403,7 +403,7 @@ for distance in range(6):
 # It's one query and one key, yet the score changes with the distance between them, and with nothing else.
 # So a head can learn *the token before me*, wherever it is.
 #
-# ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3 the angle is wider and the score −0.85.](figures/rotary-turns.svg)
+# ![Three circles with two arrows each, key and query, turned by their positions. With the key at 0 and the query at 1, and with the key at 3 and the query at 4, the angle between the arrows is the same, and so is the score, −0.13. With the key at 0 and the query at 3, the angle is wider and the score is −0.85.](figures/rotary-turns.svg)
 #
 # *One pair of coordinates of another query and key, both of length 1, turned by one radian for each position.
 # From the first circle to the second both arrows turn, and the angle between them stays the same.*
@@ -493,7 +493,7 @@ with torch.no_grad():
 # What a position has computed never changes as the text goes on, so its keys and values can be kept.
 # That is the **{term}`key-value cache`**.
 #
-# ![The words Once upon a time, read one after the other, in two staircases. With the cache each step reads one new word, and those before it are kept: four tokens are read. Without it each step reads all words again: ten tokens.](figures/key-value-cache.svg)
+# ![The words Once upon a time, read one after the other, in two staircases. With the cache, each step reads one new word, and the earlier ones are kept: four tokens are read. Without it, each step reads all words again: ten tokens.](figures/key-value-cache.svg)
 #
 # *Each row writes one more token.
 # With the cache a step reads one token and looks back at the stored keys and values.*
@@ -728,7 +728,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
 # {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned early.
 #
-# ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: in the last layer put there before training. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
+# ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: built in before training, in the last layer. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
 #
 # *Queries and keys find the place; values and output hand on what is there.*
 #
@@ -843,7 +843,7 @@ right = {
     "without as many others": mean,
 }
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of four bars: how many returns of the hero's name, and of a colour, are right. With all heads, and without the best name head, it is 100 % of both. Without all name heads hardly a name is right, and hardly a colour. Without as many other heads nearly all of both are."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of four bars: how often the model gets a return of the hero's name, or of a colour, right. With all heads, and without the best name head, 100 % of both are right. With all name heads removed, hardly a name or a colour is right. With as many other heads removed, nearly all are."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True)
 for ax, kind in zip(axes, right["all heads"]):
     shares = {name: each[kind] for name, each in right.items()}

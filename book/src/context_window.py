@@ -110,7 +110,7 @@ except ValueError as error:
 # At the inner end, which comes first, the text still fits, but the model often no longer finds what it needs.
 # Neither end is a law of nature; this chapter shows where they come from.
 #
-# ![A bar of 512 tokens: the first 240 are marked as tales, the rest as room that was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, mostly lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
+# ![A bar of 512 tokens: the first 240 are marked as tales; the rest fits, but was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, mostly lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
 #
 # *The two ends of the window of `base-llm`.
 # It was trained on tales, which have 180 tokens on average and hardly ever more than 240.*
@@ -152,7 +152,7 @@ assert 1 < per_word < 2
 # Now piece by piece.
 # Every exponential is taken relative to the largest score so far, so none can overflow:
 #
-# ![Two columns of three boxes. After the first key, with score 0 and value 8: m is 0, l is 1, u is 8. Arrows lead to the second column, which gets score ln 3 and value 4: m rises to ln 3; l and u are multiplied by one third, and become 4/3 and 20/3. Their quotient is 5.](figures/softmax-in-two-pieces.svg)
+# ![Two columns of three boxes. After the first key, with score 0 and value 8: m is 0, l is 1, u is 8. Arrows lead to the second column, for the key with score ln 3 and value 4: m rises to ln 3; l and u are multiplied by one third, added to, and become 4/3 and 20/3. Their quotient is 5.](figures/softmax-in-two-pieces.svg)
 #
 # *From the first key to the second: the largest score $m$, the sum $\ell$, and the mixture of values $u$, not yet divided.*
 #
@@ -197,12 +197,12 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # We compute it in blocks of $w$ positions: each query meets the keys of its own block and of the block before.
 # That makes $2w$ scores per query, half of which are hidden.
 #
-# ![Three tables of 12 by 12 scores: those that are used are coloured, those that are computed but hidden are grey. Naive: the lower triangle in colour, the upper in grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
+# ![Three tables of 12 by 12 scores: scores that are used are coloured; scores that are computed but hidden are grey. Naive: the lower triangle coloured, the upper grey, 144 scores, all at once. Chunked: ten numbered tiles on and below the diagonal, 90 scores, 9 at a time. Window of 3: a narrow band, with some grey beside it, 63 scores.](figures/three-ways-through-the-table.svg)
 #
 # *Coloured scores are used, grey ones are computed and hidden, empty ones are never computed.
 # Chunked attention gives the same result as naive attention, tile by tile; a window leaves out most of the past.*
 #
-# ![Three rows of circles: tokens, layer 1, layer 2. From the last position of layer 2 lines lead to three positions of layer 1, and from these to five tokens, four of them before the last.](figures/reach-over-layers.svg)
+# ![Three rows of circles: tokens, layer 1, layer 2. Lines lead from the last position of layer 2 to three positions of layer 1, and from these to five tokens: the last one and the four before it.](figures/reach-over-layers.svg)
 #
 # *A window of 3 over two layers: position $t$ reaches 4 positions back, 2 per layer.*
 #
@@ -216,7 +216,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # The bracket, called the **state**, has the same size however long the text is {cite:p}`katharopoulos2020`.
 # The denominator also needs $\sum_s \varphi(k_s)$, one more column: $d \times (d + 1)$ numbers in all.
 #
-# ![The product of a column (the features of a key) and a row (its value followed by a 1) is added to the state, a table of four rows and five columns, the last in another colour. The features of a query read it from below and give the row c, divided by its sum.](figures/state-of-fixed-size.svg)
+# ![The product of a column (the features of a key) and a row (its value followed by a 1) is added to the state, a table of four rows and five columns, the last in another colour. The features of a query read it from below and give the row c, divided by the sum in the last column.](figures/state-of-fixed-size.svg)
 #
 # *Every position adds its product to the same table, here with $d = 4$, and the query reads only the table.
 # The last column sums the keys, for the denominator.*
@@ -319,7 +319,7 @@ print(f"state after 300 positions: {state.n_bytes:,} bytes")
 print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 
 # %% [markdown]
-# ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow to show that this grows with every token. A window of 32 keeps 8,192 bytes and linear attention 4,224 bytes; neither grows.](figures/kept-while-writing.svg)
+# ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow because this grows with every token. A window of 32 keeps 8,192 bytes and linear attention 4,224 bytes; neither grows.](figures/kept-while-writing.svg)
 #
 # *What one head keeps after 300 positions, to scale.*
 #
@@ -379,7 +379,7 @@ for n in LENGTHS:
 # With slope 1, eight times the length takes 8 times as much; with slope 2, $8^2 = 64$ times as much.
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the length from 256 to 8,192 tokens, both axes logarithmic. Left, processor time: naive, chunked and fused attention rise steeply, window and linear attention less so. Right, memory: naive attention rises steeply to about 600 MiB; fused, window and linear rise as slowly as the length itself, all below 20 MiB, and chunked is nearly flat."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the length from 256 to 8,192 tokens, both axes logarithmic. Left, processor time: naive, chunked and fused attention rise steeply, window and linear attention less so. Right, memory: naive attention rises steeply to about 600 MiB; fused, window and linear rise only in proportion to the length, all below 20 MiB, and chunked is nearly flat."}}
 def slope(measured, name, lengths=LENGTHS[-4:]):
     x, y = torch.tensor([(n, measured[name, n]) for n in lengths]).double().log().T
     return ((x - x.mean()) @ (y - y.mean()) / (x - x.mean()).square().sum()).item()
@@ -515,7 +515,7 @@ for seed in range(3):
 # Such a guess is right about three times in ten, because a token may occur twice among the four.
 # After position 64 there is no vector at all, and the package refuses.
 #
-# ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same little arrow, four back, before the end of training and twice beyond it.](figures/rows-and-angles.svg)
+# ![Above, learned positions: a bar from 1 to 24, trained, and from 24 to 64, noise that was never trained. Below, positions that turn: a line with the same small arrow, four back, once before the end of the trained part and twice beyond it.](figures/rows-and-angles.svg)
 #
 # *A learned vector belongs to one position.
 # An angle belongs to a distance, and the same distance occurs again beyond 24.*
@@ -759,7 +759,7 @@ assert min(recalled["full"]) > 0.6
 assert recalled["window"][0] > 2 * recalled["window"][2] > 0
 assert max(recalled["linear"]) < 0.3
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels for three kinds of attention. Left, loss over the position in the tale: all three are alike over the first 32 tokens; from there the loss of full attention falls to about one half nat per token and rises a little at the end; that of the window lies above it; that of linear attention falls to about one nat at 50 to 60 tokens and then climbs to about 1.2 at the right end. Right, share of facts repeated correctly from 20, 60 and 150 tokens back: full attention about two thirds to four fifths at all distances; the window about two fifths at 20 and one tenth beyond; linear attention below one fifth everywhere."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels for three kinds of attention. Left, loss over the position in the tale: all three are alike over the first 32 tokens; from there, the loss of full attention falls to about half a nat per token and rises a little at the end. The loss with the window lies above it. The loss of linear attention falls to about one nat at 50 to 60 tokens and then climbs to about 1.2 at the right end. Right, the share of facts repeated correctly from 20, 60 and 150 tokens back: full attention about two thirds to four fifths at all distances; the window about two fifths at 20 and one tenth beyond; linear attention below one fifth everywhere."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.7))
 edges = torch.tensor(study.recipe["edges"])
 middles = (edges[:-1] + edges[1:]) / 2
@@ -838,7 +838,7 @@ for n in (10, 100, 1000):
 #
 # Back to the needle: the text gets longer, and the needle lies at the beginning, in the middle or at the end.
 #
-# ![Three bars, each a text that begins with Ella and ends with in her and three dots. Between them lie sentences from other tales, and among these the needle, marked white: at the beginning, in the middle, or just before the end.](figures/needle-at-three-depths.svg)
+# ![Three bars, each a text that begins with Ella and ends with in her and three dots. In between are sentences from other tales, and among these the needle, labelled white: at the beginning, in the middle, or just before the end.](figures/needle-at-three-depths.svg)
 #
 # *The same needle at three depths; at the end it is closest to the question.*
 #
@@ -852,7 +852,7 @@ counts = [
 ]
 found = torch.tensor([[count.share for count in row] for row in counts])
 
-# %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: length of the text from 60 to 400 tokens, by depth of the needle at beginning, middle and end. Each cell has its share and interval. Short texts on the left are light: nearly all needles are found. To the right the cells become dark, the row of the end first and that of the beginning last."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: the length of the text, from 60 to 400 tokens, by the depth of the needle: beginning, middle and end. Each cell shows its share and interval. Short texts, on the left, are light: nearly all needles are found. To the right the cells become dark, the row for the end first and the row for the beginning last."}}
 fig, ax = plt.subplots(figsize=(5.6, 2.4))
 _ = ax.imshow(found, vmin=0, vmax=1, cmap="cividis", aspect="auto")
 for i, row in enumerate(counts):
@@ -891,7 +891,7 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 # At long distances, the angles are new to the model.
 # So we can turn everything more slowly, until no angle is larger than those seen in training: this is **position interpolation** {cite:p}`chen2023`.
 #
-# ![Two lines. On the upper one positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. There, everything from 192 on is dashed: angles never seen in training.](figures/positions-squeezed.svg)
+# ![Two lines. On the upper one are the positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. Its part beyond 192 is dashed: angles never seen in training.](figures/positions-squeezed.svg)
 #
 # *Position interpolation, with a window stretched three times: position 576 gets the angle of position 192.
 # Neighbours are only a third as far apart as before.*

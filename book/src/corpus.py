@@ -190,7 +190,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # If it is not shared, only one sentence has it, and the two values differ.
 # So they agree with probability 4/9: the Jaccard similarity itself.
 #
-# ![Three rows of the same nine shingles, each in the order of one hash function. Below each shingle is A, B or both. The first one is B alone, then A and B, then A alone; the minima differ, agree, differ.](figures/first-of-all-decides.svg)
+# ![Three rows of the same nine shingles, each in the order of one hash function. Below each shingle is A, B or both. The first shingle is in B alone, then in A and B, then in A alone; the minima differ, agree and differ.](figures/first-of-all-decides.svg)
 #
 # *Only the first shingle of each order matters.
 # If both sentences have it (A B), their minima agree.*
@@ -296,7 +296,7 @@ assert abs(deduplication.estimated_jaccard(*theirs) - exact) < 4 * standard_erro
 #
 # Now for the bands: texts with an equal band fall into the same bucket of a dictionary.
 #
-# ![Three grids of 32 columns and 4 rows, green where two signatures agree. For ferry and ferry/old, of similarity 0.87, nearly all is green and 19 columns are full. For the two sentences, of similarity 0.44, half is green and 2 columns are full. For ferry and lighthouse nothing is green.](figures/bands-that-agree.svg)
+# ![Three grids of 32 columns and 4 rows, green where two signatures agree. For ferry and ferry/old, with similarity 0.87, nearly everything is green and 19 columns are full. For sentences A and B, with similarity 0.44, half is green and 2 columns are full. For ferry and lighthouse nothing is green.](figures/bands-that-agree.svg)
 #
 # *Each column is a band of 4 hashes; green means that the two texts agree, and a bar that the whole band does.
 # One full band is enough for the two texts to be compared.*
@@ -590,7 +590,7 @@ first, second, similarity = np.array(
 agree = signatures[first.astype(int)] == signatures[second.astype(int)]  # (pair, hash)
 print(len(planted), "planted pairs")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of planted copies found against their similarity. Measured points lie on two S-shaped curves: 32 bands of 4 rise steeply around a similarity of 0.4, 16 bands of 8 around 0.7."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The share of planted copies that are found, against their similarity. Measured points lie on two S-shaped curves: 32 bands of 4 rise steeply around a similarity of 0.4, 16 bands of 8 around 0.7."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 groups = np.array_split(np.argsort(similarity), 16)
 middle = [similarity[group].mean() for group in groups]
@@ -712,7 +712,7 @@ assert overlaps
 # A threshold low enough to find them would also remove texts that differ, yet the test text is contained in the training text.
 # That is why we look for {term}`contamination` separately from copies, by shared runs of words {cite:p}`brown2020`.
 #
-# ![Two near copies as bars of one length, green except for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
+# ![Two near copies as bars of equal length, green except for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
 #
 # *Green is what two texts share.
 # The lower pair shares little of its longer text, so its similarity is low.*
@@ -982,7 +982,7 @@ assert certain > len(exactly) / 2
 # %% [markdown]
 # A reader who knows the grammar and forgets nothing can predict more than half of the words of this story with certainty: their surprise is 0.
 #
-# ![Seven facts of the story on the line of its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. Every later mention, such as ten and nine after eleven, has none, though it comes 16 to 116 words after the first.](figures/told-early-needed-late.svg)
+# ![Seven facts of the story, marked along its 134 words. The first mention of each has a surprise, from 1.6 nats for finch to 5.7 for Polly. The later mentions, such as ten and nine after eleven, have none, though they come 16 to 116 words after the first.](figures/told-early-needed-late.svg)
 #
 # *What is surprising at first is certain later, for a model that remembers it from dozens of words back.
 # The count of apricots goes from 11 to 10 and 9 as two are given away; the last 11 is what the postman had ordered.*
@@ -1021,7 +1021,7 @@ SurpriseExplorer(
 # (The counts have seen 2,000 other stories; the compressors start from nothing.)
 # The floor is the entropy of the grammar, computed exactly, without a sample.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of all of them."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars of bits per byte, longest first: gzip, counts of single words, xz, bz2, counts of pairs, counts of runs of three; the floor is a small fraction of any of them."}}
 data = "\n".join(story.text for story in stories).encode()
 nats = {
     name: sum(sum(model.surprises(s.text)) for s in stories)
@@ -1197,7 +1197,7 @@ print(textwrap.fill(notice, 80))
 # The file is written one document at a time, each followed by the id of a mark, `<|endoftext|>`, here 0.
 # To read it, the program *maps* it into memory: only the parts that are used are loaded.
 #
-# ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which reaches over the end of a story.](figures/one-flat-file.svg)
+# ![Three stories in boxes; below them one row of ids, with a 0 after the ids of each story; below that two slices of equal length, one of which runs past the end of a story.](figures/one-flat-file.svg)
 #
 # *Documents of any length become one file.
 # If slices begin anywhere, one may hold the end of one story and the beginning of the next.*

@@ -108,7 +108,7 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 # In fixed pairs, $(2, 7)$, $(3, 1)$ and $(4)$, they take $7 + 3 + 4 = 14$.
 # If each finished request gives its place to the next in the queue, they take 10:
 #
-# ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot does nothing, 14 steps. With free slots that go to the next: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
+# ![Three timelines of the requests A to E over 17 steps. One after the other: 17 steps in one row. In fixed pairs: A beside B, C beside D, E alone, with dashed stretches in which a slot is idle, 14 steps. With each free slot going to the next request: A, C, D and E in one slot, B in the other, 10 steps, and the second slot is idle only in the last three.](figures/three-ways-to-share-steps.svg)
 #
 # *In the last plan, C begins in step 3, as soon as A is finished.
 # Nobody waits for B to end.*
@@ -157,7 +157,7 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # Then sixteen requests are still memory-bound; the border is at $B / 2 = 40$, that is, at eighty requests.
 # (A large GPU does hundreds of FLOPs for each byte, so its border is at hundreds of requests.)
 #
-# ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs a byte. Decode, alone: 1 token, one half FLOP a byte. Decode, 16: 16 tokens, 8 FLOPs a byte.](figures/weights-fetched-once.svg)
+# ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs per byte. Decode, alone: 1 token, half a FLOP per byte. Decode, 16: 16 tokens, 8 FLOPs per byte.](figures/weights-fetched-once.svg)
 #
 # *Each step fetches all weights once; what differs is how many tokens they meet.*
 #
@@ -318,7 +318,7 @@ assert off < 1e-4
 # `read_next` therefore keeps a row for every slot, free or not, in each of its matrices.
 # Attention is computed for each slot by itself, so the shape of its products depends on that sequence's length alone.
 #
-# ![Two products of rows and weights. On the left only the first row is taken and the others are empty, on the right all are taken; both have the same number of rows.](figures/rows-for-every-slot.svg)
+# ![Two products of rows and weights. On the left, alone, only the first row is taken; on the right, with seven others, all rows are. Both have the same number of rows.](figures/rows-for-every-slot.svg)
 #
 # *With the same shape the sums are taken in the same order, so the first row has the same bits.*
 #
@@ -402,7 +402,7 @@ for_each = [1 / s for s in seconds]
 assert for_all[-1] > 3 * for_all[0]
 assert for_each[-1] > for_each[0] / 5
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Tokens per second against requests at a time, from 1 to 16, both axes logarithmic: the line for all requests together rises steeply, to several times what one gets; the line for each of them falls, but far less."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Tokens per second against the number of requests at a time, from 1 to 16, both axes logarithmic: the line for all requests together rises steeply, to several times the speed of one alone; the line for each request falls, but far less."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 ax.plot(sizes, for_all, "o-", label="all together")
 ax.plot(sizes, for_each, "s--", label="each")
@@ -447,7 +447,7 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 # Four bits have 16 patterns; we leave one out, so that there are as many numbers below zero as above.
 # With these 15, from −7 to 7, one scale for a whole row is too coarse, so each group of 32 weights gets its own {cite:p}`shen2020`.
 #
-# ![Four weights on a line, with arrows up to a scale of many fine steps and down to one of 15 steps. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
+# ![Four weights on a line, with arrows up to a scale with many fine marks and down to one with 15 marks. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
 # *The four weights from above, rounded to the next step.
 # With 255 numbers the arrows are nearly straight; with 15, they slant by the rounding error.*
@@ -537,7 +537,7 @@ MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
 # **Speculative decoding** makes use of this {cite:p}`leviathan2023,chen2023speculative`.
 # A small, fast **draft model** guesses the next few tokens; the large one, the **target**, checks all of them in a single pass.
 #
-# ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens for one step of the large model.](figures/guesses-checked.svg)
+# ![Ida, a bossy girl: a small model guesses lived, in, the, woods, in four steps. The large model checks them in one step: lived and in are right, for the third it writes a in place of the, and woods is dropped. Three tokens from one step of the large model.](figures/guesses-checked.svg)
 #
 # *Four guesses, two of them right: the step of the large model gives three tokens, the same three that it would have written by itself.*
 #
@@ -962,7 +962,7 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 # A queue must have an end: a service that accepts everything answers nobody in time.
 # Ours has 8 slots and 16 places in the queue; a request that finds them all taken gets status 429, *try again later*.
 #
-# ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow leaves before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
+# ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow turns off before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
 #
 # *A request that finds the queue full is told so at once.*
 
@@ -1010,7 +1010,7 @@ stack.close()
 # Each of our slots reserves memory for the longest answer that its request allows, at most the whole window.
 # vLLM hands out the cache in pages, as an operating system does with memory, and has room for several times as many requests {cite:p}`kwon2023`; this is called **PagedAttention**.
 #
-# ![Above, three rows of eight cells, a window for each of the requests A, B and C, of which 3, 1 and 5 cells are used and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
+# ![Above, three rows of eight cells, a window for each of the requests A, B and C: 3, 1 and 5 cells are used, and the rest is reserved. Below, the same 24 cells as pages: nine are used, in any order, and fifteen are free for others.](figures/slots-and-pages.svg)
 #
 # *The same three answers in the same memory: if each may fill its window, the whole window is reserved at once, but a page only when it is needed.*
 #

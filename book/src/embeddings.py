@@ -141,7 +141,7 @@ assert distances[0, 1] == distances[0, 2] > 0
 #
 # The dot products are now $0.5 + 1.5 = 2$ and $-0.5 - 3 = -3.5$: high for the company, low for the noise.
 #
-# ![Arrows in the plane. Before: v to the right, the company u₊ up, the noise u₋ down, and both dot products 0. After: v points up beside u₊, with a dot product of 2, and away from u₋, with one of −3.5.](figures/one-step-of-learning.svg)
+# ![Arrows in the plane. Before: v to the right, the company u₊ up, the noise u₋ down; both dot products are 0. After: v points up beside u₊, with a dot product of 2, and away from u₋, with a dot product of −3.5.](figures/one-step-of-learning.svg)
 #
 # *One step turns $v$ and its company towards each other, and turns $v$ and the noise apart.*
 
@@ -187,7 +187,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # This is **{term}`negative sampling`** {cite:p}`mikolov2013b`.
 # Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and in the end $v$ is kept.
 #
-# ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u: that of proud, from the window, whose score should be high, and those of wears, duck, the, talkative and george, drawn at random, whose scores should be low.](figures/one-pair-and-its-noise.svg)
+# ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u. The one of proud, from the window, should get a high score; those of wears, duck, the, talkative and george, drawn at random, should get low ones.](figures/one-pair-and-its-noise.svg)
 #
 # *One pair of a word and its company, with $K = 5$ words of noise.
 # The words `a`, `lived` and `on` make three more pairs with `boy`, each with new noise.*
@@ -497,7 +497,7 @@ interval = {
 for name, score in answered.items():
     print(f"{name:17} {score.right.mean():4.0%} right")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Eight rows, one for each relation: share of right answers with its interval, the nearest-word baseline and chance. Trade and work, young animal and cry, animal and cry lie far right of chance and baseline. Female and male lies far right, but so does its baseline, inside the interval. The other four lie left of 0.15, some a little above chance, some below."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Eight rows, one for each relation: share of right answers with its interval, the nearest-word baseline and chance. Trade and work, young animal and cry, animal and cry lie far to the right of chance and baseline. Female and male lies far to the right, but so does its baseline, inside the interval. The other four lie to the left of 0.15, some a little above chance, some below."}}
 fig, ax = plt.subplots(figsize=(7, 2.9))
 for place, (name, score) in enumerate(answered.items()):
     low, high = interval[name]
@@ -587,7 +587,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # The custom of forbidding $a$, $b$ and $c$ as answers matters too.
 # For most relations the sum is usually nearest to $b$ or $c$ itself, and the custom hides this.
 #
-# ![Two parallelograms. Left: the step from baker to kneading, put at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; put at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
+# ![Two parallelograms. Left: the step from baker to kneading, repeated at tailor, ends at a cross beside sewing. Right: the step from girl to boy is short; repeated at mother, it ends at a cross near mother. Nearest to it are mother, which is not allowed, then grandmother, then father.](figures/where-the-sum-lands.svg)
 #
 # *The step of the first pair (orange), repeated at the third word, ends at ×.
 # On the right it is short, so × is nearest to `mother` itself (places from this page's vectors, in the plane of the three words).*

@@ -293,7 +293,7 @@ assert low < 0.5 < high
 # For $z = (1, 0, 0)$ that number is $1$, and $(1, 0)$ becomes $(3, 4)$.
 # A correction of rank one looks at its input in one direction, and moves the output in one direction.
 #
-# ![The input z = (1, 0, 0) takes two paths. Above, through the frozen W, to (1, 0). Below, through the row A to the one number 1, and from there through the column B and times 2 to (2, 4). A plus adds the two: (3, 4).](figures/correction-of-rank-one.svg)
+# ![The input z = (1, 0, 0) takes two paths. Above, through the frozen W, to (1, 0). Below, through the row A to a single number, 1, and from there through the column B, times 2, to (2, 4). A plus adds the two: (3, 4).](figures/correction-of-rank-one.svg)
 #
 # *The lower path passes through a single number: that is what rank one means.*
 
@@ -352,7 +352,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # Every weight takes 4 bytes.
 # A weight that learns takes 12 more, for its gradient and the two running means that AdamW keeps.
 #
-# ![Three models side by side, each of a head, layers and an embedding. Head only: the head learns, all else is frozen. LoRA: the head learns, and beside each frozen layer a small BA. Full: everything learns. Below, the bytes for N weights: about 4 N, about 4 N, and 16 N.](figures/three-ways.svg)
+# ![Three models side by side, each of a head, layers and an embedding. Head only: the head learns, everything else is frozen. LoRA: the head learns, and beside each frozen layer a small BA. Full: everything learns. Below, the bytes for N weights: about 4 N, about 4 N, and 16 N.](figures/three-ways.svg)
 #
 # *What learns with each of the three methods, and how many bytes it takes.*
 #
@@ -388,7 +388,7 @@ print("ids", tuple(batch.ids.shape), "classes", batch.targets[batch.mask].tolist
 # %% [markdown]
 # Short texts are padded on the right; `mask` is true at each text's last token, the only place where we ask the classifier.
 #
-# ![Three rows of 21 cells, the openings of Digby, Toffee and Anna. Their 16, 19 and 21 tokens are read from the left; the rest is padding. The last token of each, brother, sister and aunt, is asked for the class: 1, 0 and 1.](figures/asked-at-the-last-token.svg)
+# ![Three rows of 21 cells, the openings of Digby, Toffee and Anna. Their 16, 19 and 21 tokens are read from the left; the rest is padding. Each opening is classified at its last token, brother, sister and aunt: 1, 0 and 1.](figures/asked-at-the-last-token.svg)
 #
 # *One question for each text, at its last token, which has read all the others.*
 #
@@ -495,7 +495,7 @@ counts = lora.count_parameters(theirs)
 print(f"the same losses; {counts.learned / counts.total:.1%} of the weights learn")
 
 # %% [markdown]
-# ![A large square, W of 256 by 256, with 65,536 frozen numbers. A plus, and beside it two lines, hardly thicker than the border of the square: B of 256 by 4, upright, and A of 4 by 256, lying flat; together they have 2,048 numbers that learn.](figures/low-rank-to-scale.svg)
+# ![A large square, W of 256 by 256, with 65,536 frozen numbers. Beside it a plus and two lines, hardly thicker than the border of the square: B of 256 by 4, upright, and A of 4 by 256, lying flat; together they have 2,048 numbers that learn.](figures/low-rank-to-scale.svg)
 #
 # *A matrix of 256 by 256 and its adapter of rank 4, drawn to scale.*
 #
@@ -688,7 +688,7 @@ shares = {s: [run["right"] for run in runs(task="plot", start=s)] for s in START
 for start in STARTS:
     print(f"20 labels, {start:10} start: {spread(shares[start])}")
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Share of tales sorted correctly from twenty labels, three dots for each way. Lowest is the random start, then words alone, then the probe; highest is full fine-tuning from the pretrained model. A grey line at one tenth marks guessing."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "The share of tales classified correctly after training on twenty labels, three dots for each method. Lowest is the random start, then words alone, then the probe; highest is full fine-tuning from the pretrained model. A grey line at one tenth marks guessing."}}
 names = "random start", "words alone", "linear probe", "pretrained,\nall weights"
 of_two_hundred = [[n / 200 for n in found] for found in (words_alone, probed)]
 values = [shares["random"], *of_two_hundred, shares["pretrained"]]
@@ -787,7 +787,7 @@ for name, rank in WAYS.items():
         share, more = ([run[key] for run in found] for key in ("right", "tales"))
         print(f"{name:12} {rate:.1e}  {spread(share):21} tales {spread(more, '+z.2f')}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings marked correctly: each way has a window of rates at which it learns, that of the adapters at higher rates. Right, what plain tales cost more than before: it rises steeply with the rate for both ways."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings classified correctly: each method learns within a window of rates, the adapters at higher ones. Right, the loss added on plain tales: it rises steeply with the rate for both methods."}}
 fig, (left, forgot) = plt.subplots(1, 2, figsize=(7, 2.7))
 for (name, rank), style, marker in zip(WAYS.items(), plotting.LINE_STYLES, "os"):
     found = runs(task="pronoun", rank=rank)

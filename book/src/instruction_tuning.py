@@ -136,7 +136,7 @@ print(f"the four that count: {-probs[counts].log().mean():.2f}")
 # The mark `<|assistant|>` does not count, because the program writes it, to say that it is the model's turn.
 # `<|end|>` does count: a model that was never graded on it would not know when to stop.
 #
-# ![The conversation by hand in three lines of boxes. The mark endoftext, from the program. The mark user, from the program, the words who, hid and ?, from the user, and the mark end, from the program. The mark assistant, from the program, and the, owl, the full stop and the mark end, from the assistant; only below these four are ticks: they count.](figures/who-writes-what.svg)
+# ![The conversation by hand in three lines of boxes. The mark endoftext, from the program. The mark user, from the program, the words who, hid and ?, from the user, and the mark end, from the program. The mark assistant, from the program, and the, owl, the full stop and the mark end, from the assistant; only these four have ticks below them: they count.](figures/who-writes-what.svg)
 #
 # *The program writes all the marks except the one that ends the assistant's turn.*
 
@@ -271,7 +271,7 @@ print(
 # Each id is read, and the next one is its target.
 # In the figure, the upper row is what the model reads, and the lower one what should come next; the blue targets count.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one moved by one place. Of the lower row the last four boxes are blue: The, owl, the full stop and the end mark. All boxes before them, the question and the marks of who speaks, are grey."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of boxes with the tokens of the conversation. The lower row is the upper one shifted by one place. In the lower row, the last four boxes are blue: The, owl, the full stop and the end mark. All boxes before them, the question and the marks that say who speaks, are grey."}}
 names = [tokenizer.decode([id_]).strip() for id_ in ids]
 widths = [max(len(a), len(b), 2) + 2 for a, b in pairwise(names)]
 fig, ax = plt.subplots(figsize=(7, 1.1))
@@ -329,7 +329,7 @@ print(f"{example.n_targets} of {len(example)} targets count")
 # In one row, ours would read the other, as if the two were one conversation.
 # So we tell the model the lengths: it looks back to the beginning of a conversation and no farther, and counts positions from there {cite:p}`krell2021`.
 #
-# ![Two triangles on one diagonal, each made of bars that show how far back a place looks. The upper one is the longer conversation, positions 0 to 25; the lower one is ours, positions 0 to 12, and its bars begin where it begins. The rectangle to its left, below the upper triangle, is marked: not seen.](figures/packed-but-apart.svg)
+# ![Two triangles on one diagonal, each made of bars that show how far back a place looks. The upper one is the longer conversation, positions 0 to 25; the lower one is ours, positions 0 to 12, and its bars start where it starts. The rectangle to its left, below the upper triangle, is labelled: not seen.](figures/packed-but-apart.svg)
 #
 # *Each line is a place in the packed row; its bar shows what that place looks at.
 # Without the lengths, it would see the dashed part too.*
@@ -381,7 +381,7 @@ print(tokenizer.tokens("<|end|>"))
 # A program that makes the text first and then looks for marks, as the template alone does, lets the user write the assistant's turn.
 # The model can't tell the difference.
 #
-# ![The user types: Who won? and the mark end. Two arrows lead down. Ids first: five pieces of text make up the typed mark, and there is 1 turn of the assistant, the one to come. Text first: the typed mark becomes one real mark, id 3075, and there are 2 turns of the assistant, of which one is forged.](figures/typed-marks.svg)
+# ![The user types: Who won? and the mark end. Two arrows lead down. Ids first: the typed mark is five pieces of text, and there is 1 turn of the assistant, the one to come. Text first: the typed mark becomes one real mark, id 3075, and there are 2 turns of the assistant, of which one is forged.](figures/typed-marks.svg)
 #
 # *The same characters: on the left they stay text, on the right they become a mark.*
 #
@@ -727,7 +727,7 @@ print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
 # Without a mask, the other targets are words of the story, the questions and the marks.
 # This may be why two runs had not learned the clothes yet; we did not test it.
 #
-# ![A conversation as two bars of 101 targets: the story with 50, then three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask only the answers count, 18 of 101; without it all 101.](figures/what-counts-without-a-mask.svg)
+# ![A conversation as two bars of 101 targets: the story with 50, then, in turn, three questions with 11, 13 and 9 and three answers with 6, 5 and 7. With the mask, only the answers count, 18 of 101; without it, all 101.](figures/what-counts-without-a-mask.svg)
 #
 # *A conversation with three questions, drawn to scale: without the mask, the story makes up half of what counts.
 # The training conversations have five questions each.*
@@ -745,7 +745,7 @@ print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
 # About a third as high, and nearly all of that comes from one fact, the family.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of right answers over the number of conversations, 16, 64 and 256, three runs each. With 16 and 64 it is about a fifth on both tests; with 256 it is three fifths on wordings that were seen, and two fifths on new ones."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The share of right answers over the number of conversations, 16, 64 and 256, with three runs each. With 16 and 64, it is about a fifth on both tests; with 256, it is three fifths on wordings that were seen and two fifths on new ones."}}
 sizes, few_or_many = (16, 64, 256), ("a sixteenth", "a quarter", "with the mask")
 fig, ax = plt.subplots(figsize=(4.6, 2.6))
 for test, style, marker in zip(tests, plotting.LINE_STYLES, "os"):

@@ -1,6 +1,6 @@
 # %% [markdown]
 # (pipeline)=
-# # The whole way, once
+# # The whole pipeline, once
 #
 # Raw text goes in; out comes a model that writes, answers, and has learned what people prefer.
 # There are six stages, and this page runs the first five in miniature.
@@ -88,7 +88,7 @@ print(repr(noise))  # repr shows what cannot be printed as a code
 #
 # A model that knows the language perfectly pays less, but more than zero.
 #
-# ![The two sentences as a tree. After the comes cat or dog, each with probability 1/2; after cat always comes sat, and after dog always ran. The perfect model has the losses 0, ln 2 and 0, on average 0.23; the untrained one has ln 5 at each word, on average 1.61.](figures/two-sentences-as-a-tree.svg)
+# ![The two sentences as a tree. After the comes cat or dog, each with probability 1/2; sat always follows cat, and ran always follows dog. The perfect model has the losses 0, ln 2 and 0, on average 0.23; the untrained one has ln 5 at each word, on average 1.61.](figures/two-sentences-as-a-tree.svg)
 #
 # *Only the second word is uncertain: `the` always comes first, and the second word decides between `sat` and `ran`.*
 #
@@ -225,7 +225,7 @@ print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/toke
 # The token embeddings, a row of weights for each token, have a higher `speed`: they learn four times as fast.
 # Clipping shortens a gradient that is too long.
 #
-# ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, moved one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
+# ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, shifted one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
 #
 # *One window gives a guess at every position: the target is always the next token.*
 
@@ -262,7 +262,7 @@ first_losses = train(SMALL.new_model(), islice(batches, 4), settings)
 print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 
 # %% [markdown]
-# ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them to train; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
+# ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them for training; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
 #
 # *Stages 1 to 3 so far, with the size of each step's output.*
 #
@@ -293,7 +293,7 @@ for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
     print(f"{name:7} {level:.2f} nats/token")
 
 # %% [markdown]
-# ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, and the token before; the floor, 0.45, the grammar. A question mark hangs over the stretch between bigram and floor.](figures/levels-of-loss.svg)
+# ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, also the token before; the floor, 0.45, the grammar. A question mark hangs over the stretch between bigram and floor.](figures/levels-of-loss.svg)
 #
 # *Below each level is what a model with that loss knows.
 # Where on the orange stretch will the transformer end up?*
@@ -324,7 +324,7 @@ assert settings.steps < len(splits["train"])  # one window a step
 assert sum(u.loss for u in history.updates[80:100]) / 20 < baselines["unigram"]
 assert all(e.loss < baselines["bigram"] for e in history.evaluations if e.step >= 800)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. After its first points the held-out curve runs through the middle of the noisy training curve. A second panel has the loss above the floor on a logarithmic axis: it falls from 7 to 0.7, and flattens near the end."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both start at log V, fall steeply past the level of the unigram model and after a fifth of the training past that of the bigram model, then ever more slowly, and end well above the floor. After its first points the held-out curve runs through the middle of the noisy training curve. A second panel shows the loss above the floor on a logarithmic axis: it falls from 7 to 0.7, and flattens near the end."}}
 per_step = round(len(train_tokens) / len(splits["train"]))  # a story
 levels = {"log V": log_vocab, **baselines, "floor": floor}
 plotting.plot_training(history.curves(per_step), levels)
@@ -491,7 +491,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # We start from `base-llm-small`, which is quicker to train: it has half of `base-llm`'s layers and has read less than half as many stories.
 # It has had no instructions, so stage 4 is skipped here; real models go through it first.
 #
-# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for going far.](figures/preferences-in-two-steps.svg)
+# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two texts, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for moving away.](figures/preferences-in-two-steps.svg)
 #
 # *The annotator is asked only in the first step; in the second, the reward model takes its place.*
 
@@ -592,7 +592,7 @@ assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 # Here are the answers to the three requests, stage by stage.
 # The new policy continues text, like its base, so it is asked in plain text.
 #
-# ![Three columns: text, instructions, preferences. This page's model leads to the one after instructions; base-llm to instruct-llm, and on to aligned-llm; base-llm-small straight to base-llm-small after preferences.](figures/models-and-their-origin.svg)
+# ![Three columns: text, instructions, preferences. Arrows lead from this page's model to the same model after instructions; from base-llm to instruct-llm, and on to aligned-llm; from base-llm-small straight to base-llm-small after preferences.](figures/models-and-their-origin.svg)
 #
 # *Which model was made from which.
 # base-llm, base-llm-small, instruct-llm and aligned-llm come with the course.*

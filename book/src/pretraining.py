@@ -115,7 +115,7 @@ assert dog not in best
 # So *dog* costs $-\ln 0.70 = 0.36$ {term}`nat`s.
 # A model that knows nothing gives each word $1/8$ and pays $\ln 8 = 2.08$ nats, whatever comes.
 #
-# ![A curve of the loss in nats over the probability of the word that really came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/loss-of-what-came.svg)
+# ![A curve of the loss in nats over the probability of the word that came. It falls from 4 at a probability near 0, steeply at first, to 0 at probability 1. Three points on it: lazy costs 3.36, knowing nothing 2.08, dog 0.36.](figures/loss-of-what-came.svg)
 #
 # *A word that came at a probability of 0.035, such as “lazy”, would have cost more than knowing nothing.*
 
@@ -142,7 +142,7 @@ for i in range(1, len(words)):
 # A transformer answers all eight in a single pass, since no position can see what comes after it.
 # Nobody had to label anything: the text itself holds the answers, which is why this is called **self-supervised learning**.
 #
-# ![A lower row of eight words that are read, from the to lazy, leads by arrows up into one wide box, where each place sees what is to its left. From there eight arrows lead up to a row of targets, the same sentence shifted by one word: quick to dog.](figures/guesses-of-one-window.svg)
+# ![From a lower row of eight words that are read, the to lazy, arrows lead up into one wide box, where each position sees what is to its left. From there eight arrows lead up to a row of targets, the same sentence shifted by one word: quick to dog.](figures/guesses-of-one-window.svg)
 #
 # *The same sentence twice, shifted by one word: below, what is read; above, what is to be guessed.*
 #
@@ -229,7 +229,7 @@ for read, wanted in zip(ids.tolist(), targets.tolist()):
 #
 # Five lines do the learning: scores, loss, gradient, clip, step.
 #
-# ![Five boxes joined by arrows in a circle: scores, of shape (B, T, V); the loss, one number; the gradient, for each weight; clip, if it is too long; the step, in which the weights move. From above the next batch comes in at the scores. In the middle: 2400 steps.](figures/training-loop.svg)
+# ![Five boxes joined by arrows in a circle: scores, of shape (B, T, V); the loss, one number; the gradient, for each weight; clip, if it is too long; the step, in which the weights move. The next batch comes in from above, at the scores. In the middle: 2400 steps.](figures/training-loop.svg)
 #
 # *Once around is one step, with a batch of its own.*
 #
@@ -265,7 +265,7 @@ def learn(model, batches, config):
 # For each weight it keeps two running means, one of the gradient and one of its square.
 # It divides the first by the root of the second.
 #
-# ![From the gradient g two arrows lead to two boxes: m, the running mean of g, and v, the running mean of g squared. Both lead to a box m divided by the root of v, which is mostly between -1 and 1. From there, times the learning rate, an arrow leads to the weight. A second arrow into the weight: it shrinks by rate times decay.](figures/step-of-adamw.svg)
+# ![From the gradient g two arrows lead to two boxes: m, the running mean of g, and v, the running mean of g squared. Both lead to a box, m divided by the root of v, which is mostly between -1 and 1. An arrow from there, labelled minus rate times, leads to the weight. A second arrow into the weight is weight decay: multiply by 1 minus rate times decay.](figures/step-of-adamw.svg)
 #
 # *Whatever the size of the gradient, the step is at most about as long as the learning rate.*
 #
@@ -467,7 +467,7 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # The next cells stop a run with an error after step 3 and call `pretrain` again.
 # Then they compare the result, bit by bit, with a run that was never stopped.
 #
-# ![Three rows of steps. The first goes from step 1 to step 4 in one go. The second takes steps 1, 2 and 3 and ends in an error; from its step 2 an arrow leads down to a checkpoint. The third begins there, with step 3, and ends with step 4. A dashed line joins the two fourth steps: same bits.](figures/stopped-and-resumed.svg)
+# ![Three rows of steps. The first goes from step 1 to step 4 in one go. The second takes steps 1, 2 and 3 and ends in an error; from its step 2 an arrow leads down to a checkpoint. The third, resumed from there, takes steps 3 and 4. A dashed line joins the two fourth steps: same bits.](figures/stopped-and-resumed.svg)
 #
 # *Step 3 was taken but not saved, so it is taken again.*
 
@@ -629,7 +629,7 @@ print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}"
 assert floor < result.loss < levels["bigram"]
 assert abs(moments[0].loss - log_vocab) < 0.2
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor. A second panel has the loss above the floor on a logarithmic axis: it falls from 7 to 1, and flattens only near the end."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor. A second panel shows the loss above the floor on a logarithmic axis: it falls from 7 to 1, and flattens only near the end."}}
 plotting.plot_training(history.curves(per_step), levels)
 
 # %% [markdown]
@@ -715,7 +715,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 #
 # Starting where training leads anyway is the idea of {cite:t}`trockman2023`.
 #
-# ![Four boxes in a square. The head looks everywhere, or at the colour; it hands on noise, or what it finds as it is. From the usual start, everywhere and noise, a step to a neighbour pays little. From the copying start, everywhere but as it is, one step, to look at the colour, pays at once and gives crimson. From the colour and noise, the step to handing it on as it is would pay, too.](figures/two-halves-of-copying.svg)
+# ![Four boxes in a square. The head looks everywhere or at the colour; it hands on noise, or hands on what it finds unchanged. From the usual start, everywhere and noise, a step to either neighbour pays little. From the copying start, everywhere but unchanged, one step, looking at the colour, pays at once and gives crimson. From looking at the colour with noise, the step to handing it on unchanged would pay too.](figures/two-halves-of-copying.svg)
 #
 # *From the usual start both ways first lead to a box that is hardly better.
 # The copying start is one step from the answer.*
@@ -740,7 +740,7 @@ for start, texts in soon.items():
     name = start.replace("W_O = W_V^T", "heads that copy")
     print(f"{name:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(texts)))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each start: loss of the answer over texts read, five lines in each. Most rise at first. With heads that copy, alone or with large embeddings, all five then drop at once, below 1 nat after about a thousand texts. With neither, and with large embeddings alone, they come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one with neither is still high at the end."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each start: the loss of the answer over texts read, with five lines in each. Most rise at first. With heads that copy, alone or with large embeddings, all five then drop at once, below 1 nat after about a thousand texts. With neither, and with large embeddings alone, they come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one with neither is still high at the end."}}
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.4), sharex=True, sharey=True)
 for ax, start in zip(axes, soon):
     for run in (run for run in copying.points if run["start"] == start):

@@ -126,7 +126,7 @@ assert type(model) is type(base)
 # It stores the smallest weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
 # Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
 #
-# ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
+# ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least weight, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
 #
 # *Each weight becomes a number of four bits; the least weight and the scale are stored once for all of them.*
 #
@@ -187,7 +187,7 @@ print(f"{'all':10}{total:12,}")
 assert total == n_parameters(model.config)
 
 # %% [markdown]
-# ![A bar for 538 MB in memory as float32: embedding 21 %, attention 20 %, networks 59 %. Below it, to scale, a bar of less than a fifth of the length for the 97 MB in the file, at 8.5, 5 and 5 bits for each weight.](figures/where-the-parameters-are.svg)
+# ![A bar for 538 MB in memory as float32: embedding 21 %, attention 20 %, networks 59 %. Below it, to scale, a bar less than a fifth as long, for the 97 MB in the file, at 8.5, 5 and 5 bits per weight.](figures/where-the-parameters-are.svg)
 #
 # *Three fifths of the parameters are in the feed-forward networks, and a fifth only represents tokens.*
 #
@@ -472,7 +472,7 @@ for n in (1, 10, 20, 28, 30):
     best = probs[n].argmax().item()
     print(f"after block {n:2}: {tokenizer.decode([best])!r:8} {probs[n, best]:.2f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. The one of + rises after block 22, falls once and ends above 0.9; those of cold and Paris stay at zero until about block 27 and rise over the last three."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. The curve for + rises after block 22, falls once and ends above 0.9; those for cold and Paris stay at zero until about block 27 and rise over the last three."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 for (word, probs), style in zip(rising.items(), ("-", "--", ":")):
     ax.plot(probs, style, label=word.strip())
@@ -501,7 +501,7 @@ print(f"on the first token: {lower:.0%} in blocks 1 to 12, {upper:.0%} in 19 to 
 # %% tags=["remove-cell"]
 assert upper > 0.5 > lower + 0.1
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. From a twentieth to more than a third in the first twelve, above a half in most of the upper ones, up to nine tenths."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars over 30 layers: the share of attention that goes to the first token. It goes from a twentieth to more than a third in the first twelve, above a half in most of the upper ones, and up to nine tenths."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 ax.bar(range(1, 31), sink.tolist())
 _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
@@ -518,7 +518,7 @@ _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 # An **{term}`induction head`** completes *A B … A*: it finds an earlier copy of the current token, and looks at what came after it ({doc}`transformer`).
 # To find such heads, we need a text that cannot be predicted in any other way: 40 random tokens, twice.
 #
-# ![A matrix of weights for the tokens cup, red, sky, cup, red, sky. In the rows of the second time, the second cup looks at the first red, the second red at the first sky, the second sky at the second cup: a stripe along the diagonal. An arrow leads from each to what it predicts: red, sky, cup.](figures/stripe-of-an-induction-head.svg)
+# ![A matrix of weights for the tokens cup, red, sky, cup, red, sky. In the rows for the second time, the second cup looks at the first red, the second red at the first sky, the second sky at the second cup: a stripe along the diagonal. An arrow leads from each to what it predicts: red, sky, cup.](figures/stripe-of-an-induction-head.svg)
 #
 # *In the second half an induction head has a stripe: each token looks at what followed its earlier copy.*
 #
@@ -754,7 +754,7 @@ for question in (
 # We want one-word answers.
 # There are three places to say so: the prompt, examples in the prompt, or the weights.
 #
-# ![Three rows. Told: the model reads the question and "in one word", the weights are as they were. Shown: it reads eight questions with answers, then the question, the weights are as they were. Learned: it reads the question alone, and the weights have a correction, B times A.](figures/three-places-to-teach.svg)
+# ![Three rows. Told: the model reads the question and "in one word"; the weights are unchanged. Shown: it reads eight questions with answers, then the question; the weights are unchanged. Learned: it reads only the question, and the weights have a correction, B times A.](figures/three-places-to-teach.svg)
 #
 # *What is new, in orange, is read with every question, or learned once.*
 #
@@ -1034,7 +1034,7 @@ for name, points in study.items():
         cells += f"{spread([p['plain'] for p in points], '.2f'):>15}"
     print(f"{name:10}{cells}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each way. Left, how many answers are one word and right: none as it is and told, 13 shown, 13 to 15 with LoRA, none with DPO at either rate. Right, the log-probability of an answer of the lessons: about minus 19 as it is, near 0 with LoRA, minus 12 and minus 6 with DPO."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each way. Left, how many answers are one word and right: none as it is or when told, 13 when shown, 13 to 15 with LoRA, none with DPO at either rate. Right, the log-probability of an answer from the lessons: about minus 19 as it is, near 0 with LoRA, minus 12 and minus 6 with DPO."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for n, (name, points) in enumerate(study.items()):
     both = [marks(point["answers"])[2] for point in points]

@@ -124,7 +124,7 @@ print(worked_answer(four[1]))
 # A *vote* keeps the number that occurs most often, even if fewer than half of the answers give it.
 # The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
 #
-# ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong, the verifier finds the 5.](figures/vote-or-verifier.svg)
+# ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong; the verifier finds the 5.](figures/vote-or-verifier.svg)
 #
 # *A vote strengthens the majority, right or wrong; a verifier needs a single right answer.*
 #
@@ -154,7 +154,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # The text is the model's scratch paper.
 # A model trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing they take is called **{term}`test-time compute`**.
 #
-# ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, which is the input of the second, which gives nine, the input of the third, which gives ten.](figures/layers-or-tokens.svg)
+# ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, the input of the second; the second gives nine, the input of the third; the third gives ten.](figures/layers-or-tokens.svg)
 #
 # *In a direct answer the number comes from one pass through the layers, three in the drawing.
 # A worked answer goes through the layers again with every token; only its results are drawn.*
@@ -221,7 +221,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # Or it can imitate the teacher's *soft targets*: the probabilities $p^\text{T}$ of all tokens at each place.
 # Its loss is then the divergence of its own probabilities from these, $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
 #
-# ![From a teacher of three layers two arrows lead to a student of one: checked chains, a token each, and the same with all probabilities, drawn as bars for six, seven and eight. Labels with the answer alone lead there from above.](figures/three-lessons-for-a-student.svg)
+# ![From a teacher of three layers two arrows lead to a student of one layer: checked chains, token by token, and the same with all probabilities, drawn as bars for six, seven and eight. From above come labels, the answer alone.](figures/three-lessons-for-a-student.svg)
 #
 # *Three lessons for a student: the answer alone, the teacher's chains that passed the verifier, and the teacher's probabilities at each token of these chains.
 # (In our experiment teacher and student have the same size, and no answer is dropped.)*
@@ -496,7 +496,7 @@ print(f"{share(runs('start')[0], (1, 2, 3, 4)):.0%} right at the start")
 # %% [markdown]
 # ### Direct against worked
 
-# %% mystnb={"image": {"alt": "Two panels of the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to two fifths. Right, four steps: worked answers stay near a tenth, direct ones rise to three tenths."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels showing the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to two fifths. Right, four steps: worked answers stay near a tenth, direct ones rise to three tenths."}} tags=["hide-input"]
 looks = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, steps in zip(axes, ((1, 2, 3), (4,))):
@@ -604,7 +604,7 @@ for name, points in models.items():
     chains = fmean(solved(p, 16, by="process") for p in points)
     print(f", of right chains {chains:4.0%}")
 
-# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for that with more labels. pass@k rises with k; the vote rises little above one randomly chosen answer, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for the one with more labels. pass@k rises with k; the vote rises little above one randomly chosen answer, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, (name, points) in zip(axes, models.items()):
     curves = (
@@ -720,7 +720,7 @@ for name in ("weak", "GRPO"):
 # %% [markdown]
 # The rewards on the right of the next figure are for questions with one to three steps, so they are higher than pass@1.
 
-# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins below the others and ends highest, as rejection does; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Two panels. Left, pass@k over k from 1 to 16 for five models: GRPO and more labels begin highest; the weak model begins below the others and ends highest, together with rejection; GRPO at five times the rate is far below all. Right, the share of rewarded answers over 100 rounds of GRPO, for three seeds and their mean: it jumps from round to round and rises."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for style, (name, points) in zip(("k:", "o-", "x:", "s--", "^-."), ways.items()):
     values = [fmean(solved(p, k) for p in points) for k in ks]

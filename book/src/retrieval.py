@@ -174,7 +174,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # 4. **Put together a prompt**: the best chunks, then the question.
 # 5. **Generate** the answer, and show the sources.
 #
-# ![The question who does Adam live with goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which goes into the prompt before the question. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
+# ![The question, who does Adam live with, goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which comes before the question in the prompt. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
 #
 # *How the question from the beginning is answered: the model reads one tale out of forty, and the answer has a source.*
 #
@@ -247,7 +247,7 @@ for chunk in chunks[2:4]:
 # `recursive_chunks` joins whole paragraphs, and cuts a paragraph into sentences only if it is too long.
 # In our book, an empty line separates one tale from the next.
 #
-# ![The first 347 tokens of the book, cut in three ways. Every 100 tokens: 0 to 100, 80 to 180, 160 to 260, 240 to 340, with overlaps of 20 in another colour; the third lies across the beginning of a new tale. Sentences: nine pieces of 30 to 48 tokens, one of which ends where the tale does. Tales: 198 and 149 tokens.](figures/three-ways-to-cut.svg)
+# ![The first 347 tokens of the book, cut in three ways. Every 100 tokens: 0 to 100, 80 to 180, 160 to 260, 240 to 340, with overlaps of 20 in another colour; the third runs across the beginning of a new tale. Whole sentences: nine pieces of 30 to 48 tokens, one of which ends where the tale does. Whole tales: 198 and 149 tokens.](figures/three-ways-to-cut.svg)
 #
 # *The first two tales, to scale; blue is the overlap.
 # In the top row, the third chunk holds the end of one tale and the beginning of another.*
@@ -311,7 +311,7 @@ assert mine.argmax() == question.tale
 # The other three answer next to nothing.
 # :::
 #
-# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is condensed into three boxes, and these into a coloured one, after 40 plus 3 plus 1 calls. Refine: arrows pass along the strip into a coloured box at its end, after 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
+# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is condensed into three boxes, and these into a coloured one, with 40 plus 3 plus 1 calls beforehand. Refine: arrows pass along the strip into a coloured box at its end, with 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
 #
 # *What the model reads when it answers, and how often it is called before the first question.
 # Truncating reads about two and a half tales.*
@@ -462,7 +462,7 @@ for share in (0, 0.5):
 assert recall[0, 32, 8] > 2 * recall[0, 32, 1] < recall[0, 256, 1]
 assert abs(recall[0, 128, 2] - recall[0, 256, 1]) < 0.1
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of the questions for which a right chunk was found, over the size of the chunks from 16 to 256 tokens. For the first chunk alone the lines rise from one in ten to more than eight in ten at 256 tokens, for 256 tokens of chunks they begin at a half and lie above. The lines with overlap lie a little above those without."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The share of questions for which a right chunk was found, over the size of the chunks, from 16 to 256 tokens. For the first chunk alone, the lines rise from one in ten to more than eight in ten at 256 tokens; for 256 tokens of chunks, they begin at a half and lie above. The lines with overlap lie a little above those without."}}
 fig, ax = plt.subplots(figsize=(4.8, 2.8))
 for share, name in ((0, "no overlap"), (0.5, "overlap of a half")):
     style = "-" if share == 0 else ":"
@@ -594,7 +594,7 @@ print("equal to the package's contrastive_loss")
 # (The package's loss does not count another question's passage as wrong if it also answers this one.)
 # We train two tables of token vectors, one for questions and one for passages; both start out as the model's embedding.
 #
-# ![A table of four questions by four passages. The questions get their vectors from the token vectors for questions, the passages from those for passages. The four cells on the diagonal are coloured and say own.](figures/each-question-its-passage.svg)
+# ![A table of four questions by four passages. Questions and passages get their vectors from separate tables of token vectors. The four cells on the diagonal are coloured and say own.](figures/each-question-its-passage.svg)
 #
 # *A batch of four in place of 128: each cell is a cosine, and in each row the question's own passage must win.*
 

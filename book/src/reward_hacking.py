@@ -97,7 +97,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 # | mean proxy | 3.8 | 5.6 | 6.9 | 8.0 | 9.0 |
 # | mean gold | 4.4 | **5.2** | 4.8 | 4.0 | 3.0 |
 #
-# ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n 2, and then falls to 3.](figures/best-of-five-by-hand.svg)
+# ![Two lines over n from 1 to 5. The proxy rises from 3.8 to 9. Gold rises from 4.4 to 5.2 at n = 2 and then falls to 3.](figures/best-of-five-by-hand.svg)
 #
 # *In this example, more choice always raises the proxy; gold rises and then falls.*
 #
@@ -150,7 +150,7 @@ for n in (2, 4):
 #
 # **Diversity** has a simple measure, **{term}`distinct-n`** {cite:p}`li2016`: the number of different runs of $n$ words in some texts, divided by the total number of runs.
 #
-# ![Two sentences, a gentle girl lived here, and a gentle boy lived here. Of each the four runs of two words are marked; a gentle and lived here occur in both, so six of eight runs are different.](figures/distinct-runs.svg)
+# ![Two sentences, a gentle girl lived here, and a gentle boy lived here. The four runs of two words in each are marked; a gentle and lived here occur in both, so six of the eight runs are distinct.](figures/distinct-runs.svg)
 #
 # *Distinct-2 of two sentences: 6 of 8.*
 #
@@ -246,7 +246,7 @@ for n in (125, 750):
 # PPO and DPO gain little or nothing on average; PPO ends about where it began, and DPO half a point lower.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods, each a line, the mean of four seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a top within the first nats, and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods: each is a line, the mean of four seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a peak within the first nats and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
 frontier = {
     method.upper(): [c for r, c in curves.items() if r.method == method and r.cost]
     for method in ("grpo", "ppo", "dpo")
@@ -283,7 +283,7 @@ assert all(max(curve.kl) < 50 for curve in frontier["PPO"])
 # Then all twelve runs fall, almost to nothing.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, those of 100 pairs highest. Right, the gold reward: all rise to a top within the first nats, a lower one with 100 pairs than with 1,000 or 5,040, and then fall to nearly nothing."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the KL divergence, three lines with bands for reward models of 100, 1,000 and 5,040 pairs. Left, the learned reward: all rise, steeply at first, and the one of 100 pairs highest. Right, the gold reward: all rise to a peak within the first nats, lower with 100 pairs than with 1,000 or 5,040, and then fall to nearly nothing."}}
 by_pairs = {
     f"{n:,} pairs": [c for r, c in curves.items() if (r.n_pairs, r.cost) == (n, 0)]
     for n in rates
@@ -519,7 +519,7 @@ assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 varied = [sum(point.distinct_within for point in own) for own in (first, last)]
 assert varied[0] > varied[1]
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, nearly all at full diversity, from one answer at the bottom to the best of sixteen by gold at the top; the two dots of the aligned model lie to the left, one about as high as the best of four, and one, farther to the left, above the best of sixteen; of the two dots of the mean weights one lies below the start's at temperature 0.5, and one beside the aligned model's at temperature 1."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one about as high as the best of four and the other, farther to the left, above the best of sixteen. Of the two dots of the mean weights, one lies below the start's dot at temperature 0.5, the other beside the aligned model's at temperature 1."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -636,7 +636,7 @@ for when in ("before", "after"):
 # A single wrong word gets lost in a mean over two hundred tokens.
 # So for half of the last layer's numbers the head reads the mean over the tokens, and for the other half the maximum.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. Surprisal and expected surprisal come from base-llm. The sum goes through layers; half of the result is averaged over the tokens, of the other half the maximum is taken, and both give the reward.](figures/reward-model-reads-surprises.svg)
+# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. Surprisal and expected surprisal come from base-llm. The sum goes through layers; half of the result is averaged over the tokens, the maximum is taken of the other half, and both together give the reward.](figures/reward-model-reads-surprises.svg)
 #
 # *What the reward model reads of one token.
 # The maximum lets a single surprise be heard among two hundred tokens.*
@@ -849,7 +849,7 @@ for name, own in by_pairs.items():
 # If nobody knew the points, how could you notice that a larger $n$ does harm?
 
 
-# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of what is kept rises all the way, less and less; the mean gold reward rises steeply for the first four answers and then hardly changes."}}
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of the answers kept rises all the way, ever more slowly; the mean gold reward rises steeply for the first four answers and then hardly changes."}}
 asked = [order for order in orders for _ in range(16)]
 texts = write(start, asked, generator=torch.Generator().manual_seed(2)).texts
 asked = [order.text for order in asked]

@@ -105,7 +105,7 @@ assert best > worst + 2
 # The one who compares is called an **{term}`annotator`**; here it is a program.
 # Now and then we still look at the points, as nobody could in reality, to see what has become of people's wishes.
 #
-# ![Boxes in a ring. Gold points lead to an annotator, who says which of two, and errs at times; from there to pairs, which train a reward model, which trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at and not learned from.](figures/who-sees-the-points.svg)
+# ![Boxes in a ring. Gold points lead to an annotator, who says which of two and sometimes errs. From there an arrow leads to pairs; they train a reward model, and it trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at but not learned from.](figures/who-sees-the-points.svg)
 #
 # *No model ever learns from the points directly: they reach the policy only through comparisons.*
 #
@@ -152,7 +152,7 @@ assert best > worst + 2
 # The odds, $\sigma(x) / (1 - \sigma(x))$, are $e^x$, so odds of three to one mean a difference of $\ln 3$.
 # Differences add up, so odds multiply: nine to one, without a single comparison of A with C.
 #
-# ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart, as are B and A, with the note that each of the two won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
+# ![A line with three points, C at minus 1.10, B at zero, and A at plus 1.10. C and B are ln 3 apart: B won three to one. B and A are ln 3 apart as well: A won three to one. The bracket from C to A says two times ln 3, so A wins nine to one.](figures/rewards-on-a-scale.svg)
 #
 # *The comparisons we saw set two distances, in blue.
 # Their sum predicts a comparison that nobody made, in green.*
@@ -200,7 +200,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # There are three common ways to get there.
 #
-# ![Above, pairs train a reward model; the policy gets prompts and sends answers to the reward model, which returns rewards; a dashed leash, the KL divergence, ties the policy to the reference. Below, DPO: pairs train the policy with no reward model between, and its reward is beta times the log of the ratio of policy and reference.](figures/two-ways-from-pairs.svg)
+# ![Above, pairs train a reward model; the policy gets prompts and sends answers to the reward model, which returns rewards; a dashed leash, the KL divergence, ties the policy to the reference. Below, DPO: pairs train the policy with no reward model in between; its reward is beta times the log of the ratio of policy to reference.](figures/two-ways-from-pairs.svg)
 #
 # *PPO and GRPO: the reward model learns from the pairs, and then judges what the policy writes, again and again.
 # DPO: the pairs train the policy directly.*
@@ -737,7 +737,7 @@ kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
 assert kl_loose > kl_tied
 assert all(late(run, 1) > run[0][1] + 0.05 for own in runs.values() for run in own)
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6, and with the penalty on to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty later; the band without it becomes very wide, from far below to above the dotted line."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6; the line with the penalty goes on rising to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty later; the band without it becomes very wide, from far below to above the dotted line."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6))
 for ax, what, label in zip(axes, (1, 2), ("learned reward", "gold (points)")):
     for (kl_coef, own), style in zip(runs.items(), ("-", "--")):
@@ -959,7 +959,7 @@ checks.best_policy(best_policy)
 # A token's advantage is its own error, plus $\lambda$ times the next token's, $\lambda^2$ times the one after that, and so on.
 # This is **generalised advantage estimation**, GAE {cite:p}`schulman2016`.
 #
-# ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before, times one half.](figures/who-earned-it.svg)
+# ![Three tokens between four expectations: 4, 5, 6, and 0 after the last. Rewards 0, minus 1, plus 8. Errors 0 plus 5 minus 4, plus 1; minus 1 plus 6 minus 5, zero; 8 plus 0 minus 6, plus 2. Advantages plus 1.5, plus 1 and plus 2; each is passed on to the token before it, times one half.](figures/who-earned-it.svg)
 #
 # *An example with $\lambda = 1/2$: token 2 was as good as expected, but gets an advantage from what came after it.*
 #

@@ -159,7 +159,7 @@ print(f", sums over four {each[:3].sum() / 4 + each[3:].sum() / 4:.0f}")
 # After the backward pass all gradients are added, and each process takes the step for itself.
 # The exchange that leaves the sum of all vectors with everyone is called **{term}`all-reduce`**.
 #
-# ![Two columns, process 0 and process 1. Each has the same weights w, its own rows of the batch, and its gradient made from both. The two gradients go into one wide box in the middle, all-reduce, the sum. From there an arrow goes to a step in each column: the same weights again.](figures/two-processes-one-step.svg)
+# ![Two columns, process 0 and process 1. Each has the same weights w, its own rows of the batch, and its gradient made from both. The two gradients go into one wide box in the middle: all-reduce, their sum. From there an arrow leads to a step in each column, and on to new weights, the same in both.](figures/two-processes-one-step.svg)
 #
 # *Rows differ, gradients differ; after the all-reduce both processes take the same step.*
 #
@@ -504,7 +504,7 @@ assert again < 0.6 * kept
 # ZeRO does so in three stages {cite:p}`rajbhandari2020`: first the optimizer's numbers are split, then the gradients too, then the weights too.
 # The third stage is what torch calls *fully sharded data parallel*, **{term}`FSDP`** {cite:p}`zhao2023`.
 #
-# ![Four rows of three bars for one of four processes: weights, gradients, optimizer. DDP: all three are full. ZeRO-1: the optimizer is a quarter. ZeRO-2: gradients and optimizer are a quarter. ZeRO-3, FSDP: all three are a quarter. At the right the bytes for each parameter: 16, 7, 5.5 and 4.](figures/what-zero-shards.svg)
+# ![Four rows of three bars for one of four processes: weights, gradients, optimizer. DDP: all three are full. ZeRO-1: the optimizer is a quarter. ZeRO-2: gradients and optimizer are a quarter. ZeRO-3, FSDP: all three are a quarter. On the right, the bytes per parameter: 16, 7, 5.5 and 4.](figures/what-zero-shards.svg)
 #
 # *What one of four processes holds, in mixed precision: 2 bytes of weights, 2 of gradients, 12 for the optimizer.*
 #
@@ -598,7 +598,7 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 # The first is cut so that each process gets some of the hidden units, the second so that it takes in just those.
 # Then only the outputs must be added, once for the whole network.
 #
-# ![A row x goes to two processes. In each: half of the hidden units, by half of the gate and up matrices, then half of down. The two results meet at a plus, the all-reduce, and give y.](figures/feed-forward-in-two.svg)
+# ![A row x goes to two processes. In each, half of the gate and up matrices give half of the hidden units, and then comes half of down. The two results meet at a plus, the all-reduce, and give y.](figures/feed-forward-in-two.svg)
 #
 # *Each process has half of the hidden units and everything that belongs to them.*
 
@@ -644,7 +644,7 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
 # But while one process computes, the others would wait.
 # So the batch is cut into **{term}`micro-batches <micro-batch>`**, which follow each other.
 #
-# ![A table of time. Four rows, one for each stage; blue cells are micro-batches 1 to 4 forward, each stage one step after the one above, orange cells the same backward in reverse. In the corners cells are empty: each stage waits six of fourteen steps.](figures/pipeline-of-four-stages.svg)
+# ![A timetable of four rows, one for each stage. Blue cells are micro-batches 1 to 4 going forward, each stage one step after the one above; orange cells are the same going backward, in reverse. The other cells are empty: each stage waits in six of the fourteen steps.](figures/pipeline-of-four-stages.svg)
 #
 # *Four stages, four micro-batches: each stage works in 8 of 14 steps, and waits in 6.*
 #
@@ -779,7 +779,7 @@ nanochat = (3 + 51 / 60) * 24  # the whole run of 3:51 hours, at 24 dollars for 
 print(f"DeepSeek-V3 {deepseek / 1e6:.3f} million dollars, published 5.576 million")
 print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 
-# %% mystnb={"image": {"alt": "GPU hours as planned over GPU hours as published, both axes logarithmic, from 20 to 40 million. Six points lie on the diagonal or next to it: nanochat d20 at the lower left, the four Llama 2 models in the middle, Llama 3.1 405B at the upper right. Two crosses, planned with 40 percent, lie below the diagonal: Llama 3.1 8B and 70B."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "GPU hours as planned over GPU hours as published, both on logarithmic axes from 20 to 40 million. Six points lie on the diagonal or next to it: nanochat d20 at the lower left, the four Llama 2 models in the middle, Llama 3.1 405B at the upper right. Two crosses, planned with 40 percent, lie below the diagonal: Llama 3.1 8B and 70B."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.5, 3))
 for n, d, peak, mfu, published in hours_of.values():
     hours = plan(n, d, peak, mfu)[1]

@@ -96,7 +96,7 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # | 10,000 | 1,000,000 | 0.5 | 1 | 1 | 2.50 |
 # | 20,000 | 500,000 | 0.5 | 0.71 | 1.41 | 2.62 |
 #
-# ![Three bars of the same floor, 0.5. Two more parts follow it, from the size and from the text. 5,000 parameters: 1.41 and 0.71, in all 2.62. 10,000: 1 and 1, in all 2.50. 20,000: 0.71 and 1.41, in all 2.62.](figures/one-budget-three-sizes.svg)
+# ![Three bars that begin with the same floor, 0.5. Two more parts follow, from the size and from the text. 5,000 parameters: 1.41 and 0.71, in all 2.62. 10,000: 1 and 1, in all 2.50. 20,000: 0.71 and 1.41, in all 2.62.](figures/one-budget-three-sizes.svg)
 #
 # *One budget, three sizes: what the small model lacks in size it can't make up by reading, and vice versa.*
 #
@@ -293,7 +293,7 @@ for least in reads[:3]:
     assert ends[least, "squares"] < ends[least, "Huber of logs"]
 assert abs(ends[reads[1], "Huber of logs"] - true_floor) < 0.02
 
-# %% mystnb={"image": {"alt": "Loss over tokens, both axes logarithmic, for four sizes of model: points and the law fitted by the Huber loss of logarithms without the shortest runs. The curves go through or close to the points from 416,000 tokens on; the points of the shortest runs lie below the curves. A dotted line is the true floor, below all points."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Loss over tokens, both axes logarithmic, for four sizes of model: points, and the law fitted without the shortest runs by the Huber loss of logarithms. The curves go through or close to the points from 416,000 tokens on; the points of the shortest runs lie below the curves. A dotted line is the true floor, below all points."}} tags=["hide-input"]
 longer = [p for p in study.points if p.n_tokens >= reads[1]]
 theta = fit_law(longer, "Huber of logs")
 e, a, alpha, b, beta = theta.tolist()
@@ -411,7 +411,7 @@ best = {c: lowest(valley(c)) for c in budgets}
 for c, n in best.items():
     print(f"{c:.1e} FLOPs: {n:8,.0f} parameters, {c / 6 / n / n:4.1f} tokens for each")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over parameters, logarithmic, for five budgets: points, three or four for each, joined by a parabola. Each is a valley, and a larger budget has a lower one. The lowest points, marked by crosses, move to the right, from about 130 thousand to about 290 thousand parameters."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over parameters, logarithmic, for five budgets: three or four points for each, joined by a parabola. Each is a valley, and the larger the budget, the lower it lies. The lowest points, marked by crosses, move to the right, from about 130 thousand to about 290 thousand parameters."}}
 fig, ax = plt.subplots(figsize=(7, 3))
 for number, (c, n) in enumerate(best.items()):
     sizes, found = zip(*valley(c))
@@ -457,7 +457,7 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 # \end{aligned}
 # $$
 #
-# ![A map of parameters, to the right, and tokens, upwards, both logarithmic. Parallel lines fall to the right: each is one budget. On each line a dot marks the lowest loss; an arrow through the dots, the frontier, rises to the right. Below it models are too large, above it they are too small.](figures/compute-optimal-frontier.svg)
+# ![A map with parameters to the right and tokens upwards, both logarithmic. Parallel lines fall to the right: each is one budget. A dot on each line marks the lowest loss; an arrow through the dots, the frontier, rises to the right. Below it models are too large, above it they are too small.](figures/compute-optimal-frontier.svg)
 #
 # *All runs on one falling line take the same work.*
 #
@@ -531,7 +531,7 @@ for name in ("SGD", "AdamW", "Muon"):
     good = min(rates, key=lambda rate: mean[name, rate])
     print(f"{name:6} {mean[name, good]:.2f} nats/token at its best rate, {good}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Held-out loss over the learning rate, logarithmic, three dots and a line through their means for each optimizer. AdamW is a valley from 0.001 to 0.064 with its lowest point at 0.008, and both ends more than a nat higher. SGD is a valley farther right, at 0.3, and higher. Muon is lowest of all, nearly flat from 0.008 to 0.032."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Held-out loss over the learning rate, logarithmic, with three dots at each rate and a line through their means for each optimizer. AdamW is a valley from 0.001 to 0.064 with its lowest point at 0.008, and both ends more than a nat higher. SGD is a valley farther right, at 0.3, and higher. Muon is lowest of all, nearly flat from 0.008 to 0.032."}}
 fig, ax = plt.subplots(figsize=(7, 3))
 for name, style in zip(("AdamW", "SGD", "Muon"), plotting.LINE_STYLES):
     rates = sorted(rate for group, rate in mean if group == name)

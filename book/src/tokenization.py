@@ -169,7 +169,7 @@ assert len(story) > 4 * in_words
 #
 # We stop here, with three merges in this order: `a n`, `b an`, `an a`.
 #
-# ![Four rows of the words banana and bandana in boxes. In the first row each box is a letter; a bar under each a n, the pair that occurs 4 times. Below, an is one box; then b an becomes ban, and an a becomes ana.](figures/three-merges.svg)
+# ![Four rows of the words banana and bandana in boxes. In the first row each box is a letter, and a bar marks each a n, the pair that occurs 4 times. Below, an is one box; then b an becomes ban, and an a becomes ana.](figures/three-merges.svg)
 #
 # *An orange bar marks the pair to be merged, and a green box what it became in the row below.*
 #
@@ -864,7 +864,7 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # GPT-4's pattern allows at most three digits at a time, counted from the left.
 # So `123` counts tens in one of these numbers and tens of thousands in the other.
 #
-# ![1234 above 1234567, with digits of equal value in the same column. Cut from the left, 123 is at another place in each number. Cut from the right, the groups of thousands and of ones are above one another.](figures/thousands-under-thousands.svg)
+# ![1234 above 1234567, with digits of equal value in the same column. Cut from the left, 123 is in a different place in each number. Cut from the right, the groups of thousands and of ones are in the same columns.](figures/thousands-under-thousands.svg)
 #
 # *Cut from the left, the same piece `123` has two values.
 # Cut from the right, groups of equal value are in one column.*
@@ -1044,7 +1044,7 @@ for allowed in ([], "all"):
 # A model that stops partway leaves bytes that are not text; they are shown as `�` (U+FFFD).
 # Code that streams text must wait for the rest, as `decode_iterable` does.
 #
-# ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Read one by one both show a replacement character; as a stream the thumbs-up appears with the last token.](figures/half-characters.svg)
+# ![The text so, a space, and a thumbs-up. The thumbs-up is four bytes. GPT-2's second token holds the space and three of the four, its third token the last one. Decoded one by one, both show a replacement character; as a stream, the thumbs-up appears with the last token.](figures/half-characters.svg)
 #
 # *The blue bytes are one character, shared by two tokens.
 # Only a stream that waits for the last byte can show it.*

@@ -114,7 +114,7 @@ assert all(run[12][1] < 1e-4 for run in runs)
 #
 # The letters are not lost when the notes are written, because a layer adds to the vector and replaces nothing.
 #
-# ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next one, which notes what came before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to it, and B is predicted.](figures/induction-in-two-layers.svg)
+# ![The letters A, B, G, D, A are read, each with a line that goes up. In layer 1 an arrow goes from each letter to the next, which notes the letter before it: after A, after B, after G, after D. In layer 2 the last A asks: after A? An arrow from B, whose note fits, brings B to this A, and B is predicted.](figures/induction-in-two-layers.svg)
 #
 # *The first layer notes at each letter what came before it.
 # The second uses this note to find the letter that followed the earlier `A`, and fetches it.*
@@ -349,7 +349,7 @@ print("equal to torch's layer")
 # A **{term}`multimodal model`** also reads pictures: it cuts a picture into square patches and turns each into a vector {cite:p}`dosovitskiy2021`.
 # Brought to the width of the stream, these vectors take their places in the sequence like the tokens of a text {cite:p}`liu2023llava`.
 #
-# ![Three tables of who sees whom. Encoder: four tokens, all cells coloured. Decoder-only: the lower triangle is coloured. Encoder–decoder: three written tokens see all four source tokens, and of the written ones the lower triangle.](figures/who-sees-whom.svg)
+# ![Three tables showing which token sees which. Encoder: four tokens, all cells coloured. Decoder-only: the lower triangle is coloured. Encoder–decoder: three written tokens see all four source tokens, and of the written ones the lower triangle.](figures/who-sees-whom.svg)
 #
 # *One row for each token that looks; what it sees is coloured.*
 #
@@ -814,7 +814,7 @@ so_far = one_hot(ids[:, :-1]).cumsum(dim=1).clamp(max=1).sum(dim=-1)  # letters
 guess = so_far[known].double().log().mean()
 print(f"a guess among the letters so far: {guess:.2f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over 1,200 steps, each with the mean and the range of three seeds. Left, two layers fall from 2.1 to about 0.2 in 400 steps, with or without a feed-forward network; without positions the loss falls more slowly, to about 0.5 at the end; one layer falls slowly to 1.3. Right, two layers without norms fall much later than the complete model, and without the residual stream some later, with a wide range, all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over 1,200 steps, each line with the mean and the range of three seeds. Left, two layers fall from 2.1 to about 0.2 in 400 steps, with or without a feed-forward network; without positions the loss falls more slowly, to about 0.5 at the end; one layer falls slowly to 1.3. Right, two layers without norms fall much later than the complete model, and those without the residual stream somewhat later, with a wide range, but all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
 panels = ["two layers", "no network", "no positions", "one layer"], [
     "two layers", "no norms", "no residual", "six layers", "six, no residual"
 ]  # fmt: skip

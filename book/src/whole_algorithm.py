@@ -180,7 +180,7 @@ def add_to(vector, part, more):
 # Here is the tape at work on three operations, with numbers that you can follow on paper.
 # The matrix of `linear` has a single row, `w`.
 #
-# ![Above, forwards: a = 2, −1 and b = 1, −2 go through add, 3, −3, through relu, 3, 0, and with w = 2, 5 through linear, 6. Each operation points down to its function back, which is on the tape. Below, backwards: from 1 the first call, back of linear, leads to 2, 5 and to w: 3, 0; the second, back of relu, to 2, 0; the third, back of add, to a: 2, 0 and b: 2, 0.](figures/tape-forwards-and-back.svg)
+# ![Above, forwards: a = 2, −1 and b = 1, −2 go through add, 3, −3, through relu, 3, 0, and with w = 2, 5 through linear, 6. An arrow leads from each operation down to its backward function, on the tape. Below, backwards: from 1 the first call, back of linear, leads to 2, 5 and to w: 3, 0; the second, back of relu, to 2, 0; the third, back of add, to a: 2, 0 and b: 2, 0.](figures/tape-forwards-and-back.svg)
 #
 # *Numbers are blue, and the gradients of the numbers above them are orange; the 1 is given.
 # The function appended last is called first.*
@@ -210,7 +210,7 @@ assert (result.data, w.grad, a.grad, b.grad) == ([6], [3, 0], [2, 0], [2, 0])
 # `norm` brings every vector to the same length before it is read.
 # At the end, the vector is compared with the vector of every word: the more alike the two are, the more probable this word is to come next.
 #
-# ![From below, a thick blue line: words, 261 × 24, plus places, 32 × 24. A first branch leads through norm, query, key, value, 3 × (24 × 24), attend with 2 heads of 12, and output, 24 × 24, back to a plus on the line; keys and values are kept in the cache. A second leads through norm, wide, 72 × 24, relu, and narrow, 24 × 72, to another plus. Above, norm, words again, and 261 scores. A table: words 6,264, places 768, attention 2,304, network 3,456, together 12,792.](figures/model-of-one-page.svg)
+# ![From below, a thick blue line: words, 261 × 24, plus places, 32 × 24. The first branch leads through norm, query, key, value, 3 × (24 × 24), attend with 2 heads of 12, and output, 24 × 24, back to a plus on the line; keys and values are kept in the cache. The second leads through norm, wide, 72 × 24, relu, and narrow, 24 × 72, to another plus. Above, norm, words again, and 261 scores. A table: words 6,264, places 768, attention 2,304, network 3,456, total 12,792.](figures/model-of-one-page.svg)
 #
 # *The whole model.
 # The learned parts are green or orange, and labelled with their rows and columns.
