@@ -190,7 +190,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 #
 # $R_t$ encodes the position.
 # It rotates pairs of coordinates by angles proportional to $t$.
-# If query and key both rotate, only the difference counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
+# If query and key both rotate, only the difference of their positions counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
 # This is **{term}`RoPE`**, rotary position embedding.
 #
 # At position $t$ the head gathers the context $c_t$, a mixture of the values up to there:
@@ -327,7 +327,7 @@ def repeat_kv(heads, n_heads):
 # %% [markdown]
 # With these functions a whole layer takes four lines.
 # (`TINY` is the package's smallest set of sizes; `replace` copies it with some of them changed.)
-# It takes its matrices from a layer of the package, which must then give the same result.
+# Our layer uses the matrices of a layer of the package, which must then give the same result.
 
 
 # %%
@@ -437,7 +437,7 @@ for name, each in scores.items():
 #
 # ### QK-norm: queries and keys of one size
 #
-# With large scores, a softmax looks at only one position and then hardly learns: all its weights are near 0 or 1.
+# With large scores, a head looks at only one position and then hardly learns: all its weights are near 0 or 1, where the softmax hardly changes.
 # Queries and keys can grow in training until that happens.
 # **{term}`QK-norm`** scales every query and key to one size before the scores are computed {cite:p}`henry2020`; Gemma 3 and Qwen3 do so {cite:p}`gemma2025,yang2025`.
 
@@ -562,14 +562,14 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 # A tale states its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat itself.
 # Which heads of `base-llm`, the longer-trained model in {doc}`pipeline`, look at them?
 # (It is one model from one training run; another may divide the work differently.)
-# The next cells read forty of the new tales and collect the weights that each head gives to four kinds of keys.
-# For the first three we take the places right before such a word, if it has occurred earlier, and measure the weight on those earlier places:
+# The next cells read forty of the new tales and collect the weights that each head gives to four kinds of keys:
 #
 # - *the hero's name*: its earlier mentions,
 # - *a colour*: earlier occurrences of the same colour,
 # - *a garment*: earlier occurrences of the same garment,
 # - *the token before*, from every position.
 #
+# For the first three, the head looks from the place right before such a word, if the word has occurred earlier.
 # A head's score for a kind is the average weight that it gives to these keys.
 
 

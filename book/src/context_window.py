@@ -426,7 +426,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %% [markdown]
 # The table costs twice over: time to fill it, and memory to hold it.
-# Chunked and fused attention compare the same pairs of positions, but in memory that grows no faster than $n$.
+# Chunked and fused attention compare the same pairs of positions as naive attention, but in memory that grows no faster than $n$.
 # Chunked attention skips the tiles above the diagonal.
 # At 8,192 tokens these are nearly half of all tiles, at 1,024 a smaller share, so its work grows by a factor of less than 64.
 # (For the fused kernel torch counts all $n^2$ pairs.)
@@ -550,7 +550,7 @@ print(f"arithmetic without a cache: 401 times as much, {401 * flops / 1e9:.1f} G
 print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 
 # %% [markdown]
-# The time falls by more than the factor of five that the cell asserts, but not by a factor of 401.
+# The time falls by more than the factor of five that the first of these two cells asserts, but not by a factor of 401.
 # A likely reason is that even for one token all matrices have to be read from memory ({doc}`deployment`).
 #
 # The cache costs memory.
@@ -561,7 +561,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 #
 # *The cache of one long text, for models like Llama 7B and Llama 3.1 8B: each point of a box holds a key and a value, 128 numbers each.*
 #
-# The four numbers in each row are the layers, the key-value heads, the width of a head, and the bytes per number.
+# In the next cell, the four numbers for each model are the layers, the key-value heads, the width of a head, and the bytes per number.
 
 # %%
 ours = (config.n_layers, config.n_kv_heads, config.d_head, 4)
@@ -662,7 +662,7 @@ room = 0.9 * 80e9 - weights  # by hand for the H100: 55.9 GB, 1.07 GB for 8,192 
 assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) == 3
 
 # %% [markdown]
-# The smallest card holds the model and a few short conversations, but not one long text.
+# The smallest card holds the model and a few texts of 8,192 tokens, but not one of 131,072.
 # It is the cheapest by the hour and the most expensive by the text, because the weights leave it little room.
 # Which of the larger cards is cheapest depends on their prices.
 # The window you promise decides how many users share a card: sixteen times the window, a sixteenth of the users.
@@ -720,7 +720,7 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 # :::
 #
 # Nine models of one size were trained on the same tales: three each with full attention, with a window of 32 tokens, and with linear attention.
-# Three of a kind are few, so we also print the lowest and the highest, and draw conclusions only from differences much larger than theirs.
+# Three of a kind are few, so we also print the lowest and the highest, and draw conclusions only from differences much larger than those among the three.
 # All nine have rotary positions, the copying start ({doc}`pretraining`) and the same learning rate, chosen for models with full attention; with settings of its own, linear attention might lose less.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` repeats them in about eighteen minutes.
 # Tales name facts early and need them late.
@@ -785,8 +785,8 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 #
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
-# Facts from 20 tokens back still lie inside the window, and more of them are repeated than of those further back.
-# Full attention repeated more of them in these runs, but its own three models lie as far apart as the two kinds do.
+# Facts from 20 tokens back still lie inside the window, and the models with the window repeat more of these than of those further back.
+# Full attention repeated still more of them in these runs, but its own three models lie as far apart as the two kinds do.
 # If the difference is more than chance, the cue that *this* fact is wanted now may lie further back.
 # A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$.
 # A distance of 150 is out of reach: correct answers there are probably guesses.

@@ -163,7 +163,7 @@ print("shared:", sorted(shared))
 print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 
 # %% [markdown]
-# Four shingles are shared, and nine are in one sentence or the other, so the **{term}`Jaccard similarity`** is 4/9.
+# Four of the nine different shingles are in both sentences, so the **{term}`Jaccard similarity`** is 4/9.
 #
 # ![Two overlapping boxes, one for each sentence. In both: the fox, fox ran, the old, old mill. Only in A: ran into, into the. Only in B: ran out, out of, of the. 4 of 9 are shared.](figures/shared-shingles.svg)
 #
@@ -262,7 +262,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # A signature takes a few lines.
 # One good hash function becomes $k$ different ones when we write a number from 0 to $k - 1$ in front of each shingle.
 # The package hashes in a different and much faster way, so its values differ.
-# But the estimates have to agree: both must be within four standard errors of the exact similarity.
+# But the estimates have to agree: both must be within four standard errors of the exact similarity, as the folded cell checks.
 
 
 # %%
@@ -708,8 +708,8 @@ assert overlaps
 # %% [markdown]
 # In the first pair, one section of the reference is both a topic of its own and part of a longer chapter.
 # (With your Python it may be a different pair.)
-# The two are not *similar*, because most of the longer text is something else.
-# A threshold low enough to find them would also remove texts that differ, yet the test text is contained in the training text.
+# The test text is contained in the training text, yet the two are not *similar*, because most of the longer text is something else.
+# A threshold low enough to find them would also remove texts that differ.
 # That is why we look for {term}`contamination` separately from copies, by shared runs of words {cite:p}`brown2020`.
 #
 # ![Two near copies as bars of equal length, green except for a small gap. Below, a short test text, all green, and a long training text that holds it as a small green part.](figures/contained-but-not-similar.svg)
@@ -944,7 +944,7 @@ assert np.isclose(fables.entropy(), -sum(p * log(p) for p in probs))
 #     (1) [|little |young ]{kind=species} [named|called] {hero=heanimal}
 # ```
 #
-# It has far too many stories to list, but log-probability and entropy are computed in the same way, exactly.
+# The grammar of the tales has far too many stories to list, but log-probability and entropy are computed in the same way, exactly.
 # It keeps track of a small world: who is in the story, what they wear and wish for, and whom they meet.
 # What is said early decides what is said later.
 
@@ -1062,7 +1062,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # The best of these models needs more than three times the floor.
 # Without the floor that would look like a good result, since it is far less than gzip needs.
 # With human text, nobody knows how much of a loss is the model's fault and how much is the freedom of the text itself.
-# Shannon estimated it with a human reader {cite:p}`shannon1951`.
+# Shannon estimated the entropy of English with a human reader {cite:p}`shannon1951`.
 # Here, a chapter that trains on the tales can say how far its model still has to go.
 #
 # ### Mixtures, and repeated data
@@ -1132,7 +1132,7 @@ assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 # Real shares are tuned by training small models {cite:p}`xie2023`.
 #
 # What about repetition?
-# The next cell reads the same 125 tales up to eight times, or new tales in place of each repetition.
+# The next two cells read the same 125 tales up to eight times, or new tales in place of each repetition.
 
 
 # %%
@@ -1243,7 +1243,7 @@ assert len(left) == len(pages)
 # With a low threshold, all pages but one are removed, though no two stories are alike.
 # Once the news has been removed as boilerplate, no page is lost at the same threshold: the order of the steps matters.
 #
-# Filters fail in a different way: they keep what looks like the prose that they were made for.
+# Filters fail in a different way: they keep only what looks like the prose that they were made for.
 
 # %%
 POEM = (

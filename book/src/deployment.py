@@ -113,7 +113,7 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 # *In the last plan, C begins in step 3, as soon as A is finished.
 # Nobody waits for B to end.*
 #
-# The package does the same: a `Batcher` has two slots, and each request says when it is done.
+# The package does the same: here its `Batcher` has two slots, and each request says when it is done.
 
 # %%
 batcher = Batcher(model, max_batch=2)
@@ -227,7 +227,7 @@ def write_all(prompts, lengths, n_slots):
 
 # %% [markdown]
 # We continue twelve beginnings of tales, of different lengths, by different numbers of tokens.
-# We do this with five slots, then with the package, and then for each one alone with `generate`.
+# We do this with `write_all` in five slots, then with the package's `Batcher`, also in five, and then for each one alone with `generate`.
 # In the text below, a bar marks the end of the prompt.
 
 # %%
@@ -287,7 +287,7 @@ BatchingExplorer(
 # %% [markdown]
 # ### Nobody notices the other requests
 #
-# This agreement cannot be taken for granted.
+# All twelve texts agreed above, and this cannot be taken for granted.
 # A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
 # So a row of a large batch may differ in its last bits from the same row computed alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.

@@ -10,7 +10,7 @@
 # - train word vectors with gradients that you derived yourself,
 # - choose between three measures of similarity, and say what each is blind to,
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
-# - say what a word's one vector learns from the company of the word, and what it cannot tell apart: opposites, two senses, positions.
+# - say what the single vector of a word learns from the word's company, and what it cannot tell apart: opposites, two senses, positions.
 #
 # **You need** {doc}`tokenization`, and to know what a gradient is and, for one cell, what singular vectors are.
 #
@@ -206,7 +206,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # **Similarity.**
 # Three measures are in use, each larger for vectors that are more alike.
-# The second is called **{term}`cosine similarity`**; the third is the distance with a minus sign.
+# In the table below, the second is called **{term}`cosine similarity`**; the third, `euclidean` in code and outputs, is the distance with a minus sign.
 #
 # | Measure | Formula | Blind to |
 # |---|---|---|
@@ -354,7 +354,7 @@ assert min(lengths[number["tale"]], lengths[number["story"]]) > lengths.mean()
 #
 # Are words of the same kind near each other?
 # The grammar gives many words a class: animal, colour, trade and so on.
-# The next cell measures how often the nearest word is of the same class, and how long the vectors are.
+# The next two cells measure how often the nearest word is of the same class, and how long the vectors of frequent words are.
 
 # %%
 classes = word_classes()
@@ -521,15 +521,15 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 # *Share of questions answered right, for each relation: by the arithmetic, with its interval; by the word nearest to $c$; and by a guess among words of the right kind.*
 #
 # Three relations, such as *female : male*, have only seven or eight words: there the interval is rough, and more likely too narrow than too wide.
-# For three relations the arithmetic works, far above the baseline and chance.
+# For *young : cry*, *animal : cry* and *trade : work* the arithmetic works, far above the baseline and a guess.
 # One, *female : male*, looks as good but is not.
 # Without any arithmetic, the word nearest to `mother` is `father`, and the interval of *arithmetic minus nearest* reaches below zero.
 # The other four get about one question in ten right, or fewer, in this run.
-# *place : thing* is about twice chance, and the others are at or below chance.
+# *place : thing* is about twice as good as a guess, and the others are no better than one.
 # For *one : many* the arithmetic nearly always gives some plural, but hardly ever the right one.
 #
 # Was that luck?
-# Four runs with other seeds are stored (`book/studies/analogy_study.py`); the cell prints the lowest and highest share for each relation.
+# Four runs with other seeds are stored (`book/studies/analogy_study.py`); the next cell prints the lowest and highest shares for each relation.
 
 # %%
 runs = stored_study("analogies", dict).points
@@ -600,7 +600,7 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # A {term}`transformer` begins with an embedding too, and nobody trains it for similarity: its rows are learned along with everything else, for {term}`next-token prediction`.
 # `base-llm` is the model that this course has trained on the tales; it is also from a single run.
 # Its tokens are pieces of words, so the next cell takes the words that are a single piece.
-# It compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
+# The cell after it compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
 
 # %%
 model, tokenizer = load_pretrained("base-llm")
@@ -644,8 +644,8 @@ assert neighbour_purity(x["model"], group).mean() > 0.7
 # The table has one row for both: a **static** vector.
 # A language model turns it into a **contextual** one: while reading, the model adds to the row what the earlier words say (the next chapter shows how).
 #
-# The next cell takes thirty tales with each of the two senses, and cuts each right after `spring`.
-# It compares the vectors of that last word: as it leaves the table, and as it leaves the model.
+# The next three cells take thirty tales with each of the two senses, and cut each right after `spring`.
+# They compare the vectors of that last word: as it leaves the table, and as it leaves the model.
 
 # %%
 senses = {"season": [], "water": []}

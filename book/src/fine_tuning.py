@@ -515,7 +515,7 @@ print(f"{name}: merged = not merged; unmerged, the weights are as they were")
 
 # %% [markdown]
 # `save_adapter` writes adapters in the format of Hugging Face's `peft`, which can load them; `load_adapter` reads what `peft` has saved.
-# The file holds only $A$ and $B$, not the model, and not the head, which must be saved separately.
+# The two files hold only $A$, $B$ and their settings, not the model, and not the head, which must be saved separately.
 
 # %%
 ids = examples[0].ids[None]
@@ -604,7 +604,7 @@ for way in ("LoRA", "QLoRA"):
 # This is one run of each, so a difference of a few points means nothing.
 # It is also a lucky set: full fine-tuning will get 89 % with it, and 74 % with either of the other two.
 # But both do far better than words alone on the same set: in this run, four bits were enough for the task.
-# In the paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
+# In the QLoRA paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
 # %% tags=["remove-cell"]
 assert min(right.values()) > max(words_alone)
@@ -702,7 +702,8 @@ assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 assert shares["pretrained"] == [0.89, 0.74, 0.74]
 
 # %% [markdown]
-# *The share of tales sorted correctly; one dot for each set of twenty labels.*
+# *The share of tales sorted correctly; one dot for each set of twenty labels.
+# On the far right, two of the three dots coincide.*
 #
 # The grey line is guessing.
 # Twenty labels go a long way in a model that has already read a lot.
@@ -944,7 +945,7 @@ forgotten = [run["tales"] for run in runs(task="pronoun", rank=2, rate=3.2e-3)]
 assert max(forgotten) > 10 * min(forgotten)
 
 # %% [markdown]
-# So at the higher rate, one direction in each matrix is enough to tell whether two people agree; at 1.6e-3 it is nearly enough.
+# So at 3.2e-3, one direction in each matrix is enough to tell whether hero and relative agree; at 1.6e-3 it is nearly enough.
 # From rank 4 on, all runs at 1.6e-3 get 99 % or more right.
 # With rank 1 two of the three get less, 98 and 90 %, and with rank 2 one gets 96 %.
 # At 3.2e-3 all runs of rank 1 get 100 %, but their loss on tales has risen by 0.7 to 1.6 nats per token.
@@ -959,7 +960,7 @@ assert max(forgotten) > 10 * min(forgotten)
 # With more data, a higher rank pays off {cite:p}`biderman2024,schulman2025`.
 #
 # **Why is the rate the same for all ranks?**
-# Compare first steps again, for all weights and for adapters of each rank (averaged over twenty random starts).
+# Compare first steps again, for all weights and for adapters of three ranks (averaged over twenty random starts).
 # How long is the step, and how far does the loss fall?
 # The loss is the mean square of one layer's output, for random inputs.
 
@@ -1015,7 +1016,7 @@ assert torch.equal(body(ids), untouched(ids))
 print("adapters removed: the model is what it was, to the last bit")
 
 # %% [markdown]
-# So many tasks can share one model in memory, each with a small file and a head of its own.
+# So one model in memory can serve many tasks, each with a small file and a head of its own.
 # What full fine-tuning has overwritten is gone, unless you kept a copy as large as the model.
 #
 # There is also a way to combine what several models have learned.

@@ -94,10 +94,10 @@ print(textwrap.fill(reply, 80))
 
 # %% [markdown]
 # That isn't an answer.
-# None of its tales had a blank line and a question in it: the model stumbles over them, and goes on with the story.
+# None of the model's tales had a blank line and a question in it: the model stumbles over these, and goes on with the story.
 # This is not a bug, because likely text is all that pretraining asked for.
 # The model may still know some of the facts; we shall look for signs of that.
-# What it lacks is the idea that somebody is asking for one.
+# What it lacks is the idea that somebody is asking for a fact.
 
 # %% [markdown]
 # ## By hand
@@ -184,7 +184,7 @@ print({name: special[name] for name in chat.CHAT_TOKENS})
 print(f"{base.config.vocab_size:,} ids before, {model.config.vocab_size:,} now")
 
 # %% [markdown]
-# Here are template and mask in eight lines.
+# Here are the template and the mask in eight lines.
 # The content of a turn is encoded as plain text; the marks are inserted as numbers.
 
 
@@ -508,7 +508,7 @@ def tuned(rows):
 #
 # :::{dropdown} Answer
 # The hero, the family and the clothes nearly always; the home and the hobby hardly at all.
-# The reason follows below.
+# A possible reason follows below.
 # :::
 
 # %%
@@ -654,7 +654,7 @@ assert again["home"] == again["liked"] == 0
 # Five topics can't prove this.
 # {cite:t}`zhou2023` claim the same for large models: a thousand careful examples made their LIMA answer well, because knowledge and skill came from pretraining.
 # They call it the *superficial alignment hypothesis*.
-# It is not a law: `instruct-llm` answers nearly all *where* questions; its card has the counts.
+# It is not a law: `instruct-llm`, which comes with this book and which we meet below, answers nearly all *where* questions; its card has the counts.
 # (It had far more tuning, on whole tales, and a larger base, so we can't say which of the two did it.)
 #
 # ### New wordings
@@ -733,7 +733,7 @@ print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
 # The training conversations have five questions each.*
 #
 # On new wordings, the mask did not help at all: the runs without it do as well, or better.
-# Such models are usually trained with the mask.
+# Instruction-tuned models are usually trained with the mask.
 # Here, runs with it beat two of the three runs without it on known wordings, and none of them on new ones.
 # Where prompts are long, answers short and examples few, larger models have gained from being graded on the prompts as well {cite:p}`shi2024`.
 #
@@ -817,7 +817,7 @@ assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 # The runs without a mask have forgotten less, perhaps because the stories in their prompts were graded too.
 # The runs with plain stories answer the known wordings as well as the runs with the mask alone.
 # In two of the three, these few stories kept most of what was known.
-# The loss rose about an eighth as much as in the runs with the mask alone.
+# In these two the loss rose about an eighth as much as in the runs with the mask alone.
 # The third forgot more than any run without a mask.
 #
 # The three ways differ in one more respect: how they handle the new wording for the clothes.
@@ -834,11 +834,11 @@ for way in ("with the mask", "without", "with stories"):
 #
 # ### What it obeys, and what it declines
 #
-# `instruct-llm`, which comes with this book, was made from `base-llm` in about a hundred minutes.
+# `instruct-llm` was made from `base-llm` in about a hundred minutes.
 # Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
 # It learned eleven kinds of requests, from questions about a tale to orders for one, long or short.
 # It also learned three more: to answer briefly where a system prompt asks for it, and to decline two kinds of request.
-# One is a question about something that the tale leaves out, the other is anything that has nothing to do with a tale.
+# One is a question about something that the tale leaves out, and the other is anything that has nothing to do with a tale.
 # We start with a question about a tale, and a follow-up.
 
 
@@ -859,7 +859,7 @@ def answered(*said, n=40, system=None):
 
 
 # %% [markdown]
-# The answers are cut off after forty tokens, the endings further below after 120.
+# The answers are cut off after forty tokens, and the endings further below after 120.
 
 # %% tags=["nbval-ignore-output"]
 tale = next(tales.generate(1, seed=77))
@@ -904,7 +904,8 @@ assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
 #
 # Declining is called a **{term}`refusal`**.
 # Here are four requests that it should decline, and one that it should not.
-# The tale mentions neither a quarrel nor a fear, France is not in any tale, and a poem is not a tale.
+# The tale is again that of Hugo: it mentions neither a quarrel nor a fear.
+# France is not in any tale, and a poem is not a tale.
 # The last request is for a story.
 
 # %% tags=["nbval-ignore-output"]
@@ -1193,4 +1194,4 @@ print(f"known: {right} of {len(known)} right; the first pupil: {by_question(afte
 # New rows near the mean of the old ones were proposed by {cite:t}`hewitt2021`.
 # Packing without letting one text read another is from {cite:t}`krell2021`.
 # Forgetting what is no longer asked for was described by {cite:t}`mccloskey1989`.
-# The intervals over questions are Wilson's {cite:p}`wilson1927`, the one over topics is a bootstrap {cite:p}`efron1979`; {cite:t}`miller2024` explains why clusters count.
+# The intervals over questions are Wilson's {cite:p}`wilson1927`, and the one over topics is a bootstrap {cite:p}`efron1979`; {cite:t}`miller2024` explains why clusters count.

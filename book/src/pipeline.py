@@ -264,7 +264,8 @@ print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 # %% [markdown]
 # ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them for training; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
 #
-# *Stages 1 to 3 so far, with the size of each step's output.*
+# *Stages 1 to 3 so far, with the size of each step's output.
+# The stream is what the layers read and add to: one vector for each id.*
 #
 # ## Experiment
 #
@@ -334,7 +335,7 @@ plotting.plot_training(history.curves(per_step), levels)
 #
 # Most of the way is done, but the hard part is left: the loss is still well above the floor.
 # The model passes the unigram model in the first fiftieth of the training, and the bigram model in the first fifth.
-# The long remainder takes more than the token before: the spelling of rarer words, whole sentences, and facts from further back.
+# In the long remainder it learns what the token before does not tell: the spelling of rarer words, whole sentences, and facts from further back.
 #
 # The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so their final values differ a little.
 # The two curves run together because no story is read twice: every training story is new to the model as well.
@@ -445,7 +446,7 @@ assert after < before / 2 and before > log_vocab
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
-# Models without the new marks get them as plain text.
+# Models without the new marks get the requests as plain text.
 # The answers are collected and shown together at the end of stage 5.
 
 # %%
@@ -613,7 +614,7 @@ for number, request in enumerate(requests):
 # A few seconds of instructions teach this page's model one way to begin an answer.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` finds both answers, and stops after them.
-# The preference for adjectives did not teach its model to answer: no comparison ever contained a question.
+# The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #
 # Preferences choose among the things that a model already says.
 # So instructions come first and preferences second, as with `aligned-llm`; {doc}`reward_hacking` measures what that model gained, and at what cost.
@@ -748,7 +749,7 @@ print(f"{new_floor:.2f} nats/word, before {perfect_loss:.2f}")
 # ```
 #
 # Check it with `checks.shift(shift)`.
-# Which of the six stages is the first to need this, and what goes into that stage and comes out of it?
+# Which of the six stages is the first to need this, what goes into that stage, and what comes out of it?
 
 
 # %% tags=["hide-cell", "solution"]
@@ -793,7 +794,7 @@ assert loss < baselines["bigram"] < counted  # adding one to all is a crude smoo
 # How many words fit on average?
 # What does the temperature trade for what?
 # A low temperature and preferences both choose among what a model can say.
-# What can preferences do that a temperature cannot, and what takes instructions?
+# What can preferences do that a temperature cannot, and for what does a model need instructions?
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -823,7 +824,7 @@ assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 #
 # Run stages 2 and 3 on real text: `python_docs()` from `llmcourse.text.documents` gives the documentation of your Python.
 # Write a function `life(documents, steps)` of 20 to 30 lines.
-# It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids, and trains a new model with `train` from above.
+# It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids for training and one for measuring, and trains a new model with `train` from above.
 # It returns the held-out loss of the model and of a bigram model.
 # The windows may begin anywhere: leave out `start_token`.
 # `Windows(ids, 128).spread(100)` gives a hundred held-out windows to measure with.

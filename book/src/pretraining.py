@@ -209,7 +209,7 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
-# The windows below begin anywhere; in training on tales, each begins and ends with a story (`start_token=0`), and a batch is one story.
+# The windows below begin anywhere; in training on tales, each window holds one story (`start_token=0`), and a batch is one window.
 #
 # At every position the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
 # So it can learn from all positions of a window at once.
@@ -412,7 +412,7 @@ print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
 
 # %% [markdown]
 # A cosine has to know from the start when training ends.
-# Exercise 3 builds another schedule in use, **warmup–stable–decay** (WSD), which doesn't.
+# Exercise 3 builds another common schedule, **warmup–stable–decay** (WSD), which doesn't.
 
 # %% [markdown]
 # ### Gradient accumulation, and many machines
@@ -455,7 +455,7 @@ print(f"{len(mine)} steps, three ways, the same losses")
 # In **data parallelism** each has a copy of the model and reads its part of the batch.
 # Then all add up their gradients (an *all-reduce*), and all take the same step.
 # If the model doesn't fit into one machine, it is split as well.
-# **{term}`Sharding <sharding>`** gives each a part of the weights, gradients and optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do this.
+# **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do this.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
 # All of this together is **{term}`distributed training`**; {doc}`scaling` runs the first two in two processes, and works out the others.
 
@@ -546,7 +546,7 @@ for precision in ("float32", "bfloat16"):
     print(f"{precision:8}", *(f"{loss:.3f}" for loss in losses), "nats/token")
 
 # %% [markdown]
-# Here mixed precision ends higher by up to two hundredths of a nat, and the seeds differ by about as much.
+# Here mixed precision ends higher, by up to about two hundredths of a nat, and the seeds differ by about as much.
 #
 # *float16* has more digits than bfloat16 but a smaller range, so small gradients become 0 in it.
 # **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it afterwards {cite:p}`micikevicius2018`.
@@ -644,7 +644,8 @@ plotting.plot_training(history.curves(per_step), levels)
 # What is still missing?
 # The table gives the loss of a word of each group, in nats, at each moment.
 # The line `grammar` shows what the grammar itself pays, which no model can beat.
-# Below it, move through the same moments and read what the model wrote.
+# The line `way done` says how much of the way from the first moment's loss to the grammar's has been covered at the end.
+# Below the table, move through the same moments and read what the model wrote.
 
 # %% tags=["nbval-ignore-output"]
 print("   tokens   recalls    others")
@@ -710,8 +711,8 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # `mimetic_initialisation` in the module `transformer` is the **copying start**, which the model above began with.
 # It changes two things (the second also needs embeddings that learn faster), and here each is also tried alone:
 #
-# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged; query and key almost zero, so that a head looks at all places alike;
-# - *large embeddings*, as large as what the blocks add to them, which learn four times as fast as the rest.
+# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged, and query and key almost zero, so that a head looks at all places alike;
+# - *large embeddings*: they are as large as what the blocks add to them, and learn four times as fast as the rest.
 #
 # Starting where training leads anyway is the idea of {cite:t}`trockman2023`.
 #
@@ -770,7 +771,7 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 # Heads that copy need about a thousand texts, in every run: two to three times fewer.
 # Large embeddings alone bring no clear gain, and together with the heads they add little.
 # This fits the picture: with handing on in place, finding pays.
-# (These heads also start with larger values and outputs than usual; this study does not separate the two.)
+# (These heads also start with larger values and outputs than usual; this study does not tell whether that or the copying helps.)
 #
 # On the tales, spelling and grammar have to be learned first: in the table above the recalls are far from free, though the model began as a copier.
 # This figure doesn't say how much the start gains there.
@@ -867,7 +868,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # With twenty stories, read in sixteen epochs, the loss on them falls below the floor.
 # Given the first eight words of its first story, it writes all the rest, to the last letter; this is **memorisation**.
 # For new stories it pays far more than the other two models, because it is sure of the wrong words: it has **overfitted**.
-# Of three hundred and twenty stories it reads each once, and a story it has read costs only a little less than a new one.
+# The third model reads each of its three hundred and twenty stories once, and pays only a little less for a story that it has read than for a new one.
 # (Each line is one run.
 # The gap between twenty stories and the others is too large for chance.
 # On new stories, the gap between eighty and three hundred and twenty may be chance.)
@@ -887,7 +888,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # The documentation that comes with your Python was written by people, with all that this brings ({doc}`corpus`).
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
 # A compressed file's length in bits, divided by the length of the text, is a loss in {term}`bits per byte`.
-# Each is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
+# Each compressor is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
 # The second way uses all of the training text, of which the model will read less than a third.
 #
 # The same loop trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
@@ -923,7 +924,7 @@ said = write(
 print(textwrap.fill(" ".join(said.split()), 80))
 
 # %% [markdown]
-# From far away the sample looks like documentation, with words, commas and dotted names, but it says nothing.
+# From far away the sample looks like documentation, with words, punctuation and bits of code, but it says nothing.
 # Real text is far richer than the tales, and the model has seen less than a third of a small manual, once.
 #
 # In bits per byte the model comes last.
@@ -938,7 +939,7 @@ print(textwrap.fill(" ".join(said.split()), 80))
 #
 # What does longer training buy?
 # `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its card has the recipe.
-# (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with the model above.)
+# (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with those of the model that was trained for a minute.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 
 # %% tags=["nbval-ignore-output"]
@@ -962,9 +963,9 @@ print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 
 # %% [markdown]
 # Of the gap left after a minute, almost nothing remains, and most samples are stories that the grammar could have told.
-# Read this one as the grammar would, with an eye on the coat, the numbers and who gets what: one slip makes a story invalid.
+# Read this one as the grammar would, with an eye on what is worn, what is found and who gets what: one slip makes a story invalid.
 #
-# The next table shows how much of what it pays above the grammar goes to recalls.
+# The next table shows how much of what each of the two models pays above the grammar goes to recalls.
 # It sorts them by how many words back the fact was last mentioned.
 # For each distance it prints how much more the model pays for a recall than the grammar does.
 

@@ -10,8 +10,8 @@
 # - read a checkpoint as a table of tensors, and say where its parameters and its bytes are,
 # - write the forward pass of a real model from the tensors of its file, and check it,
 # - look inside it: at its tokens, its next-token distributions, its heads and its embeddings,
-# - have it answer, and tell what it knows from how well it speaks,
-# - change its answers with eight examples, beside what a prompt does alone, and measure what was lost.
+# - have it answer, and not mistake how well it speaks for how much it knows,
+# - change its answers with eight examples, compare this with what a prompt does alone, and measure what was lost.
 #
 # **You need** the chapters {doc}`transformer`, {doc}`fine_tuning` and {doc}`instruction_tuning`; what it borrows from others is linked where it is used.
 #
@@ -121,14 +121,14 @@ assert type(model) is type(base)
 # ## By hand
 #
 # A weight in float32 takes 32 bits; the file stores most of its weights in 5.
-# The format, **{term}`Q4_1`**, takes 32 weights at a time.
+# The format, **{term}`Q4_1`**, takes 32 weights at a time, a *block*.
 # The range from the smallest to the largest is divided into 15 equal steps.
-# It stores the smallest weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
+# The block stores the smallest weight, the length of a step (the *scale*), and for each weight its number of steps, which fits into 4 bits.
 # Here are four weights, on paper: −0.6, 0.9, 0.1 and 0.3.
 #
 # ![Four weights, minus 0.6, 0.9, 0.1 and 0.3, with arrows to a scale of 16 marks from 0 to 15: they fall on 0, 15, 7 and 9. Below, what is stored: the scale 0.1 and the least weight, minus 0.6, with 2 bytes each, then 0000, 1111, 0111 and 1001, with 4 bits each.](figures/block-of-q4-1.svg)
 #
-# *Each weight becomes a number of four bits; the least weight and the scale are stored once for all of them.*
+# *Each weight becomes a number of four bits; the smallest (least) weight and the scale are stored once for all of them.*
 #
 # The range is $0.9 - (-0.6) = 1.5$, so a step is 0.1, and the steps are 0, 15, 7 and 9.
 # To read one back: $-0.6 + 7 \cdot 0.1 = 0.1$.
@@ -194,7 +194,7 @@ assert total == n_parameters(model.config)
 # The count agrees with the closed formula of {doc}`transformer`.
 # The embedding takes 8.5 bits a weight, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
 # Llama.cpp stores the matrix that scores the tokens more finely.
-# (The file is a megabyte and a half larger, for the settings and the vocabulary.)
+# (The whole file is a megabyte and a half larger than its tensors, for the settings and the vocabulary.)
 #
 # Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
 
@@ -996,7 +996,7 @@ del learner
 #
 # One run proves little.
 # `book/studies/real_models_study.py` ran each training with three seeds, and the rest once, since nothing is random there.
-# Its table has three more columns:
+# The table of its results, below, has three more columns:
 #
 # - *lessons*: the mean log-probability of the lessons' answers, without examples in the prompt, in nats;
 # - *other texts*: the longest of three answers that should be long, in words, cut off at 30 tokens;
@@ -1185,7 +1185,7 @@ assert answer.choices[0].message.content == reply(question)
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding.
 #   At 5 bits for most weights, the file is less than a fifth of its size in float32.
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters.
-#   This one also has sinks, while `base-llm` has none.
+#   The real one also has sinks, while `base-llm` has none.
 #   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
 # - A small model speaks better than it knows, and its tone does not give that away.
 # - Eight examples change the form of answers and add hardly any knowledge; a few facts were lost, and stories and recipes shrank to a few words.
@@ -1193,7 +1193,7 @@ assert answer.choices[0].message.content == reply(question)
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.
 # A thousand careful examples gave LIMA the manner of an assistant {cite:p}`zhou2023`; facts come from pretraining, or from what the model reads.
-# Add examples of everything that the model must keep to the lessons.
+# To the lessons, add examples of everything that the model must keep.
 # Before you train anything, try a prompt, examples in it, and a larger model.
 
 # %% [markdown]

@@ -207,7 +207,7 @@ assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
 # At a ratio of 1, its gradient is that of $\ln \pi$.
 # So without a KL penalty, which we leave out here, GRPO has the gradient of this loss.
-# (Where the study fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
+# (Where the study of the experiment below fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
 #
 # ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
 #
@@ -404,7 +404,7 @@ def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
 # If the starting model never gives a right answer, the rewards are equal in every group.
 # So all advantages are 0, and so is the gradient.
 # The next cell gives `instruct-llm` itself, without labels, one round of GRPO, and counts the weights that moved.
-# It rewards right chains, since a tale may end in the right number by luck.
+# It rewards right chains, since an answer without steps may end in the right number by luck.
 
 # %% tags=["nbval-ignore-output"]
 hopeless = copy.deepcopy(start)
@@ -468,7 +468,7 @@ torch.testing.assert_close(teacher @ of_token, of_probs + entropy(teacher.log())
 # %% [markdown]
 # ## Experiment
 #
-# The study ran everything three times, with different labels, orders and draws; `book/studies/reasoning_study.py` repeats it.
+# The study ran everything three times, with different labels, in a different order and with different draws; `book/studies/reasoning_study.py` repeats it.
 # All models are measured on the same 48 questions, twelve for each number of steps, answered several times at temperature 1.
 # Labels have one to three steps, so the questions with four show what carries over.
 
@@ -654,7 +654,7 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 #
 # Three ways start from the weak model:
 #
-# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and runs once more at five times the rate (*fast*);
+# - *GRPO* samples 6,400 answers, eight to a question, in 100 rounds, and runs again, with each seed, at five times the rate (*fast*);
 # - *rejection sampling* has the weak model write as many before it learns, drops wrong answers and duplicates, and reads the rest twice;
 # - *more labels* are another 1,280 worked answers, each read once.
 #
@@ -663,9 +663,9 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 #
 # :::{dropdown} Answer
 # All three raise it, and GRPO, without any further labels, gets nearly as far as more labels.
-# At five times the rate, it ruins the model.
-# But one greedy answer of the weak model is right just as often.
-# pass@16 falls, but only where no right chain was ever found.
+# But one greedy answer of the weak model is right just as often as a sampled one after GRPO.
+# At five times the rate, GRPO ruins the model.
+# At the usual rate, pass@16 falls, but only where no right chain was ever found.
 # Elsewhere it was at its maximum before, so these questions can't show whether anything new becomes possible.
 # :::
 
@@ -693,7 +693,7 @@ for name, points in ways.items():
     print(f" {all16:8.0%} {chains16:9.0%} {kept:6.0%} {texts:9.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# *Cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
+# *cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
 # *chain* is the share of right answers that have a right chain; *distinct* counts how many different answers there are among sixteen.
 # *tales* is how far the loss on plain tales has risen above that of the start, in nats per token, measured on only four tales.
 #
@@ -866,10 +866,10 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A verifier of the outcome passes right answers with wrong chains; one of the process does not.
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, but can only strengthen what the model says most often.
 # Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
-# A starting model without right answers gets no gradient.
-# After that start, GRPO on checked answers needs no labels, but it needs more answers.
+# A starting model without right answers gets no gradient, so a few labels come first.
+# From then on, GRPO on checked answers needs no labels, but it needs more answers.
 # A reward is one bit for a chain, while a label gives every token.
-# It made probable what was possible: pass@1 rose; pass@16 was already at its maximum for the taught kind, and fell at four steps.
+# GRPO made probable what was possible: pass@1 rose; pass@16 was already at its maximum for the taught kind, and fell at four steps.
 # One greedy answer of the model before GRPO was right as often as one sampled answer after it.
 # A student that sees its teacher's probabilities is told more by each answer than one that sees tokens.
 # Three seeds did not show that it learns more.

@@ -72,7 +72,7 @@ _ = torch.set_num_threads(1)
 #
 # Here is a book of forty {term}`tales`, one after the other.
 # `instruct-llm` was tuned to answer questions about one tale, as in the chapter {doc}`instruction_tuning`, but with longer training.
-# Every hero in the book has a different name, so a question that names the hero is about one page.
+# Every hero in the book has a different name, so a question that names the hero is about one tale.
 
 # %%
 model, tokenizer = load_pretrained("instruct-llm")
@@ -128,9 +128,9 @@ assert marks == ["wrong", "wrong", "right"]
 
 # %% [markdown]
 # Only the last answer is right.
-# Given the right page, the model answers; without it, the model says something anyway, from another page or from nowhere.
+# Given the right tale, the model answers; without it, the model says something anyway, from another tale or from nowhere.
 # A fluent answer that its sources do not support is called a **hallucination** {cite:p}`ji2023`.
-# So the task is to put the right page in front of the question.
+# So the task is to put the right tale in front of the question.
 
 # %% [markdown]
 # ## By hand
@@ -571,8 +571,7 @@ assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
 # Even if its own cosine is 1 and all others are 0, the softmax gives the right passage only 2 %.
 # So the cosines are multiplied by 20, and it gets nearly 100 %.
 # (Papers divide by a *temperature*, here 1/20.)
-# (Guessing costs $\ln 128 = 4.85$ nats.)
-# The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`:
+# The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`; blind guessing costs $\ln 128 = 4.85$ nats:
 
 
 # %%

@@ -316,7 +316,7 @@ for name, own in by_pairs.items():
 # %% [markdown]
 # The shape is the one that {cite:t}`gao2023` found: up, over the top, and down, while the learned reward keeps rising.
 # (The top is the highest class mean; the highest of many noisy evaluations would be too high.)
-# On average the top is lower with 100 pairs, but the bands overlap; between 1,000 and 5,040 pairs the seeds differ as much as the sizes.
+# On average the top is lower with 100 pairs, but the bands overlap; with 1,000 and with 5,040 pairs it is the same, while seeds of one size differ by a point.
 # The scale of a learned reward means nothing by itself.
 # The reward models with 100 pairs have read each pair many times, and give the highest rewards.
 #
@@ -366,10 +366,10 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 #
 # - *Start* is `instruct-llm` at temperature 1; at a lower *temperature*, 0.5, it makes fewer slips.
 # - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer takes four or sixteen samples.
-# - Controls: one of sixteen *by chance*, and the *most probable* of sixteen.
-#   That one has the highest mean log-probability per token; picking it needs no reward model.
+# - Controls: a *random one of 16*, and the *most probable of 16*.
+#   The latter has the highest mean log-probability per token; picking it needs no reward model.
 # - *Mean weights*: a model whose every weight is the mean of the start's and the aligned model's; nothing more is learned.
-# - A ceiling: the best of sixteen *by gold*.
+# - A ceiling: the *best of 16 by gold*.
 #
 # `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways.
 # Each seed has thirty-two orders of its own.
@@ -482,7 +482,7 @@ for name, other in (("one answer of the start", usual), ("best of 4", four)):
 # Choosing the most probable of sixteen uses no comparisons at all.
 # More of its stories hold together, probably because a broken story contains improbable words.
 # It gains 0.7 points over *random one of 16*, although more of its stories end sadly, and gold likes that less.
-# The reward model chooses better than chance and worse than gold, as the row *by gold* shows.
+# The reward model chooses better than chance and worse than gold, as the row *best of 16 by gold* shows.
 # From four to sixteen, its choice still gains about a third of a point: choosing among so few doesn't yet exploit its errors.
 # A gain reported without such baselines tells us little.
 #
@@ -546,8 +546,8 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # Both narrow even where gold chooses, because gold likes happy endings best.
 # Of the aligned model's stories that hold together, 96 % end happily, a few more than for the best of four, and without any choosing.
 # At temperature 0.5, nearly all do.
-# In openings and words, it went further than any choosing.
-# At temperature 1 it has little more than half as many openings as the start, and at 0.5 a third as many as the start at 0.5.
+# In openings and words, the aligned model went further than any choosing.
+# At temperature 1 it has between half and two thirds as many openings as the start, and at 0.5 a third as many as the start at 0.5.
 # A lower temperature makes this plainer: distinct-4 is 0.86 at 1, and 0.82 at 0.5.
 # This is **mode collapse**, a common effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
 # Here it shows across orders: *within* one order, distinct-4 hardly fell.

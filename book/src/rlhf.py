@@ -417,7 +417,8 @@ assert sure < right.mean()
 
 # %% [markdown]
 # Ours, one run, doubts itself too much: in 25 steps its rewards have hardly moved apart.
-# For `reward-model`, which was trained for far longer, the card compares the two on 3,500 pairs, in five classes.
+# The course also comes with `reward-model`, which was trained for far longer.
+# Its card compares how sure it is with how often it is right, on 3,500 pairs, in five classes.
 # The best we can hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
@@ -573,7 +574,7 @@ def grpo(kl_coef, seed, rounds=12):
 # ### DPO
 #
 # DPO needs the log-probability of whole answers: the sum over their tokens.
-# (Our answers were cut off after forty; the end mark that the package adds to each was never sampled, so we leave it out.)
+# (Our answers were cut off after forty tokens; the end mark that the package adds to each was never sampled, so we leave it out.)
 
 
 # %%
@@ -757,7 +758,7 @@ _ = plotting.label_lines(axes[1])
 #
 # After the same number of rounds, the policies with the penalty are nearer to the start on average.
 # In the runs drawn here, they also have more points on average.
-# The penalty does not hold them for good: the next section judges one of them after its last round.
+# The penalty does not hold them for good: the section on DPO and best of n, below, judges one of them after its last round.
 # On a token that has become more probable, GRPO pulls back by at most $\beta = 0.1$; advantages are about 1, so they can win.
 # On average the points fell later with the penalty, but one seed of three decides that.
 # Without it, seed 0 held out the longest of all six.
@@ -781,12 +782,12 @@ for kl_coef, own in runs.items():
 StoppingExplorer(followed, unit="round")
 
 # %% [markdown]
-# ### Beside DPO and best of n
+# ### GRPO beside DPO and best of n
 #
 # The simplest use of a reward model trains nothing: sample $n$ answers and keep the one with the highest reward.
 # This is **{term}`best of n`**, the baseline that any training has to beat.
 # Two controls don't choose: the base model at a temperature of 0.5, and the first of eight answers, whatever its reward.
-# All get the same 64 new beginnings.
+# All get the same 64 beginnings; some of them also occur among the tasks or in the compared pairs.
 
 # %%
 exam = beginnings(64, seed=9)
@@ -845,7 +846,7 @@ for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
 # %% [markdown]
 # Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
 # Best of four gains a point without training any policy; best of eight gains no more here.
-# Both controls get the same points as single answers of the base model.
+# Both controls get about the same points as single answers of `base-llm-small`.
 # DPO, which needs no reward model, gains some of what choosing gains.
 # The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
 # Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.

@@ -117,7 +117,7 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # There are two walls, time and memory.
 # More machines push both walls back, but they must talk to each other, which also takes time.
 # This page shows the ways in which large training runs are split.
-# We run and check data parallel and FSDP, try tensor parallel on one network, and calculate the pipeline.
+# We run and check data parallelism and FSDP, try tensor parallelism on one network, and calculate how long a pipeline waits.
 
 # %% [markdown]
 # ## By hand
@@ -296,7 +296,7 @@ for n in (2, 4, 8):
 # %% [markdown]
 # Each process sends $2 \frac{n - 1}{n}$ times the vector, less than twice, however many processes there are.
 # That is why data parallelism scales so far.
-# (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take its place.)
+# (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take the place of the ring.)
 #
 # When can the sending hide behind the computing?
 # Take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
@@ -318,7 +318,7 @@ print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 #
 # ### With a library
 #
-# Torch's `DistributedDataParallel` (**DDP**) does this for any model {cite:p}`li2020`.
+# Torch's `DistributedDataParallel` (**DDP**) runs data parallelism for any model {cite:p}`li2020`.
 # It adds up gradients in buckets of 25 MB, while the backward pass is still computing those of the layers below.
 # This package does it in `llmcourse.training.parallel`, in one piece and without overlap.
 
@@ -672,7 +672,7 @@ print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
 # The more a split must wait for its messages, the closer together its GPUs.
-# Tensor parallel stays within a machine, then comes the pipeline, and data parallel, whose messages travel while a GPU computes, spans them all.
+# Tensor parallelism stays within a machine, then comes the pipeline, and data parallelism, whose messages travel while a GPU computes, spans all machines.
 # Long texts are cut as well (**{term}`context parallelism`**), and the experts of a {term}`mixture of experts` are spread over GPUs, each kept whole (**{term}`expert parallelism`**).
 
 # %% [markdown]
@@ -805,7 +805,7 @@ _ = ax.set(xlabel="GPU hours published, log scale", ylabel="planned, log scale")
 #
 # ### From a million to a trillion
 #
-# We read twenty tokens for each parameter, and want to finish in 30 days.
+# Each model reads twenty tokens for each parameter, and we want to finish in 30 days.
 # Half of a GPU's 80 GB is for the 16 bytes of each parameter, and the other half for activations.
 # The table shows how many GPUs we need for memory and how many for the 30 days; the larger number decides.
 

@@ -305,7 +305,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 # %% [markdown]
 # *Dots are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
 #
-# Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below it.
+# Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below their lines.
 # The same formula, fitted to all of these runs or to most of them, gives an $E$ anywhere from a third of the floor to the floor itself.
 # Plain squares are dominated by the runs of 2 to 3.5 nats, because a miss of 2 % is largest in nats there.
 # With the Huber loss of logarithms and without the shortest runs, the law arrives at the true floor; with squares of logarithms it comes near.
@@ -509,7 +509,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # We change one setting at a time, with three seeds each.
 # (Its tokens are those of the small model of {doc}`pretraining`, with a floor of 0.46, so its losses cannot be compared with those above.)
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
-# `python book/studies/settings_study.py --out settings.json` repeats it.
+# `python book/studies/settings_study.py --out settings.json` repeats these runs.
 #
 # *Predict*: over a factor of sixty in AdamW's learning rate, how does the loss change?
 # And which optimizer ends lowest, if each gets its best rate?
@@ -662,17 +662,17 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # With only three seeds, chance alone exceeds two standard errors about one time in five, and four about one time in twenty.
 # So take a change of fewer than four standard errors as a hint.
 #
-# - **The optimizer**: at its best rate of three, AdamW ends 5.5 nats a story higher than Muon.
+# - **The optimizer**: at the best of its three rates, AdamW ends 5.5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
 #   The best rates are lower than for the small model above: 0.004 instead of 0.008 for AdamW, 0.006 instead of 0.016 for Muon.
 # - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are scaled to one size before they meet ({doc}`attention`).
 #   (`base-llm` doesn't have it.)
 # - **Depth**: six layers, with about as many parameters or with 1.7 times as many, end a little higher at this length: a hint.
-# - **Batch**: with both half and twice the batch, at the same rate, the same text teaches less.
+# - **Batch**: with half the batch, and also with twice the batch, at the same rate, the same text teaches less.
 #   (For half the batch this is also a hint.)
 # - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ({doc}`pretraining`).
 # - **Embeddings** learn four times as fast as the rest in all rows but one; learning only *as fast* as the rest costs 9 nats.
-# - **The end of the rate**: ending at a tenth of the peak instead of zero gains a little, as in the short runs above.
+# - **The final rate**: ending at a tenth of the peak instead of zero gains a little, much as a constant rate did in the short runs above.
 #   This is also a hint.
 #
 # Does such a lead last?
@@ -718,13 +718,13 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow together, at about twenty tokens for each parameter.
 # They trained **{term}`Chinchilla`** like that, with 70 billion parameters on 1.4 trillion tokens, and it beat a model four times its size.
 # "Chinchilla-optimal" means this ratio.
-# Others read the points off a published figure and refitted the law.
-# One of the three fits was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
+# The authors had found this ratio in three ways, one of them by fitting the law.
+# Others read the points off a published figure and refitted it: the published fit was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
 #
-# How many machines share such a training run is the subject of {doc}`scaling`.
+# How such a training run is shared among many machines is the subject of {doc}`scaling`.
 
 # %% [markdown]
 # ## Quiz

@@ -798,7 +798,7 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 # ### What a text costs
 #
 # *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
-# Then choose the text, or type one of your own.
+# Then choose a text in the explorer, or type one of your own.
 # (GPT-2's merges are too large to come with the page.
 # On the course's site they are fetched when you type, half a megabyte; in a notebook, GPT-2 works only for the given texts.)
 #
@@ -1129,7 +1129,7 @@ print(
 assert sum(likely.values()) > 0.5 and left < 0.2
 
 # %% [markdown]
-# After the prompt without a space, the model names a hero.
+# After the prompt without a space, the model goes on with a hero: `' boy'` or `' girl'`.
 # After the lone space, these tokens are much less probable, even when written without their space.
 # Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts ` idea` into ` `, `ide`, `a`.
 # End a prompt with a word, not with a space.

@@ -88,7 +88,7 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # The columns are three models with different weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve almost nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures end up looking alike {cite:p}`dong2021`.
-# Each layer's last matrix starts with small weights, since its output is meant to be added to vectors; alone, it shortens them each time.
+# Each layer's last matrix starts with small weights, since its output is meant to be added to vectors; with nothing to add to, it makes the vectors shorter each time.
 # (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
 # So something must preserve what each position had, and something must keep the vectors at one size.
@@ -641,14 +641,14 @@ for model in (Transformer(TINY), base_llm):
 
 # %% [markdown]
 # In the small models the embedding is a large share, from about a sixth to nearly a third of all parameters.
-# (`base-llm` is the smallest, and yet its share is the lowest, because its vocabulary is small.)
+# (`base-llm` is the smallest of the three, and yet its share is the lowest of theirs, because its vocabulary is small.)
 # In the large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
 # Most of the rest is feed-forward networks.
 #
 # Next comes the arithmetic.
 # Each weight of a matrix is used once for each token, in one multiplication and one addition.
-# With heads of width $d$, each pair of positions costs $2d$ operations in the scores and as many in the mixture, in every head.
+# With heads of width $d$, each pair of positions costs $2d$ operations in the scores and as many in mixing the values, in every head.
 # Such operations are called {term}`FLOPs <FLOP>`.
 # All pairs are counted, although the mask hides almost half of them.
 
@@ -1005,7 +1005,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`; later versions add grouped queries {cite:p}`grattafiori2024`.
 # Most of the largest models are now mixtures of experts, as Mixtral was early on {cite:p}`jiang2024`.
 # The feed-forward networks seem to hold much of what was learned about words and facts {cite:p}`geva2021`.
-# Training one of these on text is the subject of {doc}`pretraining`.
+# Training such a model on text is the subject of {doc}`pretraining`.
 
 # %% [markdown]
 # ## Quiz
@@ -1126,7 +1126,7 @@ print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)).strip())
 # %% [markdown]
 # ### Exercise 5 (build): a cache of your own ★★★
 #
-# Now write the same without `model(...)` and without `new_cache`: a pair of keys and values for each block, kept in a list.
+# Now write the same without `model(...)` and without `new_cache`: keep a pair of keys and values for each block, in a list.
 # Take from the model its embedding, its norms, its matrices and `model.rotary(slice(t, t + 1))`, the rotation of position $t$ for `apply_rope` of `llmcourse.model.positions`.
 # Read one position at a time, the prompt included.
 #

@@ -19,7 +19,7 @@
 # ## A text
 #
 # The model will learn to begin a story.
-# It learns from the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
+# Its text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
 
 # %%
 import math
@@ -558,7 +558,7 @@ compare(lambda x: multiply(x, silu(x)), a)
 #
 # Change `write` so that it divides the scores by a **temperature** before the softmax.
 # Write forty sentences at temperature 1, and forty at 1/2.
-# How many can begin a tale, according to `begins_a_tale`, and how many different words do they use in all?
+# How many can begin a tale, according to `begins_a_tale` in the folded cell of *How good is it?*, and how many different words do they use in all?
 # What happens to both numbers as the temperature goes to 0?
 
 
