@@ -96,7 +96,8 @@ def add_files(
     """Load the explorers on the pages that have a place for one."""
     from llmcourse.widgets.page_model import IN_PAGE
 
-    if any(f"llmcourse-{name}" in context.get("body", "") for name in IN_PAGE):
+    body = context.get("body", "")
+    if any(f'class="llmcourse-{name}' in body for name in IN_PAGE):
         app.add_js_file("model/explorers.js", loading_method="defer")
         app.add_css_file("model/explorers.css")
 

@@ -17,7 +17,7 @@ PLACES = [
     (path, kind)
     for path in pages()
     for kind in ("chat", "comparison")
-    if f"llmcourse-{kind}" in (HTML / path).read_text("utf-8")
+    if f'class="llmcourse-{kind}' in (HTML / path).read_text("utf-8")
 ]
 CHAT, COMPARISON = "book/instruction_tuning.html", "book/rlhf.html"
 ORDER = (

@@ -230,7 +230,7 @@ def test_without_a_worker_the_page_runs_the_model_itself(visit: Visit) -> None:
     visitor.page.add_init_script("delete window.Worker")
     page = visitor.open(HOME)
     begin(page, BEGUN)
-    status(page, "starts no worker")
+    status(page, "cannot start a worker")
     press(page, "Write")
     page.keyboard.press("Escape")
     status(page, "You stopped it")
