@@ -47,9 +47,8 @@ def test_commands_and_options_named_exist(page):
         while rest and rest[0] in getattr(command, "commands", {}):
             command = command.commands[rest.pop(0)]
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-        assert {word.partition("=")[0] for word in rest if word[0] == "-"} <= known | {
-            "-"
-        }, line
+        options = {word.partition("=")[0] for word in rest if word[0] == "-"}
+        assert options <= known | {"-"}, line  # - is standard input
 
 
 def test_the_address_is_that_of_the_site():

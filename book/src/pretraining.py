@@ -664,6 +664,7 @@ share = left[0] * n_recalls / (left[0] * n_recalls + left[1] * n_others)
 print(f"recalls: {n_recalls / (n_recalls + n_others):.0%} of the words,", end=" ")
 print(f"{share:.0%} of what is left to learn")
 assert done + 0.1 < done_others
+assert last.recalls > torch.tensor(100.0).log()
 seen = [update.step * per_step for update in history.updates]
 LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]))
 

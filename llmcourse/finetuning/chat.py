@@ -31,7 +31,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +44,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from torch import Tensor, nn
 
 from llmcourse.arguments import check_one_of
-from llmcourse.files import write_json
+from llmcourse.files import DATA, write_json
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.model.folders import check_same_ids, read_json
 from llmcourse.model.transformer import Transformer
@@ -58,7 +57,7 @@ CHAT_TOKENS = (*(f"<|{role}|>" for role in ROLES), END_OF_TURN)
 
 # The same format in Jinja, for other programs. `transformers` provides
 # `raise_exception` and the `generation` block, which marks what the model writes.
-_SOURCE = resources.files("llmcourse").joinpath("data/chat_template.jinja")
+_SOURCE = DATA / "chat_template.jinja"
 CHAT_TEMPLATE = "".join(map(str.strip, _SOURCE.read_text("utf-8").splitlines()))
 
 

@@ -58,11 +58,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import resources
 from itertools import permutations
 from typing import Literal, TypeAlias
 
 from llmcourse.arguments import check_one_of, check_range
+from llmcourse.files import DATA
 from llmcourse.finetuning.chat import Message
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.grammar_text import Entry
@@ -216,7 +216,7 @@ def read_topics(text: str) -> Iterator[Topic]:
 @cache
 def topics() -> Mapping[str, tuple[Topic, ...]]:
     """Return the topics of the tales by kind, read once."""
-    source = resources.files("llmcourse").joinpath("data/instructions.txt")
+    source = DATA / "instructions.txt"
     by_kind: dict[str, list[Topic]] = {}
     for topic in read_topics(source.read_text(encoding="utf-8")):
         by_kind.setdefault(topic.kind, []).append(topic)
@@ -430,7 +430,7 @@ def _outside(kind: str, tale: Tale, rng: random.Random) -> _Task:
 @cache
 def _not_tales() -> Grammar:
     """Return the grammar of requests that no tale answers."""
-    source = resources.files("llmcourse").joinpath("data/outside.txt")
+    source = DATA / "outside.txt"
     return Grammar(source.read_text(encoding="utf-8"))
 
 

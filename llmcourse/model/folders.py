@@ -16,7 +16,6 @@ get their names only once all are written, so a full disk leaves a folder as it 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from llmcourse.arguments import check_one_of
 from llmcourse.extras import needed_for
-from llmcourse.files import write_file, write_json
+from llmcourse.files import DATA, write_file, write_json
 from llmcourse.model.attention import check_full_attention
 from llmcourse.model.gguf_files import GGUFFile
 from llmcourse.model.hugging_face import (
@@ -390,7 +389,7 @@ def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
             raise ValueError(f"{name} in {str(folder)!r} must be finite, and is not")
 
 
-_MODELS = Path(str(resources.files("llmcourse"))) / "models"  # one folder each
+_MODELS = DATA.with_name("models")  # one folder each
 # The models of `llmcourse[models]`.
 _IN_EXTRA = ("aligned-llm", "base-llm-small", "instruct-llm", "reward-model")
 

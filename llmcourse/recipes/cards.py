@@ -13,8 +13,9 @@ that begins with `[own]` is kept only where `own` applies, and one that begins w
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any, NamedTuple
+
+from llmcourse.files import DATA
 
 Row = Sequence[str]
 Facts = Mapping[str, Any]
@@ -47,7 +48,7 @@ def fill_card(
         folder: Where the model is, in the folder that the command writes.
         values: The other fields of the template.
     """
-    path = resources.files("llmcourse").joinpath(f"data/cards/{kind}.md")
+    path = DATA / "cards" / f"{kind}.md"
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [text for line in lines if (text := _in_case(line, cases)) is not None]
     threads = f"{facts['n_threads']} thread{'s' * (facts['n_threads'] > 1)}"

@@ -16,9 +16,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 
 from llmcourse.arguments import check_one_of
+from llmcourse.files import DATA
 from llmcourse.text.deduplication import words
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
@@ -154,7 +154,7 @@ def _line_key(line: str) -> str:
 
 
 def _function_words() -> dict[str, frozenset[str]]:
-    source = resources.files("llmcourse").joinpath("data/function_words.txt")
+    source = DATA / "function_words.txt"
     lines = source.read_text(encoding="utf-8").splitlines()
     named = (line.split(": ") for line in lines if not line.startswith("#"))
     return {language: frozenset(text.split()) for language, text in named}

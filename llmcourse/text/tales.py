@@ -26,12 +26,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib import resources
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from llmcourse.arguments import check_range
+from llmcourse.files import DATA
 from llmcourse.text.grammar import Grammar, Story
 from llmcourse.text.tokenizers import Tokenizer
 
@@ -46,7 +46,7 @@ class Estimate(NamedTuple):
 @cache
 def world_text() -> str:
     """Return the text of the tales' grammar, read once."""
-    source = resources.files("llmcourse").joinpath("data/tales.txt")
+    source = DATA / "tales.txt"
     return source.read_text(encoding="utf-8")
 
 

@@ -147,9 +147,9 @@ def test_a_card_claims_no_licence_of_others_and_no_machine_unless_given():
 
 def test_a_line_of_a_template_may_stand_in_some_cases_alone(monkeypatch, tmp_path):
     template = "[own] [not free] {own}\n[own]\n[not own] {other}\n{facts[torch]}\n"
-    (tmp_path / "data/cards").mkdir(parents=True)
-    (tmp_path / "data/cards/some.md").write_text(template, encoding="utf-8")
-    monkeypatch.setattr(cards.resources, "files", lambda _: tmp_path)
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards/some.md").write_text(template, encoding="utf-8")
+    monkeypatch.setattr(cards, "DATA", tmp_path)
     facts = {"torch": "2.5", "n_threads": 1, "machine": ""}
     for cases, wanted in (
         ((True, False), "[a] {b}\n\n2.5\n"),
