@@ -186,11 +186,11 @@ ALIGNED_LLM = _by_method(
     | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3}
     | {"ptx_coef": 0.5, "ptx_batch_size": 16},
     _DPO,
-    n_prompts=1000,
+    n_prompts=2000,
     answers_per_prompt=8,
     pairs_per_prompt=28,
     reward=RewardConfig(
-        steps=500,
+        steps=1000,
         batch_size=4,  # prompts, with 32 answers and 112 pairs
         by_prompt=True,
         learning_rate=4e-3,
