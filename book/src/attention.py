@@ -24,6 +24,7 @@
 
 # %% tags=["hide-input"]
 import re
+import textwrap
 from dataclasses import replace
 from itertools import pairwise
 
@@ -60,7 +61,7 @@ hero = story.facts["hero"]
 words = re.findall(r"\w+", story.text)
 places = [i for i, word in enumerate(words) if word == hero]
 gaps = torch.tensor(places).diff().tolist()
-print(re.sub(r"(.{1,72})( |$)", r"\1\n", story.text))
+print(textwrap.fill(story.text, 72))
 print(f"{hero} returns after {', '.join(map(str, gaps))} words")
 
 # %% tags=["remove-cell"]
@@ -76,24 +77,36 @@ assert len(gaps) > 2 and max(gaps) > 40
 
 # %%
 def to_words(text):
+    """Return the words and the punctuation of a text."""
     return re.findall(r"\w+|[^\w\s]", text)
 
 
 # %%
-told, new = list(tales.generate(1000, seed=0)), list(tales.generate(100, seed=1))
-names = sorted({tale.facts["hero"] for tale in told})
-returns = []  # of a hero: the words before, the name
-for tale in new:
-    row, name = to_words(tale.text), tale.facts["hero"]
-    at = [i for i, word in enumerate(row) if word == name]
-    returns += [(tuple(row[:i]), name) for i in at[1:]]
+train_tales = list(tales.generate(1000, seed=0))
+new_tales = list(tales.generate(100, seed=1))
+names = sorted({tale.facts["hero"] for tale in train_tales})
+print(f"{len(names)} heroes' names")
+
+# %% [markdown]
+# For each return of a hero we keep the words before it, and the name.
 
 # %%
-texts = [" ".join(to_words(tale.text)) for tale in told]
+returns = []
+for tale in new_tales:
+    row, name = to_words(tale.text), tale.facts["hero"]
+    mentions = [i for i, word in enumerate(row) if word == name]
+    returns += [(tuple(row[:i]), name) for i in mentions[1:]]
+print(f"{len(returns)} returns")
+
+# %% [markdown]
+# Each model gives the name that is most probable after these words.
+
+# %%
+texts = [" ".join(to_words(tale.text)) for tale in train_tales]
 for n in (2, 4, 6):
     prob = NGramModel(texts, n).prob
     right = [name == max(names, key=lambda x: prob(x, past)) for past, name in returns]
-    print(f"n = {n}: right at {sum(right) / len(right):.0%} of {len(returns)} returns")
+    print(f"n = {n}: {sum(right) / len(right):.0%} of {len(returns)} returns are right")
 print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
@@ -114,13 +127,14 @@ vectors = dict(zip(["dog", "bites", "man"], torch.randn(3, 4, generator=generato
 
 
 def average(text):
+    """Return the mean vector of the words of a text."""
     return torch.stack([vectors[word] for word in text.split()]).mean(dim=0)
 
 
 # %%
 same = torch.allclose(average("dog bites man"), average("man bites dog"))
 before = words[: places[-1]]
-print(f"dog bites man is man bites dog: {same}")
+print(f"dog bites man and man bites dog have the same average: {same}")
 print(f"{hero} is {before.count(hero) / len(before):.0%} of the words so far")
 
 # %% [markdown]
@@ -161,7 +175,7 @@ key = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 value = torch.tensor([[7.0], [14.0], [0.0]])
 mask = attention.causal_mask(3, 3)
 context, weights = attention.naive_attention(query, key, value, mask)
-print("gathered:", [round(x, 2) for x in context[:, 0].tolist()])
+print("gathered:", [round(number, 1) for number in context[:, 0].tolist()])
 
 # %% tags=["hide-input"]
 assert_close(weights[2], torch.tensor([2.0, 4.0, 1.0]) / 7)
@@ -394,10 +408,16 @@ assert_close(apply_rope(heads, torch.arange(6)), positions.apply_rope(heads, *ta
 query, key = torch.randn(2, 1, 8, generator=generator).expand(2, 6, 8)
 at = torch.arange(6)
 scores = apply_rope(query, at) @ apply_rope(key, at).T
+print("distance   pairs   score   largest difference")
 for distance in range(6):
     same = scores.diagonal(-distance)  # (0 + distance, 0), (1 + distance, 1), ...
+    difference = same.max() - same.min()
+    print(f"{distance:8} {len(same):7} {same[0]:7.2f} {difference:20.2f}")
+
+# %% tags=["hide-cell"]
+for distance in range(6):
+    same = scores.diagonal(-distance)
     assert_close(same, same[:1].expand(len(same)))
-    print(f"distance {distance}: {len(same)} pairs, one score: {same[0]:5.2f}")
 
 # %% [markdown]
 # It's one query and one key, yet the score changes with the distance between them, and with nothing else.
@@ -418,15 +438,24 @@ for distance in range(6):
 pair = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
 query, key = pair.expand(2, 40, 8)
 at = torch.arange(40)
-cos, sin = positions.rope_tables(40, d_head=8)  # of RoPE's angles
+
+# %% [markdown]
+# The sinusoidal vectors hold the sines and cosines of RoPE's angles.
+
+# %%
+cos, sin = positions.rope_tables(40, d_head=8)
 waves = torch.stack((sin, cos), dim=-1).flatten(-2)  # (T, d)
+print("one vector for each position:", tuple(waves.shape))
+
+# %% [markdown]
+# Here are the three kinds of score, of every query with every key; we print how much those three places apart vary.
+
+# %%
 scores = {
     "sinusoidal": (query + waves) @ (key + waves).T,
     "RoPE": apply_rope(query, at) @ apply_rope(key, at).T,
-    "ALiBi": query @ key.T - (at[:, None] - at) / 2,  # half a point a token
+    "ALiBi": query @ key.T - (at[:, None] - at) / 2,  # half a point per token
 }
-
-# %%
 for name, each in scores.items():
     same = each.diagonal(-3)  # the query three places after the key
     print(f"{name:10} varies by {same.max() - same.min():.2f}")
@@ -448,17 +477,21 @@ def qk_norm(query, key):
     return [rms_norm(x, x.shape[-1:]) for x in (query, key)]
 
 
+# %% [markdown]
+# We make a hundred queries and keys one, three and ten times as long, and look at the greatest weight, averaged over the queries.
+
+# %%
 query, key = torch.randn(2, 100, 64, generator=generator)
+print("length   greatest weight   with QK-norm")
 for size in (1, 3, 10):
-    pairs = (size * query, size * key), qk_norm(size * query, size * key)
-    plain, normed = (attention_scores(*pair).softmax(dim=-1) for pair in pairs)
-    tops = [each.amax(dim=-1).mean() for each in (plain, normed)]
-    print(
-        f"{size:2} times as long: greatest weight {tops[0]:.2f}, {tops[1]:.2f} normed"
-    )
+    long_query, long_key = size * query, size * key
+    weights = attention_scores(long_query, long_key).softmax(dim=-1)
+    normed = attention_scores(*qk_norm(long_query, long_key)).softmax(dim=-1)
+    plain_top, normed_top = (each.amax(dim=-1).mean() for each in (weights, normed))
+    print(f"× {size:<6} {plain_top:15.2f} {normed_top:14.2f}")
 
 # %% tags=["remove-cell"]
-assert tops[0] > 0.9 and tops[1] < 0.2
+assert plain_top > 0.9 and normed_top < 0.2
 
 # %% [markdown]
 # However long the queries and keys are, once normed they give the same weights.
@@ -467,21 +500,31 @@ assert tops[0] > 0.9 and tops[1] < 0.2
 # ### Nobody sees the future
 #
 # A model that predicts the next token must not see it.
-# The next cell tests a whole three-layer model of the package from the outside.
-# It changes each of nine tokens in turn, and marks the positions whose logits move.
+# The next two cells test a whole three-layer model of the package from the outside.
+# The first one lets it read nine tokens.
 
 # %%
 reader = Transformer(replace(TINY, n_layers=3, n_kv_heads=2), generator)
 ids = torch.randint(TINY.vocab_size, (1, 9), generator=generator)
 with torch.no_grad():
-    for t in range(9):
-        changed = ids.clone()
-        changed[0, t] = (ids[0, t] + 1) % TINY.vocab_size
-        moved = (reader(changed) - reader(ids))[0].abs().amax(dim=-1) > 1e-6
-        assert moved.tolist() == [False] * t + [True] * (9 - t)
-        print(
-            "".join("■" if each else "·" for each in moved), f" token {t + 1} changed"
-        )
+    logits = reader(ids)
+print("logits:", tuple(logits.shape))
+
+# %% [markdown]
+# The second one changes each of the tokens in turn, and marks the positions whose logits move.
+
+# %%
+moved = []
+for t in range(9):
+    changed = ids.clone()
+    changed[0, t] = (ids[0, t] + 1) % TINY.vocab_size
+    with torch.no_grad():
+        difference = (reader(changed) - logits)[0].abs().amax(dim=-1)
+    moved.append((difference > 1e-6).tolist())
+    print("".join("■" if each else "·" for each in moved[t]), f" token {t + 1} changed")
+
+# %% tags=["hide-cell"]
+assert moved == [[False] * t + [True] * (9 - t) for t in range(9)]
 
 # %% [markdown]
 # Whichever token is changed, all positions from there on move, and none before it.
@@ -506,11 +549,13 @@ with torch.no_grad():
 # %%
 def read_one(layer, x, cache):
     """Return what a layer adds to one new position (B, 1, D), and the longer cache."""
-    (query, key, value), (old_keys, old_values) = project(layer, x), cache
+    query, key, value = project(layer, x)
+    old_keys, old_values = cache
     at = torch.tensor([old_keys.shape[2]])  # as many positions were read before
     keys = torch.cat((old_keys, apply_rope(key, at)), dim=2)  # (B, K, S, d)
     values = torch.cat((old_values, value), dim=2)
-    query, n_heads = apply_rope(query, at), query.shape[1]
+    query = apply_rope(query, at)
+    n_heads = query.shape[1]
     weights = attention_scores(query, repeat_kv(keys, n_heads)).softmax(dim=-1)
     context = weights @ repeat_kv(values, n_heads)  # (B, H, 1, d)
     return layer.output(merge_heads(context)), (keys, values)
@@ -520,7 +565,8 @@ def read_one(layer, x, cache):
 # Five positions, read one by one, must give what the layer gives when it reads all five at once.
 
 # %%
-cache, added = (torch.zeros(2, 2, 0, 8), torch.zeros(2, 2, 0, 8)), []
+empty = torch.zeros(2, 2, 0, 8)  # (B, K, S, d), with no position yet
+cache, added = (empty, empty), []
 for t in range(5):
     row, cache = read_one(layer, x[:, t : t + 1], cache)
     added.append(row)
@@ -545,8 +591,8 @@ print("equal to the package's cache, and to reading all at once")
 
 # %%
 flops = [costs.forward_flops_per_token(reader.config, t) for t in range(1, 101)]
-again = sum(t * flops_at for t, flops_at in enumerate(flops, start=1))
-print(f"the cache saves {1 - sum(flops) / again:.0%} of the arithmetic")
+without_cache = sum(t * flops_at for t, flops_at in enumerate(flops, start=1))
+print(f"the cache saves {1 - sum(flops) / without_cache:.0%} of the arithmetic")
 kib = costs.kv_cache_bytes(reader.config, 100) / 2**10
 print(f"and takes {kib:.0f} KiB for 100 positions")
 
@@ -587,49 +633,72 @@ def kinds_of_keys(ids, name):
 # %%
 def head_scores(model, rows):
     """Return the mean weight of each head on the keys of each kind, (L, H)."""
-    found = {}
+    collected = {}
     for ids, name in rows:
         weights = attention_weights(model, ids)  # (L, H, T, S)
         for kind, keys in kinds_of_keys(ids, name).items():
-            there = (weights * keys).sum(dim=-1)[..., keys.any(dim=-1)]
-            found.setdefault(kind, []).append(there)  # (L, H, places)
-    return {kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in found.items()}
+            places = keys.any(dim=-1)  # where a query looks for this kind
+            on_keys = (weights * keys).sum(dim=-1)[..., places]  # (L, H, places)
+            collected.setdefault(kind, []).append(on_keys)
+    return {
+        kind: torch.cat(each, dim=-1).mean(dim=-1) for kind, each in collected.items()
+    }
 
 
 # %% [markdown]
-# The model reads tokens, so each name, colour and garment is first turned into an id, that of its first token.
+# How many heads does the model have?
 
 # %%
 base_llm, tokenizer = load_pretrained("base-llm")
-n_heads, end = base_llm.config.n_heads, tokenizer.special_tokens["<|endoftext|>"]
+n_heads = base_llm.config.n_heads
+end = tokenizer.special_tokens["<|endoftext|>"]
+print(f"{base_llm.config.n_layers} layers of {n_heads} heads")
+
+# %% [markdown]
+# The model reads tokens, so each name, colour and garment is turned into an id, that of its first token.
 
 
 # %%
 def first_ids(words):
+    """Return the id of the first token of each word, sorted by word."""
     return torch.tensor([tokenizer.encode(" " + word)[0] for word in sorted(words)])
 
 
-candidates, colours, garments = (
-    first_ids({tale.facts[fact] for tale in told})
-    for fact in ("hero", "shade", "garment")
-)
+candidates = first_ids({tale.facts["hero"] for tale in train_tales})
+colours = first_ids({tale.facts["shade"] for tale in train_tales})
+garments = first_ids({tale.facts["garment"] for tale in train_tales})
+print(f"{len(candidates)} names, {len(colours)} colours, {len(garments)} garments")
+
+# %% [markdown]
+# The forty tales become ids as well, each paired with the id of its hero's name.
 
 # %%
-texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new[:40]]
-heroes = [first_ids([tale.facts["hero"]]) for tale in new[:40]]
+texts = [torch.tensor([end, *tokenizer.encode(tale.text)]) for tale in new_tales[:40]]
+heroes = [first_ids([tale.facts["hero"]]) for tale in new_tales[:40]]
 rows = list(zip(texts, heroes))
+print(f"the first tale has {len(texts[0])} tokens")
+
+# %% [markdown]
+# Every head gets a score for each of the four kinds.
+
+# %%
+kinds = head_scores(base_llm, rows)
+print(f"{len(kinds)} kinds of keys; layers, heads: {tuple(kinds['a colour'].shape)}")
 
 # %% [markdown]
 # Here are the two best heads for each kind, with the median of all heads.
 
-# %%
-kinds = head_scores(base_llm, rows)
+# %% tags=["hide-input"]
+print("kind of key        best head              second-best head       median")
 for kind, scores in kinds.items():
-    best = [divmod(i, n_heads) for i in scores.flatten().topk(2).indices.tolist()]
-    tops = "; ".join(
-        f"layer {i + 1}, head {j + 1}: {scores[i, j]:.0%}" for i, j in best
-    )
-    print(f"{kind:16} {tops}; median {scores.median():.0%}")
+    flat = scores.flatten()
+    print(f"{kind:16}", end="   ")
+    for i in flat.topk(2).indices.tolist():
+        print(
+            f"layer {i // n_heads + 1}, head {i % n_heads + 1}: {flat[i]:3.0%}",
+            end="   ",
+        )
+    print(f"{scores.median():6.0%}")
 
 # %% tags=["remove-cell"]
 for kind, scores in kinds.items():
@@ -650,10 +719,12 @@ assert kinds["the token before"].max() < 0.3
 # (`■` is the mark before the story.)
 
 # %%
-pieces = [["■ ", *(tokenizer.decode([i]) for i in x[1:64].tolist())] for x in texts[:2]]
-weights = [attention_weights(base_llm, ids[:64]) for ids in texts[:2]]
-again = int((texts[0] == rows[0][1]).nonzero()[1])
-AttentionExplorer(pieces, weights, kinds, query=again)
+pieces = []
+for row in texts[:2]:
+    pieces.append(["■ "] + [tokenizer.decode([i]) for i in row[1:64].tolist()])
+weights = [attention_weights(base_llm, row[:64]) for row in texts[:2]]
+returns_at = int((texts[0] == rows[0][1]).nonzero()[1])
+AttentionExplorer(pieces, weights, kinds, query=returns_at)
 
 # %% [markdown]
 # *Question*: look from other places with the head that finds names.
@@ -676,12 +747,12 @@ AttentionExplorer(pieces, weights, kinds, query=again)
 # The heads for names seem to search by kind, as in *the hero's name, please*: the word before would be little help.
 
 # %%
-helped = [
-    past[-1] in {before for before, word in pairwise(past) if word == name}
-    for past, name in returns
-]
+helped = []
+for past, name in returns:
+    words_before = {before for before, word in pairwise(past) if word == name}
+    helped.append(past[-1] in words_before)
 print(f"of {len(returns)} returns of a name {sum(helped) / len(helped):.0%}", end=" ")
-print("follow a word that was before an earlier mention")
+print("follow a word that also came before an earlier mention")
 
 # %% [markdown]
 # (A garment mostly returns after its colour, so its heads may search by kind or by the word before; the scores above can't tell which.)
@@ -693,21 +764,29 @@ print("follow a word that was before an earlier mention")
 # If that token is dropped from the cache to save room, the predictions of such a model fall apart.
 #
 # Does `base-llm` have sinks?
-# The next cell takes each head's weight on the first token, the mark, from places 5 to 32 and from all later ones.
+# The next cells take each head's weight on the first token, the mark, from places 5 to 32 and from all later ones.
 # An even share is what a head that treats all tokens alike would give.
 
 # %%
-on_first = [attention_weights(base_llm, ids)[..., 0] for ids in texts]  # (L, H, T)
-print("weight on the first token   even share   median head   highest head")
-sinks = {}
-for name, part in {
-    "from places 5 to 32": slice(4, 32),
-    "later": slice(32, None),
-}.items():
+on_first = [attention_weights(base_llm, row)[..., 0] for row in texts]  # (L, H, T)
+print("layers, heads and tokens of the first tale:", tuple(on_first[0].shape))
+
+# %% [markdown]
+# We average these weights over the places and over the tales; `even` is the even share.
+
+# %%
+parts = {"from places 5 to 32": slice(4, 32), "later": slice(32, None)}
+sinks, even = {}, {}
+for name, part in parts.items():
     sinks[name] = torch.stack([x[..., part].mean(dim=-1) for x in on_first]).mean(dim=0)
-    even = [(1 / torch.arange(1, len(ids) + 1))[part].mean() for ids in texts]
-    shares = sum(even) / len(even), sinks[name].median(), sinks[name].max()
-    print(f"{name:23}" + "".join(f"{share:14.1%}" for share in shares))
+    shares = [(1 / torch.arange(1, len(row) + 1))[part].mean() for row in texts]
+    even[name] = sum(shares) / len(shares)
+
+# %% tags=["hide-input"]
+print("weight on the first token   even share   median head   highest head")
+for name, by_head in sinks.items():
+    print(f"{name:25} {even[name]:12.1%}", end=" ")
+    print(f"{by_head.median():13.1%} {by_head.max():14.1%}")
 
 # %% tags=["remove-cell"]
 assert sinks["later"].max() < 0.2 and sinks["later"].median() > 0.015
@@ -736,7 +815,6 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # *Looks* is the mean weight on the hero's name, as above, now over ten tales.
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
 # It is the share of names for which the most similar one is the name itself.
-# The second cell prints both for each layer, averaged over its heads.
 # (`attention_norm` and `norm` scale vectors to one size before they are read; {doc}`transformer` explains them.)
 
 
@@ -744,9 +822,11 @@ assert sinks["from places 5 to 32"].max() > 0.3
 @torch.no_grad()
 def handed_on(model, ids):
     """Return the share of tokens that come out as they went in, (L, H)."""
-    table, shares = model.embedding.weight[ids], []  # (tokens, D)
+    table = model.embedding.weight[ids]  # (tokens, D)
+    by_head = (n_heads, -1)
+    shares = []
     for block in model.blocks:
-        layer, by_head = block.attention, (n_heads, -1)
+        layer = block.attention
         value = layer.value(block.attention_norm(table)).unflatten(-1, by_head)
         matrix = layer.output.weight.unflatten(-1, by_head)  # (D, H, d)
         written = torch.einsum("nhd, ehd -> hne", value, matrix)  # (H, tokens, D)
@@ -756,12 +836,23 @@ def handed_on(model, ids):
 
 
 # %%
-pair = BASE_LLM.new_model(), base_llm
-looks = [head_scores(each, rows[:10])["the hero's name"] for each in pair]
-hands = [handed_on(each, candidates) for each in pair]
-for part, (first, last) in {"looks": looks, "hands on": hands}.items():
-    for number, (old, now) in enumerate(zip(first.mean(1), last.mean(1)), start=1):
-        print(f"{part:8} in layer {number}: {old:4.0%} → {now:.0%}")
+models = BASE_LLM.new_model(), base_llm  # before training and after it
+looks = [head_scores(each, rows[:10])["the hero's name"] for each in models]
+hands = [handed_on(each, candidates) for each in models]
+most = [each.max() for each in looks]
+print(f"most weight of a head on the name: {most[0]:.0%} before, {most[1]:.0%} after")
+
+# %% [markdown]
+# Here are both for each layer, averaged over its heads.
+
+# %% tags=["hide-input"]
+print("            looks              hands on")
+print("layer   before   after      before   after")
+for i in range(len(base_llm.blocks)):
+    before, after = (part[i].mean() for part in looks)
+    print(f"{i + 1:5} {before:8.0%} {after:7.0%}", end="")
+    before, after = (part[i].mean() for part in hands)
+    print(f" {before:11.0%} {after:7.0%}")
 
 # %% tags=["remove-cell"]
 assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].mean()
@@ -794,14 +885,16 @@ def silence(model, heads):
 
 # %%
 @torch.no_grad()
-def recalled(silent):
+def recalled(silenced):
     """Return the shares of names and of colours that come back right, in percent."""
     model, _ = load_pretrained("base-llm")
-    silence(model, silent)
-    right = {"the hero's name": [], "a colour": []}
+    silence(model, silenced)
+    choices = {"the hero's name": candidates, "a colour": colours}
+    right = {kind: [] for kind in choices}
     for ids, name in rows[:30]:
-        logits, kinds = model(ids[None])[0], kinds_of_keys(ids, name)
-        for kind, words in zip(right, (candidates, colours)):
+        logits = model(ids[None])[0]
+        kinds = kinds_of_keys(ids, name)
+        for kind, words in choices.items():
             at = kinds[kind].any(dim=-1).nonzero()[:, 0]  # where such a word comes next
             best = words[logits[at][:, words].argmax(dim=-1)]
             right[kind] += (best == ids[at + 1]).tolist()
@@ -820,7 +913,7 @@ name_heads = [divmod(i, n_heads) for i in order if on_names[i] > 0.2]
 others = [divmod(i, n_heads) for i in order if on_names[i] <= 0.2]
 draws = [torch.randperm(len(others), generator=generator) for _ in range(3)]
 drawn = [[others[i] for i in draw[: len(name_heads)].tolist()] for draw in draws]
-print(f"{len(name_heads)} name heads of {len(order)}")
+print(f"{len(name_heads)} of {len(order)} heads are name heads")
 
 # %% tags=["remove-cell"]
 assert {layer for layer, _ in name_heads} == {len(base_llm.blocks) - 1}
@@ -848,7 +941,7 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True)
 for ax, kind in zip(axes, right["all heads"]):
     shares = {name: each[kind] for name, each in right.items()}
     plotting.plot_bars(ax, shares, f"{kind}, right (%)", 0)
-axes[0].invert_yaxis()  # the two share it, and each has turned it over
+axes[0].invert_yaxis()  # the panels share the axis, and each call inverted it
 of_names = [each["the hero's name"] for each in right.values()]
 assert min(of_names[:2]) > 80 and of_names[2] < 35 and of_names[2] < of_names[3] - 20
 assert right["without all name heads"]["a colour"] < 35

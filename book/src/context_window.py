@@ -81,7 +81,7 @@ generator = torch.Generator().manual_seed(0)
 haystack = Haystack(tokenizer)
 needle = haystack.hide(70, depth=0.5, rng=random.Random(3))
 print(textwrap.fill(f"{needle.text} …", 80))
-print("wanted:", needle.answer, "of", len(haystack.colours), "colours")
+print(f"answer: {needle.answer}, one of {len(haystack.colours)} colours")
 
 # %% [markdown]
 # We ask `base-llm` for 24 such colours, in texts of 120 tokens and in texts of 400, with the needle halfway.
@@ -126,7 +126,7 @@ per_word = n_tokens / n_words
 print(f"{per_word:.1f} tokens for a word, {n_tokens / len(texts):.0f} for a tale")
 for words, name in ((250, "a page"), (5_000, "an article"), (90_000, "a novel")):
     n = words * per_word
-    print(f"{name:11}{words:7,} words  {n / 512:8.1f} windows of 512 tokens")
+    print(f"{name:11}{words:7,} words  {n / 512:7.3g} windows of 512 tokens")
 
 # %% tags=["remove-cell"]
 assert 1 < per_word < 2
@@ -265,6 +265,7 @@ mine = online(*qkv[:, 0, 0], block=64)
 package = long_context.chunked_attention(*qkv, block=64)
 assert_close(mine, naive[0, 0], atol=1e-5, rtol=1e-5)
 assert_close(package, naive, atol=1e-5, rtol=1e-5)
+print("all three agree, to 0.00001")
 
 # %% [markdown]
 # Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`.
@@ -287,6 +288,15 @@ for row in long_context.sliding_window_mask(6, 6, window=3):
 banded = long_context.sliding_window_attention(*qkv, window=32)
 masked, _ = naive_attention(*qkv, long_context.sliding_window_mask(300, 300, 32))
 assert_close(banded, masked, atol=1e-5, rtol=1e-5)
+print("both agree, to 0.00001")
+
+# %% [markdown]
+# Linear attention takes features $\varphi$ of queries and keys; these are never negative.
+# Here are those of −1, 0 and 2.
+
+# %%
+features = long_context.elu_features
+print(*(f"{x:.2f}" for x in features(torch.tensor([-1.0, 0.0, 2.0]))))
 
 # %% [markdown]
 # Linear attention has two forms that must agree.
@@ -295,9 +305,6 @@ assert_close(banded, masked, atol=1e-5, rtol=1e-5)
 
 
 # %%
-features = long_context.elu_features
-
-
 def recurrent(query, key, value):
     """Return linear attention's context, one position after the other."""
     state, total = torch.zeros(key.shape[1], value.shape[1]), torch.zeros(key.shape[1])
@@ -316,7 +323,7 @@ for t in range(300):
     last = state.read(*(x[:, :, t] for x in qkv))
 assert_close(last[0, 0], mine[-1], atol=1e-4, rtol=1e-4)
 print(f"state after 300 positions: {state.n_bytes:,} bytes")
-print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
+print(f"keys and values of these: {2 * 300 * 32 * 4:,} bytes")
 
 # %% [markdown]
 # ![Bars to scale. Full attention keeps 76,800 bytes, with an arrow because this grows with every token. A window of 32 keeps 8,192 bytes and linear attention 4,224 bytes; neither grows.](figures/kept-while-writing.svg)
@@ -342,21 +349,34 @@ print(f"their keys and values:    {2 * 300 * 32 * 4:,} bytes")
 
 
 # %%
-def fastest(act, n=5):
-    """Return the processor time of the fastest of n runs, in seconds."""
-    spans = []
+def fastest(function, n=5):
+    """Return the processor time of the fastest of n calls, in seconds."""
+    seconds = []
     for _ in range(n):
         start = time.process_time()
-        act()
-        spans.append(time.process_time() - start)
-    return min(spans)
+        function()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
 
+
+# %% [markdown]
+# The masks of naive attention are made beforehand, so that they do not count.
 
 # %%
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 masks = {n: causal_mask(n, n) for n in LENGTHS}
+
+
+def with_mask(query, key, value):
+    return naive_attention(query, key, value, masks[query.shape[2]])
+
+
+# %% [markdown]
+# Each of the five ways is a function of queries, keys and values.
+
+# %%
 WAYS = {
-    "naive": lambda *qkv: naive_attention(*qkv, masks[qkv[0].shape[2]]),
+    "naive": with_mask,
     "chunked": partial(long_context.chunked_attention, block=256),
     "fused": fused_attention,
     "window": partial(long_context.sliding_window_attention, window=64),
@@ -366,12 +386,12 @@ WAYS = {
 # %%
 times, n_bytes = {}, {}
 for n in LENGTHS:
-    long = torch.randn(3, 1, 1, n, 32, generator=generator)
+    qkv = torch.randn(3, 1, 1, n, 32, generator=generator)
     for name, way in WAYS.items():
         with PeakMemory() as memory:
-            way(*long)
+            way(*qkv)
         n_bytes[name, n] = memory.peak
-        times[name, n] = fastest(partial(way, *long), n=3)
+        times[name, n] = fastest(partial(way, *qkv), n=3)
 
 # %% [markdown]
 # With both axes logarithmic, growth with a power of $n$ is a straight line whose slope is the power.
@@ -409,7 +429,7 @@ assert times["naive", 8192] > 4 * max(times[x, 8192] for x in ("window", "linear
 # Times differ from machine to machine and from run to run; bytes and FLOPs do not.
 # The next cell prints what eight times the length costs, and what 8,192 tokens cost.
 
-# %%
+# %% tags=["hide-input"]
 print("           eight times the length     at 8,192 tokens")
 print("           memory     arithmetic       MiB      GFLOP")
 for name in WAYS:
@@ -417,7 +437,7 @@ for name in WAYS:
     short, cost = (costs.attention_cost(name, n, 1, 32, width) for n in (1024, 8192))
     memory = n_bytes[name, 8192] / n_bytes[name, 1024]
     print(f"{name:10}{memory:5.0f} times{cost.flops / short.flops:9.0f} times", end="")
-    print(f"{n_bytes[name, 8192] / 2**20:10.1f}{cost.flops / 1e9:11.2f}")
+    print(f"{n_bytes[name, 8192] / 2**20:10.3g}{cost.flops / 1e9:11.3g}")
     assert math.isclose(cost.n_bytes, n_bytes[name, 8192], rel_tol=0.05)
 
 # %% tags=["remove-cell"]
@@ -477,6 +497,14 @@ def pattern(n, length, generator):
     return four.repeat(1, length // 4 + 1)[:, :length]
 
 
+rows = pattern(200, 65, torch.Generator().manual_seed(1))
+print("a text begins:", rows[0, :10].tolist())
+
+# %% [markdown]
+# These 200 texts are for the test; each step of training draws 32 new ones.
+
+
+# %%
 @torch.enable_grad()
 def learn_pattern(family, seed):
     sizes = {"d_model": 32, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "d_ff": 64}
@@ -493,20 +521,25 @@ def learn_pattern(family, seed):
 # %% [markdown]
 # We train each of them three times, with different seeds.
 
-# %% tags=["nbval-ignore-output"]
-rows = pattern(200, 65, torch.Generator().manual_seed(1))
-parts, shares = ((8, 24), (24, 32), (32, 64)), {}
-print("right at positions           9–24   25–32   33–64")
+# %%
+right = {}
 for seed in range(3):
-    for family, name in (("gpt2", "learned"), ("llama", "turning")):
-        right = learn_pattern(family, seed)(rows[:, :-1]).argmax(-1) == rows[:, 1:]
-        found = [right[:, a:b].float().mean().item() for a, b in parts]
-        shares[name, seed] = found
-        print(f"{name + ',':8} seed {seed}         ", *(f"{x:7.0%}" for x in found))
+    for family, name in (("gpt2", "learned"), ("llama", "rotary")):
+        predicted = learn_pattern(family, seed)(rows[:, :-1]).argmax(-1)
+        right[name, seed] = predicted == rows[:, 1:]
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+shares = {}
+print("                 predicted correctly at positions")
+print("positions  seed      9–24     25–32     33–64")
+for (name, seed), correct in right.items():
+    parts = correct[:, 8:24], correct[:, 24:32], correct[:, 32:64]
+    shares[name, seed] = [part.float().mean().item() for part in parts]
+    print(f"{name:10}{seed:5}", *(f"{share:9.0%}" for share in shares[name, seed]))
 
 # %% tags=["remove-cell"]
 for seed in range(3):
-    assert min(shares["turning", seed]) > 0.7 and shares["learned", seed][0] > 0.9
+    assert min(shares["rotary", seed]) > 0.7 and shares["learned", seed][0] > 0.9
     assert max(shares["learned", seed][1:]) < 0.6
 
 # %% [markdown]
@@ -533,24 +566,30 @@ for seed in range(3):
 # %%
 ids = torch.randint(1, 3000, (1, 401), generator=generator)
 cache = base.new_cache()
-base(ids[:, :-1], cache)
+_ = base(ids[:, :-1], cache)
+print(f"the cache holds {cache.length} tokens")
 
 
+# %%
 def with_cache():
     cache.length = 400  # as if nothing had been written yet
     return base(ids[:, -1:], cache)
 
 
 assert_close(with_cache()[0, -1], base(ids)[0, -1], atol=1e-3, rtol=1e-3)
-assert fastest(lambda: base(ids)) > 5 * fastest(with_cache)
+ratio = fastest(lambda: base(ids)) / fastest(with_cache)
+print("the same logits, more than five times as fast:", ratio > 5)
+
+# %% tags=["hide-cell"]
+assert ratio > 5
 
 # %%
 flops = costs.forward_flops_per_token(config, 401)
 print(f"arithmetic without a cache: 401 times as much, {401 * flops / 1e9:.1f} GFLOP")
-print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
+print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB per token")
 
 # %% [markdown]
-# The time falls by more than the factor of five that the first of these two cells asserts, but not by a factor of 401.
+# The time falls by more than a factor of five, but not by a factor of 401.
 # A likely reason is that even for one token all matrices have to be read from memory ({doc}`deployment`).
 #
 # The cache costs memory.
@@ -565,16 +604,21 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB for each token")
 
 # %%
 ours = (config.n_layers, config.n_kv_heads, config.d_head, 4)
-rows = {
+caches = {
     "our base-llm, float32": ours,
     "Llama 7B, every head its own": (32, 32, 128, 2),
     "Llama 3.1 8B, four heads share": (32, 8, 128, 2),
     "the same, if all heads shared": (32, 1, 128, 2),
 }
-for name, sizes in rows.items():
+
+# %%
+print(f"{'cache of':31}{'one token':>12}{'131,072 tokens':>18}")
+for name, sizes in caches.items():
     per_token = costs.kv_bytes_per_token(*sizes)
-    print(f"{name:31}{per_token / 2**10:5.0f} KiB a token", end="")
-    print(f"{per_token * 131_072 / 2**30:8.1f} GiB for 131,072")
+    gib = per_token * 131_072 / 2**30
+    print(f"{name:31}{per_token / 2**10:8.0f} KiB{gib:14.1f} GiB")
+
+# %% tags=["hide-cell"]
 assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
@@ -601,26 +645,34 @@ def rounded(x, bits):
     return (x / scale).round() * scale
 
 
+vector = torch.tensor([1.0, 0.6, 0.1, -0.3])
+print(*(f"{x:.2f}" for x in rounded(vector, bits=4)))
+
+# %% [markdown]
+# That was a vector of four numbers, in four bits.
+# Now the same for all keys and values in the cache.
+
+
+# %%
 def loss_of_second_half(text, bits):
     ids = torch.tensor([[0, *tokenizer.encode(text)]])  # 0: <|endoftext|>
     half, cache = ids.shape[1] // 2, base.new_cache()
     base(ids[:, :half], cache)
     if bits < 32:
-        cache.keys, cache.values = (
-            rounded(x, bits) for x in (cache.keys, cache.values)
-        )
+        cache.keys = rounded(cache.keys, bits)
+        cache.values = rounded(cache.values, bits)
     return cross_entropy(base(ids[:, half:-1], cache)[0], ids[0, half + 1 :]).item()
 
 
 # %% tags=["nbval-ignore-output"]
-few, halves = texts[:12], {}
+few, losses = texts[:12], {}
 for bits in (32, 8, 4, 2):
-    halves[bits] = sum(loss_of_second_half(text, bits) for text in few) / len(few)
-    print(f"{bits:2} bits: {halves[bits]:.3f} nats a token")
+    losses[bits] = sum(loss_of_second_half(text, bits) for text in few) / len(few)
+    print(f"{bits:2} bits: {losses[bits]:.3f} nats/token")
 
 # %% tags=["remove-cell"]
-assert max(abs(halves[bits] - halves[32]) for bits in (8, 4)) < 0.02
-assert halves[2] > halves[32]
+assert max(abs(losses[bits] - losses[32]) for bits in (8, 4)) < 0.02
+assert losses[2] > losses[32]
 
 # %% [markdown]
 # Eight bits make no visible difference, and take half the room of the usual sixteen.
@@ -644,16 +696,25 @@ CARDS = {  # gigabytes, dollars an hour
 }
 weights, per_token = 8.03e9 * 2, costs.kv_bytes_per_token(32, 8, 128, 2)
 
+
 # %%
-print("                 texts of 8,192 tokens    of 131,072       cents an hour")
-print("          $/hour  16-bit cache   8-bit  16-bit   8-bit  for one of 8,192")
-for card, (gigabytes, dollars) in CARDS.items():
+def texts_that_fit(gigabytes, n_tokens, bits):
+    """Return how many caches of n_tokens fit beside the weights."""
     room = 0.9 * gigabytes * 1e9 - weights
-    fit = [
-        int(room * divisor / (per_token * n))
-        for n in (8192, 131_072)
-        for divisor in (1, 2)
-    ]
+    return int(room / (per_token * n_tokens * bits / 16))
+
+
+print("an H100 holds", texts_that_fit(80, 8192, 16), "texts of 8,192 tokens")
+
+# %% [markdown]
+# The table has all the cards, with caches of 16 and of 8 bits.
+
+# %% tags=["hide-input"]
+print("                 texts of 8,192 tokens    of 131,072       cents an hour")
+print("card      $/hour  16-bit cache   8-bit  16-bit   8-bit  for one of 8,192")
+for card, (gigabytes, dollars) in CARDS.items():
+    fit = [texts_that_fit(gigabytes, 8192, bits) for bits in (16, 8)]
+    fit += [texts_that_fit(gigabytes, 131_072, bits) for bits in (16, 8)]
     print(f"{card:9}{dollars:7.2f}{fit[0]:14}{fit[1]:8}{fit[2]:8}{fit[3]:8}", end="")
     print(f"{100 * dollars / fit[0]:18.1f}")
 
@@ -680,13 +741,15 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # %%
 windowed = copy.deepcopy(base)
 long_context.set_attention(windowed, "window", window=32)
-small = windowed.new_cache(1, 32, long_context.WindowCache)
-n_bytes_before = small.n_bytes
-pieces = [windowed(ids[:, t : t + 1], small) for t in range(300)]
-assert_close(torch.cat(pieces, 1), windowed(ids[:, :300]), atol=1e-3, rtol=1e-3)
-print(
-    "300 tokens read, the cache has grown by", small.n_bytes - n_bytes_before, "bytes"
-)
+window_cache = windowed.new_cache(1, 32, long_context.WindowCache)
+n_bytes_before = window_cache.n_bytes
+logits = [windowed(ids[:, t : t + 1], window_cache) for t in range(300)]
+growth = window_cache.n_bytes - n_bytes_before
+print(f"300 tokens read; the cache has grown by {growth} bytes")
+
+# %%
+assert_close(torch.cat(logits, 1), windowed(ids[:, :300]), atol=1e-3, rtol=1e-3)
+print("the same logits as when reading all at once, to 0.001")
 
 # %% [markdown]
 # A model that was trained with full attention gets worse with such a window.
@@ -730,25 +793,34 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 
 # %%
 study = stored_study("context", SimpleNamespace)
-kinds = {
-    kind: [p for p in study.points if p.kind == kind]
-    for kind in long_context.ATTENTION_KINDS
-}
+kinds = {}
+for kind in long_context.ATTENTION_KINDS:
+    kinds[kind] = [p for p in study.points if p.kind == kind]
+n_weights, n_layers = study.points[0].n_parameters, study.recipe["n_layers"]
 print(
-    f"{study.points[0].n_parameters:,} weights, {study.recipe['n_layers']} layers,",
-    end=" ",
+    f"{n_weights:,} weights, {n_layers} layers, {len(kinds['full'])} models of each kind"
 )
-print(f"{len(kinds['full'])} models of each kind")
+
 
 # %%
+def recall_rates(points, distance):
+    """Return the share of facts that each model repeats from this far back."""
+    counts = [point.recalled[distance] for point in points]
+    return [right / n for right, n in counts]
+
+
+print(*(f"{rate:.0%}" for rate in recall_rates(kinds["full"], "20")))
+
+# %% [markdown]
+# These are the three models with full attention, for facts 20 tokens back.
+# The table has all kinds and distances.
+
+# %% tags=["hide-input"]
 print("facts repeated correctly: mean (lowest and highest model)")
 print("         20 tokens back    60 tokens back    150 tokens back")
 recalled = {}
 for kind, points in kinds.items():
-    rates = []
-    for distance in ("20", "60", "150"):
-        counts = [point.recalled[distance] for point in points]
-        rates.append([right / n for right, n in counts])
+    rates = [recall_rates(points, distance) for distance in ("20", "60", "150")]
     recalled[kind] = [sum(each) / len(each) for each in rates]
     cells = [f"{sum(r) / len(r):4.0%} ({min(r):3.0%}, {max(r):3.0%})" for r in rates]
     print(f"{kind:8}", "   ".join(cells))
@@ -800,7 +872,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # %%
 gap = curves["linear"] - curves["full"]
 for start, end, nats in zip(edges, edges[1:], gap):
-    print(f"positions {start:3} to {end:3}: {abs(nats):.2f} nats apart")
+    print(f"positions {start:3} to {end:3}: {abs(nats):.2f} nats/token apart")
 
 # %% tags=["remove-cell"]
 assert gap[-1] > gap[-2] > gap[4] > gap[3] > gap[2] > gap[1]
@@ -812,16 +884,29 @@ assert curves["full"][-1] > curves["full"][-2]
 # How well can a query focus at best?
 # Let one of $n$ random keys be equal to the query, and see what share of the weight it gets.
 
+
 # %%
-print("keys      softmax   linear")
-for n in (10, 100, 1000):
+def weight_on_match(n):
+    """Return the weight of the equal key, with softmax and with features."""
     q = torch.randn(200, 1, 32, generator=generator)
     k = torch.cat((q, torch.randn(200, n - 1, 32, generator=generator)), dim=1)
-    softmax = (q @ k.mT / 32**0.5).softmax(-1)[..., 0].mean()
+    softmax = (q @ k.mT / 32**0.5).softmax(-1)
     linear = features(q) @ features(k).mT
-    share = (linear / linear.sum(-1, keepdim=True))[..., 0].mean()
-    print(f"{n:4}{softmax:12.0%}{share:9.1%}")
-    assert softmax > 5 * share and share < 2 / n
+    linear = linear / linear.sum(-1, keepdim=True)
+    return softmax[..., 0].mean().item(), linear[..., 0].mean().item()
+
+
+# %%
+matches = {}
+print("keys      softmax   linear")
+for n in (10, 100, 1000):
+    softmax, linear = weight_on_match(n)
+    matches[n] = softmax, linear
+    print(f"{n:4}{softmax:12.0%}{linear:9.1%}")
+
+# %% tags=["hide-cell"]
+for n, (softmax, linear) in matches.items():
+    assert softmax > 5 * linear and linear < 2 / n
 
 # %% [markdown]
 # Without the exponential, no weight dominates: the right key gets only about 1.4 times an equal share of $1/n$; softmax gives it far more.
@@ -847,9 +932,9 @@ for n in (10, 100, 1000):
 
 # %%
 lengths, depths = (60, 120, 200, 280, 400), (0, 0.5, 1)
-counts = [
-    [count_found(base, haystack, n, depth, n=24) for n in lengths] for depth in depths
-]
+counts = []
+for depth in depths:
+    counts.append([count_found(base, haystack, n, depth, n=24) for n in lengths])
 found = torch.tensor([[count.share for count in row] for row in counts])
 
 # %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: the length of the text, from 60 to 400 tokens, by the depth of the needle: beginning, middle and end. Each cell shows its share and interval. Short texts, on the left, are light: nearly all needles are found. To the right the cells become dark, the row for the end first and the row for the beginning last."}}
@@ -943,13 +1028,12 @@ def yarn(s, d, length):
 
 # %%
 d = config.d_head
-linear, ramped = (
-    RopeScaling(kind="linear", factor=3),
-    RopeScaling(kind="yarn", factor=3, original_length=192),
-)
+linear = RopeScaling(kind="linear", factor=3)
+ramped = RopeScaling(kind="yarn", factor=3, original_length=192)
 assert_close(interpolated(3, d), rope_frequencies(d, 1e4, linear))
 assert_close(ntk_aware(3, d), rope_frequencies(d, ntk_base(1e4, d, 3)))
 assert_close(yarn(3, d, 192), rope_frequencies(d, 1e4, ramped))
+print(f"the same speeds for all {d // 2} pairs of coordinates")
 
 # %% [markdown]
 # ![Three rows of 16 bars, from fast pairs on the left to slow ones on the right. Linear: all bars at 3 times. NTK-aware: rising evenly from 1 to 3 times. YaRN: rising from 1 to 3 times over the first seven pairs, and 3 times from there on.](figures/angles-slowed-down.svg)
@@ -1183,8 +1267,8 @@ def with_sinks(model, window, n_sinks):
 
 for n_sinks in (0, 1, 4):
     loss = text_loss(with_sinks(base, 32, n_sinks), tokenizer, few).loss
-    print(f"window of 32, sinks {n_sinks}: {loss:.2f} nats a token")
-print(f"all positions:         {on_tales['none']:.2f}")
+    print(f"window of 32, sinks: {n_sinks}   {loss:.2f} nats/token")
+print(f"all positions             {on_tales['none']:.2f} nats/token")
 # The first token says nothing, so what it gained would be a sink's: here it gains next to
 # nothing. What the next three gain is probably the hero's name; the loss on names alone
 # would tell. Most of what the window costs lies elsewhere, farther back than 32 tokens.

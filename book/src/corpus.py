@@ -66,6 +66,7 @@ plotting.use_course_style()
 # Here is what text from such pages looks like.
 # These are twelve pages, as a crawler might bring them from the site of a small harbour town.
 # The texts are invented; the faults are not.
+# First the menu that every page begins with, and the text of one page.
 
 # %%
 MENU = "Home | News | Boats | Contact us\n"
@@ -74,37 +75,67 @@ LIGHT = (
     "This week two painters and a carpenter began to repair the lamp room, and they "
     "found a letter behind the stairs."
 )
+
+# %% [markdown]
+# The second text has faults that nobody sees on a page; most of them are written here as escapes.
+
+# %%
 BAKER = (
     "René has run the cafe\u0301 by the harbour for thirty years.\u200b He gets up at "
     "three, bakes\xa0the bread himself and knows what every fisherman wants before the "
     "door has closed. \x93I never write anything down,\x94 he says."
 )
+
+# %% [markdown]
+# The third is plain.
+
+# %%
 FERRY = (
     "The ferry to the island leaves at eight in the morning and at noon. In winter it "
     "waits for the tide, and when the wind is too strong it does not leave at all, so "
     "that the children of the island have a holiday nobody planned."
 )
 
+# %% [markdown]
+# Each text is on one page of the crawl.
+# Four more pages are copies of these three, two exact and two near.
+
+# %%
+page_texts = {"lighthouse": LIGHT, "cafe": BAKER, "ferry": FERRY}
+page_texts["lighthouse?print=1"] = LIGHT
+page_texts["archive/lighthouse"] = LIGHT
+page_texts["cafe?lang=en"] = BAKER.replace("thirty", "forty")
+page_texts["ferry/old"] = FERRY.replace("at noon", "at one")
+
+# %% [markdown]
+# Of the next two pages, one is in German, and the other is an offer that repeats itself.
+
+# %%
+page_texts["leuchtturm"] = (
+    "Der alte Leuchtturm ist seit dem Sturm dunkel. Nun wird er von "
+    "zwei Malern und einem Tischler repariert, und sie haben einen Brief gefunden."
+)
+page_texts["offers"] = "cheap boats for sale " * 8
+
+# %% [markdown]
+# The last three hold beginnings without an end, an error message, and nothing that can be read.
+
+# %%
+page_texts["teaser"] = (
+    "The mayor has decided that the ...\nA whale was seen on ...\n"
+    "What the baker never told you about the bread is ...\nRead on and be ..."
+)
+page_texts["404"] = "We could not find this page."
+page_texts["empty"] = "\x00\x00"
+
+# %% [markdown]
+# With the menu added, these are the twelve pages; the cell prints the beginning of the second one.
+
 # %%
 crawl = [
-    documents.Document(MENU + text, name=name)
-    for name, text in {
-        "lighthouse": LIGHT,
-        "cafe": BAKER,
-        "ferry": FERRY,
-        "lighthouse?print=1": LIGHT,  # two exact copies
-        "archive/lighthouse": LIGHT,
-        "cafe?lang=en": BAKER.replace("thirty", "forty"),  # two near copies
-        "ferry/old": FERRY.replace("at noon", "at one"),
-        "leuchtturm": "Der alte Leuchtturm ist seit dem Sturm dunkel. Nun wird er von "
-        "zwei Malern und einem Tischler repariert, und sie haben einen Brief gefunden.",
-        "offers": "cheap boats for sale " * 8,
-        "teaser": "The mayor has decided that the ...\nA whale was seen on ...\n"
-        "What the baker never told you about the bread is ...\nRead on and be ...",
-        "404": "We could not find this page.",
-        "empty": "\x00\x00",
-    }.items()
+    documents.Document(MENU + text, name=name) for name, text in page_texts.items()
 ]
+print(len(crawl), "pages")
 for line in crawl[1].text.split("\n"):
     print(ascii(line[:60]))
 
@@ -127,7 +158,7 @@ def frequent_runs(pages, n=5):
     for line in "\n".join(page.text for page in pages).split("\n"):
         tokens = deduplication.words(line)
         runs = [" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-        counts.update([*dict.fromkeys(runs)])  # each run once for a line
+        counts.update(list(dict.fromkeys(runs)))  # each run once per line
     return counts
 
 
@@ -160,7 +191,9 @@ a = pairs_of_words("the fox ran into the old mill")
 b = pairs_of_words("the fox ran out of the old mill")
 shared, union = set(a) & set(b), list(dict.fromkeys(a + b))
 print("shared:", sorted(shared))
-print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
+print(
+    f"Jaccard similarity: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}"
+)
 
 # %% [markdown]
 # Four of the nine different shingles are in both sentences, so the **{term}`Jaccard similarity`** is 4/9.
@@ -176,10 +209,12 @@ print(f"Jaccard: {len(shared)}/{len(union)} = {len(shared) / len(union):.2f}")
 
 # %%
 for factor, offset in ((3, 1), (2, 2), (3, 5)):
-    value = {run: (factor * x + offset) % 11 for x, run in enumerate(union)}
-    smallest = min(value[run] for run in a), min(value[run] for run in b)
-    agree = "agree" if smallest[0] == smallest[1] else "differ"
-    print(f"({factor}x + {offset}) mod 11: {[*value.values()]} → {smallest} {agree}")
+    values = {shingle: (factor * x + offset) % 11 for x, shingle in enumerate(union)}
+    smallest_a = min(values[shingle] for shingle in a)
+    smallest_b = min(values[shingle] for shingle in b)
+    result = "agree" if smallest_a == smallest_b else "differ"
+    print(f"({factor}x + {offset}) mod 11: {list(values.values())}", end=", ")
+    print(f"smallest: A {smallest_a}, B {smallest_b} → {result}")
 
 # %% [markdown]
 # One of the three hash functions agrees, so three numbers per sentence estimate the similarity as 1/3; the truth is 4/9.
@@ -270,9 +305,9 @@ def minhash_signature(text, n, n_hashes):
     """Return the smallest hash of the shingles of n words, for each hash function."""
     tokens = deduplication.words(text)
     runs = {" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
-    hashes = range(n_hashes)
     return [
-        min(blake2b(f"{i} {run}".encode()).digest() for run in runs) for i in hashes
+        min(blake2b(f"{i} {run}".encode()).digest() for run in runs)
+        for i in range(n_hashes)
     ]
 
 
@@ -282,7 +317,7 @@ mine = [minhash_signature(text, 3, 1024) for text in (FERRY, old)]
 sets = [deduplication.shingles(text, n=3) for text in (FERRY, old)]
 exact = deduplication.jaccard(*sets)
 estimate = sum(x == y for x, y in zip(*mine)) / 1024
-print(f"exact {exact:.2f}, estimated {estimate:.2f}")
+print(f"Jaccard similarity: exact {exact:.2f}, estimated {estimate:.2f}")
 
 # %% tags=["hide-input"]
 # The estimate and the package's lie within four standard errors
@@ -318,7 +353,10 @@ def candidates(signatures, n_bands):
 # %%
 sets = [deduplication.shingles(document.text, n=3) for document in crawl]
 signatures = deduplication.signatures(sets, n_hashes=128)
-print("to be compared:", candidates(signatures, n_bands=32))
+print("pairs to compare:", candidates(signatures, n_bands=32))
+
+# %% tags=["hide-cell"]
+# The package proposes the same pairs
 theirs = deduplication.candidate_pairs(signatures, n_bands=32)
 assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tolist()]
 
@@ -376,7 +414,7 @@ assert max(frequent_runs(kept).values()) == 1
 #
 # A page arrives as HTML: text between tags, with menus, programs and styles.
 # Text extraction decides which parts of it a model will read.
-# Here is a small page, written for this course, and the first idea that comes to mind: delete everything between `<` and `>`.
+# Here is a small page, written for this course.
 
 # %%
 PAGE = """<!doctype html><html><head><title>Harbour news</title>
@@ -387,6 +425,11 @@ carpenters have worked there since spring.</p><p>Greet every boat:</p>
 <pre>for boat in harbour:
     greet(boat)</pre>
 <footer>&copy; Harbour town. All rights reserved.</footer></body></html>"""
+
+# %% [markdown]
+# The first idea that comes to mind is to delete everything between `<` and `>`.
+
+# %%
 print(re.sub("<[^>]*>", "", PAGE))
 
 # %% [markdown]
@@ -401,7 +444,8 @@ class TextOfPage(HTMLParser):
 
     SKIPPED = ("title", "script", "style", "nav", "header", "footer", "aside", "form")
     BLOCKS = ("h1", "h2", "h3", "p", "div", "li", "pre", "tr", "table", "section", "br")
-    depth, parts = 0, ()  # how many skipped tags are open; the text so far
+    depth = 0  # how many skipped tags are open
+    parts = ()  # the text so far
 
     def handle_starttag(self, tag, attributes):
         if tag in self.SKIPPED:
@@ -423,9 +467,9 @@ class TextOfPage(HTMLParser):
 # %%
 def page_text(page):
     """Return the text of an HTML page."""
-    reader = TextOfPage()
-    reader.feed(page)
-    return cleaning.clean_text("".join(reader.parts))
+    parser = TextOfPage()
+    parser.feed(page)
+    return cleaning.clean_text("".join(parser.parts))
 
 
 print(page_text(PAGE))
@@ -443,9 +487,9 @@ page = pydoc.HTMLDoc().docmodule(textwrap)
 text = page_text(page)
 print(f"{len(page):,} characters of HTML, {len(text):,} of text:")
 print(textwrap.shorten(text[text.index("Text wrapping") :], 90))
-documented = set(textwrap.wrap.__doc__.split())
 
 # %% tags=["remove-cell"]
+documented = set(textwrap.wrap.__doc__.split())
 assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 
 # %% [markdown]
@@ -486,18 +530,30 @@ print(pages[1])
 
 # %% [markdown]
 # Three rules undo most of it: drop lines that recur, drop numbers alone on a line, and rejoin words cut by a hyphen at a line's end.
+# The third takes a function that joins the two halves; the plainest one drops the hyphen.
 
 
 # %%
-def book_text(pages, join=lambda left, right: left + right):
+def without_hyphen(left, right):
+    """Return a divided word as one, without its hyphen."""
+    return left + right
+
+
+# %%
+def book_text(pages, join=without_hyphen):
     """Return the text of printed pages, in one line; `join` makes divided words whole."""
     lines = [line for page in pages for line in page.splitlines()]
-    often = Counter(lines)
-    kept = "\n".join(x for x in lines if often[x] == 1 and not x.isdigit())
-    whole = re.sub(r"(\w+)-\n(\w+)", lambda ends: join(*ends.groups()), kept)
+    counts = Counter(lines)
+    kept = [line for line in lines if counts[line] == 1 and not line.isdigit()]
+    divided = re.compile(r"(\w+)-\n(\w+)")
+    whole = divided.sub(lambda match: join(match[1], match[2]), "\n".join(kept))
     return whole.replace("\n", " ")
 
 
+# %% [markdown]
+# Which of the words that come out are not in the tale?
+
+# %%
 print("not in the tale:", set(book_text(pages).split()) - set(tale.split()))
 
 # %% [markdown]
@@ -505,16 +561,25 @@ print("not in the tale:", set(book_text(pages).split()) - set(tale.split()))
 # Other text does: the form that is more frequent there is probably right.
 
 # %%
-others = " ".join(story.text for story in tales.generate(1000, seed=1))
-known = Counter(re.findall(r"[\w-]+", others))
+other_tales = " ".join(story.text for story in tales.generate(1000, seed=1))
+word_counts = Counter(re.findall(r"[\w-]+", other_tales))
+for word in ("market-day", "marketday"):
+    print(f"{word:10} {word_counts[word]} times")
+
+# %% [markdown]
+# With a function that takes the more frequent form, `book_text` gives back the tale.
 
 
+# %%
 def more_frequent(left, right):
-    return max(left + right, f"{left}-{right}", key=lambda word: known[word])
+    """Return a divided word with or without its hyphen, as other tales have it."""
+    return max(left + right, f"{left}-{right}", key=lambda word: word_counts[word])
 
 
+print("the same as the tale:", book_text(pages, more_frequent) == tale)
+
+# %% tags=["hide-cell"]
 assert book_text(pages, more_frequent) == tale
-print("market-day:", known["market-day"], "marketday:", known["marketday"])
 
 # %% [markdown]
 # The rules can drop too much: a refrain recurs like a title, and a year can be alone on its line.
@@ -525,34 +590,55 @@ print("market-day:", known["market-day"], "marketday:", known["marketday"])
 #
 # Models read programs as well, and cleaning meant for prose may break them.
 # The files of Python's standard library are on your machine.
-# Suppose that every run of spaces becomes one space, and those at the beginning of a line are dropped.
-# How many files are still the same programs then, and how many are after our `clean_text`?
-# How many would pass the rules for good prose?
+# (How many there are depends on your Python, and so do the numbers below.)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 programs = [
     path.read_text(encoding="utf-8", errors="replace")
     for path in sorted(Path(pydoc.__file__).parent.glob("*.py"))
 ]
+print(len(programs), "files")
+
+# %% [markdown]
+# Two texts are the same program if Python reads the same syntax tree in both.
 
 
-def tree(text):
-    """Return what Python understands of a program; nothing if it is none."""
+# %%
+def syntax_tree(text):
+    """Return the syntax tree of a program, or None if it cannot be parsed."""
     try:
         return ast.dump(ast.parse(text))
     except SyntaxError:
         return None
 
 
+# %% [markdown]
+# Suppose that every run of spaces becomes one space, and those at the beginning of a line are dropped.
+
+
+# %%
+def join_spaces(text):
+    """Return a text with single spaces, and with none at the beginning of a line."""
+    return "\n".join(" ".join(line.split()) for line in text.split("\n"))
+
+
+# %% [markdown]
+# How many files are still the same programs then, and how many are after our `clean_text`?
+
 # %% tags=["nbval-ignore-output"]
-joined = ["\n".join(" ".join(x.split()) for x in t.split("\n")) for t in programs]
-cleaned = [cleaning.clean_text(text) for text in programs]
-print(f"{len(programs)} files")
-for name, texts in (("spaces joined", joined), ("clean_text", cleaned)):
-    same = sum(tree(text) == tree(b) for text, b in zip(programs, texts))
-    print(f"{same:4} the same programs after {name}")
-prose = sum(cleaning.quality_fault(text) is None for text in programs)
-print(f"{prose:4} pass as prose")
+for name, change in (
+    ("join_spaces", join_spaces),
+    ("clean_text", cleaning.clean_text),
+):
+    same = sum(syntax_tree(text) == syntax_tree(change(text)) for text in programs)
+    print(f"after {name:11} {same:4} files are the same program")
+
+# %% [markdown]
+# And how many would pass the rules for good prose?
+
+# %% tags=["nbval-ignore-output"]
+passed = sum(cleaning.quality_fault(text) is None for text in programs)
+print(f"{passed} of {len(programs)} files pass as prose")
 
 # %% [markdown]
 # In Python, spaces at the beginning of a line are grammar, so `clean_text` keeps them.
@@ -574,21 +660,39 @@ print(f"{prose:4} pass as prose")
 # The short bands, since four numbers agree more easily than eight.
 # They begin to miss copies below a similarity of about 0.6, the long bands below about 0.85.
 # :::
+#
+# We take the longer texts of the documentation, cleaned and without exact copies.
+# (How many there are depends on your Python.)
+
+# %% tags=["nbval-ignore-output"]
+cleaned, _ = cleaning.clean([*documents.python_docs()])
+distinct, _ = deduplication.remove_duplicates(cleaned)
+long_texts = [d.text for d in distinct if len(d.text.split()) >= 200]
+print(len(long_texts), "texts of at least 200 words")
+
+# %% [markdown]
+# To each of 160 of them we add an edited copy; the similarities that we ask for go from 0.15 to 0.95.
 
 # %%
-python_documents, _ = deduplication.remove_duplicates(
-    cleaning.clean([*documents.python_docs()])[0]
-)
-long_texts = [d.text for d in python_documents if len(d.text.split()) >= 200]
 wanted = np.linspace(0.15, 0.95, 160).tolist()
 texts, planted = deduplication.plant_near_duplicates(long_texts[:160], wanted)
+similarity = np.array([pair.similarity for pair in planted])
+print(len(planted), "planted pairs")
+
+# %% [markdown]
+# One signature for each text would make a coarse measurement, so we take ten, and note where the two texts of a pair agree.
+# On average, the share of equal hashes is near the exact similarity.
+
+# %% tags=["nbval-ignore-output"]
 sets = [deduplication.shingles(text) for text in texts]
 signatures = deduplication.signatures(sets, n_hashes=1280)  # ten signatures of 128
-first, second, similarity = np.array(
-    [(p.first, p.second, p.similarity) for p in planted]
-).T
-agree = signatures[first.astype(int)] == signatures[second.astype(int)]  # (pair, hash)
-print(len(planted), "planted pairs")
+first = [pair.first for pair in planted]
+second = [pair.second for pair in planted]
+agree = signatures[first] == signatures[second]  # (pair, hash)
+print(f"mean similarity {similarity.mean():.2f}, hashes that agree {agree.mean():.2f}")
+
+# %% tags=["remove-cell"]
+assert abs(similarity.mean() - agree.mean()) < 0.02
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The share of planted copies that are found, against their similarity. Measured points lie on two S-shaped curves: 32 bands of 4 rise steeply around a similarity of 0.4, 16 bands of 8 around 0.7."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
@@ -625,33 +729,47 @@ _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
 # Finding candidates by equal bands is called **locality-sensitive hashing**, LSH.
 # What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
 # The slow way, comparing all pairs, gives the truth.
-# *Recall* is the share of the true pairs that was reported, and *precision* the share of the reported pairs that is true.
-# *Promised* is the formula's value for a pair just at the threshold; *without the check* is the precision of all that LSH proposes.
-# The following numbers depend on your version of Python and its documentation; the assertions hold for all versions.
+# The following numbers depend on your version of Python and its documentation; what the text concludes from them does not.
 
 # %% tags=["nbval-ignore-output"]
-all_pairs = [*combinations(range(len(texts)), 2)]
 exact = {
-    pair: deduplication.jaccard(sets[pair[0]], sets[pair[1]]) for pair in all_pairs
+    (i, j): deduplication.jaccard(sets[i], sets[j])
+    for i, j in combinations(range(len(texts)), 2)
 }
 proposed = deduplication.candidate_pairs(signatures[:, :128], n_bands=32)
-print(f"{len(all_pairs):,} pairs in all, {len(proposed):,} proposed by LSH")
-for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
-    right = [pair for pair in exact if exact[pair] >= threshold]
+print(f"{len(exact):,} pairs in all, {len(proposed):,} proposed by LSH")
+
+# %% [markdown]
+# *Recall* is the share of the true pairs that was reported, and *precision* the share of the reported pairs that is true.
+# The function below measures both for one threshold, and the precision of all that LSH proposes, without the exact check.
+
+
+# %%
+def measure(threshold):
+    """Return the number of true pairs, recall, and precision with and without check."""
+    true = [pair for pair in exact if exact[pair] >= threshold]
+    wanted = [deduplication.Pair(*pair, exact[pair]) for pair in true]
     found = deduplication.near_duplicates(texts, threshold=threshold)
-    truth = [deduplication.Pair(*pair, exact[pair]) for pair in right]
-    precision, recall = deduplication.precision_recall(found, truth)
-    alone = sum(exact[tuple(p)] >= threshold for p in proposed.tolist()) / len(proposed)
+    precision, recall = deduplication.precision_recall(found, wanted)
+    n_right = sum(exact[tuple(pair)] >= threshold for pair in proposed.tolist())
+    return len(true), recall, precision, n_right / len(proposed)
+
+
+# %% [markdown]
+# *Promised* is the formula's value for a pair just at the threshold; the last column is the precision of all that LSH proposes.
+
+# %% tags=["nbval-ignore-output"]
+measured = {threshold: measure(threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)}
+print("threshold  true pairs  promised  recall  precision  without the check")
+for threshold, (n_true, recall, precision, unchecked) in measured.items():
     promised = deduplication.candidate_probability(threshold, 32, 4)
-    print(
-        f"threshold {threshold}: {len(right):>3} pairs, recall {recall:.2f} (promised "
-        f"{promised:.2f}), precision {precision:.2f}; without the check {alone:.2f}"
-    )
-    assert precision == 1.0
-    assert recall > 0.9
+    print(f"{threshold:9} {n_true:11} {promised:9.2f}", end=" ")
+    print(f"{recall:7.2f} {precision:10.2f} {unchecked:18.2f}")
 
 # %% tags=["remove-cell"]
-assert len(proposed) * 100 < len(all_pairs)
+assert all(recall > 0.9 for _, recall, _, _ in measured.values())
+assert all(precision == 1.0 for _, _, precision, _ in measured.values())
+assert len(proposed) * 100 < len(exact)
 
 # %% [markdown]
 # The exact check makes the precision perfect.
@@ -695,12 +813,11 @@ assert next(iter(filtered.reasons)) == "number of words"
 # %% tags=["nbval-ignore-output"]
 parts = corpus.split(kept)
 overlaps = corpus.contamination(parts["train"], parts["test"], n=13)
-print(
-    f"{len(overlaps)} of {len(parts['test'])} test documents share 13 words with training"
-)
+print(f"{len(overlaps)} of {len(parts['test'])} test documents", end=" ")
+print("share 13 words in a row with training text")
 for overlap in sorted(overlaps, key=lambda overlap: -overlap.share)[:3]:
-    name, first = overlap.document.name, overlap.training.name
-    print(f"{name}: {overlap.share:.0%} is in training, first in {first}")
+    name, source = overlap.document.name, overlap.training.name
+    print(f"  {name}: {overlap.share:.0%} is also in training, first in {source}")
 
 # %% tags=["remove-cell"]
 assert overlaps
@@ -768,7 +885,7 @@ def mixed_prob(word, run, after, n_words=10_000):
 
 # %%
 after = count_next_words(["the fox ran", "the fox slept", "the hen ran"], n=2)
-print("after fox, in 56ths:")
+print("probability after fox, in parts of 56")
 for word in ("ran", "slept", "the", "fox", "hen", "dog"):
     print(f"{word:5} {56 * mixed_prob(word, ('fox',), after, n_words=10):2.0f}")
 
@@ -793,26 +910,42 @@ for word in ("ran", "slept", "the", "fox", "hen", "dog"):
 train = [story.text for story in tales.generate(1000, seed=1)]
 held_out = [story.text for story in tales.generate(200, seed=2)]
 leaked, unseen = held_out[:100], held_out[100:]
+print(len(train), "training stories,", len(leaked), "leaked,", len(unseen), "unseen")
+
+# %% [markdown]
+# First our own functions read the beginning of an unseen story, with runs of up to two words before each word.
+# Beside each word is the probability that they give it.
+# (As in `count_next_words`, empty words come before the first.)
+
+# %%
+after = count_next_words(train, n=3)
+words = ["", "", *unseen[0].split()[:8]]
+probs = []
+for first, second, word in zip(words, words[1:], words[2:]):
+    probs.append(mixed_prob(word, (first, second), after))
+    print(f"{word:12} {probs[-1]:.3f}")
+
+# %% tags=["hide-cell"]
+theirs = NGramModel(train, 3).surprises(unseen[0])[:8]
+assert np.allclose(-np.log(probs), theirs)
+
+# %% [markdown]
+# The package agrees, word by word, as the folded cell checks.
+# The loss of a model is its mean surprise, in nats per word.
 
 
+# %%
 def nats_per_word(nats, texts):
     """Return a number of nats, spread over the words of the texts."""
     return nats / sum(len(text.split()) for text in texts)
 
 
-# %%
-after = count_next_words(train, n=3)
-tokens = ["", "", *unseen[0].split()[:8]]
-probs = [
-    mixed_prob(c, (a, b), after) for a, b, c in zip(tokens, tokens[1:], tokens[2:])
-]
-for token, prob in zip(tokens[2:], probs):
-    print(f"{token:12} {prob:.3f}")
-theirs = NGramModel(train, 3).surprises(unseen[0])[:8]
-assert np.allclose(-np.log(probs), theirs)
+def loss_on(texts, model):
+    """Return the mean surprise of a model on the texts, in nats per word."""
+    return nats_per_word(sum(sum(model.surprises(text)) for text in texts), texts)
+
 
 # %% [markdown]
-# The package agrees, word by word.
 # Now for the loss, with the leaked stories in the training text.
 
 # %%
@@ -820,9 +953,8 @@ floor = nats_per_word(-sum(map(tales.log_prob, held_out)), held_out)
 loss = {"leaked": {}, "unseen": {}}
 for n in (1, 2, 3, 5, 8):
     model = NGramModel(train + leaked, n)
-    for name, texts in (("leaked", leaked), ("unseen", unseen)):
-        nats = sum(sum(model.surprises(text)) for text in texts)
-        loss[name][n] = nats_per_word(nats, texts)
+    loss["leaked"][n] = loss_on(leaked, model)
+    loss["unseen"][n] = loss_on(unseen, model)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per word against the longest run counted, n. On unseen stories it falls until n is 3 and then stays far above the floor. On leaked stories it keeps falling and ends below the floor."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
@@ -852,10 +984,9 @@ training = [documents.Document(text) for text in train + leaked]
 tested = [documents.Document(t, name=str(i)) for i, t in enumerate(held_out)]
 for n in (8, 13, 20, 40):
     found = {int(o.document.name) for o in corpus.contamination(training, tested, n=n)}
-    true = len(found & set(range(100)))
-    print(
-        f"runs of {n:>2}: {true} of 100 leaks found, {len(found) - true} false alarms"
-    )
+    true = len(found & set(range(100)))  # the first hundred leaked
+    print(f"runs of {n:>2} words: {true} of 100 leaks found", end=", ")
+    print(f"{len(found) - true} false alarms")
 
 # %% [markdown]
 # Every leak is found at every length, but with the customary 13 words many of the other stories are reported as well.
@@ -920,17 +1051,21 @@ list food
 fables = Grammar(FABLE)
 fable = "There was a fox. In autumn the fox was hungry. The fox found a nut. "
 fable += "The fox hid the nut."
-print(f"log P = {fables.log_prob(fable):.3f} nats, by hand {log(9 / 256):.3f}")
+print(f"log P = {fables.log_prob(fable):.2f} nats, by hand {log(9 / 256):.2f}")
+# %% [markdown]
+# This grammar is so small that all its fables can be listed.
+# So its entropy can also be computed from the definition, as a sum over them.
+
+# %%
 probs = [exp(story.log_prob) for story in fables.enumerate()]
-print(f"{len(probs)} fables, probabilities sum to {sum(probs):.3f}")
-print(
-    f"entropy {fables.entropy():.3f} nats, by the sum {-sum(p * log(p) for p in probs):.3f}"
-)
+by_definition = -sum(p * log(p) for p in probs)
+print(f"{len(probs)} fables, probabilities sum to {sum(probs):.2f}")
+print(f"entropy {fables.entropy():.2f} nats, by the definition {by_definition:.2f}")
 
 # %% tags=["remove-cell"]
 assert np.isclose(fables.log_prob(fable), log(9 / 256)) and len(probs) == 48
 assert np.isclose(sum(probs), 1)
-assert np.isclose(fables.entropy(), -sum(p * log(p) for p in probs))
+assert np.isclose(fables.entropy(), by_definition)
 
 # %% [markdown]
 # The grammar of the tales is of this kind, with nearly a hundred rules and two thousand words.
@@ -972,11 +1107,12 @@ def surprises(text):
 # %%
 exactly = surprises(story.text)
 certain = sum(nats < 1e-9 for nats in exactly)
-print(f"{len(exactly)} words, {certain} of them certain; sum {sum(exactly):.1f} nats")
-assert np.allclose(exactly, tales.word_surprises(story.text), atol=1e-9)
-assert np.isclose(sum(exactly), -story.log_prob)
+print(f"{len(exactly)} words, {certain} of them certain")
+print(f"sum of all surprises {sum(exactly):.1f} nats")
 
 # %% tags=["remove-cell"]
+assert np.allclose(exactly, tales.word_surprises(story.text), atol=1e-9)
+assert np.isclose(sum(exactly), -story.log_prob)
 assert certain > len(exactly) / 2
 
 # %% [markdown]
@@ -987,16 +1123,23 @@ assert certain > len(exactly) / 2
 # *What is surprising at first is certain later, for a model that remembers it from dozens of words back.
 # The count of apricots goes from 11 to 10 and 9 as two are given away; the last 11 is what the postman had ordered.*
 #
+# How well can counts of words predict such a story?
+# Three models count in 2,000 other tales.
+
+# %%
+other_stories = [story.text for story in tales.generate(2000, seed=1)]
+models = {
+    "counts of single words": NGramModel(other_stories, 1),
+    "counts of pairs": NGramModel(other_stories, 2),
+    "counts of runs of three": NGramModel(other_stories, 3),
+}
+
+# %% [markdown]
 # In the explorer, warm colours mark surprising words.
 # Move along a story with the slider, and compare the first mention of a name, a colour or a garment with the second.
 # Then let the counting models predict the same story.
 
 # %%
-counted = [story.text for story in tales.generate(2000, seed=1)]
-names = ("single words", "pairs", "runs of three")
-models = {
-    f"counts of {name}": NGramModel(counted, n) for n, name in enumerate(names, start=1)
-}
 SurpriseExplorer(
     [story.text for story in stories[:4]],
     {name: model.surprises for name, model in models.items()},
@@ -1047,9 +1190,11 @@ assert sorted(bits.values())[1] > 3 * bits["the floor"]
 # %%
 sample = np.array([-story.log_prob for story in stories])
 standard_error = sample.std() / sqrt(len(sample))
-print(f"exact entropy {tales.world().entropy():.1f} nats per story")
-print(f"mean of 1,000 {sample.mean():.1f} ± {standard_error:.1f} nats per story")
-print(f"per word {tales.entropy_per_word():.2f}, as uncertain as", end=" ")
+print(f"exact entropy: {tales.world().entropy():.1f} nats per story")
+print(
+    f"mean of 1,000 stories: {sample.mean():.1f} ± {standard_error:.1f} nats per story"
+)
+print(f"per word: {tales.entropy_per_word():.2f} nats, as uncertain as", end=" ")
 print(f"{exp(tales.entropy_per_word()):.2f} equally likely words")
 
 # %% tags=["remove-cell"]
@@ -1073,7 +1218,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # The recipe for the first LLaMA is public {cite:p}`touvron2023`; its two largest models read 1.4 trillion tokens.
 
 # %%
-LLAMA = {  # share of the reading in percent, epochs
+LLAMA = {  # percent of all tokens read, epochs
     "web (Common Crawl)": (67, 1.10),
     "web (C4)": (15, 1.06),
     "code (GitHub)": (4.5, 0.64),
@@ -1082,11 +1227,15 @@ LLAMA = {  # share of the reading in percent, epochs
     "papers (arXiv)": (2.5, 1.06),
     "questions (Stack Exchange)": (2, 1.03),
 }
+
+# %% [markdown]
+# From share and epochs follow the tokens read, and the size of each source.
+
+# %%
+print("billions of tokens          read   in the source")
 for name, (share, epochs) in LLAMA.items():
     read = share / 100 * 1400
-    print(
-        f"{name:26} {read:4.0f} billion tokens read, from {read / epochs:4.0f} billion"
-    )
+    print(f"{name:26} {read:5.0f} {read / epochs:15.0f}")
 
 # %% tags=["remove-cell"]
 assert sum(share for share, _ in LLAMA.values()) > 99
@@ -1096,14 +1245,13 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # Books and Wikipedia are read more than twice, code less than once.
 #
 # What changes with the share of a source?
-# The next two cells count runs of three in 60,000 words, some from the Python manual and the rest from tales.
-# They measure the loss on held-out text of both, in nats per word.
+# We count runs of three in 60,000 words, some from the Python manual and the rest from tales, and measure the loss on held-out text of both.
 # (As we saw, some of the manual's test text is also in its training text.)
 # (The numbers depend on your Python.)
 
 # %%
 manual = [document.text for document in parts["train"]]
-tested_on = {"tales": unseen, "manual": [d.text for d in parts["test"]][:50]}
+test_texts = {"tales": unseen, "manual": [d.text for d in parts["test"]][:50]}
 
 
 def first_words(texts, n):
@@ -1112,14 +1260,14 @@ def first_words(texts, n):
 
 
 # %% tags=["nbval-ignore-output"]
-mixed = {name: [] for name in tested_on}
+mixed = {"tales": [], "manual": []}
+print("share of the manual   loss on tales   loss on the manual   (nats/word)")
 for share in (0, 0.1, 0.5, 0.9, 1):
     n = round(60_000 * share)
     model = NGramModel([first_words(manual, n), first_words(train, 60_000 - n)], 3)
-    for name, texts in tested_on.items():
-        nats = sum(sum(model.surprises(text)) for text in texts)
-        mixed[name].append(nats_per_word(nats, texts))
-    print(f"{share:4.0%} manual:", *(f"{name} {mixed[name][-1]:.1f}" for name in mixed))
+    for name, texts in test_texts.items():
+        mixed[name].append(loss_on(texts, model))
+    print(f"{share:19.0%} {mixed['tales'][-1]:15.1f} {mixed['manual'][-1]:20.1f}")
 
 # %% tags=["remove-cell"]
 assert mixed["tales"] == sorted(mixed["tales"])
@@ -1132,26 +1280,19 @@ assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 # Real shares are tuned by training small models {cite:p}`xie2023`.
 #
 # What about repetition?
-# The next two cells read the same 125 tales up to eight times, or new tales in place of each repetition.
-
-
-# %%
-def loss_after(texts):
-    """Return the loss of counts of three on unseen tales, in nats per word."""
-    model = NGramModel(texts, 3)
-    return nats_per_word(sum(sum(model.surprises(text)) for text in unseen), unseen)
-
+# The next cell reads the same 125 tales up to eight times, or new tales in place of each repetition.
+# Again it measures the loss of counts of three on unseen tales.
 
 # %%
-again, new = {}, {}
+repeated, fresh = {}, {}
+print("tales read   all new   125 repeated   (nats/word)")
 for times in (1, 2, 4, 8):
-    again[times] = loss_after(train[:125] * times)
-    new[times] = loss_after(train[: 125 * times])
-    print(f"{125 * times:5} new tales {new[times]:.2f}", end="   ")
-    print(f"125 tales {times} × {again[times]:.2f} nats/word")
+    repeated[times] = loss_on(unseen, NGramModel(train[:125] * times, 3))
+    fresh[times] = loss_on(unseen, NGramModel(train[: 125 * times], 3))
+    print(f"{125 * times:10,} {fresh[times]:9.2f} {repeated[times]:14.2f}")
 
 # %% tags=["remove-cell"]
-assert new[8] < new[4] < new[2] < new[1] == again[1] < again[8]
+assert fresh[8] < fresh[4] < fresh[2] < fresh[1] == repeated[1] < repeated[8]
 
 # %% [markdown]
 # New text helps each time.
@@ -1164,7 +1305,8 @@ assert new[8] < new[4] < new[2] < new[1] == again[1] < again[8]
 #
 # Text from the web holds **personal data**, or PII (*personally identifiable information*): names, addresses, telephone numbers.
 # Models recite it: prompted in the right way, GPT-2 gave away names and telephone numbers from its training text {cite:p}`carlini2021`.
-# So personal data is searched for, and replaced by marks; the notice below is invented.
+# So personal data is searched for, and replaced by marks.
+# These are patterns for three kinds of it.
 
 # %%
 PERSONAL = {
@@ -1172,6 +1314,11 @@ PERSONAL = {
     "[PHONE]": r"\+\d[\d /-]{7,}\d",
     "[IP]": r"\b(?:\d{1,3}\.){3}\d{1,3}\b",
 }
+
+# %% [markdown]
+# The notice below is invented.
+
+# %%
 notice = "Greta Holm, 4 Quay Street, greta.holm@harbour.example, +49 30 1234567, "
 notice += "wrote release 2.4.10.1 of the timetable on the server 192.0.2.7."
 for mark, pattern in PERSONAL.items():
@@ -1203,16 +1350,26 @@ print(textwrap.fill(notice, 80))
 # If slices begin anywhere, one may hold the end of one story and the beginning of the next.*
 
 # %%
-with tempfile.TemporaryDirectory() as folder:
-    path = f"{folder}/train.bin"
-    tokenizer = BPETokenizer.train(train[:200], 512, special_tokens=["<|endoftext|>"])
-    header = packing.pack(documents.tales(1000, seed=1), tokenizer, path)
-    ids = packing.load_tokens(path, tokenizer)
-    print(f"{len(ids):,} ids, {ids.itemsize} bytes each")
-    end = ids.tolist().index(header.end_of_text)
-    assert tokenizer.decode(ids[:end].tolist()) == train[0]
-    assert (ids == header.end_of_text).sum() == header.n_documents == 1000
-    del ids  # Windows does not delete a file that is still mapped
+tokenizer = BPETokenizer.train(train[:200], 512, special_tokens=["<|endoftext|>"])
+folder = tempfile.TemporaryDirectory()
+path = f"{folder.name}/train.bin"
+header = packing.pack(documents.tales(1000, seed=1), tokenizer, path)
+print(f"{header.n_documents:,} stories are packed")
+
+# %% [markdown]
+# Here the file is mapped, and its first ids are read.
+
+# %%
+ids = packing.load_tokens(path, tokenizer)
+print(f"{len(ids):,} ids, {ids.itemsize} bytes each")
+print("the first ten:", ids[:10].tolist())
+
+# %% tags=["hide-cell"]
+end = ids.tolist().index(header.end_of_text)
+assert tokenizer.decode(ids[:end].tolist()) == train[0]
+assert (ids == header.end_of_text).sum() == header.n_documents == 1000
+del ids  # Windows does not delete a file that is still mapped
+folder.cleanup()
 
 # %% [markdown]
 # ### What breaks it
@@ -1222,28 +1379,37 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %%
 NEWS = " ".join((LIGHT, BAKER, FERRY))
-pages = [
-    documents.Document(" ".join(text.split()[:50]) + "\n" + NEWS) for text in train[:50]
-]
+beginnings = [" ".join(text.split()[:50]) for text in train[:50]]
+pages = [documents.Document(beginning + "\n" + NEWS) for beginning in beginnings]
+print(len(pages), "pages of", len(pages[0].text.split()), "words")
+
+# %% [markdown]
+# How many are left after near copies are removed, at three thresholds?
+
+# %%
 for threshold in (0.3, 0.5, 0.7):
-    left, _ = deduplication.remove_near_duplicates(
+    remaining, _ = deduplication.remove_near_duplicates(
         pages, threshold=threshold, n_bands=64
     )
-    print(f"threshold {threshold}: {len(left):>2} of {len(pages)} pages are left")
+    print(f"threshold {threshold}: pages left {len(remaining):>2} of {len(pages)}")
+
+# %% [markdown]
+# And how many if boilerplate is removed first?
 
 # %%
 without, _ = cleaning.remove_boilerplate(pages)
-left, _ = deduplication.remove_near_duplicates(without, threshold=0.3, n_bands=64)
-print(f"without the news: {len(left)} of {len(pages)} pages are left")
+remaining, _ = deduplication.remove_near_duplicates(without, threshold=0.3, n_bands=64)
+print(f"without the news: pages left {len(remaining)} of {len(pages)}")
 
 # %% tags=["remove-cell"]
-assert len(left) == len(pages)
+assert len(remaining) == len(pages)
 
 # %% [markdown]
 # With a low threshold, all pages but one are removed, though no two stories are alike.
 # Once the news has been removed as boilerplate, no page is lost at the same threshold: the order of the steps matters.
 #
 # Filters fail in a different way: they keep only what looks like the prose that they were made for.
+# Here are four other kinds of text, first a poem and a list.
 
 # %%
 POEM = (
@@ -1252,20 +1418,28 @@ POEM = (
 LIST = "\n".join(
     f"- {n} {boat}" for n in range(30) for boat in ("sloop", "yawl", "cutter")
 )
+print(*LIST.splitlines()[:3], sep="\n")
+
+# %% [markdown]
+# The other two are some code and a table of tides.
+
+# %%
 CODE = "\n".join(f"x[{i}] += dt * f(x[{i - 1}], t)  # step {i}" for i in range(1, 30))
 TIDES = "\n".join(
     f"{d:02} Nov {d % 12}:15 {d % 7}.{d} m {d % 9}:40 0.{d} m" for d in range(1, 29)
 )
+print(CODE.splitlines()[0], TIDES.splitlines()[0], sep="\n")
+
+# %% [markdown]
+# The cell below prints the first rule that each of them breaks, and the language that the filter guesses.
 
 # %%
+print("text   broken rule      value  language")
 for name, text in {"poem": POEM, "list": LIST, "code": CODE, "table": TIDES}.items():
     fault, value = cleaning.quality_fault(text)
-    print(f"{name}: {fault} is {value:.3g}; language {cleaning.guess_language(text)}")
-print(
-    "at least:",
-    *(f"{rule.name} {rule.low:g}" for rule in cleaning.GOPHER[:2]),
-    sep="  ",
-)
+    print(f"{name:6} {fault:15} {value:6.3g}  {cleaning.guess_language(text)}")
+for rule in cleaning.GOPHER[:2]:
+    print(f"rule: {rule.name} at least {rule.low:g}")
 
 # %% [markdown]
 # With the default settings, a text needs at least 50 words, with an average of at least 3 characters.
@@ -1374,9 +1548,11 @@ def choose_bands(n_hashes, threshold):
 
 
 checks.choose_bands(choose_bands)
-chosen = choose_bands(112, 0.75)
-found = deduplication.candidate_probability(0.75, *chosen)
-print("bands, rows:", chosen, f"propose {found:.0%} of the pairs of similarity 0.75")
+n_bands, n_rows = choose_bands(112, 0.75)
+found = deduplication.candidate_probability(0.75, n_bands, n_rows)
+print(
+    f"{n_bands} bands of {n_rows} propose {found:.0%} of the pairs of similarity 0.75"
+)
 
 # %% [markdown]
 # ### Exercise 4 (build): a split that stays ★★
@@ -1494,9 +1670,9 @@ def edited(*places):
     return " ".join(f"{'new' if i in places else 'w'}{i}" for i in range(40))
 
 
-chain = [edited(), edited(5, 15, 25, 35), edited(5, 15)]
-assert copy_groups(chain, threshold=0.6) == [[0, 1, 2]]
-assert copy_groups(chain[:2], threshold=0.6) == []
+three = [edited(), edited(5, 15, 25, 35), edited(5, 15)]
+assert copy_groups(three, threshold=0.6) == [[0, 1, 2]]
+assert copy_groups(three[:2], threshold=0.6) == []
 # Yes: a chain of small edits leads far, and only neighbours in it are alike.
 
 # %% [markdown]

@@ -117,15 +117,26 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 
 # %%
 batcher = Batcher(model, max_batch=2)
-requests = [Request(ids=[START], max_new_tokens=n) for n in (2, 7, 3, 1, 4)]
-batcher.submit(*requests)
+requests = {
+    name: Request(ids=[START], max_new_tokens=n)
+    for name, n in zip("ABCDE", (2, 7, 3, 1, 4), strict=True)
+}
+batcher.submit(*requests.values())
+print(f"{len(requests)} requests are waiting")
+
+# %% [markdown]
+# After each step, we note which requests have finished.
+
+# %%
 finished = {}
 for step in range(1, 11):
     batcher.step()
-    for name, request in zip("ABCDE", requests, strict=True):
+    for name, request in requests.items():
         if request.finish and name not in finished:
             finished[name] = step
 print("finished:", ", ".join(f"{name} in step {n}" for name, n in finished.items()))
+
+# %% tags=["hide-cell"]
 assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 
 # %% [markdown]
@@ -166,12 +177,12 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 
 # %%
 config = model.config
-for n_tokens, what in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16")):
+for n_tokens, step in ((256, "prefill"), (1, "decode, alone"), (16, "decode, 16")):
     flops = forward_flops_per_token(config, 1) * n_tokens
-    print(f"{what:14} {flops / weight_bytes(model):6.1f} FLOPs for each byte")
-per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
+    print(f"{step:14}{flops / weight_bytes(model):6.3g} FLOPs for each byte")
 
 # %% tags=["remove-cell"]
+per_byte = forward_flops_per_token(config, 1) / weight_bytes(model)
 assert 0.4 < per_byte < 0.6
 
 # %% [markdown]
@@ -179,12 +190,14 @@ assert 0.4 < per_byte < 0.6
 
 # %%
 caches = [model.new_cache() for _ in range(16)]
-one = kv_cache_bytes(config, config.context_length)
-held = sum(cache.n_bytes for cache in caches)
+per_request = kv_cache_bytes(config, config.context_length)
+in_all = sum(cache.n_bytes for cache in caches)
 print(f"weights              {weight_bytes(model) / 2**20:5.1f} MiB")
-print(f"cache of one request {one / 2**20:5.1f} MiB")
-print(f"caches of sixteen    {held / 2**20:5.1f} MiB")
-assert held == 16 * one
+print(f"cache of one request {per_request / 2**20:5.1f} MiB")
+print(f"caches of sixteen    {in_all / 2**20:5.1f} MiB")
+
+# %% tags=["hide-cell"]
+assert in_all == 16 * per_request
 
 # %% [markdown]
 # Sixteen requests side by side do sixteen times the arithmetic for the same bytes of weights.
@@ -234,15 +247,15 @@ def write_all(prompts, lengths, n_slots):
 prompts = [
     [START, *tokenizer.encode(text)[: 5 + 3 * n]] for n, text in enumerate(stories[:12])
 ]
-wanted = [4 + (7 * n) % 23 for n in range(12)]
-mine = write_all(prompts, wanted, n_slots=5)
-shown = f"{tokenizer.decode(prompts[3][1:])} |{tokenizer.decode(mine[3])} …"
-print(textwrap.fill(shown, 80))
+n_new = [4 + (7 * n) % 23 for n in range(12)]
+mine = write_all(prompts, n_new, n_slots=5)
+fourth = f"{tokenizer.decode(prompts[3][1:])} |{tokenizer.decode(mine[3])} …"
+print(textwrap.fill(fourth, 80))
 
 # %% tags=["hide-input"]
 theirs = [
     Request(ids=ids, max_new_tokens=n, sampling=GREEDY)
-    for ids, n in zip(prompts, wanted, strict=True)
+    for ids, n in zip(prompts, n_new, strict=True)
 ]
 batcher = Batcher(model, max_batch=5)
 batcher.submit(*theirs)
@@ -265,7 +278,7 @@ print("all twelve agree, token by token")
 # Then let a long prompt come in while others write: who waits for it?
 # Add slots, or write requests of your own: when do both plans take the same number of steps?
 
-# %%
+# %% tags=["hide-input"]
 BatchingExplorer(
     {
         "by hand": [Load(0, 1, n) for n in (2, 7, 3, 1, 4)],
@@ -292,25 +305,30 @@ BatchingExplorer(
 # So a row of a large batch may differ in its last bits from the same row computed alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
 # Whether a row differs depends on the processor.
-# So the next cell begins with a sum whose result depends on the order on any processor.
-# For a row of a batch, it shows only that the difference is small.
+# So the next cell shows a sum whose result depends on the order on any processor.
+# For a row of a batch, the cell after it shows only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
 print(f"(100,000,000 + 1) - 100,000,000 = {large + small - large:.0f}")
 print(f"(100,000,000 - 100,000,000) + 1 = {large - large + small:.0f}")
-weight = model.blocks[0].attention.query.weight.detach()
-rows = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(0))
-alone, together = rows[:1] @ weight.T, (rows @ weight.T)[:1]
-off = (alone - together).abs().max()
-print(f"a row alone and among sixteen: less than 1e-4 apart: {bool(off < 1e-4)}")
-
-# %% tags=["remove-cell"]
-assert off < 1e-4
 
 # %% [markdown]
 # (A float of 32 bits has about seven digits, too few for a hundred million and one.)
 #
+# Now the row: the first of sixteen is multiplied alone, then together with the others.
+
+# %%
+weight = model.blocks[0].attention.query.weight.detach()
+rows = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(0))
+alone, together = rows[:1] @ weight.T, (rows @ weight.T)[:1]
+difference = (alone - together).abs().max()
+print("a row alone and among sixteen, the same to 0.0001:", bool(difference < 1e-4))
+
+# %% tags=["remove-cell"]
+assert difference < 1e-4
+
+# %% [markdown]
 # Such a small difference seldom matters.
 # In greedy decoding it matters only if the two best tokens are nearly equal.
 # In sampling it matters only if the random number falls almost on the border between two tokens.
@@ -340,10 +358,13 @@ def bits_of_first(n_others):
 alone, beside_others = bits_of_first(0), bits_of_first(7)
 n_same = int((alone == beside_others).sum())
 print(f"{n_same:,} of {len(alone):,} logits have the same bits")
+
+# %% tags=["hide-cell"]
 assert n_same == len(alone)
 
 # %% [markdown]
 # Each request also has its own random generator, so a sampled answer does not depend on the others either.
+# To check this, we first let twelve requests be answered one at a time.
 
 
 # %%
@@ -356,14 +377,24 @@ def twelve_requests():
 
 # %%
 batcher = Batcher(model, max_batch=8)
-alone, crowd = twelve_requests(), twelve_requests()
+alone = twelve_requests()
 for request in alone:
     batcher.submit(request)
     batcher.run()
-batcher.submit(*crowd)
+print(textwrap.fill(f"the first: …{tokenizer.decode(alone[0].written)} …", 80))
+
+# %% [markdown]
+# The same requests once more, but submitted together, so that up to eight are answered side by side:
+
+# %%
+side_by_side = twelve_requests()
+batcher.submit(*side_by_side)
 batcher.run()
-assert [r.written for r in crowd] == [r.written for r in alone]
-print("twelve answers, drawn alone and in a crowd: the same")
+same = [r.written for r in side_by_side] == [r.written for r in alone]
+print("all twelve answers are the same as when written alone:", same)
+
+# %% tags=["hide-cell"]
+assert same
 
 # %% [markdown]
 # ## Experiment: what batching is worth
@@ -441,6 +472,8 @@ numbers = (row / scale).round()
 print("weights        ", *(f"{w:7.3f}" for w in row))
 print("stored         ", *(f"{n:7.0f}" for n in numbers), f"   scale {scale:.4f}")
 print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
+
+# %% tags=["hide-cell"]
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
@@ -459,19 +492,37 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 fresh = [story.text for story in tales.generate(12, seed=99)]
 before = text_loss(model, tokenizer, fresh).perplexity
 print(f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {before:.2f}")
-for bits, group, limit in ((8, None, 0.01), (4, 32, 0.05)):
+
+
+# %%
+def saved_and_loaded(bits, group):
+    """Return the size of the file in bytes, and the model read back from it."""
     with TemporaryDirectory() as folder:
         save_quantized(quantize_model(model, bits, group), tokenizer, folder)
         size = (Path(folder) / "model.safetensors").stat().st_size
         small, _ = load_quantized(folder)
-    found = text_loss(small, tokenizer, fresh).perplexity
-    print(f"{bits:2} bits: {size / 2**20:4.1f} MiB, perplexity {found:.2f}", end=", ")
-    print(f"weights off by {quantization_error(model, small):.1%}")
-    assert abs(found / before - 1) < limit
+    return size, small
+
+
+# %% [markdown]
+# Eight bits with a scale for each row, then four bits with a scale for every 32 weights:
+
+# %%
+perplexity = {}
+for bits, group in ((8, None), (4, 32)):
+    size, small = saved_and_loaded(bits, group)
+    perplexity[bits] = text_loss(small, tokenizer, fresh).perplexity
+    error = quantization_error(model, small)
+    print(f"{bits:2} bits: {size / 2**20:4.1f} MiB, ", end="")
+    print(f"perplexity {perplexity[bits]:.2f}, weights off by {error:.1%}")
+
+# %% tags=["hide-cell"]
+assert abs(perplexity[8] / before - 1) < 0.01
+assert abs(perplexity[4] / before - 1) < 0.05
 
 # %% [markdown]
 # On these tales, with this model, a file a quarter of the size costs nothing that shows in the perplexity, and one a seventh of the size hardly anything.
-# (The cell asserts less than 1 % and less than 5 %.)
+# (A folded cell asserts less than 1 % and less than 5 %.)
 # With four bits the weights are off by a tenth, but the errors go both ways, and in a sum of many products they probably largely cancel.
 # Large models have a few activations of extreme size, so they need more care {cite:p}`dettmers2022`.
 # Two methods are common; both need some sample texts but no training.
@@ -556,7 +607,13 @@ def count_followers(texts, n=4):
     return followers
 
 
+# %% [markdown]
+# For example, these tokens most often begin a tale:
+
+# %%
 followers = count_followers(story.text for story in tales.generate(1000, seed=5))
+for token, n in followers[(START,)].most_common(3):
+    print(f"{tokenizer.decode([token])!r:8}{n:4} of 1,000 tales")
 
 
 # %%
@@ -617,7 +674,8 @@ print("accepted guesses and replacements add up to the target's probabilities")
 # %%
 @torch.inference_mode()
 def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
-    ids, cache, n_passes, n_kept = list(prompt), model.new_cache(), 0, 0
+    ids, cache = list(prompt), model.new_cache()
+    n_passes = n_accepted = 0
     while len(ids) < len(prompt) + n_new:
         guessed, qs = list(ids), []
         for _ in range(n_guesses):
@@ -627,15 +685,15 @@ def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
         ps = next_token_distribution(logits[-n_guesses - 1 :], sampling)
         n_passes += 1
         for p, q, guess in zip(ps, qs, guessed[len(ids) :]):
-            token, right = accept(p, q, guess, generator)
+            token, accepted = accept(p, q, guess, generator)
             ids.append(token)
-            n_kept += right
-            if not right:
+            n_accepted += accepted
+            if not accepted:
                 break
-        else:  # all were right: the pass gives one token more
+        else:  # all were accepted: the pass gives one token more
             ids.append(int(torch.multinomial(ps[-1], 1, generator=generator)))
         cache.length = len(ids) - 1
-    return ids, n_passes, n_kept
+    return ids, n_passes, n_accepted
 
 
 # %% [markdown]
@@ -647,8 +705,8 @@ def speculate(prompt, n_new, n_guesses, generator, sampling=Sampling()):
 seeded = torch.Generator().manual_seed(0)
 for prompt in prompts[:3]:
     alone = generate(model, torch.tensor(prompt), 40, sampling=GREEDY).tolist()
-    found, n_passes, _ = speculate(prompt, len(alone) - len(prompt), 4, seeded, GREEDY)
-    assert found[: len(alone)] == alone
+    ids, n_passes, _ = speculate(prompt, len(alone) - len(prompt), 4, seeded, GREEDY)
+    assert ids[: len(alone)] == alone
 print("three texts, token by token the same as the target's own")
 
 # %% [markdown]
@@ -656,23 +714,23 @@ print("three texts, token by token the same as the target's own")
 # We write 150 tokens at a temperature of 1, with three seeds for each number of guesses, and count passes, not seconds.
 # *Accepted* is the mean over the seeds, with the lowest and the highest in brackets.
 
-# %% tags=["nbval-ignore-output"]
-print("guesses   accepted (lowest, highest)   tokens for each pass")
-per_pass = {}
+# %%
+runs = {}
 for n_guesses in (1, 2, 4, 8):
-    runs = [
+    runs[n_guesses] = [
         speculate([START], 150, n_guesses, torch.Generator().manual_seed(seed))
         for seed in range(3)
     ]
-    shares = [n_kept / (n_guesses * n_passes) for _, n_passes, n_kept in runs]
-    per_pass[n_guesses] = sum(len(ids) - 1 for ids, _, _ in runs) / sum(
-        n_passes for _, n_passes, _ in runs
-    )
-    print(
-        f"{n_guesses:5}{sum(shares) / 3:11.0%} ({min(shares):.0%}, {max(shares):.0%})",
-        end="",
-    )
-    print(f"{per_pass[n_guesses]:20.2f}")
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+print("guesses   accepted (lowest, highest)   tokens per pass")
+per_pass = {}
+for n_guesses, seeds in runs.items():
+    shares = [n_accepted / (n_guesses * n_passes) for _, n_passes, n_accepted in seeds]
+    n_tokens = sum(len(ids) - 1 for ids, _, _ in seeds)
+    per_pass[n_guesses] = n_tokens / sum(n_passes for _, n_passes, _ in seeds)
+    accepted = f"{sum(shares) / 3:.0%} ({min(shares):.0%}, {max(shares):.0%})"
+    print(f"{n_guesses:5}{accepted:>22}{per_pass[n_guesses]:18.2f}")
 
 # %% tags=["remove-cell"]
 assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
@@ -691,35 +749,55 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 # Here are eight questions about one story:
 
 # %%
-ASKED = (
-    "Who is the hero of this story?",
-    "Tell me who the story is about.",
-    "Where does the story happen?",
-    "What is the name of the hero?",
-    "Summarise the story in one sentence.",
-    "Can you say who the hero is?",
-    "Name the hero of this tale.",
-    "Make a list of the characters.",
-)
-talks = [[Message("user", f"{stories[0]}\n\n{question}")] for question in ASKED]
-asked_ids = [encode_prompt(talk, tokenizer) for talk in talks]
-alike = [len(set(column)) == 1 for column in zip(*asked_ids)]
+QUESTIONS = """Who is the hero of this story?
+Tell me who the story is about.
+Where does the story happen?
+What is the name of the hero?
+Summarise the story in one sentence.
+Can you say who the hero is?
+Name the hero of this tale.
+Make a list of the characters.""".splitlines()
+
+# %% [markdown]
+# The eight prompts are the same up to a certain token.
+
+# %%
+talks = [[Message("user", f"{stories[0]}\n\n{question}")] for question in QUESTIONS]
+prompt_ids = [encode_prompt(talk, tokenizer) for talk in talks]
+alike = [len(set(column)) == 1 for column in zip(*prompt_ids)]
 n_shared = alike.index(False)
+print(f"the first {n_shared} tokens are the same")
+
+# %% [markdown]
+# We read these once, into a cache.
+
+# %%
+prefix = model.new_cache()
+with torch.no_grad():
+    model(torch.tensor([prompt_ids[0][:n_shared]]), prefix)
+print(f"the cache holds {prefix.length} tokens")
+
+# %% [markdown]
+# Each question goes on from a copy of that cache; its logits are compared with those after the whole prompt.
 
 # %%
 with torch.no_grad():
-    prefix = model.new_cache()
-    model(torch.tensor([asked_ids[0][:n_shared]]), prefix)  # once
-    for ids in asked_ids:
+    for ids in prompt_ids:
         cache = copy.deepcopy(prefix)
-        short = model(torch.tensor([ids[n_shared:]]), cache)[0, -1]
+        cached = model(torch.tensor([ids[n_shared:]]), cache)[0, -1]
         whole = model(torch.tensor([ids]))[0, -1]
-        torch.testing.assert_close(short, whole, atol=1e-3, rtol=1e-3)
-n_whole = sum(map(len, asked_ids))
-n_read = n_shared + sum(len(ids) - n_shared for ids in asked_ids)
-print(
-    f"{n_shared} tokens are shared; read without a prefix cache {n_whole:,}, with it {n_read}"
-)
+        torch.testing.assert_close(cached, whole, atol=1e-3, rtol=1e-3)
+print(f"for all {len(prompt_ids)} questions, the logits are the same to 0.001")
+
+# %% [markdown]
+# This is how many tokens are read in all.
+
+# %%
+n_whole = sum(len(ids) for ids in prompt_ids)
+n_read = n_shared + sum(len(ids) - n_shared for ids in prompt_ids)
+print(f"tokens read: {n_whole:,} without the prefix cache, {n_read} with it")
+
+# %% tags=["hide-cell"]
 assert n_read < n_whole / 3
 
 # %% [markdown]
@@ -739,8 +817,8 @@ stack = ExitStack()
 app = create_app(model, tokenizer, NAME, ServiceConfig(max_batch=8, max_queue=16))
 url = stack.enter_context(running(app))
 client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-[found] = client.models.list()
-print(found.id, "with a window of", found.context_length, "tokens")
+[served] = client.models.list()
+print(served.id, "with a window of", served.context_length, "tokens")
 
 # %% [markdown]
 # The official client knows nothing of our package.
@@ -770,6 +848,8 @@ stream = client.chat.completions.create(
 )
 pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
 print("|".join(pieces[1:9]))
+
+# %% tags=["hide-cell"]
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
@@ -778,26 +858,23 @@ assert "".join(pieces) == reply.choices[0].message.content
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
 # %%
-begin = "Once upon a time there was a girl called Ida. One"
+beginning = "Once upon a time there was a girl called Ida. One"
 with torch.no_grad():
-    logits = model(torch.tensor([[START, *tokenizer.encode(begin)]]))[0, -1]
+    logits = model(torch.tensor([[START, *tokenizer.encode(beginning)]]))[0, -1]
 best = logits.softmax(dim=-1).topk(6)
-likely = [
-    f"{tokenizer.decode([i]).strip()} {p:.0%}"
-    for p, i in zip(best.values.tolist(), best.indices.tolist())
-]
-print("probabilities:", ", ".join(likely))
+for p, token in zip(best.values.tolist(), best.indices.tolist()):
+    print(f"{tokenizer.decode([token]).strip():8}{p:4.0%}")
 
 # %%
-drawn, asking = {}, {"model": NAME, "prompt": begin, "n": 16, "max_tokens": 1}
+drawn, body = {}, {"model": NAME, "prompt": beginning, "n": 16, "max_tokens": 1}
 for temperature in (0, 0.5, 1.0, 2.0):
-    found = client.completions.create(**asking, temperature=temperature, seed=1)
-    drawn[temperature] = Counter(choice.text.strip() for choice in found.choices)
+    reply = client.completions.create(**body, temperature=temperature, seed=1)
+    drawn[temperature] = Counter(choice.text.strip() for choice in reply.choices)
     counts = [f"{word!r} {n}" for word, n in drawn[temperature].most_common()]
-    print(textwrap.fill(f"{temperature}: {', '.join(counts)}", 80))
-different = [len(words) for words in drawn.values()]
+    print(textwrap.fill(f"temperature {temperature}: {', '.join(counts)}", 80))
 
 # %% tags=["remove-cell"]
+different = [len(words) for words in drawn.values()]
 assert different[0] == 1 < different[1] <= different[2] < different[3]
 assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
@@ -862,19 +939,24 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 
 
 # %%
-def ask(number):
-    return {"model": NAME, "prompt": "Once", "max_tokens": 64, "seed": number}
+def request_body(seed):
+    return {"model": NAME, "prompt": "Once", "max_tokens": 64, "seed": seed}
 
 
+# %% [markdown]
+# For each number of callers, the load test sends three requests per caller and three more.
+
+# %%
 loads = []
 for n_callers in (1, 2, 4, 8, 16, 24):
-    found = await load_test(
-        url, ask, n_callers, 3 * n_callers + 3, clock=time.process_time
+    n_requests = 3 * n_callers + 3
+    load = await load_test(
+        url, request_body, n_callers, n_requests, clock=time.process_time
     )
-    loads.append(found)
-p50 = [load.percentile(50) for load in loads]
+    loads.append(load)
 
 # %% tags=["remove-cell"]
+p50 = [load.percentile(50) for load in loads]
 assert loads[3].tokens_per_second > 1.5 * loads[0].tokens_per_second
 assert p50[5] > 1.2 * p50[3]
 
@@ -902,10 +984,10 @@ _ = plotting.label_lines(left)
 
 
 # %%
-async def timed(http, number):
+async def first_and_last(http, seed):
     """Return the seconds until the first piece, and until the last."""
     start, times = time.process_time(), []
-    body = ask(number) | {"stream": True}
+    body = request_body(seed) | {"stream": True}
     async with http.stream("POST", "/v1/completions", json=body) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("data: {"):
@@ -913,18 +995,24 @@ async def timed(http, number):
     return times[0], times[-1]
 
 
-# %% tags=["nbval-ignore-output"]
-firsts = {}
-print("callers at once   first token: median, slowest   a further token")
+# %% [markdown]
+# One, eight and 24 callers begin at once, each with a seed of its own.
+
+# %%
+waits = {}
 async with httpx.AsyncClient(base_url=url, timeout=120) as http:
     for n_callers in (1, 8, 24):
-        found = await asyncio.gather(*(timed(http, n) for n in range(n_callers)))
-        firsts[n_callers] = first = sorted(first for first, _ in found)
-        each = sum(last - first for first, last in found) / (63 * n_callers)
-        print(
-            f"{n_callers:9}{first[n_callers // 2]:20.2f} s {first[-1]:8.2f} s", end=""
-        )
-        print(f"{1000 * each:14.0f} ms")
+        streams = [first_and_last(http, seed) for seed in range(n_callers)]
+        waits[n_callers] = await asyncio.gather(*streams)
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+firsts = {}
+print("callers at once   first token: median, slowest   each further token")
+for n_callers, times in waits.items():
+    firsts[n_callers] = first = sorted(first for first, _ in times)
+    each = sum(last - first for first, last in times) / (63 * n_callers)
+    print(f"{n_callers:9}{first[n_callers // 2]:20.2f} s {first[-1]:8.2f} s", end="")
+    print(f"{1000 * each:14.0f} ms")
 
 # %% tags=["remove-cell"]
 assert firsts[24][-1] > firsts[8][-1]
@@ -945,10 +1033,11 @@ def dollars_per_million(dollars_an_hour, tokens_per_second):
     return dollars_an_hour / (3600 * tokens_per_second) * 1e6
 
 
-alone, full = (loads[n].tokens_per_second for n in (0, 3))
-print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):6.2f} dollars")
-print(f"one core, 8 callers: {dollars_per_million(0.04, full):6.2f} dollars")
-print(f"an H100, full batch: {dollars_per_million(2.50, 2500):6.2f} dollars")
+alone, full = loads[0].tokens_per_second, loads[3].tokens_per_second
+unit = "dollars per million tokens"
+print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):.2f} {unit}")
+print(f"one core, 8 callers: {dollars_per_million(0.04, full):.2f} {unit}")
+print(f"an H100, full batch: {dollars_per_million(2.50, 2500):.2f} {unit}")
 
 # %% tags=["remove-cell"]
 assert round(dollars_per_million(2.50, 2500), 2) == 0.28
@@ -968,15 +1057,15 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 
 # %%
 async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-    bodies = [ask(n) | {"max_tokens": 99} for n in range(60)]
+    bodies = [request_body(seed) | {"max_tokens": 99} for seed in range(60)]
     posts = [http.post("/v1/completions", json=body) for body in bodies]
-    found = [answer.status_code for answer in await asyncio.gather(*posts)]
-print("statuses of sixty requests:", sorted(set(found)))
-print("at least 24 were answered:", found.count(200) >= 24)
+    statuses = [answer.status_code for answer in await asyncio.gather(*posts)]
+print("statuses of sixty requests:", sorted(set(statuses)))
+print("at least 24 were answered:", statuses.count(200) >= 24)
 
 # %% tags=["remove-cell"]
-assert found.count(200) >= 24
-assert set(found) == {200, 429}
+assert statuses.count(200) >= 24
+assert set(statuses) == {200, 429}
 
 # %% [markdown]
 # A caller who leaves early leaves nothing behind: closing the stream stops the writing.
@@ -992,8 +1081,10 @@ stream.close()
 while not batcher.idle:
     await asyncio.sleep(0.01)
 print("the request was", request.finish)
-assert request.finish == "cancelled" and len(request.written) < 400
 stack.close()
+
+# %% tags=["hide-cell"]
+assert request.finish == "cancelled" and len(request.written) < 400
 
 # %% [markdown]
 # ## Takeaways
@@ -1182,9 +1273,8 @@ for group in (None, 32, 16):
     small = quantize_model(model, 4, group)
     errors[group] = quantization_error(model, small)
     share = weight_bytes(small) / weight_bytes(model)
-    print(
-        f"groups of {group or 'a row'}: off by {errors[group]:.1%}, {share:.1%} of the bytes"
-    )
+    name = f"groups of {group}" if group else "whole rows"
+    print(f"{name:12} off by {errors[group]:.1%}, {share:.1%} of the bytes")
 # Smaller groups fit their weights better, and pay for it with more scales.
 assert errors[16] < errors[32] < errors[None]
 

@@ -63,7 +63,7 @@ stories = [story.text for story in tales.generate(3000, seed=0)]
 counted = embeddings.count_texts(stories, min_count=5)
 number = {word: i for i, word in enumerate(counted.words)}
 fox = number["fox"]
-print(f"{len(counted.words):,} words, {len(counted.ids):,} in the text")
+print(f"{len(counted.words):,} different words, {len(counted.ids):,} in the text")
 print("next to fox:", {counted.words[i]: i for i in range(fox - 1, fox + 2)})
 print("and far off:", {word: number[word] for word in ("hedgehog", "mouse", "bear")})
 
@@ -234,7 +234,8 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 big = nn.Embedding(50_000, 768)
 ids = torch.tensor([17, 4_912, 17, 49_999])
 rows = big(ids)
-assert torch.equal(rows, one_hot(ids, 50_000).float() @ big.weight)
+by_product = one_hot(ids, 50_000).float() @ big.weight
+print("lookup and product are equal:", torch.equal(rows, by_product))
 print(f"{tuple(ids.shape)} → {tuple(rows.shape)}")
 print(f"the table: {big.weight.numel():,} numbers, {big.weight.nbytes / 2**20:.0f} MiB")
 
@@ -246,8 +247,11 @@ print(f"the table: {big.weight.numel():,} numbers, {big.weight.nbytes / 2**20:.0
 rows.square().sum().backward()
 touched = big.weight.grad.any(dim=1).nonzero().flatten()
 print("rows with a gradient:", touched.tolist())
+
+# %% tags=["hide-cell"]
+assert torch.equal(rows, by_product)
 assert torch.equal(big.weight.grad[17], 2 * 2 * big.weight[17])  # two copies
-del big, rows
+del big, rows, by_product  # they take much memory
 
 # %% [markdown]
 # So a rare token learns rarely, and with plain gradient descent a token that never occurs keeps its random start.
@@ -264,10 +268,16 @@ MODELS = {  # vocabulary, width, parameters, tied?
     "Llama 3 8B": (128_256, 4_096, 8.03e9, False),
     "Llama 3 70B": (128_256, 8_192, 70.6e9, False),
 }
+
+# %% [markdown]
+# The table has one row of `d_model` numbers, the width, for each token of the vocabulary.
+
+# %%
+print("model         embedding   table at the end")
 for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
     share = vocab_size * d_model / n_parameters
-    end = "the same table" if tied else f"another {share:.1%}"
-    print(f"{name:12} {share:5.1%} in the embedding, at the end {end}")
+    last = "the same" if tied else f"another {share:.1%}"
+    print(f"{name:13} {share:9.1%}   {last}")
 
 # %% [markdown]
 # In the smallest of these models it is almost a third of all parameters, and without tying, a second table would add as many again.
@@ -279,12 +289,13 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
 
 
 # %%
-def pair_gradients(center, targets):  # (B, D), (B, 1 + K, D)
+def pair_gradients(center, contexts):  # (B, D), (B, 1 + K, D)
     """Return the gradients of each pair's loss for its vectors."""
-    errors = (targets * center[:, None]).sum(-1).sigmoid()  # (B, 1 + K)
+    errors = (contexts * center[:, None]).sum(-1).sigmoid()  # (B, 1 + K)
     errors[:, 0] -= 1  # the first should have been 1, the others 0
-    by_center = (errors[..., None] * targets).sum(dim=1)  # (B, D)
-    return by_center, errors[..., None] * center[:, None]  # and (B, 1 + K, D)
+    by_center = (errors[..., None] * contexts).sum(dim=1)  # (B, D)
+    by_contexts = errors[..., None] * center[:, None]  # (B, 1 + K, D)
+    return by_center, by_contexts
 
 
 # %% [markdown]
@@ -292,14 +303,23 @@ def pair_gradients(center, targets):  # (B, D), (B, 1 + K, D)
 
 # %%
 center = torch.randn(7, 5, generator=generator, requires_grad=True)
-targets = torch.randn(7, 4, 5, generator=generator, requires_grad=True)
-scores = (targets * center[:, None]).sum(-1)
+contexts = torch.randn(7, 4, 5, generator=generator, requires_grad=True)
+scores = (contexts * center[:, None]).sum(-1)
 loss = -(logsigmoid(scores[:, 0]).sum() + logsigmoid(-scores[:, 1:]).sum())
-by_autograd = torch.autograd.grad(loss, (center, targets))
-mine = pair_gradients(center.detach(), targets.detach())
+by_autograd = torch.autograd.grad(loss, (center, contexts))
+print(f"loss of {len(center)} random pairs: {loss:.1f} nats")
+
+# %% [markdown]
+# We compare autograd's gradients with ours; the folded cell compares them with the package's.
+
+# %%
+mine = pair_gradients(center.detach(), contexts.detach())
 largest = max((a - b).abs().max() for a, b in zip(mine, by_autograd))
-print("equal to autograd's up to", "1e-5" if largest < 1e-5 else "more than 1e-5")
-theirs = embeddings.skipgram_gradients(center.detach(), targets.detach())[1:]
+print("largest difference below 1e-5:", bool(largest < 1e-5))
+
+# %% tags=["hide-cell"]
+assert largest < 1e-5
+theirs = embeddings.skipgram_gradients(center.detach(), contexts.detach())[1:]
 torch.testing.assert_close(theirs, by_autograd)
 
 # %% [markdown]
@@ -333,6 +353,7 @@ assert trained.losses[-1] < untrained_loss / 2
 # :::
 
 # %%
+print("word     measure    nearest words")
 for word in ("fox", "red", "careful", "she"):
     for kind in embeddings.SIMILARITIES:
         near = ", ".join(other for other, _ in vectors.nearest(word, k=5, kind=kind))
@@ -354,22 +375,36 @@ assert min(lengths[number["tale"]], lengths[number["story"]]) > lengths.mean()
 #
 # Are words of the same kind near each other?
 # The grammar gives many words a class: animal, colour, trade and so on.
-# The next two cells measure how often the nearest word is of the same class, and how long the vectors of frequent words are.
+# The next cells measure how often the nearest word is of the same class, and then the lengths of the vectors.
 
 # %%
 classes = word_classes()
 classed = [word for word in classes if word in vectors]
 class_names = sorted(set(classes.values()))
 labels = torch.tensor([class_names.index(classes[word]) for word in classed])
+print(f"{len(classed)} words of {len(class_names)} classes")
+
+# %% [markdown]
+# The nearest word is searched among the words that have a class.
+# `neighbour_purity` says for each of them whether the nearest one is of the same class, 1 or 0.
+
+# %%
+purity = {}
 for kind in embeddings.SIMILARITIES:
-    same = neighbour_purity(vectors.only(classed).vectors, labels, kind=kind).mean()
-    print(f"{kind:10} the nearest is of the same class for {same:.0%}")
-    assert same > 0.95
+    same_class = neighbour_purity(vectors.only(classed).vectors, labels, kind=kind)
+    purity[kind] = same_class.mean()
+    print(f"{kind:10} {purity[kind]:.0%} of the nearest words are of the same class")
+
+# %% tags=["remove-cell"]
+assert min(purity.values()) > 0.95
+
+# %% [markdown]
+# How long are the vectors of the most frequent words?
 
 # %%
 length = vectors.vectors.norm(dim=1)
 frequent = length[:20].mean() / length.mean()
-print(f"the 20 most frequent words: {frequent:.1f} of the mean length")
+print(f"the 20 most frequent words: {frequent:.1f} times the mean length")
 
 # %% tags=["remove-cell"]
 assert frequent < 0.7
@@ -390,12 +425,23 @@ assert frequent < 0.7
 shown = ("name", "animal", "trade", "place", "colour", "food", "trait")
 on_map = [word for word in classed if classes[word] in shown]
 cloud = vectors.only(on_map).vectors
+print(f"{len(on_map)} words of {len(shown)} classes")
+
+# %% [markdown]
+# The next cell finds the components of these words, and the share of the variance that the first two explain.
+
+# %%
 centred = cloud - cloud.mean(dim=0)
 _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
 explained = sizes.square() / sizes.square().sum()
+two = explained[:2].sum()
+print(f"two of {len(explained)} directions hold {two:.0%} of the variance")
+
+# %% tags=["hide-cell"]
+# The package's projection is the same, up to the sign of each axis
 points, _, share = embeddings.project(cloud, n_components=2)
 torch.testing.assert_close(points.abs(), (centred @ directions[:2].T).abs())
-print(f"two of {len(explained)} directions hold {share.sum():.0%} of the variance")
+torch.testing.assert_close(share.sum(), two)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Words as dots on a plane, coloured by class. Colours, trades, places, foods and animals form clusters of their own. Names form two clusters far apart. Young animals such as lamb and gosling lie beside the trades, away from the other animals; hedgehog, otter and other species lie among the traits."}}
 fig, ax = plt.subplots(figsize=(7, 4.6))
@@ -430,14 +476,25 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # - Animals that are heroes lie among the traits, since a hero is, say, *a brave otter*.
 # - `honey` and `biscuit` are names, but also things to eat, and lie at the edge of the heroes' cluster: each has only one vector.
 #
+# The explorer below shows the words that have a class, except hobbies, and the words of the relations in the next section.
+
+# %%
+relation_words = set()
+for pairs in relations().values():
+    for answers in pairs.values():
+        relation_words.update(answers)
+without_hobbies = {word for word in classed if classes[word] != "hobby"}
+in_explorer = sorted(without_hobbies | (relation_words & set(number)))
+print(len(in_explorer), "words")
+
+# %% [markdown]
 # In the explorer, choose a word and compare its neighbours under the three measures; the sums of words are for the next section.
 
 # %%
-partners = {b for pairs in relations().values() for bs in pairs.values() for b in bs}
-some = sorted({w for w in classed if classes[w] != "hobby"} | (partners & set(number)))
-few = {word: name for word, name in classes.items() if name != "hobby"}
+explored_classes = {word: name for word, name in classes.items() if name != "hobby"}
+question = ("baker", "kneading", "tailor")
 EmbeddingExplorer(
-    vectors.only(some), few, word="fox", analogy=("baker", "kneading", "tailor")
+    vectors.only(in_explorer), explored_classes, word="fox", analogy=question
 )
 
 # %% [markdown]
@@ -452,14 +509,17 @@ unit = normalize(vectors.vectors, dim=1)
 
 
 def analogy(a, b, c, k=3):
-    """Return the k words nearest to b - a + c, and the best if all may answer."""
+    """Return the k words nearest to b - a + c, and the nearest if all are allowed."""
     ids = [number[word] for word in (a, b, c)]
     v_a, v_b, v_c = unit[ids]
-    closeness = unit @ (v_b - v_a + v_c)
-    best = counted.words[closeness.argmax()]
-    closeness[ids] = -torch.inf  # a, b and c are no answers
-    return [counted.words[i] for i in closeness.topk(k).indices], best
+    scores = unit @ (v_b - v_a + v_c)
+    unrestricted = counted.words[scores.argmax()]
+    scores[ids] = -torch.inf  # a, b and c are no answers
+    return [counted.words[i] for i in scores.topk(k).indices], unrestricted
 
+
+# %% [markdown]
+# Three examples show the answers, and what the nearest word is without the custom.
 
 # %%
 for a, b, c in [
@@ -467,8 +527,9 @@ for a, b, c in [
     ("girl", "boy", "mother"),
     ("apple", "apples", "pear"),
 ]:
-    answers, best = analogy(a, b, c)
-    print(f"{a} : {b} = {c} : {', '.join(answers)}; without the custom: {best}")
+    answers, unrestricted = analogy(a, b, c)
+    print(f"{a} : {b} = {c} : {', '.join(answers)}", end="; ")
+    print(f"without the custom: {unrestricted}")
 
 # %% [markdown]
 # Usually a few examples that work are shown.
@@ -490,30 +551,31 @@ for a, b, c in [
 # :::
 
 # %%
-answered = {name: score_analogies(vectors, each) for name, each in relations().items()}
-interval = {
-    name: bootstrap_interval(s.right, generator) for name, s in answered.items()
+results = {name: score_analogies(vectors, each) for name, each in relations().items()}
+intervals = {
+    name: bootstrap_interval(result.right, generator)
+    for name, result in results.items()
 }
-for name, score in answered.items():
-    print(f"{name:17} {score.right.mean():4.0%} right")
+for name, result in results.items():
+    print(f"{name:17} {result.right.mean():4.0%} right")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Eight rows, one for each relation: share of right answers with its interval, the nearest-word baseline and chance. Trade and work, young animal and cry, animal and cry lie far to the right of chance and baseline. Female and male lies far to the right, but so does its baseline, inside the interval. The other four lie to the left of 0.15, some a little above chance, some below."}}
 fig, ax = plt.subplots(figsize=(7, 2.9))
-for place, (name, score) in enumerate(answered.items()):
-    low, high = interval[name]
+for place, (name, score) in enumerate(results.items()):
+    low, high = intervals[name]
     ax.plot([low, high], [place, place], color="C0", linewidth=2.5, alpha=0.5)
     marks = ((score.right, "oC0"), (score.nearest, "xC1"), (score.chance, "|k"))
     for values, style in marks:
         ax.plot(values.mean(), place, style, markersize=7)
 labels = ("arithmetic ", "right", "C0"), (" nearest to c", "left", "C1")
-first = answered["female : male"]
+first = results["female : male"]
 named = zip(
     (first.right, first.nearest, first.chance), (*labels, ("guess", "left", "k"))
 )
 for values, (label, side, colour) in named:
     where = (values.mean(), -0.35)
     ax.annotate(label, where, ha=side, color=colour, fontsize=8)
-ax.set_yticks(range(len(answered)), answered)
+ax.set_yticks(range(len(results)), results)
 ax.invert_yaxis()
 _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
@@ -533,11 +595,12 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %%
 runs = stored_study("analogies", dict).points
-for name in answered:
+print("relation           arithmetic    nearest to c")
+for name in results:
     right = [run["right"][name] for run in runs]
     nearest = [run["nearest"][name] for run in runs]
-    print(f"{name:18} right {min(right):.2f} … {max(right):.2f}", end="   ")
-    print(f"nearest {min(nearest):.2f} … {max(nearest):.2f}")
+    print(f"{name:18} {min(right):.2f} … {max(right):.2f}", end="   ")
+    print(f"{min(nearest):.2f} … {max(nearest):.2f}")
 
 # %% tags=["remove-cell"]
 for name in ("young : cry", "animal : cry", "trade : work"):
@@ -551,33 +614,52 @@ assert all(run["nearest"]["female : male"] > 0.5 for run in runs)
 # The other five fall far short, or are no better than their baseline.
 #
 # What sets the three apart?
-# The next cell counts how often the two words of a pair come within five places of each other, and divides by what chance would give.
+# The next cell counts how often any two words come within five places of each other.
 
 # %%
 center, context = embeddings.context_pairs(counted.ids, counted.text_of, window=5)
 size = len(counted.words)
 beside = torch.bincount(center * size + context, minlength=size**2).view(size, size)
 total = beside.sum(dim=1).double()
-for name, pairs in relations().items():
+print("fox beside tale:", int(beside[number["fox"], number["tale"]]), "times")
+
+# %% [markdown]
+# For a relation, we add up the counts of its pairs, and divide by what chance would give.
+
+
+# %%
+def times_chance(pairs):
+    """Return how many times as often as by chance the two words of a pair meet."""
     known = [(a, b) for a in pairs for b in pairs[a] if {a, b} <= number.keys()]
     a, b = torch.tensor([(number[a], number[b]) for a, b in known]).T
     by_chance = (total[a] * total[b]).sum() / total.sum()
-    together = beside[a, b].sum() / by_chance
-    score, low = answered[name], interval[name].low
-    works = low > 2 * max(score.chance.mean(), score.nearest.mean())
-    print(f"{name:18} {together:4.0f} ×", "  ← the arithmetic works" if works else "")
-    assert works == (together > 100)
+    return beside[a, b].sum() / by_chance
+
+
+# %% [markdown]
+# We say that the arithmetic works if the lower end of its interval is more than twice as high as the baseline and as a guess.
+
+# %%
+together, works = {}, {}
+print("relation           times chance")
+for name, pairs in relations().items():
+    together[name], result = times_chance(pairs), results[name]
+    rival = max(result.chance.mean(), result.nearest.mean())
+    works[name] = bool(intervals[name].low > 2 * rival)
+    mark = "   ← the arithmetic works" if works[name] else ""
+    print(f"{name:18} {together[name]:12.0f}{mark}")
 
 # %% tags=["remove-cell"]
+assert all(works[name] == (together[name] > 100) for name in results)
 # female : male is no better than its baseline, and most sums land on b or c
 plurals = relations()["one : many"]
 known = [(x, y) for x in plurals for y in plurals[x] if {x, y} <= number.keys()]
 assert sum(bool(beside[number[x], number[y]] > 0) for x, y in known) == 1
-gain = answered["female : male"].right - answered["female : male"].nearest
+gain = results["female : male"].right - results["female : male"].nearest
 assert bootstrap_interval(gain, generator).low < 0
 assert vectors.nearest("mother", k=1)[0][0] == "father"
-assert answered["one : many"].kind.mean() > 0.8 > answered["one : many"].right.mean()
-assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
+assert results["one : many"].kind.mean() > 0.8 > results["one : many"].right.mean()
+assert sum(score.copied.mean() > 0.5 for score in results.values()) >= 6
 
 # %% [markdown]
 # In the tales, the arithmetic works for the three relations whose words meet more than a hundred times as often as by chance, and for no others.
@@ -600,33 +682,42 @@ assert sum(score.copied.mean() > 0.5 for score in answered.values()) >= 6
 # A {term}`transformer` begins with an embedding too, and nobody trains it for similarity: its rows are learned along with everything else, for {term}`next-token prediction`.
 # `base-llm` is the model that this course has trained on the tales; it is also from a single run.
 # Its tokens are pieces of words, so the next cell takes the words that are a single piece.
-# The cell after it compares three tables: the model's before training, the vectors of skip-gram, and the model's after training.
 
 # %%
 model, tokenizer = load_pretrained("base-llm")
-newborn = BASE_LLM.new_model()
-tokens = {}
+word_ids = {}
 for word, name in classes.items():
     ids = tokenizer.encode(" " + (word.capitalize() if name == "name" else word))
     if len(ids) == 1 and word in vectors:
-        tokens[word] = ids[0]
-held = list(tokens.values())
-rows = [each.embedding.weight.detach()[held] for each in (newborn, model)]
-untrained, learned = (WordVectors(list(tokens), matrix) for matrix in rows)
-tables = {"untrained": untrained, "skip-gram": vectors, "model": learned}
-print(f"{len(tokens)} words are one piece")
+        word_ids[word] = ids[0]
+print(f"{len(word_ids)} words are one piece")
+
+# %% [markdown]
+# We compare three tables: the model's before training, the vectors of skip-gram, and the model's after training.
 
 # %%
-x = {name: table.only(tokens).vectors for name, table in tables.items()}
-kinds = sorted({classes[word] for word in tokens})
-group = torch.tensor([kinds.index(classes[word]) for word in tokens])
-for name, rows in x.items():
-    same = neighbour_purity(rows, group).mean()
-    print(f"{name:10} the nearest word is of the same class for {same:.0%}")
+untrained_model = BASE_LLM.new_model()
+words, ids = list(word_ids), list(word_ids.values())
+tables = {
+    "untrained": WordVectors(words, untrained_model.embedding.weight.detach()[ids]),
+    "skip-gram": vectors.only(words),
+    "model": WordVectors(words, model.embedding.weight.detach()[ids]),
+}
+
+# %% [markdown]
+# How often is the nearest word of the same class in each?
+
+# %%
+kinds = sorted({classes[word] for word in words})
+group = torch.tensor([kinds.index(classes[word]) for word in words])
+purity = {}
+for name, table in tables.items():
+    purity[name] = neighbour_purity(table.vectors, group).mean()
+    print(f"{name:10} {purity[name]:.0%} of the nearest words are of the same class")
 
 # %% tags=["remove-cell"]
-assert neighbour_purity(x["untrained"], group).mean() < 0.3
-assert neighbour_purity(x["model"], group).mean() > 0.7
+assert purity["untrained"] < 0.3
+assert purity["model"] > 0.7
 
 # %% [markdown]
 # Before training, the table knows nothing: even a word drawn at random is of the same class in about 15 % of cases.
@@ -644,7 +735,7 @@ assert neighbour_purity(x["model"], group).mean() > 0.7
 # The table has one row for both: a **static** vector.
 # A language model turns it into a **contextual** one: while reading, the model adds to the row what the earlier words say (the next chapter shows how).
 #
-# The next three cells take thirty tales with each of the two senses, and cut each right after `spring`.
+# The next cells take thirty tales with each of the two senses, and cut each right after `spring`.
 # They compare the vectors of that last word: as it leaves the table, and as it leaves the model.
 
 # %%
@@ -657,28 +748,49 @@ for story in tales.generate(6000, seed=1):
 for sense, texts in senses.items():
     print(f"{sense}: … {' '.join(texts[0].split()[-7:])}")
 
+# %% [markdown]
+# The model reads each of them, and we keep the vector of the last token from two places.
+
 # %%
 end = tokenizer.special_tokens["<|endoftext|>"]
 states = {"in the table": [], "after the model": []}
 for text in senses["season"][:30] + senses["water"][:30]:
-    read = hidden_states(model, torch.tensor([end, *tokenizer.encode(text)]))
-    states["in the table"].append(read[0, -1])
-    states["after the model"].append(read[-1, -1])
+    hidden = hidden_states(model, torch.tensor([end, *tokenizer.encode(text)]))
+    states["in the table"].append(hidden[0, -1])
+    states["after the model"].append(hidden[-1, -1])
+print(f"{len(states['in the table'])} texts, {hidden.shape[-1]} numbers each")
+
+# %% [markdown]
+# Any two of these texts have either the same sense or two senses; the next cell marks the pairs of each kind.
 
 # %%
 is_water = torch.arange(60) >= 30
 two_senses = is_water[:, None] != is_water
 one_sense = ~two_senses & ~torch.eye(60, dtype=torch.bool)  # not with itself
+n_one, n_two = int(one_sense.sum()) // 2, int(two_senses.sum()) // 2
+print(f"pairs of texts: {n_one} of one sense, {n_two} of two")
+
+# %% [markdown]
+# Are the vectors of one sense more alike than those of two?
+
+# %%
+print("mean cosine       one sense   two senses")
 for name, vectors_here in states.items():
-    x = torch.stack(vectors_here)
-    cosine = similarities(x, x)
+    stacked = torch.stack(vectors_here)
+    cosine = similarities(stacked, stacked)
     same, other = cosine[one_sense].mean(), cosine[two_senses].mean()
-    print(f"{name}: cosine {same:.2f} of one sense, {other:.2f} of two")
-purity = neighbour_purity(x, is_water.long()).mean()  # x is after the model here
-print(f"after the model the nearest has the same sense for {purity:.0%}")
+    print(f"{name:16} {same:10.2f} {other:12.2f}")
+
+# %% [markdown]
+# And how often is the nearest of the other vectors from the same sense?
+
+# %%
+after_model = torch.stack(states["after the model"])
+same_sense = neighbour_purity(after_model, is_water.long()).mean()
+print(f"after the model, the nearest has the same sense for {same_sense:.0%}")
 
 # %% tags=["remove-cell"]
-assert purity > 0.8 and same > other + 0.05
+assert same_sense > 0.8 and same > other + 0.05
 
 # %% [markdown]
 # In the table all sixty are the same vector.
@@ -700,15 +812,17 @@ assert purity > 0.8 and same > other + 0.05
 # `careful` and `careless` play the same part, and keep much the same company.
 
 # %%
-for word, opposite in [
-    ("careful", "careless"),
-    ("patient", "impatient"),
-    ("brave", "shy"),
-]:
+opposites = [("careful", "careless"), ("patient", "impatient"), ("brave", "shy")]
+ranks = {}
+for word, opposite in opposites:
     order = [other for other, _ in vectors.nearest(word, k=len(vectors) - 1)]
-    place = order.index(opposite) + 1
-    print(f"{opposite} is number {place} of {len(order):,} among the nearest of {word}")
-    assert place <= 50
+    ranks[opposite] = order.index(opposite) + 1
+    print(
+        f"nearest to {word}: {opposite} is number {ranks[opposite]} of {len(order):,}"
+    )
+
+# %% tags=["remove-cell"]
+assert max(ranks.values()) <= 50
 
 # %% [markdown]
 # Opposites are among the nearest words.
@@ -719,11 +833,8 @@ for word, opposite in [
 
 # %%
 n_tales = sum("puffin" in story.lower() for story in stories)
-print(
-    f"puffin is in {n_tales} of the tales, and has",
-    "a" if "puffin" in vectors else "no",
-    "vector",
-)
+print(f"puffin is in {n_tales} of {len(stories):,} tales")
+print("it has a vector:", "puffin" in vectors)
 
 # %% tags=["remove-cell"]
 assert "puffin" not in vectors

@@ -90,19 +90,21 @@ for story in tales.generate(2, seed=0):
 # %%
 def sorted_tales(n, seed):
     """Return n texts with the number of their plot, each plot equally often."""
-    heaps = {plot: [] for plot in PLOTS}
+    by_plot = {plot: [] for plot in PLOTS}
     for story in tales.generate(2 * n + 100, seed=seed):
-        heaps[story.facts["plot"]].append(beginning(story))
-    tens = zip(*heaps.values())  # one text of each plot
-    return [(text, label) for ten in tens for label, text in enumerate(ten)][:n]
+        by_plot[story.facts["plot"]].append(beginning(story))
+    rows = []
+    for texts in zip(*by_plot.values()):  # one text of each plot
+        rows += [(text, label) for label, text in enumerate(texts)]
+    return rows[:n]
 
 
 # %%
-few_labels = [sorted_tales(20, seed=100 + k) for k in range(3)]
-many_tales = sorted_tales(200, seed=12)
-seen = {text for rows in few_labels for text, _ in rows}
-assert not seen & {text for text, _ in many_tales}
-print(len(seen), "texts to learn from,", len(many_tales), "others to measure on")
+small_sets = [sorted_tales(20, seed=100 + k) for k in range(3)]
+test_tales = sorted_tales(200, seed=12)
+seen = {text for rows in small_sets for text, _ in rows}
+assert not seen & {text for text, _ in test_tales}
+print(len(seen), "texts to train on,", len(test_tales), "others to test on")
 
 # %% [markdown]
 # The classical tool for so few texts is a **{term}`bag of words`**: which words occur, in whatever order.
@@ -112,42 +114,55 @@ print(len(seen), "texts to learn from,", len(many_tales), "others to measure on"
 
 
 # %%
-def bags_of_words(texts, known):
-    """Return a row of 0 and 1 for each text, a column for each word of the first texts."""
-    sets = [set(re.findall(r"\w+", text.lower())) for text in texts]
-    words = sorted(set().union(*sets[:known]))
-    return torch.tensor([[float(word in found) for word in words] for found in sets])
+def bags_of_words(texts, n_train):
+    """Return a row for each text, a column for each word of the first n_train texts."""
+    word_sets = [set(re.findall(r"\w+", text.lower())) for text in texts]
+    vocabulary = sorted(set().union(*word_sets[:n_train]))
+    rows = [[float(word in words) for word in vocabulary] for words in word_sets]
+    return torch.tensor(rows)  # 1 where the word occurs, else 0
+
+
+example = ["The cat saw the dog.", "A dog ran."]
+print(bags_of_words(example, n_train=1).int().tolist())
 
 
 # %% [markdown]
+# The first text has four words, *cat*, *dog*, *saw* and *the*; of these, the second has only *dog*.
+#
 # We fit the weights in at most 80 steps.
 # A small penalty on their squares makes it harder to memorise names.
 # (`LBFGS` is an optimizer for small problems such as this one.)
 
 
 # %%
-def fitted(x, labels, n_classes, penalty):
+def fit_weights(x, labels, n_classes, penalty):
     """Return the weights (column, class) of least loss, by logistic regression."""
     weights = torch.zeros(x.shape[1], n_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=80)
 
-    def loss():
+    def closure():
         optimizer.zero_grad()
-        total = cross_entropy(x @ weights, labels) + penalty * weights.square().sum()
-        total.backward()
-        return total
+        loss = cross_entropy(x @ weights, labels) + penalty * weights.square().sum()
+        loss.backward()
+        return loss
 
-    optimizer.step(loss)
+    optimizer.step(closure)
     return weights.detach()
 
 
+# %% [markdown]
+# The next function fits the weights to the training texts, and counts the test texts whose class has the highest score.
+
+
 # %%
-def right_by_words(train, test, n_classes):
+def score_bag_of_words(train, test, n_classes):
     """Return how many test texts a bag of words gets right."""
     texts, labels = zip(*train, *test)
-    x, y, n = bags_of_words(texts, len(train)), torch.tensor(labels), len(train)
-    weights = fitted(x[:n], y[:n], n_classes, penalty=0.005)
-    return int(((x[n:] @ weights).argmax(dim=1) == y[n:]).sum())
+    n = len(train)
+    x, y = bags_of_words(texts, n), torch.tensor(labels)
+    weights = fit_weights(x[:n], y[:n], n_classes, penalty=0.005)
+    predicted = (x[n:] @ weights).argmax(dim=1)
+    return int((predicted == y[n:]).sum())
 
 
 # %% [markdown]
@@ -158,15 +173,15 @@ def right_by_words(train, test, n_classes):
 # %% tags=["nbval-ignore-output"]
 def percent(right, n):
     low, high = wilson_interval(right, n)
-    return f"{right / n:.0%} right (95 %: {low:.0%} to {high:.0%})"
+    return f"{right / n:.0%} right (95% interval: {low:.0%} to {high:.0%})"
 
 
-words_alone = [right_by_words(rows, many_tales, 10) for rows in few_labels]
-for number in words_alone:
-    print(f"20 labels, words alone: {percent(number, 200)}")
+word_scores = [score_bag_of_words(rows, test_tales, 10) for rows in small_sets]
+for number, score in enumerate(word_scores, start=1):
+    print(f"set {number} of 20 labels, words alone: {percent(score, 200)}")
 
 # %% tags=["remove-cell"]
-assert min(words_alone) > 60 and max(words_alone) < 150
+assert min(word_scores) > 60 and max(word_scores) < 150
 
 # %% [markdown]
 # Guessing would give 10 %, so the words do tell us something.
@@ -194,11 +209,11 @@ PAIRS = (False, False), (False, True), (True, True), (True, False)
 
 
 def opening(story):
-    """Return a text up to its relative, and whether hero and relative are a she."""
+    """Return the text up to the relative, and which of the two people are a she."""
     hero, relative = story.facts["hero"], story.facts["relative"]
     start, end = story.text.index(hero), story.text.index(relative) + len(relative)
-    her = re.search(r"\b(his|her)\b", story.text)[0] == "her"  # the hero's
-    return story.text[start:end], (her, relative in WOMEN)
+    hero_is_she = re.search(r"\b(his|her)\b", story.text)[0] == "her"
+    return story.text[start:end], (hero_is_she, relative in WOMEN)
 
 
 # %% [markdown]
@@ -208,18 +223,22 @@ def opening(story):
 # %%
 def openings(n, seed):
     """Return n openings with labels; any four in a row have the four pairings."""
-    heaps = {pair: [] for pair in PAIRS}
+    by_pair = {pair: [] for pair in PAIRS}
     for text, pair in map(opening, tales.generate(3 * n, seed=seed)):
-        heaps[pair].append(text)
+        by_pair[pair].append(text)
     labels = [int(hero == relative) for hero, relative in PAIRS]
-    return [row for four in zip(*heaps.values()) for row in zip(four, labels)][:n]
+    rows = []
+    for texts in zip(*by_pair.values()):  # one text of each pairing
+        rows += zip(texts, labels)
+    return rows[:n]
 
 
 # %%
 test = openings(200, seed=12)
 train = [row for row in openings(700, seed=11) if row not in test]
+print("label  opening")
 for text, label in train[:4]:
-    print(label, text)
+    print(f"{label:5}  {text}")
 
 # %% tags=["remove-cell"]
 assert len(train) > 640
@@ -236,11 +255,11 @@ assert not any(re.search(r"\b(his|her) (big )?\w+$", text) for text, _ in train)
 # :::
 
 # %% tags=["nbval-ignore-output"]
-marked = right_by_words(train, test, 2)
-print(f"{len(train)} labels, words alone: {percent(marked, 200)}")
-low, high = wilson_interval(marked, 200)
+score = score_bag_of_words(train, test, 2)
+print(f"{len(train)} labels, words alone: {percent(score, 200)}")
 
 # %% tags=["remove-cell"]
+low, high = wilson_interval(score, 200)
 assert low < 0.5 < high
 
 # %% [markdown]
@@ -303,7 +322,8 @@ A, B, scale = torch.tensor([[1.0, 0, -1]]), torch.tensor([[1.0], [2]]), 2
 for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
     corrected = W @ z + scale * (B @ (A @ z))  # never computes B A
     assert_close(corrected, (W + scale * B @ A) @ z)
-    print([int(v) for v in W @ z], "becomes", [int(v) for v in corrected])
+    shown = [v.int().tolist() for v in (z, W @ z, corrected)]
+    print("z = {}: W z = {}, corrected {}".format(*shown))
 
 # %% [markdown]
 # Here $A$ and $B$ hold five numbers to the six of $W$, so we save little.
@@ -383,7 +403,8 @@ def tokenized(rows):
 
 examples, held_out = tokenized(train), tokenized(test)
 batch = collate(examples[:3])
-print("ids", tuple(batch.ids.shape), "classes", batch.targets[batch.mask].tolist())
+print("shape of ids:", tuple(batch.ids.shape))
+print("classes:", batch.targets[batch.mask].tolist())
 
 # %% [markdown]
 # Short texts are padded on the right; `mask` is true at each text's last token, the only place where we ask the classifier.
@@ -397,6 +418,7 @@ print("ids", tuple(batch.ids.shape), "classes", batch.targets[batch.mask].tolist
 
 # %%
 def class_loss(classifier, rows):
+    """Return the mean loss of a batch of rows, in nats per text."""
     batch = collate(rows)
     logits = classifier(batch.ids)  # (B, T, C)
     return cross_entropy(logits[batch.mask], batch.targets[batch.mask])
@@ -404,6 +426,7 @@ def class_loss(classifier, rows):
 
 # %%
 def adapt(classifier, batches, config):
+    """Train a classifier in place; return the loss of each step."""
     optimizer, losses = make_optimizer(classifier, config), []
     for step, rows in enumerate(islice(batches, config.steps), start=1):
         loss = class_loss(classifier, rows)
@@ -439,7 +462,7 @@ theirs = Classifier(copy.deepcopy(base), 2, generator=seeded())
 losses = adapt(mine, ShuffledExamples(examples, 8, seeded()), three_steps)
 history = finetune(theirs, examples, held_out, three_steps, seeded())
 assert_close(losses, [u.loss for u in history.updates], rtol=1e-3, atol=1e-4)
-print(f"{len(losses)} steps, twice, the same losses")
+print(f"in {len(losses)} steps, both loops have the same losses")
 
 # %% [markdown]
 # ### A low-rank adapter
@@ -505,13 +528,19 @@ print(f"the same losses; {counts.learned / counts.total:.1%} of the weights lear
 # %%
 name, layer = next(lora.lora_layers(theirs))
 x = torch.randn(5, layer.in_features, generator=seeded(1))
-a, b, before, y = layer.lora_a, layer.lora_b, layer.weight.clone(), layer(x)
+a, b, before, output = layer.lora_a, layer.lora_b, layer.weight.clone(), layer(x)
 layer.merge()
 assert_close(layer.weight, before + 8 / 4 * b @ a)
-assert_close(layer(x), y)
+assert_close(layer(x), output)
+print(f"{name}: merged, it has the same output")
+
+# %% [markdown]
+# Merging can be undone, which gives back the old weights exactly.
+
+# %%
 layer.unmerge()
 assert torch.equal(layer.weight, before)
-print(f"{name}: merged = not merged; unmerged, the weights are as they were")
+print("unmerged, the weights are what they were")
 
 # %% [markdown]
 # `save_adapter` writes adapters in the format of Hugging Face's `peft`, which can load them; `load_adapter` reads what `peft` has saved.
@@ -523,9 +552,9 @@ with TemporaryDirectory() as folder:
     lora.save_adapter(theirs.body, folder, base_model="base-llm-small")
     for path in sorted(Path(folder).iterdir()):
         print(path.name)
-    reader = copy.deepcopy(base)
-    lora.load_adapter(reader, folder)
-assert torch.equal(Classifier(reader, 2).body(ids), theirs.body(ids))
+    loaded = copy.deepcopy(base)
+    lora.load_adapter(loaded, folder)
+assert torch.equal(Classifier(loaded, 2).body(ids), theirs.body(ids))
 
 # %% [markdown]
 # ### The memory, and QLoRA
@@ -536,14 +565,15 @@ assert torch.equal(Classifier(reader, 2).body(ids), theirs.body(ids))
 
 
 # %%
-def prepare(way, n_classes=2, rank=4):
+def prepare(method, n_classes=2, rank=4):
+    """Return a new classifier in which the weights of a method learn."""
     model = copy.deepcopy(base)
-    if way == "QLoRA":
+    if method == "QLoRA":
         model = quantize_model(model, bits=4, group_size=32)
     classifier = Classifier(model, n_classes, generator=seeded())
-    if way == "head only":
+    if method == "head only":
         classifier.freeze_body()
-    elif way != "full":
+    elif method != "full":
         insert_adapters(classifier.body, rank, 8, EVERY_MATRIX, seeded())
     return classifier
 
@@ -573,10 +603,11 @@ def count_bytes(classifier):
 
 # %%
 sizes = {}
-for way in ("full", "LoRA", "QLoRA", "head only"):
-    sizes[way] = training_bytes(prepare(way))
-    assert sizes[way] == count_bytes(prepare(way))
-    print(f"{way:10} {sizes[way] / 2**20:5.1f} MiB")
+print("method     memory")
+for method in ("full", "LoRA", "QLoRA", "head only"):
+    sizes[method] = training_bytes(prepare(method))
+    assert sizes[method] == count_bytes(prepare(method))
+    print(f"{method:10} {sizes[method] / 2**20:.1f} MiB")
 
 # %% tags=["remove-cell"]
 assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
@@ -591,14 +622,14 @@ assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 # Let both learn from the editor's twenty labels, the first of the three sets.
 
 # %% tags=["nbval-ignore-output"]
-twenty, sorted_by_hand = tokenized(few_labels[0]), tokenized(many_tales)
+plot_train, plot_test = tokenized(small_sets[0]), tokenized(test_tales)
 adapter_plan = replace(plan, learning_rate=3e-3)
-right, ways = {}, {}
-for way in ("LoRA", "QLoRA"):
-    ways[way] = prepare(way, n_classes=10)
-    finetune(ways[way], twenty, sorted_by_hand, adapter_plan, seeded())
-    right[way] = round(200 * accuracy(ways[way], sorted_by_hand))
-    print(f"{way:5} with 20 labels: {percent(right[way], 200)}")
+right, classifiers = {}, {}
+for method in ("LoRA", "QLoRA"):
+    classifiers[method] = prepare(method, n_classes=10)
+    finetune(classifiers[method], plot_train, plot_test, adapter_plan, seeded())
+    right[method] = round(200 * accuracy(classifiers[method], plot_test))
+    print(f"{method:5} with 20 labels: {percent(right[method], 200)}")
 
 # %% [markdown]
 # This is one run of each, so a difference of a few points means nothing.
@@ -607,7 +638,7 @@ for way in ("LoRA", "QLoRA"):
 # In the QLoRA paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
 
 # %% tags=["remove-cell"]
-assert min(right.values()) > max(words_alone)
+assert min(right.values()) > max(word_scores)
 
 # %% [markdown]
 # ## Experiment
@@ -621,30 +652,36 @@ assert min(right.values()) > max(words_alone)
 # %%
 @torch.no_grad()
 def features(rows):
+    """Return what the frozen model has at the last token of each text."""
     body, rows = Classifier(base, 2).body, tokenized(rows)
     batches = [collate(rows[n : n + 32]) for n in range(0, len(rows), 32)]
     return torch.cat([body(batch.ids)[batch.mask] for batch in batches])  # (n, D)
 
 
 # %%
-def probe(x, z, train, test, n_classes):
-    """Return how many test texts a head gets right: x and z are the features."""
-    x, z = ((rows - x.mean(dim=0)) / x.std(dim=0) for rows in (x, z))
-    labels, wanted = (torch.tensor([y for _, y in rows]) for rows in (train, test))
-    weights = fitted(x, labels, n_classes, penalty=0.001)
-    return int(((z @ weights).argmax(dim=1) == wanted).sum())
+def score_probe(train, test, n_classes):
+    """Return how many test texts a head on the frozen features gets right."""
+    x, x_test = features(train), features(test)
+    mean, std = x.mean(dim=0), x.std(dim=0)
+    x, x_test = (x - mean) / std, (x_test - mean) / std
+    labels = torch.tensor([label for _, label in train])
+    weights = fit_weights(x, labels, n_classes, penalty=0.001)
+    predicted = (x_test @ weights).argmax(dim=1).tolist()
+    return sum(guess == label for guess, (_, label) in zip(predicted, test))
 
+
+# %% [markdown]
+# We probe for both tasks: for the plot with each of the three sets, and for the pronoun with all labels.
 
 # %% tags=["nbval-ignore-output"]
-z = features(many_tales)
-probed = [probe(features(rows), z, rows, many_tales, 10) for rows in few_labels]
-for number in probed:
-    print(f"plot, 20 labels: {percent(number, 200)}")
-agree = probe(features(train), features(test), train, test, 2)
-print(f"pronoun, {len(train)} labels: {percent(agree, 200)}")
+probe_scores = [score_probe(rows, test_tales, 10) for rows in small_sets]
+for number, score in enumerate(probe_scores, start=1):
+    print(f"plot, set {number} of 20 labels: {percent(score, 200)}")
+pronoun_score = score_probe(train, test, 2)
+print(f"pronoun, {len(train)} labels: {percent(pronoun_score, 200)}")
 
 # %% tags=["remove-cell"]
-assert 100 < agree < 190
+assert 100 < pronoun_score < 190
 
 # %% [markdown]
 # For the plot, the features are good: the probe beats words alone, without any training inside the model.
@@ -684,20 +721,22 @@ def spread(values, form=".0%"):
 
 # %%
 STARTS = "pretrained", "random"
-shares = {s: [run["right"] for run in runs(task="plot", start=s)] for s in STARTS}
+shares = {}
+print("start       right with 20 labels, mean (lowest to highest)")
 for start in STARTS:
-    print(f"20 labels, {start:10} start: {spread(shares[start])}")
+    shares[start] = [run["right"] for run in runs(task="plot", start=start)]
+    print(f"{start:11} {spread(shares[start])}")
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "The share of tales classified correctly after training on twenty labels, three dots for each method. Lowest is the random start, then words alone, then the probe; highest is full fine-tuning from the pretrained model. A grey line at one tenth marks guessing."}}
 names = "random start", "words alone", "linear probe", "pretrained,\nall weights"
-of_two_hundred = [[n / 200 for n in found] for found in (words_alone, probed)]
+of_two_hundred = [[n / 200 for n in found] for found in (word_scores, probe_scores)]
 values = [shares["random"], *of_two_hundred, shares["pretrained"]]
 fig, ax = plt.subplots(figsize=(4.6, 2.6))
 for place, found in enumerate(values):
     ax.scatter([place] * len(found), found, s=24)
 ax.axhline(0.1, color="grey", linewidth=0.8)
 ax.set_xticks(range(4), names, fontsize=8)
-_ = ax.set(ylabel="right (share)", ylim=(0, 1.02), xlim=(-0.5, 3.5))
+_ = ax.set(ylabel="share right", ylim=(0, 1.02), xlim=(-0.5, 3.5))
 assert min(shares["pretrained"]) > max(*shares["random"], *of_two_hundred[0])
 assert shares["pretrained"] == [0.89, 0.74, 0.74]
 
@@ -713,14 +752,16 @@ assert shares["pretrained"] == [0.89, 0.74, 0.74]
 # How much has the pretrained model read by comparison?
 
 # %%
-card = json.loads(
-    resources.files("llmcourse").joinpath("models/base-llm-small/card.json").read_text()
-)
+models = resources.files("llmcourse") / "models"
+card = json.loads((models / "base-llm-small/card.json").read_text())
 n_read = card["n_train_tokens"] * 64 // 100  # 64,000 of 100,000 tales
-n_labelled = sum(map(len, twenty))
-print(f"pretraining: {n_read:,} tokens; twenty labelled texts: {n_labelled:,}")
+n_labelled = sum(len(example) for example in plot_train)
+print(f"pretraining: {n_read / 1e6:.1f} million tokens")
+print(f"twenty labelled texts: {n_labelled / 1e3:.1f} thousand tokens")
+print(f"that is {n_read / n_labelled / 1e3:.1f} thousand to one")
+
+# %% tags=["hide-cell"]
 assert n_read > 1000 * n_labelled
-print(f"one labelled token for {n_read // n_labelled:,} without labels")
 
 # %% [markdown]
 # Labels cost people time; plain text already exists.
@@ -738,19 +779,21 @@ print(f"one labelled token for {n_read // n_labelled:,} without labels")
 # :::
 
 # %%
+tests = {"other relatives": "right", "grandparents": "grandparents"}
+print("start       tested on        right, mean (lowest to highest)")
 for start in STARTS:
     found = runs(task="no grandparents", start=start)
-    for about, key in (("other relatives", "right"), ("grandparents", "grandparents")):
-        print(f"{start:10} start, {about:15} {spread([run[key] for run in found])}")
+    for relatives, key in tests.items():
+        print(f"{start:11} {relatives:16} {spread([run[key] for run in found])}")
 
 # %% tags=["remove-cell"]
 for word in ("grandmother", "grandfather"):
     assert len(tokenizer.encode(" " + word)) == 1
-asked = {
+grandparents = {
     s: [r["grandparents"] for r in runs(task="no grandparents", start=s)]
     for s in STARTS
 }
-assert sum(asked["pretrained"]) > sum(asked["random"]) + 0.3
+assert sum(grandparents["pretrained"]) > sum(grandparents["random"]) + 0.3
 assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 
 # %% [markdown]
@@ -781,16 +824,18 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 # :::
 
 # %%
-WAYS = {"full": None, "LoRA, rank 4": 4}
-for name, rank in WAYS.items():
+METHODS = {"full": None, "LoRA, rank 4": 4}
+print("method        rate     right                 loss added on tales (nats/token)")
+for name, rank in METHODS.items():
     for rate in sorted({run["rate"] for run in runs(task="pronoun", rank=rank)}):
         found = runs(task="pronoun", rank=rank, rate=rate)
-        share, more = ([run[key] for run in found] for key in ("right", "tales"))
-        print(f"{name:12} {rate:.1e}  {spread(share):21} tales {spread(more, '+z.2f')}")
+        share = spread([run["right"] for run in found])
+        added = spread([run["tales"] for run in found], "+z.2f")
+        print(f"{name:13} {rate:.1e}  {share:21} {added}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings classified correctly: each method learns within a window of rates, the adapters at higher ones. Right, the loss added on plain tales: it rises steeply with the rate for both methods."}}
 fig, (left, forgot) = plt.subplots(1, 2, figsize=(7, 2.7))
-for (name, rank), style, marker in zip(WAYS.items(), plotting.LINE_STYLES, "os"):
+for (name, rank), style, marker in zip(METHODS.items(), plotting.LINE_STYLES, "os"):
     found = runs(task="pronoun", rank=rank)
     rates = sorted({run["rate"] for run in found})
     for ax, key in ((left, "right"), (forgot, "tales")):
@@ -800,13 +845,13 @@ for (name, rank), style, marker in zip(WAYS.items(), plotting.LINE_STYLES, "os")
             dots, colour = [rate] * len(values), line.get_color()
             ax.scatter(dots, values, s=14, marker=marker, color=colour)
 left.axhline(0.5, color="grey", linewidth=0.8)
-left.set(ylabel="right (share)")
+left.set(ylabel="share right")
 forgot.set_yscale("symlog", linthresh=0.01)
 for ax in (left, forgot):
     ax.set(xscale="log", xlabel="learning rate (in 1e-4, log scale)")
     ax.set_xticks(rates, [f"{1e4 * rate:.0f}" for rate in rates])
     ax.set_xticks([], minor=True)
-_ = forgot.set(ylabel="tales, loss added (nats/token, log)")
+_ = forgot.set(ylabel="loss added on tales (nats/token, log)")
 _ = plotting.label_lines(forgot)
 
 # %% [markdown]
@@ -829,7 +874,7 @@ def mean_of(key, rank, rate):
 
 assert {run["n_labels"] for run in runs(task="pronoun")} == {960}
 assert all(7.6 <= round(run["tales"], 1) <= 7.7 for run in runs(start="random"))
-lowest = {r: min(x for x in RATES if all_learn(r, x)) for r in WAYS.values()}
+lowest = {r: min(x for x in RATES if all_learn(r, x)) for r in METHODS.values()}
 assert lowest[4] == 4 * lowest[None]
 for rank, rate in lowest.items():
     assert 0.04 < mean_of("tales", rank, rate) < 0.08
@@ -877,8 +922,8 @@ low_change = adapted.scale * (adapted.b @ adapted.a).detach()
 ratio = (low_change.norm() / full_change.norm()).item()
 expected = 8 / (4 * query.in_features) ** 0.5
 assert abs(ratio - expected) < 0.2 * expected
-print(f"after one step the adapter has moved {ratio:.2f} times as far")
-print(f"the formula says {expected:.2f}")
+print(f"adapter's first step: {ratio:.2f} times the length of the step of all weights")
+print(f"by the formula: {expected:.2f}")
 
 # %% [markdown]
 # At the same rate, an adapter moves its matrix less far and lowers the loss less.
@@ -922,8 +967,16 @@ RANKS = 1, 2, 4, 8, 16
 learned = {None: lora.count_parameters(prepare("full")).learned}
 for rank in RANKS:
     learned[rank] = lora.count_parameters(prepare("LoRA", rank=rank)).learned
-keys = "rank", "rate", "right", "tales"
-tuned = [Tuned(*(run[key] for key in keys)) for run in runs(task="pronoun")]
+    print(f"rank {rank:2}: {learned[rank] / 1e3:6.1f} thousand weights learn")
+
+# %% [markdown]
+# Here is the explorer, with the runs of the study.
+
+# %%
+tuned = [
+    Tuned(run["rank"], run["rate"], run["right"], run["tales"])
+    for run in runs(task="pronoun")
+]
 RankExplorer(tuned, learned, guess=0.5)
 
 # %% tags=["remove-cell"]
@@ -967,7 +1020,7 @@ assert max(forgotten) > 10 * min(forgotten)
 
 # %%
 def first_step(rank, seed):
-    """Return the length of an adapter's first step, and how far the loss falls."""
+    """Return the length of an adapter's first step, and by what share the loss falls."""
     layer = copy.deepcopy(base.blocks[0].attention.query)
     adapted = Adapted(layer, rank, 8, seeded(seed))
     loss = adapted(z).square().mean()
@@ -977,16 +1030,31 @@ def first_step(rank, seed):
     return torch.stack([length, 1 - adapted(z).square().mean() / loss]).detach()
 
 
+# %% [markdown]
+# For all weights, we take the step from above: `start` holds the weights before it, and `query` those after it.
+
 # %%
 with torch.no_grad():
-    fall = 1 - query(z).square().mean() / (z @ start.T).square().mean()
-print(f"full:    1.00 times as far as full, loss {-fall:.2%}")
+    drop = 1 - query(z).square().mean() / (z @ start.T).square().mean()
+full_length = full_change.norm()
+print(f"all weights: length {full_length:.2f}, loss {-drop:.1%}")
+
+# %% [markdown]
+# Each of the $256 \cdot 256$ weights moves by about the learning rate, 0.001, which makes a length of about $256 \cdot 0.001$.
+# The table gives the length of an adapter's step in relation to that one.
+
+# %%
+first_steps = {}
+print("rank  length (all weights: 1)    loss")
 for rank in (1, 4, 16):
-    steps = [first_step(rank, seed) for seed in range(20)]
-    length, fall = torch.stack(steps).mean(dim=0)
-    length /= full_change.norm()
-    print(f"rank {rank:2}: {length:.2f} times as far as full, loss {-fall:.2%}")
-    assert abs(length - 8 / (256 * rank) ** 0.5) < 0.03 and 0.0017 < fall < 0.0021
+    steps = torch.stack([first_step(rank, seed) for seed in range(20)])
+    length, drop = steps.mean(dim=0)
+    first_steps[rank] = length / full_length, drop
+    print(f"{rank:4} {length / full_length:24.2f}{-drop:8.2%}")
+
+# %% tags=["hide-cell"]
+for rank, (length, drop) in first_steps.items():
+    assert abs(length - 8 / (256 * rank) ** 0.5) < 0.03 and 0.0017 < drop < 0.0021
 
 # %% [markdown]
 # The step gets shorter with the square root of the rank, as the formula says, yet it lowers the loss by about the same amount.
@@ -1002,18 +1070,19 @@ for rank in (1, 4, 16):
 
 
 # %%
-def take_off(model):
+def remove_adapters(model):
+    """Put the frozen layers back in place of the adapted ones."""
     for path, part in list(model.named_modules()):
         if isinstance(part, Adapted):
             model.set_submodule(path, part.layer)
 
 
 # %%
-body, untouched = ways["LoRA"].body, Classifier(base, 10).body
+body, untouched = classifiers["LoRA"].body, Classifier(base, 10).body
 assert not torch.equal(body(ids), untouched(ids))
-take_off(body)
+remove_adapters(body)
 assert torch.equal(body(ids), untouched(ids))
-print("adapters removed: the model is what it was, to the last bit")
+print("without the adapters, the model is what it was, to the last bit")
 
 # %% [markdown]
 # So one model in memory can serve many tasks, each with a small file and a head of its own.
@@ -1153,7 +1222,7 @@ def most_learned(room, n_frozen, frozen_bytes):
 checks.most_learned(most_learned)
 for size in (4, 2, 0.5):
     n = most_learned(24 * 2**30, 7_000_000_000, size)
-    print(f"{size} bytes for a frozen weight: {n / 1e6:,.0f} million can learn")
+    print(f"{size} bytes for a frozen weight: {n / 1e9:.2f} billion can learn")
 
 # %% [markdown]
 # ### Exercise 5 (explore): fewer adapters ★★★
@@ -1172,8 +1241,8 @@ plain = [story.text for story in tales.generate(10, seed=13)]
 
 def tale_loss(model):
     """Return the loss on ten plain tales, in nats per token."""
-    prices, n_tokens = document_nll(model, tokenizer, plain)
-    return sum(prices) / sum(n_tokens)
+    losses, n_tokens = document_nll(model, tokenizer, plain)
+    return sum(losses) / sum(n_tokens)
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
@@ -1184,15 +1253,14 @@ for rate in (3.2e-3, 6.4e-3):
     lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())
     longer = replace(plan, steps=128, warmup_steps=42, learning_rate=rate)
     finetune(classifier, labelled, held_out, longer, seeded())
-    more = tale_loss(model) - tale_loss(base)
+    added = tale_loss(model) - tale_loss(base)
     share = accuracy(classifier, held_out)
-    print(f"{rate:.1e}: {share:.0%} right, tales {more:+.2f}")
+    print(f"rate {rate:.1e}: {share:.0%} right, loss on tales {added:+.2f} nats/token")
 print(f"{lora.count_parameters(classifier).learned:,} weights learn")
 found = runs(task="pronoun", rank=4, rate=1.6e-3)
-print(
-    "every matrix, 1.6e-3:", spread([r["right"] for r in found]), end=" right, tales "
-)
-print(spread([r["tales"] for r in found], "+.2f"))
+share = spread([run["right"] for run in found])
+added = spread([run["tales"] for run in found], "+.2f")
+print(f"every matrix, 1.6e-3: {share} right, loss on tales {added}")
 # One run at each rate says little: the three runs of the study differ among themselves.
 # Three seeds of your own show whether the two sets of runs lie apart.
 
@@ -1219,15 +1287,16 @@ def rehearse(rows, texts, weight, steps=48, rate=1e-3):
     model = copy.deepcopy(base)
     classifier = Classifier(model, 2, generator=seeded())
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0)
-    told = torch.tensor([[0, *tokenizer.encode(text)][:65] for text in texts])
+    tale_ids = torch.tensor([[0, *tokenizer.encode(text)][:65] for text in texts])
     batches = ShuffledExamples(rows, 8, seeded())
     for step, batch in enumerate(islice(batches, steps)):
         loss = class_loss(classifier, batch)
         if weight:
-            ids = told[torch.arange(4 * step, 4 * step + 4) % len(told)]  # (4, 65)
+            places = torch.arange(4 * step, 4 * step + 4) % len(tale_ids)
+            ids = tale_ids[places]  # (4, 65)
             logits = model(ids[:, :-1])
-            old = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-            loss = loss + weight * old
+            old_loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+            loss = loss + weight * old_loss
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(classifier.parameters(), 1)
@@ -1238,13 +1307,16 @@ def rehearse(rows, texts, weight, steps=48, rate=1e-3):
 
 
 texts = [story.text for story in tales.generate(200, seed=14)]
-costs = {}
+added = {}
 for weight in (0, 1):
     classifier, model = rehearse(examples, texts, weight)
-    costs[weight] = tale_loss(model) - tale_loss(base)
+    added[weight] = tale_loss(model) - tale_loss(base)
     share = accuracy(classifier, held_out)
-    print(f"weight {weight}: {share:.0%} right, tales {costs[weight]:+.2f} nats/token")
-assert costs[1] < costs[0]
+    print(
+        f"weight {weight}: {share:.0%} right, "
+        f"loss on tales {added[weight]:+.2f} nats/token"
+    )
+assert added[1] < added[0]
 
 # %% [markdown]
 # ## Sources

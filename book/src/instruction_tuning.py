@@ -81,16 +81,21 @@ def seeded(seed=0):
 # (It is a smaller version of `base-llm` with half the layers, so a training step takes half the time.)
 
 
-# %% tags=["nbval-ignore-output"]
-base, base_tokenizer = load_pretrained("base-llm-small")
+# %%
 story = (
     "This is the story of a daring young boy named Emil. "
     "He lived above the bakery with his musical father. "
     "Every child knew his soft white pullover and his love of reading."
 )
-asked = f"{story}\n\nWhere was Emil's home?"
-(reply,) = answer_batch(base, base_tokenizer, [asked], max_new_tokens=[40])
-print(textwrap.fill(reply, 80))
+prompt = f"{story}\n\nWhere was Emil's home?"
+
+# %% [markdown]
+# The model continues this text by forty tokens.
+
+# %% tags=["nbval-ignore-output"]
+base, base_tokenizer = load_pretrained("base-llm-small")
+replies = answer_batch(base, base_tokenizer, [prompt], max_new_tokens=[40])
+print(textwrap.fill(replies[0], 80))
 
 # %% [markdown]
 # That isn't an answer.
@@ -127,9 +132,9 @@ print(textwrap.fill(reply, 80))
 
 # %%
 probs = torch.tensor([1 / 8] * 6 + [1 / 2, 1 / 4, 1 / 2, 1])
-counts = torch.tensor([False] * 6 + [True] * 4)
-print(f"all ten: {-probs.log().mean():.2f} nats per target")
-print(f"the four that count: {-probs[counts].log().mean():.2f}")
+mask = torch.tensor([False] * 6 + [True] * 4)  # which targets count
+print(f"all ten: {-probs.log().mean():.2f} nats/target")
+print(f"the four that count: {-probs[mask].log().mean():.2f} nats/target")
 
 # %% [markdown]
 # Note where the counting begins.
@@ -179,9 +184,12 @@ model, tokenizer = chat.add_special_tokens(
     base, base_tokenizer, chat.CHAT_TOKENS, seeded()
 )
 special = tokenizer.special_tokens
-assert len(chat.CHAT_TOKENS) == 4
-print({name: special[name] for name in chat.CHAT_TOKENS})
+for name in chat.CHAT_TOKENS:
+    print(f"{name:13} has id {special[name]}")
 print(f"{base.config.vocab_size:,} ids before, {model.config.vocab_size:,} now")
+
+# %% tags=["hide-cell"]
+assert len(chat.CHAT_TOKENS) == 4
 
 # %% [markdown]
 # Here are the template and the mask in eight lines.
@@ -231,10 +239,10 @@ template = re.sub(r"\{%- (end)?generation -%\}", "", stored["chat_template"])
 # %%
 as_dicts = [{"role": role, "content": content} for role, content in turns]
 program = Environment().from_string(template)
-told = program.render(messages=as_dicts, bos_token=stored["bos_token"])
-print(told)
-assert told == chat.render(messages)
-assert tokenizer.encode(told, allowed_special="all") == ids
+text = program.render(messages=as_dicts, bos_token=stored["bos_token"])
+print(text)
+assert text == chat.render(messages)
+assert tokenizer.encode(text, allowed_special="all") == ids
 
 # %% [markdown]
 # `frame`, the package and the folder's template give the same ids.
@@ -257,10 +265,8 @@ assert tokenizer.encode(told, allowed_special="all") == ids
 longer_chat = [chat.Message("system", "Answer in one word."), *messages]
 longer_chat += [chat.Message("user", "Why?"), chat.Message("assistant", "Fun.")]
 print(chat.render(longer_chat).replace("<|end|>", "<|end|>\n"))
-ids_read, graded = chat.encode_chat(longer_chat, tokenizer)
-print(
-    f"{len(ids_read)} ids, {sum(graded)} of them graded: both answers, with their ends"
-)
+chat_ids, graded = chat.encode_chat(longer_chat, tokenizer)
+print(f"{len(chat_ids)} ids, {sum(graded)} of them graded: both answers and their ends")
 
 # %% [markdown]
 # Both answers count.
@@ -294,11 +300,11 @@ _ = [spine.set_visible(False) for spine in ax.spines.values()]
 # In code the shift is three slices: the mask moves with the targets, because it says who wrote the token to be predicted.
 
 # %%
-read, targets, mask = ids[:-1], ids[1:], written[1:]
+inputs, targets, mask = ids[:-1], ids[1:], written[1:]
 example = TokenizedExample.of_tokens(ids, written)  # the same
-assert tokenizer.decode(example.targets[example.mask].tolist()) == "The owl.<|end|>"
-assert example.ids.tolist() == read
+assert example.ids.tolist() == inputs
 assert (example.targets.tolist(), example.mask.tolist()) == (targets, mask)
+print("graded:", tokenizer.decode(example.targets[example.mask].tolist()))
 
 # %% [markdown]
 # The loss is the mean of $-\ln p$ over the targets that count.
@@ -336,18 +342,26 @@ print(f"{example.n_targets} of {len(example)} targets count")
 
 # %%
 more = [chat.Message("user", "Why?"), chat.Message("assistant", "It was hers.")]
-(longer,) = chat.tokenized([[*messages, *more]], tokenizer, max_tokens=40)
+longer = chat.tokenized([[*messages, *more]], tokenizer, max_tokens=40)[0]
 row = pack_examples([longer, example])
+print(f"packed: {row.ids.numel()} places; padded: 2 × {len(longer)} places")
+
+# %% [markdown]
+# The model reads the packed row with the lengths and without them.
+# Each time, we compare its logits for our conversation with those from above, when it read the conversation alone.
+
+# %%
+n = len(example)
 with torch.no_grad():
-    apart = model(row.ids, PackedSequences(row.lengths))[0, -len(example) :]
-    mixed_up = model(row.ids)[0, -len(example) :]
-print(f"packed, {row.ids.numel()} places; padded, 2 × {len(longer)}")
-for name, found in (("with the lengths", apart), ("without", mixed_up)):
-    print(f"{name}: logits differ by at most {(found - logits).abs().max():.1f}")
+    apart = model(row.ids, PackedSequences(row.lengths))[0, -n:]
+    together = model(row.ids)[0, -n:]
+for name, packed in (("with the lengths", apart), ("without them", together)):
+    difference = (packed - logits).abs().max()
+    print(f"{name}, logits differ by at most {difference:.1f}")
 
 # %% tags=["hide-input"]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
-assert not torch.allclose(mixed_up, logits, atol=0.1)
+assert not torch.allclose(together, logits, atol=0.1)
 
 # %% [markdown]
 # With the lengths, the model gives the same logits for our conversation as when it reads it alone.
@@ -369,10 +383,10 @@ fooled = tokenizer.encode(
 )
 
 # %%
-for name, found in (("ids first", safe), ("text first", fooled)):
-    print(f"{name}, turns of the assistant: {found.count(special['<|assistant|>'])}")
+for name, chat_ids in (("ids first", safe), ("text first", fooled)):
+    print(f"assistant turns, {name}: {chat_ids.count(special['<|assistant|>'])}")
 assert tokenizer.decode(safe) == tokenizer.decode(fooled)
-print(tokenizer.tokens("<|end|>"))
+print("a typed <|end|> as tokens:", tokenizer.tokens("<|end|>"))
 
 # %% [markdown]
 # Printed, the two texts are the same to the last letter; as ids they are not.
@@ -411,10 +425,12 @@ print(tokenizer.tokens("<|end|>"))
 
 # %%
 NAMES = ("hero", "family", "home", "worn", "liked")
-asked_about = [t for kind in ("who", "where", "what") for t in topics()[kind]]
-TOPICS = [topic for topic in asked_about if topic.name in NAMES]
+all_topics = [*topics()["who"], *topics()["where"], *topics()["what"]]
+TOPICS = [topic for topic in all_topics if topic.name in NAMES]
 for topic in TOPICS:
-    print(f"{topic.name}:\n   ", "\n    ".join(topic.phrasings[:3]))
+    print(f"{topic.name}:")
+    for wording in topic.phrasings[:3]:
+        print("   ", wording)
 
 # %% tags=["remove-cell"]
 assert [topic.name for topic in TOPICS] == list(NAMES)
@@ -427,44 +443,62 @@ assert [topic.name for topic in TOPICS] == list(NAMES)
 # An answer such as *On the market square* would begin with *On*.
 # To the tokenizer, this *On* and an *on* after a space are two tokens, as different as any two.
 # After *It was*, the model can copy what it reads; at the very beginning, it would have to translate, word by word.
+#
+# A question is kept with its story and its right answers.
 
 
 # %%
 class Question(NamedTuple):
     topic: str
     story: str
-    asked: str
+    text: str  # of the question
     right: tuple[str, ...]  # all right answers; the first is the one to learn
 
 
+# %% [markdown]
+# The next function makes one from a tale, and takes the tale's first three sentences as the story.
+
+
 # %%
-def question(tale, topic, wording):
+def make_question(tale, topic, wording):
+    """Return one question about a tale; `wording` is the number of its phrasing."""
     story = " ".join(re.split(r"(?<=[.!?]) ", tale.story.text)[:3])
+    text = fill(topic.phrasings[wording], tale.words)
     right = topic.right_answers(tale.words)[1:]  # the first is a whole sentence
-    return Question(
-        topic.name, story, fill(topic.phrasings[wording], tale.words), right
-    )
+    return Question(topic.name, story, text, right)
+
+
+# %% [markdown]
+# For each tale we shuffle the five topics and draw a wording for each.
 
 
 # %%
-def drawn(n, seed, wordings):
+def draw_questions(n, seed, wordings):
     """Return for each of n tales its five questions, in any order."""
-    rng, order, found = random.Random(seed), list(TOPICS), []
-    for tale in (draw_tale(rng) for _ in range(n)):
+    rng, order, groups = random.Random(seed), list(TOPICS), []
+    for _ in range(n):
+        tale = draw_tale(rng)
         rng.shuffle(order)
-        found.append([question(tale, t, rng.choice(wordings)) for t in order])
-    return found
+        groups.append([make_question(tale, t, rng.choice(wordings)) for t in order])
+    return groups
+
+
+# %% [markdown]
+# The five questions become one conversation, with the story in the first turn.
+# After *It was*, an answer begins with a small letter, unless it is the hero's name.
 
 
 # %%
 def conversation(questions):
+    """Return the turns of a conversation about one story."""
     turns = []
-    for place, (topic, story, asked, (first, *_)) in enumerate(questions):
-        said = first if topic == "hero" else first[0].lower() + first[1:]
-        turns += [
-            chat.Message("user", asked if place else f"{story}\n\n{asked}"),
-            chat.Message("assistant", f"It was {said}"),
-        ]
+    for q in questions:
+        answer = q.right[0]
+        if q.topic != "hero":
+            answer = answer[0].lower() + answer[1:]
+        text = q.text if turns else f"{q.story}\n\n{q.text}"
+        turns.append(chat.Message("user", text))
+        turns.append(chat.Message("assistant", f"It was {answer}"))
     return turns
 
 
@@ -472,12 +506,19 @@ def conversation(questions):
 # Here is the first conversation; only the answers, and the ends of their turns, will count.
 
 # %%
-learned = drawn(256, seed=0, wordings=(0, 1))
+learned = draw_questions(256, seed=0, wordings=(0, 1))
 for turn in conversation(learned[0]):
     for line in f"{turn.role}: {turn.content}".split("\n"):
         print(textwrap.fill(line, 80))
-turns = [conversation(questions) for questions in learned]
-rows = chat.tokenized(turns, tokenizer, max_tokens=256)
+
+# %% [markdown]
+# All conversations are encoded, each with its mask.
+
+# %%
+conversations = [conversation(questions) for questions in learned]
+rows = chat.tokenized(conversations, tokenizer, max_tokens=256)
+print(len(rows), "conversations")
+print(f"in the first, {rows[0].n_targets} of {len(rows[0])} targets count")
 
 # %% [markdown]
 # Training uses the loop of {doc}`pretraining` with the masked loss: one pass, four conversations per step.
@@ -489,16 +530,20 @@ plan = FinetuningConfig(
     batch_size=4,
     learning_rate=2e-3,
     embedding_speed=4,
-    eval_interval=1000,  # not on the way
+    eval_interval=1000,  # more than all steps: no evaluation on the way
     eval_examples=1,
 )
 
+# %% [markdown]
+# The next function trains a copy of the model, with as many steps as one pass takes.
 
-def tuned(rows):
-    """Return the base model after one pass over tokenized examples."""
+
+# %%
+def tune(rows):
+    """Return a copy of `model` after one pass over tokenized examples."""
     steps, pupil = len(rows) // plan.batch_size, copy.deepcopy(model)
-    once = replace(plan, steps=steps, warmup_steps=min(5, steps))
-    finetune(pupil, rows, rows[:1], once, seeded())
+    one_pass = replace(plan, steps=steps, warmup_steps=min(5, steps))
+    finetune(pupil, rows, rows[:1], one_pass, seeded())
     return pupil.eval()
 
 
@@ -510,11 +555,16 @@ def tuned(rows):
 # The hero, the family and the clothes nearly always; the home and the hobby hardly at all.
 # A possible reason follows below.
 # :::
+#
+# We train it, and ask again where Emil's home was.
 
-# %%
-pupil = tuned(rows)
+# %% tags=["nbval-ignore-output"]
+pupil = tune(rows)
+print(answer_batch(pupil, tokenizer, [prompt], max_new_tokens=[20])[0])
 
 # %% [markdown]
+# In our run it answers in the form that it has learned, but wrongly: Emil lives above the bakery.
+#
 # ### Measuring answers
 #
 # An answer is right if it is one of those that the facts allow, ignoring articles, case and full stops.
@@ -527,20 +577,26 @@ pupil = tuned(rows)
 
 
 # %%
-def is_right(question, text):
-    said = normalised(text.strip().partition(".")[0].removeprefix("It was"))
-    return said in map(normalised, question.right)
+def is_right(question, reply):
+    """Return whether the first sentence of a reply answers the question."""
+    answer = reply.strip().partition(".")[0].removeprefix("It was")
+    return normalised(answer) in [normalised(right) for right in question.right]
+
+
+# %% [markdown]
+# A model answers all questions of a test, and we count its right answers by topic.
 
 
 # %%
-def score(model, tokenizer, asked):
+def score(model, tokenizer, questions):
     """Return how many answers are right, by topic."""
-    prompts = [f"{q.story}\n\n{q.asked}" for q in asked]
-    texts = answer_batch(model, tokenizer, prompts, max_new_tokens=[20] * len(asked))
-    right = {name: [] for name in NAMES}
-    for q, text in zip(asked, texts):
-        right[q.topic].append(is_right(q, text))
-    return {name: Count(sum(found), len(found)) for name, found in right.items()}
+    prompts = [f"{q.story}\n\n{q.text}" for q in questions]
+    lengths = [20] * len(prompts)
+    replies = answer_batch(model, tokenizer, prompts, max_new_tokens=lengths)
+    results = {name: [] for name in NAMES}
+    for q, reply in zip(questions, replies):
+        results[q.topic].append(is_right(q, reply))
+    return {name: Count(sum(right), len(right)) for name, right in results.items()}
 
 
 # %% [markdown]
@@ -548,15 +604,16 @@ def score(model, tokenizer, asked):
 # The first uses the two wordings from training, the second uses the third.
 
 # %%
-tests = {
-    name: [q for questions in drawn(20, 1000, wordings) for q in questions]
-    for name, wordings in (("new stories", (0, 1)), ("new wordings", (2,)))
-}
+tests = {}
+for name, wordings in (("new stories", (0, 1)), ("new wordings", (2,))):
+    groups = draw_questions(20, seed=1000, wordings=wordings)
+    tests[name] = [question for group in groups for question in group]
+    print(f"{name}: {len(tests[name])} questions")
 
 # %% tags=["nbval-ignore-output"]
 before = score(base, base_tokenizer, tests["new stories"])
 after = score(pupil, tokenizer, tests["new stories"])
-print("         before   after")
+print("fact     before   after")
 for name in NAMES:
     print(f"{name:8} {before[name].share:6.0%} {after[name].share:7.0%}")
 
@@ -582,14 +639,14 @@ assert max(after[name].share for name in ("home", "liked")) < 0.5
 
 # %%
 def percent(share, interval):
-    return f"{share:4.0%} ({interval[0]:3.0%} to {interval[1]:4.0%})"
+    low, high = interval
+    return f"{share:.0%} right (95% interval: {low:.0%} to {high:.0%})"
 
 
 def by_question(counts):
-    whole = Count(
-        sum(c.right for c in counts.values()), sum(c.n for c in counts.values())
-    )
-    return percent(whole.share, whole.interval)
+    right = sum(count.right for count in counts.values())
+    total = Count(right, sum(count.n for count in counts.values()))
+    return percent(total.share, total.interval)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -617,18 +674,20 @@ study = stored_study("instruction", dict).points
 def shares(way, test, names=NAMES):
     """Return the share of right answers in each of the runs."""
     counts = [run["right"][test] for run in study if run["way"] == way]
-    return [sum(count[name] for name in names) / (20 * len(names)) for count in counts]
+    n_questions = 20 * len(names)
+    return [sum(count[name] for name in names) / n_questions for count in counts]
 
 
+# %%
 def spread(values, form=".0%"):
+    """Return the mean of some runs, with the lowest and the highest."""
     mean = sum(values) / len(values)
     return f"{mean:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-# %%
+print("fact    right, mean (lowest to highest)")
 for name in NAMES:
-    found = shares("with the mask", "new stories", [name])
-    print(f"{name:7} {spread(found)}")
+    print(f"{name:7} {spread(shares('with the mask', 'new stories', [name]))}")
 
 # %% [markdown]
 # So it wasn't the luck of one run.
@@ -639,11 +698,14 @@ for name in NAMES:
 # %%
 FACTS = dict(zip(NAMES, ("hero", "relative", "home", "garment", "hobby")))
 rng, again = random.Random(3), dict.fromkeys(NAMES, 0)
-for tale in (draw_tale(rng) for _ in range(200)):
+for _ in range(200):
+    tale = draw_tale(rng)
     rest = " ".join(re.split(r"(?<=[.!?]) ", tale.story.text)[3:])
     for name, key in FACTS.items():
         again[name] += tale.story.facts[key] in rest
-print(", ".join(f"{name} {n / 200:.0%}" for name, n in again.items()))
+print(", ".join(f"{name} {n / 200:.0%}" for name, n in again.items()), "of the tales")
+
+# %% tags=["hide-cell"]
 assert again["home"] == again["liked"] == 0
 
 # %% [markdown]
@@ -668,17 +730,21 @@ assert again["home"] == again["liked"] == 0
 # :::
 
 # %% tags=["nbval-ignore-output"]
-new = drawn(1, seed=1001, wordings=(2,))[0]
-prompts = [f"{q.story}\n\n{q.asked}" for q in new]
-texts = answer_batch(pupil, tokenizer, prompts, max_new_tokens=[20] * len(new))
-for q, text in zip(new, texts):
-    print(f"{q.asked}\n    {text}  (right: {q.right[0]})")
+questions = draw_questions(1, seed=1001, wordings=(2,))[0]
+prompts = [f"{q.story}\n\n{q.text}" for q in questions]
+replies = answer_batch(pupil, tokenizer, prompts, max_new_tokens=[20] * len(prompts))
+for q, reply in zip(questions, replies):
+    print(f"{q.text}\n    {reply}  (right: {q.right[0]})")
+
+# %% [markdown]
+# The table sets both tests side by side, for the three runs of the study.
 
 # %%
-print(f"{'':8}{'new stories':24}new wordings")
+print("fact    new stories             new wordings")
 for name in NAMES:
-    found = [spread(shares("with the mask", test, [name])) for test in tests]
-    print(f"{name:7} {found[0]:23} {found[1]}")
+    known = spread(shares("with the mask", "new stories", [name]))
+    new = spread(shares("with the mask", "new wordings", [name]))
+    print(f"{name:7} {known:23} {new}")
 
 # %% [markdown]
 # None of the training questions had a *piece of clothing* in it, and the model answers as if it had been asked for something else.
@@ -700,15 +766,20 @@ def all_runs(values):
     return ", ".join(f"{value:.0%}" for value in sorted(values))
 
 
+print("test          training       right in the three runs")
 for way in ("with the mask", "without"):
     for test in tests:
         print(f"{test:13} {way:14} {all_runs(shares(way, test))}")
 
+# %% [markdown]
+# Here is the first test once more, split by fact.
+
 # %%
-print(f"{'new stories':13}{'with the mask':23}without")
+print("fact    with the mask          without")
 for name in NAMES:
-    ways = [shares(way, "new stories", [name]) for way in ("with the mask", "without")]
-    print(f"{name:12} {spread(ways[0]):22} {spread(ways[1])}")
+    masked = spread(shares("with the mask", "new stories", [name]))
+    unmasked = spread(shares("without", "new stories", [name]))
+    print(f"{name:7} {masked:22} {unmasked}")
 
 # %% tags=["remove-cell"]
 assert min(shares("with the mask", "new stories", ["hero"])) > 0.8
@@ -758,7 +829,7 @@ ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, [str(n) for n in sizes])
 _ = ax.set(
     xlabel="conversations, each read once (log scale)",
-    ylabel="right answers (share)",
+    ylabel="share of right answers",
     ylim=(0, 1),
 )
 plotting.label_lines(ax)
@@ -775,12 +846,21 @@ assert max(shares("a sixteenth", "new stories")) < min(
 # Three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
 
 # %%
-for way in ("a sixteenth, 16 times", "with the mask"):
+print("test          conversations      right in the three runs")
+for name, way in (
+    ("16, read 16 times", "a sixteenth, 16 times"),
+    ("256, read once", "with the mask"),
+):
     for test in tests:
-        print(f"{test:13} {way:22} {all_runs(shares(way, test))}")
-for name, way in (("sixteen", "a sixteenth"), ("sixty-four", "a quarter")):
-    found = shares(way, "new stories", ["family"])
-    print(f"{name}, read once: the family {all_runs(found)}")
+        print(f"{test:13} {name:18} {all_runs(shares(way, test))}")
+
+# %% [markdown]
+# One fact is learned even from few conversations, the family:
+
+# %%
+for n, way in ((16, "a sixteenth"), (64, "a quarter")):
+    right = all_runs(shares(way, "new stories", ["family"]))
+    print(f"{n} conversations, read once: the family is right in {right}")
 
 # %% tags=["remove-cell"]
 often, once = (
@@ -800,17 +880,18 @@ assert max(often) < max(shares("with the mask", "new stories"))
 # A third way is {term}`rehearsal`: it mixes plain stories in among the conversations, one for every twenty, and every token of them counts.
 
 # %%
+print("training       loss added on stories     right, new stories")
 for way in ("with the mask", "without", "with stories"):
-    lost = [run["forgotten"] for run in study if run["way"] == way]
+    added = [run["forgotten"] for run in study if run["way"] == way]
     right = spread(shares(way, "new stories"))
-    print(f"{way:14} forgotten {spread(lost, '+.2f')}   right {right}")
+    print(f"{way:14} {spread(added, '+.2f'):25} {right}")
 
 # %% tags=["remove-cell"]
-lost = {
+added = {
     way: [run["forgotten"] for run in study if run["way"] == way]
     for way in ("with the mask", "with stories")
 }
-assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
+assert min(added["with the mask"]) > 1.5 * max(added["with stories"])
 
 # %% [markdown]
 # Short answers alone don't keep the old skill in place.
@@ -823,6 +904,7 @@ assert min(lost["with the mask"]) > 1.5 * max(lost["with stories"])
 # The three ways differ in one more respect: how they handle the new wording for the clothes.
 
 # %%
+print("training       clothes in new wordings: right in the three runs")
 for way in ("with the mask", "without", "with stories"):
     print(f"{way:14} {all_runs(shares(way, 'new wordings', ['worn']))}")
 
@@ -844,12 +926,17 @@ for way in ("with the mask", "without", "with stories"):
 
 # %%
 instruct, instruct_tokenizer = load_pretrained("instruct-llm")
+print(f"{instruct.config.n_layers} layers; base-llm-small has {base.config.n_layers}")
+
+# %% [markdown]
+# The next function puts the turns of a conversation into messages and lets the model answer.
 
 
-def answered(*said, n=40, system=None):
+# %%
+def ask(*texts, n=40, system=None):
     """Return the greedy answer to a conversation: user, assistant, user, …"""
-    roles = ("user", "assistant") * len(said)
-    messages = [chat.Message(role, text) for role, text in zip(roles, said)]
+    roles = ("user", "assistant") * len(texts)
+    messages = [chat.Message(role, text) for role, text in zip(roles, texts)]
     if system is not None:
         messages.insert(0, chat.Message("system", system))
     pieces = stream_answer(
@@ -863,39 +950,46 @@ def answered(*said, n=40, system=None):
 
 # %% tags=["nbval-ignore-output"]
 tale = next(tales.generate(1, seed=77))
-asked = "Who is the story about?", f"Where did {tale.facts['hero']} live?"
-said = answered(f"{tale.text}\n\n{asked[0]}")
+who, where = "Who is the story about?", f"Where did {tale.facts['hero']} live?"
+prompt = f"{tale.text}\n\n{who}"
+reply = ask(prompt)
 print(textwrap.fill(tale.text, 80), "\n")
-print(asked[0], said)
-print(asked[1], answered(f"{tale.text}\n\n{asked[0]}", said, asked[1]))
+print(who, reply)
+print(where, ask(prompt, reply, where))
 
 # %% [markdown]
 # The same question under a system prompt:
 
 # %% tags=["nbval-ignore-output"]
 system = "Answer in one word."
-print(answered(f"{tale.text}\n\n{asked[1]}", system=system))
+print(ask(f"{tale.text}\n\n{where}", system=system))
 
 # %% [markdown]
 # It leaves out the rest of the sentence, but it hasn't learned to keep to one word.
 # Does it write the endings we order?
 # We give it 45 tales, each with an order in a wording not used in training.
 # The order is to rewrite the last paragraph as a happy, sad or surprising ending.
-# The grammar reads the tale with the new ending, and says what kind it is.
+# Here is the first order for a sad ending, with what the model wrote.
+
+# %% tags=["nbval-ignore-output"]
+tasks = list(examples(45, seed=5, kinds=("rewrite",), held_out=True))
+endings = [ask(task.prompt, n=120) for task in tasks]
+sad = [task.topic for task in tasks].index("sad")
+for paragraph in (*tasks[sad].prompt.split("\n\n"), f"→ {endings[sad]}"):
+    print(textwrap.fill(paragraph, 80), "\n")
+
+# %% [markdown]
+# The grammar reads each tale with its new ending, and says what kind of ending it is.
 
 # %% tags=["nbval-ignore-output"]
 obeyed = {}
-for task in examples(45, seed=5, kinds=("rewrite",), held_out=True):
-    ending = answered(task.prompt, n=120)
+for task, ending in zip(tasks, endings):
     obeyed.setdefault(task.topic, []).append(check(task, ending))
-    if task.topic == "sad" and len(obeyed["sad"]) == 1:
-        for paragraph in (*task.prompt.split("\n\n"), f"→ {ending}"):
-            print(textwrap.fill(paragraph, 80), "\n")
-for tone, found in obeyed.items():
-    print(f"{tone:10} {sum(found)} of {len(found)} as ordered")
+for tone, results in obeyed.items():
+    print(f"{tone:10} {sum(results)} of {len(results)} as ordered")
 
 # %% tags=["remove-cell"]
-assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
+assert all(sum(results) > 0.7 * len(results) for results in obeyed.values())
 
 # %% [markdown]
 # In our run every ending is as ordered: such orders were among its examples.
@@ -909,14 +1003,24 @@ assert all(sum(found) > 0.7 * len(found) for found in obeyed.values())
 # The last request is for a story.
 
 # %% tags=["nbval-ignore-output"]
+hero = tale.facts["hero"]
+for question in (
+    f"Who did {hero} have a quarrel with?",
+    f"What was {hero} afraid of?",
+):
+    reply = ask(f"{tale.text}\n\n{question}")
+    print(textwrap.fill(f"{question} {reply}", 80))
+
+# %% [markdown]
+# The other three requests come without a tale.
+
+# %% tags=["nbval-ignore-output"]
 for request in (
-    f"{tale.text}\n\nWho did {tale.facts['hero']} have a quarrel with?",
-    f"{tale.text}\n\nWhat was {tale.facts['hero']} afraid of?",
     "What is the capital of France?",
     "Write a poem about the moon.",
     "Write a story.",
 ):
-    print(textwrap.fill(f"{request.rpartition(chr(10))[2]} {answered(request)}", 80))
+    print(textwrap.fill(f"{request} {ask(request)}", 80))
 
 # %% [markdown]
 # In our run it declines the question about a quarrel, but makes up a fear.
@@ -1063,11 +1167,11 @@ def stories_for_share(n_answers, answer_targets, share, story_targets):
 
 
 checks.stories_for_share(stories_for_share)
-told = [t.text for t in tales.generate(len(rows) // 20, seed=500_000)]
-n_story = sum(len(tokenizer.encode(text)) + 1 for text in told)  # with the end
+stories = [tale.text for tale in tales.generate(len(rows) // 20, seed=500_000)]
+n_story = sum(len(tokenizer.encode(text)) + 1 for text in stories)  # with the end
 n_answer = sum(row.n_targets for row in rows)
 share = n_story / (n_story + n_answer)
-print(f"{len(told)} stories, {5 * len(rows)} answers: {share:.0%} of the targets")
+print(f"{len(stories)} stories, {5 * len(rows):,} answers: {share:.0%} of the targets")
 assert 0.2 < share < 0.4
 
 # %% [markdown]
@@ -1123,9 +1227,9 @@ for request, text in zip(requests, texts):
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
 for n, way in ((16, "a quarter"), (64, "with the mask")):
-    found = score(tuned(rows[:n] * 4), tokenizer, tests["new stories"])
-    print(f"{n} read 4 times {by_question(found)}", end="   ")
-    print(f"{4 * n:3} read once {spread(shares(way, 'new stories'))}")
+    counts = score(tune(rows[:n] * 4), tokenizer, tests["new stories"])
+    print(f"{n} read 4 times: {by_question(counts)}")
+    print(f"{4 * n} read once: {spread(shares(way, 'new stories'))} right")
 # This is one run of each; the spread of the others says how far to trust it. Here as
 # many steps taught about as much, with a quarter of the conversations.
 
@@ -1163,28 +1267,28 @@ def hero_of(questions):
 
 def with_unknown(questions, rng):
     turns = conversation(questions)
-    asked = rng.choice(UNKNOWN[:5]).format(hero_of(questions))
+    text = rng.choice(UNKNOWN[:5]).format(hero_of(questions))
     place = 2 * rng.randrange(1, 6)  # the first turn has the story
-    exchange = [chat.Message("user", asked), chat.Message("assistant", NOT_SAID)]
+    exchange = [chat.Message("user", text), chat.Message("assistant", NOT_SAID)]
     return turns[:place] + exchange + turns[place:]
 
 
 rng = random.Random(0)
 chats = [with_unknown(questions, rng) for questions in learned]
-modest = tuned(chat.tokenized(chats, tokenizer, max_tokens=256))
-asked = [
-    f"{about[0].story}\n\n{text.format(hero_of(about))}"
-    for about in drawn(20, seed=1000, wordings=(0, 1))
-    for text in UNKNOWN[5:]
-]
-known = [f"{q.story}\n\n{q.asked}" for q in tests["new stories"]]
-for name, prompts in (("new unknown", asked), ("known", known)):
+careful = tune(chat.tokenized(chats, tokenizer, max_tokens=256))
+unanswerable = []
+for group in draw_questions(20, seed=1000, wordings=(0, 1)):
+    for text in UNKNOWN[5:]:
+        unanswerable.append(f"{group[0].story}\n\n{text.format(hero_of(group))}")
+answerable = [f"{q.story}\n\n{q.text}" for q in tests["new stories"]]
+for name, prompts in (("unanswerable", unanswerable), ("answerable", answerable)):
     n = [20] * len(prompts)
-    texts = answer_batch(modest, tokenizer, prompts, max_new_tokens=n)
-    declined = sum(text.strip() == NOT_SAID for text in texts)
-    print(f"{name}: {declined} of {len(texts)} declined")
-right = sum(map(is_right, tests["new stories"], texts))
-print(f"known: {right} of {len(known)} right; the first pupil: {by_question(after)}")
+    replies = answer_batch(careful, tokenizer, prompts, max_new_tokens=n)
+    declined = sum(reply.strip() == NOT_SAID for reply in replies)
+    print(f"{name}: {declined} of {len(replies)} declined")
+right = sum(map(is_right, tests["new stories"], replies))
+print(f"answerable: {right} of {len(answerable)} right")
+print(f"the first pupil: {by_question(after)}")
 
 # %% [markdown]
 # ## Sources

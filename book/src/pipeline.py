@@ -68,7 +68,7 @@ sizes = TransformerConfig(vocab_size=257)
 newborn = Transformer(sizes, torch.Generator().manual_seed(0))  # random weights
 start = "Once upon a time there was a "
 noise = write(newborn, bytes_only, start, max_new_tokens=40)
-print(repr(noise))  # repr shows what cannot be printed as a code
+print(repr(noise))  # repr shows unprintable characters as codes
 
 # %% [markdown]
 # That is noise.
@@ -159,8 +159,11 @@ show(documents[0].text)
 crawled = documents + documents[:3]
 kept, report = corpus.build_corpus(crawled)
 print(report)
+
+# %%
 splits = corpus.split(kept)
-print({name: len(part) for name, part in splits.items()})
+for name, part in splits.items():
+    print(f"{name:10}{len(part):6,} documents")
 
 # %% [markdown]
 # The copies are gone, and in these clean stories there was nothing else to remove.
@@ -186,9 +189,8 @@ print(f"{tokenizer.vocab_size:,} tokens in the vocabulary")
 # Now all the documents become one row of numbers, with the mark `<|endoftext|>`, number 0, before the first and after each.
 
 # %%
-train_tokens, valid_tokens = (
-    token_array(splits[part], tokenizer) for part in ("train", "validation")
-)
+train_tokens = token_array(splits["train"], tokenizer)
+valid_tokens = token_array(splits["validation"], tokenizer)
 print(f"{len(train_tokens):,} tokens to learn from, {len(valid_tokens):,} held out")
 print(train_tokens[:12].tolist())
 
@@ -212,8 +214,10 @@ held_out = splits["validation"][:100]
 texts = [document.text for document in held_out]
 untrained_loss = text_loss(model, tokenizer, texts).loss
 log_vocab = torch.tensor(config.vocab_size).log().item()
-assert abs(untrained_loss - log_vocab) < 0.2
 print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
+
+# %% tags=["hide-cell"]
+assert abs(untrained_loss - log_vocab) < 0.2
 
 # %% [markdown]
 # One **step** of learning takes a **batch** of windows, which are stretches of the text.
@@ -273,7 +277,7 @@ print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 # After a minute of learning on one processor core, how much of the way to the floor will it have come: a quarter, half, nearly all?
 #
 # :::{dropdown} Answer
-# About nine tenths; the training below prints it.
+# About nine tenths; the number is printed after the training below.
 # The last tenth is the hard part.
 # :::
 #
@@ -284,14 +288,22 @@ print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 # %%
 exact_costs = [-tales.log_prob(document.text) for document in held_out]  # in nats
 floor = sum(exact_costs) / (len(token_array(held_out, tokenizer)) - 1)
+print(f"floor {floor:.2f} nats/token")
+
+# %% [markdown]
+# The simple models count tokens, and pairs of tokens, in the training text.
+
+# %%
 rows, held_out_rows = [train_tokens.tolist()], [valid_tokens.tolist()]
-baselines = {
-    name: ngrams.NGramModel(rows, n, config.vocab_size).loss(held_out_rows)
-    for name, n in (("unigram", 1), ("bigram", 2))
-}
-assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
+baselines = {}
+for name, n in (("unigram", 1), ("bigram", 2)):
+    counts = ngrams.NGramModel(rows, n, config.vocab_size)
+    baselines[name] = counts.loss(held_out_rows)
 for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
     print(f"{name:7} {level:.2f} nats/token")
+
+# %% tags=["hide-cell"]
+assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
 
 # %% [markdown]
 # ![A line of losses in nats per token. log V, 7.62, knows nothing; unigram, 6.09, how frequent a token is; bigram, 2.78, also the token before; the floor, 0.45, the grammar. A question mark hangs over the stretch between bigram and floor.](figures/levels-of-loss.svg)
@@ -311,6 +323,11 @@ history = pretrain(
     torch.Generator().manual_seed(SMALL.seed),
     start_token=0,  # each window begins with the mark
 )
+
+# %% [markdown]
+# How much of the way from $\ln V$ to the floor is done?
+
+# %% tags=["nbval-ignore-output"]
 loss = text_loss(model, tokenizer, texts).loss
 done = (log_vocab - loss) / (log_vocab - floor)
 print(f"loss {loss:.2f}, floor {floor:.2f} nats/token: {done:.0%} of the way is done")
@@ -349,9 +366,11 @@ stories = [
     write(model, tokenizer, sampling=Sampling(temperature=0.5), seed=seed)
     for seed in range(3)
 ]
+for story in stories:
+    show(story)
+
+# %% tags=["hide-cell"]
 assert all(len(story.split()) > 20 for story in stories)
-for told in stories:
-    show(told)
 
 # %% [markdown]
 # They begin like real tales, and many sentences are right.
@@ -370,17 +389,26 @@ from llmcourse.model.folders import load_pretrained
 
 base, base_tokenizer = load_pretrained("base-llm")
 unread = [story.text for story in tales.generate(100, seed=1)]  # new to both
-least = -sum(map(tales.log_prob, unread))
-excess = {
-    name: (sum(document_nll(*pair, unread)[0]) - least) / len(unread)
-    for name, pair in {
-        "this page's model": (model, tokenizer),
-        "base-llm": (base, base_tokenizer),
-    }.items()
-}
-assert 0 < excess["base-llm"] < excess["this page's model"] / 3
-for name, nats in excess.items():
-    print(f"{name:18} {nats:6.1f} nats a story above the floor")
+exact = -sum(tales.log_prob(text) for text in unread) / len(unread)
+print(f"floor {exact:.1f} nats per story")
+
+
+# %% tags=["nbval-ignore-output"]
+def above_floor(model, tokenizer):
+    """Return how many nats above the floor an unread story costs, on average."""
+    costs, _ = document_nll(model, tokenizer, unread)
+    return sum(costs) / len(unread) - exact
+
+
+ours, longer = above_floor(model, tokenizer), above_floor(base, base_tokenizer)
+print(f"this page's model {ours:6.3g} nats per story above the floor")
+print(f"base-llm          {longer:6.3g} nats per story above the floor")
+
+# %% tags=["hide-cell"]
+assert 0 < longer < ours / 3
+
+# %% [markdown]
+# Here is a story by `base-llm`.
 
 # %% tags=["nbval-ignore-output"]
 show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
@@ -415,26 +443,34 @@ from llmcourse.model.folders import save_pretrained
 # %% [markdown]
 # This page's model now gets a few seconds of instructions: two kinds of question, *who* and *what*, on 240 stories.
 
-# %% tags=["nbval-ignore-output"]
-how = FinetuningConfig(
+# %%
+finetuning = FinetuningConfig(
     steps=30, warmup_steps=5, learning_rate=2e-3, embedding_speed=4,
     context_length=384, eval_interval=30, eval_examples=16,
 )  # fmt: skip
-with TemporaryDirectory() as folder:
-    save_pretrained(model, tokenizer, folder)
-    lesson = InstructConfig(
-        base=folder,  # the model to begin with
-        kinds=("who", "what"),  # of question
-        n_examples=240,
-        most_follow_ups=8,  # more questions about the same story
-        max_tokens=370,  # of a conversation
-        n_stories=0,  # plain stories mixed in
-        n_held_out=16,  # conversations to measure with
-        finetuning=how,
-    )
-    pupil = run_recipe(lesson)  # trains a copy of the model
-before, after = (found.loss for found in pupil.history.evaluations)
+folder = TemporaryDirectory()
+save_pretrained(model, tokenizer, folder.name)
+
+# %% [markdown]
+# The recipe says where to begin, what to ask, and how much.
+
+# %%
+recipe = InstructConfig(
+    base=folder.name,  # the model to begin with
+    kinds=("who", "what"),  # of question
+    n_examples=240,
+    most_follow_ups=8,  # more questions about the same story
+    max_tokens=370,  # of a conversation
+    n_stories=0,  # plain stories mixed in
+    n_held_out=16,  # conversations to measure with
+    finetuning=finetuning,
+)
+
+# %% tags=["nbval-ignore-output"]
+tuned = run_recipe(recipe)  # trains a copy of the model
+before, after = [evaluation.loss for evaluation in tuned.history.evaluations]
 print(f"held-out answers: {before:.1f}, then {after:.1f} nats/token")
+folder.cleanup()
 
 # %% tags=["remove-cell"]
 assert after < before / 2 and before > log_vocab
@@ -450,26 +486,31 @@ assert after < before / 2 and before > log_vocab
 # The answers are collected and shown together at the end of stage 5.
 
 # %%
-(story,) = tales.generate(1, seed=9)
+[story] = tales.generate(1, seed=9)
 hero, relative = story.facts["hero"], story.facts["relative"]
 requests = [
     f"{story.text}\n\nWho is the hero of this story?",
     f"{story.text}\n\nTell me who {hero} lives with.",
     "Write a story about a girl named Mia who is afraid of thunder.",
 ]
+print(f"hero: {hero}, relative: {relative}")
+
+# %% [markdown]
+# Each answer has at most 24 tokens.
 
 
-def said(model, tokenizer):
+# %%
+def answer_requests(model, tokenizer):
     return answer_batch(model, tokenizer, requests, max_new_tokens=[24] * 3)
 
 
 # %% tags=["nbval-ignore-output"]
 small, _ = load_pretrained("base-llm-small")  # it has base-llm's tokenizer
 answers = {
-    "this page's model": said(model, tokenizer),
-    "… after instructions": said(pupil.model, pupil.tokenizer),
-    "base-llm": said(base, base_tokenizer),
-    "instruct-llm": said(*load_pretrained("instruct-llm")),
+    "this page's model": answer_requests(model, tokenizer),
+    "… after instructions": answer_requests(tuned.model, tuned.tokenizer),
+    "base-llm": answer_requests(base, base_tokenizer),
+    "instruct-llm": answer_requests(*load_pretrained("instruct-llm")),
 }
 
 # %% tags=["remove-cell"]
@@ -499,15 +540,18 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 
 # %%
 def adjectives(prompt, text):
+    """Return how many distinct adjectives the annotator counts."""
     share = reward_parts(prompt, text).detail  # the count / 14, at most 1
     return 14 * share
 
 
-def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
+# %%
+def continuations(model, prompts, n, seed):
+    """Return n texts of 40 tokens for each prompt."""
     generator = torch.Generator().manual_seed(seed)
-    asked = [prompt for prompt in prompts for _ in range(n)]
+    repeated = [prompt for prompt in prompts for _ in range(n)]
     return rollouts.sample_rollouts(
-        model, asked, 40, tokenizer=base_tokenizer, stop=[0], generator=generator
+        model, repeated, 40, tokenizer=base_tokenizer, stop=[0], generator=generator
     ).texts
 
 
@@ -516,13 +560,19 @@ def continued(model, prompts, n, seed):  # n texts of 40 tokens for each prompt
 
 # %%
 prompts = preferences.make_prompts(100, 0, base_tokenizer)
-texts = continued(small, prompts, 4, seed=0)
+texts = continuations(small, prompts, 4, seed=0)
 candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
+print(f"{len(texts)} texts for {len(candidates)} beginnings")
+
+# %% [markdown]
+# The annotator chooses one of each pair.
+
+# %%
 pairs = preferences.sample_pairs(
     candidates,
     torch.Generator().manual_seed(0),
     reward=adjectives,
-    agreement=0.85,  # how often the annotator chooses by it
+    agreement=0.85,  # how often the annotator chooses the higher reward
     pairs_per_prompt=4,
 )
 print(f"{len(pairs)} comparisons")
@@ -534,9 +584,11 @@ print(f"{len(pairs)} comparisons")
 # %%
 rows = preferences.tokenize_pairs(pairs, base_tokenizer)
 reward_model = RewardModel(small, torch.Generator().manual_seed(0), "mean")
-reading = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
+reward_config = RewardConfig(
+    steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
+)
 shuffle = torch.Generator().manual_seed(0)
-train_reward_model(reward_model, rows, rows[:8], reading, shuffle)
+train_reward_model(reward_model, rows, rows[:8], reward_config, shuffle)
 reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
@@ -545,38 +597,47 @@ reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %%
 policy = copy.deepcopy(small)
-course = GRPOConfig(
+grpo_config = GRPOConfig(
     iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
     warmup_updates=4, max_new_tokens=40, kl_coef=0.1,
 )  # fmt: skip
+
+# %%
 generator = torch.Generator().manual_seed(0)
-_ = grpo(policy, prompts, reward, course, generator, tokenizer=base_tokenizer, stop=[0])
+_ = grpo(
+    policy, prompts, reward, grpo_config, generator, tokenizer=base_tokenizer, stop=[0]
+)
 
 # %% [markdown]
 # Has it learned what the annotator likes?
 # The original model and the trained one continue ninety-six new beginnings, with the same random draws.
 
 # %% tags=["nbval-ignore-output"]
-exam = preferences.exam_prompts(96, base_tokenizer)
-liked = {
-    name: [adjectives(p.text, t) for p, t in zip(exam, continued(model, exam, 1, 1))]
-    for name, model in (("before", small), ("after", policy))
-}
-before, after = (torch.tensor(liked[name]) for name in ("before", "after"))
+new_prompts = preferences.exam_prompts(96, base_tokenizer)
+
+
+def count_adjectives(model):
+    texts = continuations(model, new_prompts, 1, seed=1)
+    return torch.tensor([adjectives(p.text, t) for p, t in zip(new_prompts, texts)])
+
+
+before, after = count_adjectives(small), count_adjectives(policy)
+print(f"adjectives in forty tokens: {before.mean():.1f}, then {after.mean():.1f}")
+
+# %% tags=["nbval-ignore-output"]
 gains = after - before
 error = gains.std() / len(gains) ** 0.5
-print(f"adjectives in forty tokens: {before.mean():.1f}, then {after.mean():.1f}")
-print(f"gain {gains.mean():+.1f} ± {error:.1f}")
+print(f"gain {gains.mean():+.1f} ± {error:.1f} adjectives")
 
 # %% [markdown]
 # Is there a simpler way?
 # We let the original model write four texts for each beginning, and keep the one that the reward model likes best.
 
 # %% tags=["nbval-ignore-output"]
-four = continued(small, exam, 4, 2)
-asked = [p.text for p in exam for _ in range(4)]
-best = reward(asked, four).view(-1, 4).argmax(dim=1).tolist()
-chosen = [adjectives(p.text, four[4 * i + best[i]]) for i, p in enumerate(exam)]
+four = continuations(small, new_prompts, 4, seed=2)
+repeated = [p.text for p in new_prompts for _ in range(4)]
+best = reward(repeated, four).view(-1, 4).argmax(dim=1).tolist()
+chosen = [adjectives(p.text, four[4 * i + best[i]]) for i, p in enumerate(new_prompts)]
 print(f"the best of four: {sum(chosen) / len(chosen):.1f} adjectives")
 
 # %% tags=["remove-cell"]
@@ -599,8 +660,8 @@ assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 # base-llm, base-llm-small, instruct-llm and aligned-llm come with the course.*
 
 # %% tags=["nbval-ignore-output"]
-answers["base-llm-small after preferences"] = said(policy, base_tokenizer)
-answers["aligned-llm"] = said(*load_pretrained("aligned-llm"))
+answers["base-llm-small after preferences"] = answer_requests(policy, base_tokenizer)
+answers["aligned-llm"] = answer_requests(*load_pretrained("aligned-llm"))
 for number, request in enumerate(requests):
     print(request.rpartition("\n\n")[2])
     for stage, texts in answers.items():
@@ -628,13 +689,16 @@ for number, request in enumerate(requests):
 # Lower the temperature and the likely ones gain; raise it and they all become more alike; then draw one.
 
 # %%
-from llmcourse.widgets.sampling import SamplingExplorer
-
 prompt = "Once upon a time there was a"
 ids = torch.tensor([[train_tokens[0], *tokenizer.encode(prompt)]])  # the end mark first
 with torch.no_grad():
     logits = model(ids)[0, -1]  # (V,)
 best = logits.topk(40)
+print(f"{len(best.values)} of {len(logits):,} tokens")
+
+# %%
+from llmcourse.widgets.sampling import SamplingExplorer
+
 SamplingExplorer(
     [tokenizer.decode([i]) for i in best.indices.tolist()],
     best.values.tolist(),
@@ -668,10 +732,11 @@ foreign = "def price(tokens): return sum(-log(p) for p in tokens)  # in nats"
 row = torch.tensor([[0, *tokenizer.encode(foreign)]])
 with torch.no_grad():
     foreign_loss = cross_entropy(model(row[:, :-1])[0], row[0, 1:]).item()
+print(f"a line of code: {foreign_loss:.0f} nats/token")
+print(f"knowing nothing: {log_vocab:.1f} nats/token")
+
+# %% tags=["hide-cell"]
 assert foreign_loss > log_vocab
-print(
-    f"a line of code: {foreign_loss:.0f}; knowing nothing: {log_vocab:.1f} nats/token"
-)
 
 # %% [markdown]
 # A model that is sure of its tales is also sure that no code will come: confidence is not knowledge.
@@ -840,18 +905,20 @@ def life(documents, steps):
         vocab_size=config.vocab_size,
         special_tokens=["<|endoftext|>"],
     )
-    old, new = (token_array(splits[p], tokenizer) for p in ("train", "validation"))
+    train_ids = token_array(splits["train"], tokenizer)
+    valid_ids = token_array(splits["validation"], tokenizer)
     plan = replace(settings, steps=steps, context_length=128, embedding_speed=1)
     generator = torch.Generator().manual_seed(0)
-    pupil = Transformer(config, generator)
-    batches = Windows(old, plan.context_length).shuffled(plan.batch_size, generator)
-    train(pupil, islice(batches, steps), plan)
-    rows = Windows(new, plan.context_length).spread(100)  # (100, T + 1)
+    model = Transformer(config, generator)
+    windows = Windows(train_ids, plan.context_length)
+    batches = windows.shuffled(plan.batch_size, generator)
+    train(model, islice(batches, steps), plan)
+    rows = Windows(valid_ids, plan.context_length).spread(100)  # (100, T + 1)
     with torch.no_grad():
-        logits = pupil(rows[:, :-1])
+        logits = model(rows[:, :-1])
     own = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()).item()
-    counts = ngrams.NGramModel([old.tolist()], 2, config.vocab_size)
-    return own, counts.loss([new.tolist()])
+    counts = ngrams.NGramModel([train_ids.tolist()], 2, config.vocab_size)
+    return own, counts.loss([valid_ids.tolist()])
 
 
 own, counted = life(list(python_docs())[:400], steps=300)

@@ -25,7 +25,7 @@
 import re
 import textwrap
 from dataclasses import replace
-from math import cos, inf, log, pi
+from math import cos, exp, inf, log, pi
 from tempfile import TemporaryDirectory
 
 import matplotlib.pyplot as plt
@@ -34,7 +34,6 @@ from torch.nn.functional import cross_entropy
 
 from llmcourse import plotting, studies
 from llmcourse.checks import pretraining as checks
-from llmcourse.intervals import Count
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import GREEDY, Sampling, write
 from llmcourse.model.transformer import Transformer
@@ -84,7 +83,7 @@ with torch.no_grad():
 
 # %% tags=["nbval-ignore-output"]
 best = probs.topk(3).indices.tolist()
-(dog,) = base_tokenizer.encode(" dog")
+dog = base_tokenizer.encode(" dog")[0]
 print("most probable:", [base_tokenizer.decode([i]) for i in best])
 print(f"' dog': {probs[dog]:.1%}")
 
@@ -123,9 +122,9 @@ assert dog not in best
 words = f"{prompt} dog".lower().split()
 vocab = list(dict.fromkeys(words))  # each word once
 scores = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 3])
-p = scores.softmax(dim=0)
-loss, ignorant = -p[vocab.index("dog")].log(), log(8)
-print(f"dog costs {loss:.2f} nats; knowing nothing, {ignorant:.2f} nats")
+probs = scores.softmax(dim=0)
+loss = -probs[vocab.index("dog")].log()
+print(f"dog costs {loss:.2f} nats; knowing nothing costs {log(8):.2f} nats")
 
 # %% tags=["hide-input"]
 torch.testing.assert_close(loss, cross_entropy(scores, torch.tensor(7)))
@@ -187,21 +186,22 @@ for i in range(1, len(words)):
 # The model and its recipe, `SMALL`, are those of {doc}`pipeline`, with 2,400 steps instead of 4,000.
 
 # %%
-data, sizes = pipeline.prepare(SMALL), SMALL.model
-tokenizer = data.tokenizer
+data = pipeline.prepare(SMALL)
+tokenizer, sizes = data.tokenizer, SMALL.model
 plan = replace(SMALL.pretraining, steps=2400)
-per_step = round(len(data.train) / (data.train == 0).sum())  # tokens of a story
+n_marks = int((data.train == 0).sum())
+tokens_per_step = round(len(data.train) / n_marks)  # one story in each step
+print(f"{n_marks - 1:,} stories, {tokens_per_step} tokens each on average")
 
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+# %% [markdown]
+# Here is the model, before it has learned anything.
 
 
 # %%
 model = SMALL.new_model()  # its first weights are explained further down
 n_parameters = sum(weight.numel() for weight in model.parameters())
 log_vocab = log(sizes.vocab_size)
-print(f"{n_parameters:,} parameters, {plan.steps} stories of {per_step} tokens")
+print(f"{n_parameters:,} parameters; it will read {plan.steps:,} stories")
 print(f"log V = {log_vocab:.2f} nats/token")
 
 # %% [markdown]
@@ -217,12 +217,13 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # That difference is called **{term}`exposure bias`** {cite:p}`ranzato2016`.
 
 # %%
-row, T, starts = torch.tensor(data.train).long(), 5, (0, 1000, 2000)
-rows = torch.stack([row[s : s + T + 1] for s in starts])  # (B, T + 1)
+row = torch.tensor(data.train).long()  # the long row of ids
+T = 5
+rows = torch.stack([row[i : i + T + 1] for i in (0, 1000, 2000)])  # (B, T + 1)
 ids, targets = rows[:, :-1], rows[:, 1:]
-print("batch", tuple(rows.shape), "ids", tuple(ids.shape))
-for read, wanted in zip(ids.tolist(), targets.tolist()):
-    print(read, "→", wanted)
+print(f"windows {tuple(rows.shape)}, ids and targets {tuple(ids.shape)}")
+for i in range(len(rows)):
+    print(ids[i].tolist(), "→", targets[i].tolist())
 
 # %% [markdown]
 # ### The loop
@@ -240,7 +241,8 @@ for read, wanted in zip(ids.tolist(), targets.tolist()):
 
 # %%
 def learn(model, batches, config):
-    optimizer, losses = make_optimizer(model, config), []  # AdamW
+    optimizer = make_optimizer(model, config)  # AdamW
+    losses = []
     for step in range(config.steps):
         rows = next(batches)  # (B, T + 1)
         logits = model(rows[:, :-1])  # (B, T, V)
@@ -312,18 +314,29 @@ print("after 20 steps of rate 0.1:", [round(w, 2) for w in three.tolist()])
 # The third hardly moved: a gradient that keeps changing its sign is mostly noise, and its mean is near zero.
 #
 # Our class and torch's AdamW take the same steps.
+# Both get the same matrix of weights, drawn at random.
+
 
 # %%
-mine, theirs = (torch.randn(4, 3, generator=seeded()) for _ in range(2))
-theirs.requires_grad_()
-both = MyAdamW([mine]), torch.optim.AdamW([theirs], betas=(0.9, 0.99), weight_decay=0.1)
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+mine = torch.randn(4, 3, generator=seeded())
+theirs = mine.clone().requires_grad_()
+my_adamw = MyAdamW([mine])
+torch_adamw = torch.optim.AdamW([theirs], 0.02, betas=(0.9, 0.99), weight_decay=0.1)
+
+# %% [markdown]
+# Five steps follow, with the same random gradients for both.
+
+# %%
 for step in range(5):
     mine.grad = theirs.grad = torch.randn(4, 3, generator=seeded(step))
-    both[0].step(rate=0.02)
-    both[1].param_groups[0]["lr"] = 0.02
-    both[1].step()
+    my_adamw.step(rate=0.02)
+    torch_adamw.step()
 torch.testing.assert_close(mine, theirs.detach())
-print("five steps, the same weights")
+print("after five steps, the same weights")
 
 # %% [markdown]
 # AdamW keeps two numbers for each weight; with the weight and its gradient that makes four.
@@ -355,18 +368,24 @@ def newton_schulz(matrix, steps=5):
 
 
 # %% [markdown]
-# Here are the singular values of a real gradient before and after: that of an untrained model's value matrix, on the beginning of one story.
+# Let's try it on a real gradient: that of an untrained model's value matrix, on the beginning of one story.
 
 # %%
-story = row[None, : per_step + 1]
-pupil = Transformer(sizes, seeded())
-logits = pupil(story[:, :-1])
+story = row[None, : tokens_per_step + 1]
+untrained = Transformer(sizes, seeded())
+logits = untrained(story[:, :-1])
 cross_entropy(logits.flatten(0, 1), story[:, 1:].flatten()).backward()
-gradient = pupil.blocks[0].attention.value.weight.grad  # (D, D)
-for name, m in (("before", gradient), ("after", newton_schulz(gradient))):
-    values = torch.linalg.svdvals(m)
+gradient = untrained.blocks[0].attention.value.weight.grad
+print("gradient (D, D):", tuple(gradient.shape))
+
+# %% [markdown]
+# Here are its singular values before and after, as shares of the largest.
+
+# %%
+for name, matrix in (("before", gradient), ("after", newton_schulz(gradient))):
+    values = torch.linalg.svdvals(matrix)
     shares = values / values[0]
-    print(f"{name:6} largest 1.00, 10th {shares[9]:.2f}, 50th {shares[49]:.2f}")
+    print(f"{name:6}  largest 1.00, 10th {shares[9]:.2f}, 50th {shares[49]:.2f}")
 
 # %% tags=["hide-input"]
 before, after = map(torch.linalg.svdvals, (gradient, newton_schulz(gradient)))
@@ -405,10 +424,11 @@ def cosine_schedule(step, steps, warmup, peak):
 
 
 # %%
-mine = [cosine_schedule(s, plan.steps, 100, 0.008) for s in range(plan.steps)]
-theirs = [learning_rate(s, plan) for s in range(plan.steps)]
-torch.testing.assert_close(mine, theirs)
-print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
+rates = [cosine_schedule(step, plan.steps, 100, 0.008) for step in range(plan.steps)]
+for step in (0, 49, 99, 1250, 2399):
+    print(f"step {step:5,}: rate {rates[step]:.4f}")
+package_rates = [learning_rate(step, plan) for step in range(plan.steps)]
+torch.testing.assert_close(rates, package_rates)
 
 # %% [markdown]
 # A cosine has to know from the start when training ends.
@@ -430,20 +450,29 @@ print([f"{mine[s]:.4f}" for s in (0, 49, 99, 1250, 2399)])
 
 # %%
 def on_tales(model, config, **options):
-    given = data.train, data.valid, config, seeded()
-    return pretrain(model, *given, start_token=0, **options)
+    return pretrain(
+        model, data.train, data.valid, config, seeded(), start_token=0, **options
+    )
 
 
+# %% [markdown]
+# First four steps with our own loop.
+
+# %%
 few = replace(plan, steps=4, batch_size=4, context_length=32, warmup_steps=2)
 batches = windows.Windows(data.train, 32, start_token=0).shuffled(4, seeded())
-mine = learn(Transformer(sizes, seeded(1)), batches, few)
+losses = learn(Transformer(sizes, seeded(1)), batches, few)
+print("losses:", *(f"{loss:.2f}" for loss in losses), "nats/token")
+
+# %% [markdown]
+# Then the package's, with the whole batch at once and in two parts.
 
 # %%
 for config in (few, replace(few, accumulation=2)):
-    theirs = on_tales(Transformer(sizes, seeded(1)), config)
-    losses = [update.loss for update in theirs.updates]
-    torch.testing.assert_close(mine, losses, rtol=1e-3, atol=1e-3)
-print(f"{len(mine)} steps, three ways, the same losses")
+    history = on_tales(Transformer(sizes, seeded(1)), config)
+    package_losses = [update.loss for update in history.updates]
+    torch.testing.assert_close(losses, package_losses, rtol=1e-3, atol=1e-3)
+print(f"{len(losses)} steps in three ways: the same losses")
 
 # %% [markdown]
 # **{term}`Gradient checkpointing <gradient checkpointing>`** saves memory in another way {cite:p}`chen2016`.
@@ -478,20 +507,24 @@ def stop(event):
         raise KeyboardInterrupt
 
 
-once, again = Transformer(sizes, seeded(1)), Transformer(sizes, seeded(7))
-with TemporaryDirectory() as folder:
-    saved = Run(folder=folder, interval=2)
-    try:
-        on_tales(once, few, run=replace(saved, progress=stop))
-    except KeyboardInterrupt:
-        print("stopped at step 3; the newest checkpoint is that of step 2")
-    on_tales(again, few, run=saved)  # its other first weights are replaced
+# %% [markdown]
+# A `Run` says where checkpoints are saved and after how many steps, and which function is called after each step.
 
 # %%
-whole = Transformer(sizes, seeded(1))
-on_tales(whole, few)
-same = zip(again.state_dict().values(), whole.state_dict().values())
-print("same bits:", all(torch.equal(a, b) for a, b in same))
+stopped, resumed = Transformer(sizes, seeded(1)), Transformer(sizes, seeded(7))
+with TemporaryDirectory() as folder:
+    run = Run(folder=folder, interval=2)
+    try:
+        on_tales(stopped, few, run=replace(run, progress=stop))
+    except KeyboardInterrupt:
+        print("stopped at step 3; the newest checkpoint is that of step 2")
+    on_tales(resumed, few, run=run)  # the checkpoint replaces its weights
+
+# %%
+uninterrupted = Transformer(sizes, seeded(1))
+on_tales(uninterrupted, few)
+pairs = zip(resumed.state_dict().values(), uninterrupted.state_dict().values())
+print("the same bits:", all(torch.equal(a, b) for a, b in pairs))
 
 # %% [markdown]
 # ### Precision
@@ -520,14 +553,14 @@ for dtype in (torch.bfloat16, torch.float32):
 # The next cell shows only that the loss of a trained model on one tale hardly changes.
 
 # %% tags=["nbval-ignore-output"]
-(tale,) = tales.generate(1, seed=7)
+tale = next(tales.generate(1, seed=7))
 ids = torch.tensor([0, *base_tokenizer.encode(tale.text)])
 with torch.no_grad():
-    exact = base(ids[None, :-1])[0]  # (T, V)
+    full = base(ids[None, :-1])[0]  # logits (T, V)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = base(ids[None, :-1])[0].float()
-losses = [cross_entropy(z, ids[1:]).item() for z in (exact, rounded)]
-print(f"float32 {losses[0]:.3f}, mixed {losses[1]:.3f} nats/token")
+        mixed = base(ids[None, :-1])[0].float()
+losses = [cross_entropy(logits, ids[1:]).item() for logits in (full, mixed)]
+print(f"float32 {losses[0]:.3f}, mixed precision {losses[1]:.3f} nats/token")
 
 # %% tags=["remove-cell"]
 assert abs(losses[0] - losses[1]) < 0.03
@@ -536,17 +569,17 @@ assert abs(losses[0] - losses[1]) < 0.03
 # The next cell trains for a hundred steps in both precisions, from three seeds each, and prints the loss on held-out text.
 
 # %% tags=["nbval-ignore-output"]
-brief = replace(
+short = replace(
     plan, steps=100, batch_size=4, context_length=64, warmup_steps=10, eval_interval=100
 )
 for precision in ("float32", "bfloat16"):
-    short = replace(brief, precision=precision)
-    runs = [on_tales(Transformer(sizes, seeded(seed)), short) for seed in (1, 2, 3)]
+    config = replace(short, precision=precision)
+    runs = [on_tales(Transformer(sizes, seeded(seed)), config) for seed in (1, 2, 3)]
     losses = [run.evaluations[-1].loss for run in runs]
-    print(f"{precision:8}", *(f"{loss:.3f}" for loss in losses), "nats/token")
+    print(f"{precision:8}", *(f"{loss:.2f}" for loss in losses), "nats/token")
 
 # %% [markdown]
-# Here mixed precision ends higher, by up to about two hundredths of a nat, and the seeds differ by about as much.
+# Here mixed precision costs at most about two hundredths of a nat, and the seeds differ by about as much.
 #
 # *float16* has more digits than bfloat16 but a smaller range, so small gradients become 0 in it.
 # **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it afterwards {cite:p}`micikevicius2018`.
@@ -568,18 +601,25 @@ for precision in ("float32", "bfloat16"):
 # :::
 #
 # First come the levels to compare with.
-# The floor is the exact cost of a hundred held-out stories; two simple models count single tokens and pairs of tokens.
+# The floor is the exact cost of a hundred held-out stories.
 
 # %%
 held_out = [story.text for story in tales.generate(100, seed=1)]
-n_tokens = sum(len(tokenizer.encode(text)) + 1 for text in held_out)
-floor = -sum(map(tales.log_prob, held_out)) / n_tokens
-rows, held_out_rows = [data.train.tolist()], [data.valid.tolist()]
+n_tokens = sum(len(tokenizer.encode(text)) + 1 for text in held_out)  # 1: the mark
+floor = -sum(tales.log_prob(text) for text in held_out) / n_tokens
+print(f"{len(held_out)} stories, {n_tokens:,} tokens: floor {floor:.2f} nats/token")
+
+# %% [markdown]
+# Two simple models count single tokens and pairs of tokens.
+
+# %%
 levels = {"log V": log_vocab}
 for n, name in ((1, "unigram"), (2, "bigram")):
-    levels[name] = ngrams.NGramModel(rows, n, sizes.vocab_size).loss(held_out_rows)
+    counts = ngrams.NGramModel([data.train.tolist()], n, sizes.vocab_size)
+    levels[name] = counts.loss([data.valid.tolist()])
 levels["floor"] = floor
-print(", ".join(f"{name} {x:.2f}" for name, x in levels.items()), "nats/token")
+for name, level in levels.items():
+    print(f"{name:7} {level:.2f} nats/token")
 
 # %% tags=["remove-cell"]
 assert floor < levels["bigram"] < levels["unigram"] < log_vocab
@@ -588,29 +628,31 @@ assert floor < levels["bigram"] < levels["unigram"] < log_vocab
 # To see what is learned when, we sort the words of twenty held-out stories into two groups.
 # *Recalls* repeat a fact of the story, such as the hero's name or the colour of the coat.
 # *Others* are all the rest.
+
+# %%
+stories = list(tales.generate(20, seed=2))
+exact = recall_losses(stories, word_surprises)  # what the grammar pays for each word
+print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
+
+# %% [markdown]
 # At eight moments during training we note what the model pays for a word of each group, and let it write.
 # (A word is one token or several, so the untrained model pays more than $\ln V$ for one.)
 
 # %%
-stories = list(tales.generate(20, seed=2))
-moments, groups, stops = [], [], (0, 100, 200, 400, 800, 1200, 1800, 2400)
+moments, groups = [], []
+recorded_steps = (0, 100, 200, 400, 800, 1200, 1800, 2400)
+sampling = Sampling(temperature=0.7)
 
 
-def now(text):
-    return word_losses(model, tokenizer, text)
+def record(event):
+    if isinstance(event, Evaluation) and event.step in recorded_steps:
+        losses = recall_losses(
+            stories, lambda text: word_losses(model, tokenizer, text)
+        )
+        sample = write(model, tokenizer, "Once upon a time", sampling=sampling)
+        groups.append(losses)
+        moments.append(Moment(event.step * tokens_per_step, event.loss, sample))
 
-
-def look(event):
-    if isinstance(event, Evaluation) and event.step in stops:
-        groups.append(recall_losses(stories, now))
-        warm = Sampling(temperature=0.7)
-        sample = write(model, tokenizer, "Once upon a time", sampling=warm)
-        moments.append(Moment(event.step * per_step, event.loss, sample))
-
-
-# %%
-exact = recall_losses(stories, word_surprises)
-print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
 
 # %% [markdown]
 # Now comes the training, the longest cell on this page; it is one run.
@@ -618,11 +660,11 @@ print(f"{exact.n_recalls} recalls, {exact.n_others:,} other words")
 
 # %% tags=["nbval-ignore-output"]
 plan = replace(plan, eval_interval=100, eval_examples=24)
-history = on_tales(model, plan, run=Run(progress=look))
+history = on_tales(model, plan, run=Run(progress=record))
 result = text_loss(model, tokenizer, held_out)
 gap = result.loss / floor - 1
 print(f"loss {result.loss:.2f} nats/token, {gap:.0%} above the floor of {floor:.2f}")
-print(f"perplexity {result.perplexity:.1f}, floor {torch.tensor(floor).exp():.1f}")
+print(f"perplexity {result.perplexity:.1f}, floor {exp(floor):.1f}")
 print(f"{result.bits_per_byte:.2f} bits/byte, floor {tales.bits_per_byte():.2f}")
 
 # %% tags=["remove-cell"]
@@ -630,7 +672,7 @@ assert floor < result.loss < levels["bigram"]
 assert abs(moments[0].loss - log_vocab) < 0.2
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over tokens seen, on training batches and on held-out text. Both fall from log V, steeply at first, past the level of the unigram model almost at once and past that of the bigram model after about a third of the training; then they flatten and end well above the floor. A second panel shows the loss above the floor on a logarithmic axis: it falls from 7 to 1, and flattens only near the end."}}
-plotting.plot_training(history.curves(per_step), levels)
+plotting.plot_training(history.curves(tokens_per_step), levels)
 
 # %% [markdown]
 # *One run. Left, the loss and the levels to compare it with; right, how far it is above the floor, on a logarithmic axis.*
@@ -644,29 +686,45 @@ plotting.plot_training(history.curves(per_step), levels)
 # What is still missing?
 # The table gives the loss of a word of each group, in nats, at each moment.
 # The line `grammar` shows what the grammar itself pays, which no model can beat.
-# The line `way done` says how much of the way from the first moment's loss to the grammar's has been covered at the end.
-# Below the table, move through the same moments and read what the model wrote.
 
 # %% tags=["nbval-ignore-output"]
 print("   tokens   recalls    others")
 for moment, group in zip(moments, groups):
-    print(f"{moment.n_tokens:9,} {group.recalls:9.2f} {group.others:9.2f}")
-print(f"  grammar {exact.recalls:9.2f} {exact.others:9.2f}")
-first, last = groups[0], groups[-1]
-left = last.recalls - exact.recalls, last.others - exact.others
-ways = first.recalls - exact.recalls, first.others - exact.others
-done, done_others = 1 - left[0] / ways[0], 1 - left[1] / ways[1]
-print(f"way done {done:8.0%} {done_others:9.0%}")
+    print(f"{moment.n_tokens:9,} {group.recalls:9.1f} {group.others:9.1f}")
+print(f"  grammar {exact.recalls:9.1f} {exact.others:9.1f}")
+
+# %% [markdown]
+# The next cell says how much of the way from the first moment's loss to the grammar's has been covered at the end.
 
 # %% tags=["nbval-ignore-output"]
-n_recalls, n_others = exact.n_recalls, exact.n_others
-share = left[0] * n_recalls / (left[0] * n_recalls + left[1] * n_others)
-print(f"recalls: {n_recalls / (n_recalls + n_others):.0%} of the words,", end=" ")
-print(f"{share:.0%} of what is left to learn")
-assert done + 0.1 < done_others
-assert last.recalls > torch.tensor(100.0).log()
-seen = [update.step * per_step for update in history.updates]
-LossExplorer(moments, levels, (seen, [update.loss for update in history.updates]))
+first, last = groups[0], groups[-1]
+done_recalls = (first.recalls - last.recalls) / (first.recalls - exact.recalls)
+done_others = (first.others - last.others) / (first.others - exact.others)
+print(f"way covered: recalls {done_recalls:.0%}, others {done_others:.0%}")
+
+# %% [markdown]
+# Recalls are few; here is their share of the words, and of what is left to learn.
+
+# %% tags=["nbval-ignore-output"]
+left_recalls = exact.n_recalls * (last.recalls - exact.recalls)  # nats, all words
+left_others = exact.n_others * (last.others - exact.others)
+share_of_words = exact.n_recalls / (exact.n_recalls + exact.n_others)
+share_of_rest = left_recalls / (left_recalls + left_others)
+print(
+    f"recalls: {share_of_words:.0%} of the words, {share_of_rest:.0%} of what is left"
+)
+
+# %% tags=["remove-cell"]
+assert done_recalls + 0.1 < done_others
+assert last.recalls > log(100)
+
+# %% [markdown]
+# Move through the same moments and read what the model wrote.
+
+# %% tags=["nbval-ignore-output"]
+tokens_read = [update.step * tokens_per_step for update in history.updates]
+training_losses = [update.loss for update in history.updates]
+LossExplorer(moments, levels, (tokens_read, training_losses))
 
 # %% [markdown]
 # A jumble of words and parts of words becomes phrases, the phrases sentences, the sentences a story of the right shape.
@@ -732,19 +790,22 @@ print(f"chance: {log(64):.2f} nats for the answer")
 
 # %%
 copying = studies.stored_study("copying", dict)
-interval = copying.recipe["interval"] * copying.recipe["batch_size"]  # texts
-soon = {}
+interval = copying.recipe["interval"] * copying.recipe["batch_size"]  # in texts
+texts_needed = {}
 for run in copying.points:
     below = [i for i, loss in enumerate(run["losses"]) if loss < 1]
-    soon.setdefault(run["start"], []).append(below[0] * interval if below else inf)
+    needed = interval * below[0] if below else inf
+    texts_needed.setdefault(run["start"], []).append(needed)
+
+# %% tags=["hide-input"]
 print("texts read until the answer costs less than 1 nat, five seeds:")
-for start, texts in soon.items():
+for start, numbers in texts_needed.items():
     name = start.replace("W_O = W_V^T", "heads that copy")
-    print(f"{name:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(texts)))
+    print(f"{name:17}", *(f"{n:6,}" if n < inf else " never" for n in sorted(numbers)))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, one for each start: the loss of the answer over texts read, with five lines in each. Most rise at first. With heads that copy, alone or with large embeddings, all five then drop at once, below 1 nat after about a thousand texts. With neither, and with large embeddings alone, they come down to the dotted line of chance, run along it for a while, and fall below 1 nat at about three thousand texts or more; one with neither is still high at the end."}}
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.4), sharex=True, sharey=True)
-for ax, start in zip(axes, soon):
+for ax, start in zip(axes, texts_needed):
     for run in (run for run in copying.points if run["start"] == start):
         texts = [interval * i for i in range(len(run["losses"]))]
         ax.plot(texts, run["losses"], color="C0", linewidth=1, alpha=0.7)
@@ -758,8 +819,8 @@ _ = axes[0].set(ylabel="loss of the answer (nats)")
 # *The loss of the answer from four starts, with five seeds each; dotted, a guess among all colours.*
 
 # %% tags=["remove-cell"]
-assert max(soon["W_O = W_V^T"] + soon["both"]) < 1500
-assert min(soon["neither"] + soon["large embeddings"]) > 2500
+assert max(texts_needed["W_O = W_V^T"] + texts_needed["both"]) < 1500
+assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 
 # %% [markdown]
 # At first the loss rises in most runs, though in none with large embeddings alone.
@@ -793,6 +854,8 @@ assert min(soon["neither"] + soon["large embeddings"]) > 2500
 #
 # We measure it on the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
 # It is one run, so trust the size, not the digits.
+#
+# The first function puts all gradients of one story into one vector.
 
 
 # %%
@@ -800,13 +863,19 @@ def flat_gradient(model, row):
     model.zero_grad()
     logits = model(row[None, :-1])
     cross_entropy(logits.flatten(0, 1), row[1:]).backward()
-    return torch.cat([w.grad.flatten() for w in model.parameters()])
+    return torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
+# %% [markdown]
+# The second compares these vectors: their variance is the noise.
+# Their mean still contains some noise, which is subtracted.
+
+
+# %%
 def noise_scale(model, rows):
-    each = torch.stack([flat_gradient(model, row) for row in rows])  # (n, weights)
-    noise = each.var(dim=0).sum()
-    signal = each.mean(dim=0).square().sum() - noise / len(rows)  # without its noise
+    gradients = torch.stack([flat_gradient(model, row) for row in rows])  # (n, weights)
+    noise = gradients.var(dim=0).sum()
+    signal = gradients.mean(dim=0).square().sum() - noise / len(rows)
     return (noise / signal).item()
 
 
@@ -818,7 +887,7 @@ scales = {
     "end": noise_scale(model, rows),
 }
 for name, scale in scales.items():
-    print(f"{name:5} noise scale {scale:.1f} stories")
+    print(f"{name:5} noise scale {scale:.3g} stories")
 
 # %% tags=["remove-cell"]
 assert 4 * scales["start"] < scales["end"]
@@ -845,22 +914,31 @@ assert 4 * scales["start"] < scales["end"]
 
 # %% tags=["nbval-ignore-output"]
 plain = replace(plan, embedding_speed=1)  # from the usual start
-brief = replace(plain, steps=320, warmup_steps=20, eval_interval=320)
+short = replace(plain, steps=320, warmup_steps=20, eval_interval=320)
 documents = list(tale_documents(320, seed=0))
-pupils = {n: Transformer(sizes, seeded()) for n in (20, 80, 320)}
-print("stories   twenty of them   new ones   (nats/token)")
+students = {n: Transformer(sizes, seeded()) for n in (20, 80, 320)}
+for n, student in students.items():
+    train_ids = token_array(documents[:n], tokenizer)
+    pretrain(student, train_ids, data.valid, short, seeded(), start_token=0)
+print("trained on", ", ".join(str(n) for n in students), "stories")
+
+# %% [markdown]
+# The next cell compares the losses on stories that all three have read with those on new ones.
+
+# %% tags=["nbval-ignore-output"]
+read_by_all = [document.text for document in documents[:20]]
 by_heart = {}
-for n, pupil in pupils.items():
-    own = token_array(documents[:n], tokenizer)
-    pretrain(pupil, own, data.valid, brief, seeded(), start_token=0)
-    known = text_loss(pupil, tokenizer, [d.text for d in documents[:20]]).loss
-    by_heart[n] = known, text_loss(pupil, tokenizer, held_out).loss
-    print(f"{n:7,} {known:16.2f} {by_heart[n][1]:10.2f}")
+print("trained on   twenty of these   new stories   (nats/token)")
+for n, student in students.items():
+    known = text_loss(student, tokenizer, read_by_all).loss
+    new = text_loss(student, tokenizer, held_out).loss
+    by_heart[n] = known, new
+    print(f"{n:10} {known:17.2f} {new:13.2f}")
 
 # %% tags=["remove-cell"]
 story = documents[0].text
 opening = " ".join(story.split()[:8])
-assert write(pupils[20], tokenizer, opening, sampling=GREEDY) == story
+assert write(students[20], tokenizer, opening, sampling=GREEDY) == story
 assert by_heart[20][0] < floor < 0.5 * by_heart[320][0]
 assert by_heart[20][1] > 1 + max(by_heart[80][1], by_heart[320][1])
 assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
@@ -898,31 +976,39 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # %% tags=["nbval-ignore-output"]
 real = pipeline.prepare_text(SMALL, python_docs())
 pages = [page.text for page in real.held_out[:20]]
-read = real.tokenizer.decode(real.train.tolist(), skip_special_tokens=True)
+train_text = real.tokenizer.decode(real.train.tolist(), skip_special_tokens=True)
 alone = compressed_bits_per_byte("\n\n".join(pages))
-after = compressed_bits_per_byte("\n\n".join(pages), before=read)
+after = compressed_bits_per_byte("\n\n".join(pages), before=train_text)
 print("bits/byte    alone   after the training text")
 for name in alone:
     print(f"{name:9} {alone[name]:8.2f} {after[name]:9.2f}")
 
+# %% [markdown]
+# Now the model, which has the training text only in its weights; the second cell lets it write.
+
 # %% tags=["nbval-ignore-output"]
-brisk = replace(plain, steps=600, warmup_steps=30, eval_interval=600)
-writer = Transformer(sizes, seeded())
-pretrain(writer, real.train, real.valid, brisk, seeded())
-docs = text_loss(writer, real.tokenizer, pages)
-print(f"model {docs.bits_per_byte:21.2f}")
-print(f"read: {brisk.steps * brisk.context_length:,} of {len(real.train):,} tokens")
+docs_plan = replace(plain, steps=600, warmup_steps=30, eval_interval=600)
+docs_model = Transformer(sizes, seeded())
+pretrain(docs_model, real.train, real.valid, docs_plan, seeded())
+docs = text_loss(docs_model, real.tokenizer, pages)
+n_read = docs_plan.steps * docs_plan.context_length
+print(f"model: {docs.bits_per_byte:.2f} bits/byte")
+print(f"it has read {n_read:,} of {len(real.train):,} tokens")
 
 # %% tags=["remove-cell"]
 assert after["xz"] == min(after.values()) < min(alone.values())
 assert max(alone.values()) < docs.bits_per_byte < 4
 
 # %% tags=["nbval-ignore-output"]
-calm = Sampling(temperature=0.7)
-said = write(
-    writer, real.tokenizer, "Return the", max_new_tokens=80, sampling=calm, seed=1
+sample = write(
+    docs_model,
+    real.tokenizer,
+    "Return the",
+    max_new_tokens=80,
+    sampling=sampling,
+    seed=1,
 )
-print(textwrap.fill(" ".join(said.split()), 80))
+print(textwrap.fill(" ".join(sample.split()), 80))
 
 # %% [markdown]
 # From far away the sample looks like documentation, with words, punctuation and bits of code, but it says nothing.
@@ -944,60 +1030,82 @@ print(textwrap.fill(" ".join(said.split()), 80))
 # A story counts as valid if the grammar could have written it, to the last letter.
 
 # %% tags=["nbval-ignore-output"]
-judged = tale_loss(base, base_tokenizer, n_stories=100)
-base_plan, base_size = BASE_LLM.pretraining, sum(w.numel() for w in base.parameters())
+base_plan = BASE_LLM.pretraining
+n_parameters = sum(weight.numel() for weight in base.parameters())
 stories_read = base_plan.steps * base_plan.batch_size
-print(f"{base_size:,} parameters, {stories_read:,} stories")
-print(f"loss {judged.text.loss:.2f}, floor {judged.sample_floor:.2f} nats/token")
-print(f"{judged.paired_gap.value:.1%} above the floor;", end=" ")
-print(f"{judged.text.bits_per_byte:.2f} bits/byte")
+print(f"{n_parameters:,} parameters, {stories_read:,} stories")
+
+# %% tags=["nbval-ignore-output"]
+base_loss = tale_loss(base, base_tokenizer, n_stories=100)
+print(f"loss {base_loss.text.loss:.2f}, floor {base_loss.sample_floor:.2f} nats/token")
+print(f"{base_loss.paired_gap.value:.1%} above the floor")
+print(f"{base_loss.text.bits_per_byte:.2f} bits/byte")
 
 # %% tags=["remove-cell"]
-assert 2 * judged.paired_gap.value < gap
+assert 2 * base_loss.paired_gap.value < gap
 
 # %% tags=["nbval-ignore-output"]
 samples = write_samples(base, base_tokenizer, 30, generator=seeded())
 valid = count_valid(samples)
 low, high = valid.interval
-print(f"{valid.right} of 30 samples are valid stories (95 %: {low:.0%} to {high:.0%})")
+print(f"{valid.right} of 30 samples are valid stories")
+print(f"95% interval of the share: {low:.0%} to {high:.0%}")
 print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 
 # %% [markdown]
 # Of the gap left after a minute, almost nothing remains, and most samples are stories that the grammar could have told.
 # Read this one as the grammar would, with an eye on what is worn, what is found and who gets what: one slip makes a story invalid.
 #
-# The next table shows how much of what each of the two models pays above the grammar goes to recalls.
-# It sorts them by how many words back the fact was last mentioned.
-# For each distance it prints how much more the model pays for a recall than the grammar does.
+# How much of what each of the two models pays above the grammar goes to recalls?
+# And does it matter how many words back the fact was last mentioned?
+# We ask on forty held-out stories.
+
+# %%
+models = {"a minute": (model, tokenizer), "base-llm": (base, base_tokenizer)}
+forty = stories + list(tales.generate(20, seed=3))
+exact_costs = [word_surprises(story.text) for story in forty]
+print(f"{len(forty)} stories, {sum(len(recalls(story)) for story in forty)} recalls")
+
+# %% [markdown]
+# The *excess* of a word is what the model pays for it above the grammar.
+# The function adds up the excess of all words, and puts that of each recall into the list of its distance.
+
+# %%
+DISTANCES = (1, 6, 12, 24, 48, 96)  # at least so many words back
+
+
+def excess_costs(model, tokenizer):
+    """Return the total excess of all words, and that of each recall, by distance."""
+    total, by_distance = 0.0, {distance: [] for distance in DISTANCES}
+    for story, exact in zip(forty, exact_costs):
+        costs = word_losses(model, tokenizer, story.text)
+        total += sum(costs) - sum(exact)
+        for place, distance in recalls(story):
+            nearest = max(d for d in DISTANCES if d <= distance)
+            by_distance[nearest].append(costs[place] - exact[place])
+    return total, by_distance
+
 
 # %% tags=["nbval-ignore-output"]
-edges = [1, 6, 12, 24, 48, 96, 300]
-readers = {"a minute": (model, tokenizer), "base-llm": (base, base_tokenizer)}
-excess = {name: [[] for _ in edges[1:]] for name in readers}
-in_all = dict.fromkeys(readers, 0.0)
-for story in stories + list(tales.generate(20, seed=3)):
-    truth = word_surprises(story.text)
-    for name, reader in readers.items():
-        costs = word_losses(*reader, story.text)
-        in_all[name] += sum(costs) - sum(truth)
-        for place, far in recalls(story):
-            where = sum(far >= edge for edge in edges) - 1
-            excess[name][where].append(costs[place] - truth[place])
+excess = {name: excess_costs(*pair) for name, pair in models.items()}
+for name, (total, by_distance) in excess.items():
+    recalled = sum(sum(costs) for costs in by_distance.values())
+    print(f"{name}: {total / len(forty):.1f} nats a story above the grammar;", end=" ")
+    print(f"for recalls alone, {recalled / len(forty):.1f}")
 
-# %% tags=["nbval-ignore-output"]
-print("words back" + "".join(f"{edge:>7}+" for edge in edges[:-1]))
-for name, bins in excess.items():
-    means = [sum(x) / len(x) for x in bins]
+# %% tags=["hide-input", "nbval-ignore-output"]
+print("excess of a recall (nats), by the number of words back")
+print(f"{'':10}" + "".join(f"{distance:>7}+" for distance in DISTANCES))
+for name, (_, by_distance) in excess.items():
+    means = [sum(costs) / len(costs) for costs in by_distance.values()]
     print(f"{name:10}" + "".join(f"{mean:z8.2f}" for mean in means))
-    recalled = sum(map(sum, bins)) / 40
-    print(f"{in_all[name] / 40:.1f} nats a story too many, {recalled:.1f} for recall")
 
 # %% tags=["remove-cell"]
-assert in_all["base-llm"] < in_all["a minute"] / 5
+assert excess["base-llm"][0] < excess["a minute"][0] / 5
 
 # %% [markdown]
 # `base-llm` has learned to look things up, even from the other end of the story, and now pays almost nothing extra for them.
-# (On forty stories, chance alone can put this sum a little below zero.)
+# (On forty stories, chance alone can put the excess of the recalls a little below zero.)
 # The one-minute model pays several nats for each fact, at every distance.
 #
 # ### In-context learning
@@ -1006,20 +1114,27 @@ assert in_all["base-llm"] < in_all["a minute"] / 5
 # Three stories differ in one word, the name: what does the model expect when the name comes up again?
 
 # %%
-names = [" Ella", " Wendy", " Hanna"]
-tokens = [base_tokenizer.encode(name)[0] for name in names]
-begun = (
-    "Once upon a time there was a kind young girl named{}. She lived by the river "
+names = ["Ella", "Wendy", "Hanna"]
+name_ids = [base_tokenizer.encode(" " + name)[0] for name in names]
+story = (
+    "Once upon a time there was a kind young girl named {}. She lived by the river "
     "with her grandmother and loved painting. One day her grandmother was very sad. "
     '"I shall make her a hat," said'
 )
-print("told of    " + "".join(f"{name:>8}" for name in names))
+
+# %%
+print("probability of" + "".join(f"{name:>8}" for name in names))
+name_probs = {}
 for name in names:
-    ids = torch.tensor([[0, *base_tokenizer.encode(begun.format(name))]])
+    ids = torch.tensor([[0, *base_tokenizer.encode(story.format(name))]])
     with torch.no_grad():
-        p = base(ids)[0, -1].softmax(dim=0)[tokens]
-    print(f"{name[1:]:11}" + "".join(f"{x:8.2f}" for x in p.tolist()))
-    assert p[names.index(name)] > 0.8 * p.sum()
+        name_probs[name] = base(ids)[0, -1].softmax(dim=0)[name_ids]
+    row = "".join(f"{p:8.2f}" for p in name_probs[name].tolist())
+    print(f"if named {name:5}" + row)
+
+# %% tags=["remove-cell"]
+for number, name in enumerate(names):
+    assert name_probs[name][number] > 0.8 * name_probs[name].sum()
 
 # %% [markdown]
 # No weight was changed, and yet the model has learned the name.
@@ -1049,16 +1164,19 @@ def log_likelihood(model, tokenizer, context, choice):
     return log_p.gather(1, ids[1:, None])[len(before) :].sum().item()
 
 
-def choose(reader, context, choices):
-    scores = [log_likelihood(*reader, context, choice) for choice in choices]
+# %% [markdown]
+# `choose` returns the number of the choice with the highest log-likelihood.
+
+
+# %%
+def choose(model, tokenizer, context, choices):
+    scores = [log_likelihood(model, tokenizer, context, choice) for choice in choices]
     return scores.index(max(scores))
 
 
 # %% [markdown]
 # Our benchmark asks for the next sentence of a held-out tale, in two ways.
 # *Easy*: the wrong sentences come from three other tales, with the hero's name replaced by the right one.
-# *Hard*: the right sentence repeats a colour from the beginning, and the wrong ones have another colour there.
-# (Only the end of the example is printed; its colour was named earlier.)
 
 
 # %%
@@ -1068,43 +1186,60 @@ def sentences(text):
 
 def easy(story, others):
     parts, hero = sentences(story.text), story.facts["hero"]
-    wrong = [sentences(o.text)[5].replace(o.facts["hero"], hero) for o in others]
+    wrong = [
+        sentences(other.text)[5].replace(other.facts["hero"], hero) for other in others
+    ]
     return " ".join(parts[:5]), [parts[5], *wrong]
 
 
+# %% [markdown]
+# *Hard*: the right sentence repeats a colour from the beginning, and the wrong ones have another colour there.
+
+
+# %%
 def hard(story, others):
     before, right = story.text.rsplit(". ", 1)  # the last sentence
-    wrong = [right.replace(story.facts["shade"], o.facts["shade"]) for o in others]
+    shade = story.facts["shade"]
+    wrong = [right.replace(shade, other.facts["shade"]) for other in others]
     return before + ".", [right, *wrong]
 
 
+# %% [markdown]
+# The folded cell picks forty stories, and for each three others that have other colours.
+# The cell after it prints a hard question.
+# (Only the end of the story is printed; the colour was named earlier.)
+
 # %% tags=["hide-input"]
 pool = [s for s in tales.generate(400, seed=5) if "shade" in s.facts]
-told = [s for s in pool if s.facts["shade"] in s.text.rsplit(". ", 1)[-1]][:40]
-asked = []
-for number, story in enumerate(told):
+chosen = [s for s in pool if s.facts["shade"] in s.text.rsplit(". ", 1)[-1]][:40]
+questions = []
+for number, story in enumerate(chosen):
     others = [s for s in pool if s.facts["shade"] != story.facts["shade"]]
     shades = {s.facts["shade"]: s for s in others[number:] + others[:number]}
-    asked.append((story, list(shades.values())[:3]))
+    questions.append((story, list(shades.values())[:3]))
 
-# %% tags=["nbval-ignore-output"]
-context, choices = hard(*asked[0])
+# %%
+context, choices = hard(*questions[0])
 print(textwrap.fill("… " + context[-150:].partition(" ")[2], 80))
 print(*choices, sep="\n")
-right = {}
-for name, reader in readers.items():
-    for kind in (easy, hard):
-        hits = [choose(reader, *kind(*one)) == 0 for one in asked]
-        right[name, kind.__name__] = Count(sum(hits), len(hits))
+
+# %% [markdown]
+# Both models choose; the right sentence always has the number 0.
 
 # %% tags=["nbval-ignore-output"]
-print("right of 40    easy   hard   (guessing: 10)")
-for name in readers:
-    found = [right[name, kind] for kind in ("easy", "hard")]
-    print(f"{name:12}" + "".join(f"{count.right:7}" for count in found))
+n_right = {}
+for name, pair in models.items():
+    for kind in (easy, hard):
+        picked = [choose(*pair, *kind(*question)) for question in questions]
+        n_right[name, kind.__name__] = picked.count(0)
+
+# %% tags=["nbval-ignore-output"]
+print("right, of 40    easy   hard   (guessing: 10)")
+for name in models:
+    print(f"{name:13}{n_right[name, 'easy']:7}{n_right[name, 'hard']:7}")
 
 # %% tags=["remove-cell"]
-assert right["base-llm", "hard"].right > right["a minute", "hard"].right
+assert n_right["base-llm", "hard"] > n_right["a minute", "hard"]
 
 # %% [markdown]
 # On the easy questions the one-minute model does better than guessing, though it is far from always right; on the hard ones it guesses.
@@ -1123,15 +1258,15 @@ assert right["base-llm", "hard"].right > right["a minute", "hard"].right
 # The last bar is that tail: raise the temperature, and see how much goes to the many tokens that hardly fit.
 
 # %%
-begun = (
+prompt = (
     "Once upon a time there was a brave young girl named Ella. "
     "She lived by the river with her grandmother and loved painting. One winter"
 )
-ids = torch.tensor([[0, *base_tokenizer.encode(begun)]])
+ids = torch.tensor([[0, *base_tokenizer.encode(prompt)]])
 with torch.no_grad():
-    scores = base(ids)[0, -1]  # (V,)
-names = [base_tokenizer.decode([i]) for i in range(len(scores))]
-SamplingExplorer(names, scores.tolist(), prompt=begun)
+    logits = base(ids)[0, -1]  # (V,)
+vocab = [base_tokenizer.decode([i]) for i in range(len(logits))]
+SamplingExplorer(vocab, logits.tolist(), prompt=prompt)
 
 # %% [markdown]
 # *Question*: which settings would make all the model's stories the same, and which would let it write words that don't occur in any tale?
@@ -1337,16 +1472,16 @@ for one, other in zip(ours.parameters(), theirs.parameters()):
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-def choose_by_mean(reader, context, choices):
-    lengths = [len(reader[1].encode(" " + choice)) for choice in choices]
-    scores = [log_likelihood(*reader, context, choice) for choice in choices]
+def choose_by_mean(model, tokenizer, context, choices):
+    lengths = [len(tokenizer.encode(" " + choice)) for choice in choices]
+    scores = [log_likelihood(model, tokenizer, context, choice) for choice in choices]
     means = [score / length for score, length in zip(scores, lengths)]
     return means.index(max(means))
 
 
 for kind in (easy, hard):
-    hits = [choose_by_mean(readers["a minute"], *kind(*one)) == 0 for one in asked]
-    print(f"{kind.__name__}: {sum(hits)} of {len(hits)}")
+    picked = [choose_by_mean(model, tokenizer, *kind(*one)) for one in questions]
+    print(f"{kind.__name__}: {picked.count(0)} of {len(picked)}")
 # The sum favours short choices, whatever they say, so the mean finds more of the easy
 # ones. In the hard benchmark all choices have about the same length.
 

@@ -35,6 +35,7 @@ import math
 import re
 import struct
 import textwrap
+from collections import Counter
 from functools import partial
 from pydoc_data.topics import topics
 
@@ -85,11 +86,13 @@ base, base_tokenizer = load_pretrained("base-llm")
 #
 # `base-llm` knows tales and nothing else.
 # Is it a toy, or are real models the same, only larger?
-# Ask both for the next token, after the token that begins a text.
+# Ask both for the next token.
+# Each text is preceded by the token that begins a text in training.
+# First, the three tokens that SmolLM2 finds most probable.
 
 
 # %%
-def likely(model, tokenizer, text, k=3):
+def top_tokens(model, tokenizer, text, k=3):
     """Return the k most probable next tokens, with their probabilities."""
     start = tokenizer.special_tokens["<|endoftext|>"]
     ids = torch.tensor([[start, *tokenizer.encode(text)]])
@@ -98,18 +101,24 @@ def likely(model, tokenizer, text, k=3):
     return {tokenizer.decode([i]): p for i, p in zip(best.tolist(), probs.tolist())}
 
 
-def show(found):
-    return "  ".join(f"{token!r} {p:.2f}" for token, p in found.items())
+print(list(top_tokens(model, tokenizer, "Once upon a time")))
+
+# %% [markdown]
+# Now both models, for three texts and with probabilities.
 
 
 # %%
+def as_text(probs):
+    return "  ".join(f"{token!r} {p:.2f}" for token, p in probs.items())
+
+
 for text in ("Once upon a time", "The capital of France is", "def add(a, b): return a"):
     print(f"{text!r}")
-    print("   base-llm:", show(likely(base, base_tokenizer, text)))
-    print("   SmolLM2: ", show(likely(model, tokenizer, text)))
+    print("   base-llm:", as_text(top_tokens(base, base_tokenizer, text)))
+    print("   SmolLM2: ", as_text(top_tokens(model, tokenizer, text)))
 
 # %% tags=["remove-cell"]
-assert likely(model, tokenizer, "The capital of France is")[" Paris"] > 0.5
+assert top_tokens(model, tokenizer, "The capital of France is")[" Paris"] > 0.5
 assert type(model) is type(base)
 
 # %% [markdown]
@@ -136,10 +145,10 @@ assert type(model) is type(base)
 
 # %%
 weights = torch.tensor([-0.6, 0.9, 0.1, 0.3])
-least, scale = weights.min(), (weights.max() - weights.min()) / 15
-steps = ((weights - least) / scale).round()
-print("steps:", [int(step) for step in steps])
-print("back: ", [round(w, 1) for w in (least + scale * steps).tolist()])
+smallest, scale = weights.min(), (weights.max() - weights.min()) / 15
+steps = ((weights - smallest) / scale).round()
+print("steps:    ", [int(step) for step in steps])
+print("read back:", [round(w, 1) for w in (smallest + scale * steps).tolist()])
 
 # %% [markdown]
 # ## A checkpoint is a table of tensors
@@ -152,6 +161,11 @@ print("back: ", [round(w, 1) for w in (least + scale * steps).tolist()])
 # %%
 reader = gguf.GGUFReader(PATH)
 print(f"{len(reader.tensors)} tensors, {PATH.stat().st_size / 1e6:.0f} MB")
+
+# %% [markdown]
+# These are the first eleven, each with its shape and the format of its numbers.
+
+# %%
 for tensor in reader.tensors[:11]:
     shape = " × ".join(str(n) for n in tensor.shape)
     print(f"{tensor.name:24}{shape:>14}  {tensor.tensor_type.name}")
@@ -175,15 +189,19 @@ def part_of(name):
 
 
 # %%
-parts = {name: [0, 0] for name in ("embedding", "attention", "networks", "norms")}
+n_weights, n_bytes = Counter(), Counter()
 for tensor in reader.tensors:
-    part = parts[part_of(tensor.name)]
-    part[0] += int(tensor.n_elements)
-    part[1] += int(tensor.n_bytes)
-total = sum(n for n, _ in parts.values())
-for part, (n, n_bytes) in parts.items():
-    print(f"{part:10}{n:12,}  {n / total:5.1%}  {8 * n_bytes / n:4.1f} bits each")
-print(f"{'all':10}{total:12,}")
+    part = part_of(tensor.name)
+    n_weights[part] += int(tensor.n_elements)
+    n_bytes[part] += int(tensor.n_bytes)
+total = n_weights.total()
+print(f"{total:,} parameters in {n_bytes.total() / 1e6:.0f} MB")
+
+# %% tags=["hide-input"]
+print(f"{'part':10}{'parameters':>12}{'share':>8}{'bits per weight':>17}")
+for part in ("embedding", "attention", "networks", "norms"):
+    n, bits = n_weights[part], 8 * n_bytes[part] / n_weights[part]
+    print(f"{part:10}{n:12,}{n / total:8.1%}{bits:17.1f}")
 assert total == n_parameters(model.config)
 
 # %% [markdown]
@@ -201,13 +219,18 @@ assert total == n_parameters(model.config)
 # %%
 [gate] = [t for t in reader.tensors if t.name == "blk.0.ffn_gate.weight"]
 block = torch.from_numpy(gate.data.flat[:20].copy())
-scale, least = block[:4].view(torch.float16).tolist()
+scale, smallest = block[:4].view(torch.float16).tolist()
+print(f"scale {scale:.3g}, smallest weight {smallest:.3g}")
+
+# %% [markdown]
+# Each of the other 16 bytes holds the steps of two weights.
+
+# %%
 steps = torch.cat((block[4:] & 15, block[4:] >> 4))  # lower halves, then upper halves
-mine = least + scale * steps
 print("first steps:", steps[:8].tolist())
-torch.testing.assert_close(
-    mine, model.blocks[0].feed_forward.gate.weight[0, :32].detach()
-)
+mine = smallest + scale * steps
+theirs = model.blocks[0].feed_forward.gate.weight[0, :32].detach()
+torch.testing.assert_close(mine, theirs)
 
 # %% [markdown]
 # ### Our configuration beside theirs
@@ -247,34 +270,50 @@ def weight(layer, name):
     return file[f"model.layers.{layer}.{name}.weight"]
 
 
-def normed(x, gain):  # RMSNorm
-    return gain * x * (x.square().mean(dim=-1, keepdim=True) + 1e-5).rsqrt()
+print("weights of the first queries:", tuple(weight(0, "self_attn.q_proj").shape))
+
+# %% [markdown]
+# Two functions work on vectors: RMSNorm scales them, and RoPE rotates queries and keys by their position.
 
 
 # %%
-def rotated(x):  # (heads, T, 64), by RoPE
+def rms_norm(x, gain):
+    return gain * x * (x.square().mean(dim=-1, keepdim=True) + 1e-5).rsqrt()
+
+
+def rotate(x):  # (heads, T, 64), by RoPE
     half = x.shape[-1] // 2
-    slower = 100_000.0 ** (-torch.arange(half) / half)
-    angles = torch.outer(torch.arange(x.shape[-2]), slower)  # (T, 32)
+    frequencies = 100_000.0 ** (-torch.arange(half) / half)
+    angles = torch.outer(torch.arange(x.shape[-2]), frequencies)  # (T, 32)
     a, b = x[..., :half], x[..., half:]
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+# %% [markdown]
+# In attention, each of the three key-value heads is repeated for its three query heads.
+
+
 # %%
-def attended(x, layer):
-    q, k, v = (
-        (x @ weight(layer, f"self_attn.{name}_proj").T)
-        .unflatten(-1, (-1, 64))
-        .transpose(0, 1)  # (heads, T, 64)
-        for name in "qkv"
-    )
-    k, v = (each.repeat_interleave(3, dim=0) for each in (rotated(k), v))
-    found = scaled_dot_product_attention(rotated(q), k, v, is_causal=True)
-    return found.transpose(0, 1).flatten(1) @ weight(layer, "self_attn.o_proj").T
+def project(x, layer, name):
+    heads = (x @ weight(layer, f"self_attn.{name}").T).unflatten(-1, (-1, 64))
+    return heads.transpose(0, 1)  # (heads, T, 64)
 
 
-def network(x, layer):  # SwiGLU
+def attention(x, layer):
+    q = rotate(project(x, layer, "q_proj"))
+    k = rotate(project(x, layer, "k_proj")).repeat_interleave(3, dim=0)
+    v = project(x, layer, "v_proj").repeat_interleave(3, dim=0)
+    context = scaled_dot_product_attention(q, k, v, is_causal=True)
+    return context.transpose(0, 1).flatten(1) @ weight(layer, "self_attn.o_proj").T
+
+
+# %% [markdown]
+# The feed-forward network is a SwiGLU, and the whole model adds the outputs of attention and network to its stream, in each of the 30 blocks.
+
+
+# %%
+def feed_forward(x, layer):
     up = x @ weight(layer, "mlp.up_proj").T
     gate = silu(x @ weight(layer, "mlp.gate_proj").T)
     return (gate * up) @ weight(layer, "mlp.down_proj").T
@@ -285,17 +324,21 @@ def logits_by_hand(ids):
     embedding = file["model.embed_tokens.weight"]
     x = embedding[ids]  # (T, D)
     for layer in range(30):
-        x = x + attended(normed(x, weight(layer, "input_layernorm")), layer)
-        x = x + network(normed(x, weight(layer, "post_attention_layernorm")), layer)
-    return normed(x, file["model.norm.weight"]) @ embedding.T
+        x = x + attention(rms_norm(x, weight(layer, "input_layernorm")), layer)
+        normed = rms_norm(x, weight(layer, "post_attention_layernorm"))
+        x = x + feed_forward(normed, layer)
+    return rms_norm(x, file["model.norm.weight"]) @ embedding.T
 
+
+# %% [markdown]
+# It must compute the same as our class.
 
 # %%
 ids = torch.tensor(tokenizer.encode("The capital of France is"))
 with torch.no_grad():
     by_hand, ours = logits_by_hand(ids), model(ids[None])[0]
 print("next token:", repr(tokenizer.decode([int(by_hand[-1].argmax())])))
-print("as our class to 0.001:", torch.allclose(by_hand, ours, atol=1e-3))
+print("same logits as our class, to 0.001:", torch.allclose(by_hand, ours, atol=1e-3))
 
 # %% tags=["hide-input"]
 torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
@@ -312,7 +355,7 @@ torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 # Put your own words into the list.
 
 # %%
-WORDS = {
+SAMPLES = {
     "a tale": "Once upon a time there was a clever fox who lived by the lake.",
     "biology": "The mitochondrion is the powerhouse of the cell.",
     "German": "Der Fuchs wohnt am See und heißt Ferdinand.",
@@ -320,23 +363,31 @@ WORDS = {
     "numbers": "12345 + 67890 = 80235",
     "emoji": "I love it! 🦊",
 }
+
+# %% [markdown]
+# The table has the length of each text in bytes, and then in tokens of each model.
+
+# %%
 gpt2_tokenizer = BPETokenizer.from_gpt2()
 TOKENIZERS = base_tokenizer, gpt2_tokenizer, tokenizer
-print(f"{'':10}{'bytes':>6}{'base-llm':>10}{'GPT-2':>7}{'SmolLM2':>9}")
-for name, text in WORDS.items():
+print(f"{'text':10}{'bytes':>6}{'base-llm':>10}{'GPT-2':>7}{'SmolLM2':>9}")
+for name, text in SAMPLES.items():
     n = [len(each.encode(text)) for each in TOKENIZERS]
     print(f"{name:10}{len(text.encode()):6}{n[0]:10}{n[1]:7}{n[2]:9}")
+
+# %% [markdown]
+# Here are the tokens of three texts, with bars between them, for GPT-2 and SmolLM2.
 
 # %%
 for name in ("German", "code", "numbers"):
     for model_name, each in (("GPT-2", gpt2_tokenizer), ("SmolLM2", tokenizer)):
-        pieces = "|".join(each.tokens(WORDS[name])).replace("\n", "\\n")
-        print(f"{name}: {model_name:7}", pieces)
+        pieces = "|".join(each.tokens(SAMPLES[name])).replace("\n", "\\n")
+        print(f"{name:8} {model_name:8} {pieces}")
 
 # %% tags=["remove-cell"]
-digits = tokenizer.tokens(WORDS["numbers"])
+digits, code = tokenizer.tokens(SAMPLES["numbers"]), SAMPLES["code"]
 assert all(len(token.strip()) <= 1 for token in digits)
-assert len(tokenizer.encode(WORDS["code"])) < len(gpt2_tokenizer.encode(WORDS["code"]))
+assert len(tokenizer.encode(code)) < len(gpt2_tokenizer.encode(code))
 
 # %% [markdown]
 # The indentation before `print` costs GPT-2 a token for each space, while SmolLM2 has one token for nearly all of it.
@@ -354,7 +405,10 @@ def bits_per_byte(model, tokenizer, text):
     return losses.sum().item() / math.log(2) / len(text.encode())
 
 
-# %%
+# %% [markdown]
+# Compare the two models on four short texts.
+
+# %% tags=["hide-input"]
 TEXTS = {
     "a tale": next(iter(tales.generate(1, seed=5))).text,
     "prose": "The river rose in the night, and by morning the lower fields were gone. "
@@ -363,15 +417,14 @@ TEXTS = {
     "code": "def mean(numbers):\n    total = 0.0\n    for number in numbers:\n"
     "        total += number\n    return total / len(numbers)\n",
 }
-bits = {
-    name: [
-        bits_per_byte(base, base_tokenizer, text),
-        bits_per_byte(model, tokenizer, text),
-    ]
-    for name, text in TEXTS.items()
-}
+
+# %%
+bits = {}
 print(f"{'bits per byte':14}{'base-llm':>9}{'SmolLM2':>9}")
-for name, (ours, theirs) in bits.items():
+for name, text in TEXTS.items():
+    ours = bits_per_byte(base, base_tokenizer, text)
+    theirs = bits_per_byte(model, tokenizer, text)
+    bits[name] = ours, theirs
     print(f"{name:14}{ours:9.1f}{theirs:9.1f}")
 
 # %% tags=["remove-cell"]
@@ -382,7 +435,7 @@ assert min(bits["German"][0], bits["code"][0]) > 8 > bits["prose"][0]
 # %% [markdown]
 # On its tales the small model is far better than one many times as large, because it has learned nothing else.
 # Elsewhere it is lost: on German and code it is worse than no model at all, which would take 8 bits for a byte.
-# (These are four short texts.)
+# (Four short texts are not much to go by.)
 # A model is good at what it has read.
 # SmolLM2 has read about nearly everything, and has 135 million parameters to remember it with.
 
@@ -404,16 +457,22 @@ sentence = (
     "and the Colosseum is in the city of Bananas."
 )
 with torch.no_grad():
-    read, surprise = token_losses(model, tokenizer, sentence)
-pieces = [tokenizer.decode([i]) for i in read[1:-1].tolist()]
-surprise = dict(enumerate(surprise[:-1].tolist()))
-worst = max(surprise, key=surprise.get)
+    ids, losses = token_losses(model, tokenizer, sentence)
+pieces = [tokenizer.decode([i]) for i in ids[1:-1].tolist()]  # without both ends
+print(textwrap.fill("|".join(pieces), 84))
+
+# %% [markdown]
+# The loss of a token is its surprise.
+
+# %%
+surprise = losses[:-1].tolist()
+worst = surprise.index(max(surprise))
 paris = surprise[pieces.index(" Paris")]
 print(f"most surprising: {pieces[worst]!r}; Paris: {paris:.1f} nats")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each token of the sentence. Bars are high at E-, -iffel, The, in, city, Col- and -anas, and highest by far at Ban-; there is almost none at Tower, of, Paris and -osseum."}}
 fig, ax = plt.subplots(figsize=(7, 2.5))
-ax.bar(list(surprise), list(surprise.values()), width=0.7)
+ax.bar(range(len(surprise)), surprise, width=0.7)
 ax.set_xticks(range(len(pieces)), [p.strip() for p in pieces], rotation=60, ha="right")
 _ = ax.set(ylabel="surprise (nats)")
 assert pieces[worst] == " Ban"
@@ -454,14 +513,21 @@ PROMPTS = {
     "The opposite of hot is": " cold",
     "def add(a, b): return a": " +",
 }
-rising = {}
+for text, word in PROMPTS.items():
+    [target] = tokenizer.encode(word)
+    print(f"{word!r:8} has the probability {lens(text)[-1, target]:.2f} at the end")
+
+# %% [markdown]
+# From which block on is it the most probable token?
+
+# %%
+curves = {}
 for text, word in PROMPTS.items():
     probs, [target] = lens(text), tokenizer.encode(word)
-    rising[word] = probs[:, target].tolist()
-    first = next(n for n in range(31) if (probs[n:].argmax(dim=-1) == target).all())
-    print(
-        f"{word!r} is likeliest from block {first} on, {rising[word][-1]:.2f} at the end"
-    )
+    curves[word] = probs[:, target].tolist()
+    best = probs.argmax(dim=-1)
+    first = next(n for n in range(31) if (best[n:] == target).all())
+    print(f"{word!r:8} is the most probable token from block {first} on")
 
 # %% [markdown]
 # What does it say about France before that?
@@ -474,11 +540,11 @@ for n in (1, 10, 20, 28, 30):
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three curves of the probability of the final answer over 30 blocks. The curve for + rises after block 22, falls once and ends above 0.9; those for cold and Paris stay at zero until about block 27 and rise over the last three."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
-for (word, probs), style in zip(rising.items(), ("-", "--", ":")):
+for (word, probs), style in zip(curves.items(), ("-", "--", ":")):
     ax.plot(probs, style, label=word.strip())
 _ = ax.set(xlabel="blocks read", ylabel="probability", ylim=(0, 1))
 plotting.label_lines(ax)
-assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in rising.values())
+assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in curves.values())
 
 # %% [markdown]
 # *The probability of the final answer, as it would be read after each block.*
@@ -529,12 +595,18 @@ PERIOD = 40
 generator = torch.Generator().manual_seed(0)
 once = torch.randint(1000, 20_000, (PERIOD,), generator=generator)
 repeated = torch.cat((once, once))
+print(f"{len(repeated)} tokens, the first and the 41st: {repeated[::PERIOD].tolist()}")
+
+# %% [markdown]
+# One run of the model gives the weights of all heads, and so their scores; these are the five best.
+
+# %%
 seen = attention_weights(model, repeated)  # (L, H, T, T)
 stripe = seen.diagonal(1 - PERIOD, dim1=2, dim2=3)  # of weights[t, t - 39]
 scores = stripe[:, :, 1:].mean(dim=-1)  # (L, H)
 best = scores.flatten().topk(5)
-heads = [divmod(n, 9) for n in best.indices.tolist()]
-print("five best heads, of 270:", ", ".join(f"{score:.2f}" for score in best.values))
+heads = [divmod(n, 9) for n in best.indices.tolist()]  # (layer, head)
+print(f"five of {scores.numel()} heads:", ", ".join(f"{s:.2f}" for s in best.values))
 print("their blocks:", sorted({layer + 1 for layer, _ in heads}))
 
 # %% [markdown]
@@ -551,17 +623,22 @@ def losses_of(ids):
     return cross_entropy(logits, ids[1:], reduction="none")
 
 
-def without(heads):
+# %% [markdown]
+# To take a head away, we set its columns of the output matrix to zero, and put them back afterwards.
+
+
+# %%
+def losses_without(heads):
     """Return the losses if some heads, (layer, head), add nothing to the stream."""
-    outputs = [model.blocks[layer].attention.output.weight for layer, _ in heads]
-    kept = [weight.detach().clone() for weight in outputs]
+    outputs = {n: model.blocks[n].attention.output.weight for n, _ in heads}
+    saved = {n: weight.detach().clone() for n, weight in outputs.items()}
     with torch.no_grad():
-        for weight, (_, head) in zip(outputs, heads):
-            weight[:, 64 * head : 64 * (head + 1)] = 0
-        found = losses_of(repeated)
-        for weight, old in zip(reversed(outputs), reversed(kept)):
-            weight.copy_(old)
-    return found
+        for layer, head in heads:
+            outputs[layer][:, 64 * head : 64 * (head + 1)] = 0
+        losses = losses_of(repeated)
+        for layer, weight in outputs.items():
+            weight.copy_(saved[layer])
+    return losses
 
 
 # %%
@@ -570,27 +647,44 @@ def halves(losses):
     return losses[: PERIOD - 1].mean().item(), losses[PERIOD:].mean().item()
 
 
+first, second = halves(losses_of(repeated))
+print(f"all heads: first copy {first:.1f}, second copy {second:.1f} nats/token")
+
+# %% [markdown]
+# Draw the heads for the control.
+
+# %%
 same = [(n, h) for n in {n for n, _ in heads} for h in range(9) if (n, h) not in heads]
-drawn = [torch.randperm(len(same), generator=generator)[:5] for _ in range(5)]
-copying = {
+draws = [torch.randperm(len(same), generator=generator)[:5] for _ in range(5)]
+others = [[same[i] for i in draw] for draw in draws]
+print(f"five of {len(same)} other heads, drawn {len(draws)} times")
+
+# %% [markdown]
+# Then compute the loss of each token: with all heads, without the five best, and without each draw of others.
+
+# %%
+losses = {
     "all heads": losses_of(repeated),
-    "without the five best": without(heads),
+    "without the five best": losses_without(heads),
 }
-for n, order in enumerate(drawn, start=1):
-    copying[f"without five others, {n}"] = without([same[i] for i in order])
-print(f"guessing blindly: {math.log(model.config.vocab_size):.1f} nats/token")
-for name, losses in copying.items():
-    print("{:24} first copy {:4.1f}, second copy {:4.1f}".format(name, *halves(losses)))
+for n, control in enumerate(others, start=1):
+    losses[f"without five others, {n}"] = losses_without(control)
+
+# %% tags=["hide-input"]
+print(f"blind guessing: {math.log(model.config.vocab_size):.1f} nats/token")
+print(f"{'nats/token':22}{'first copy':>12}{'second copy':>13}")
+for name, found in losses.items():
+    print("{:22}{:12.1f}{:13.1f}".format(name, *halves(found)))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss by position over 79 tokens. Three lines are high and noisy over the first copy. Over the second, the model with all heads and the one without five other heads fall to low losses; without the five best heads the loss stays far above them."}}
 fig, ax = plt.subplots(figsize=(4, 2.5))
 shown = ("all heads", "without five others, 1", "without the five best")
 for name, style in zip(shown, ("-", ":", "--")):
-    ax.plot(range(2, 2 * PERIOD + 1), copying[name], style, label=name)
+    ax.plot(range(2, 2 * PERIOD + 1), losses[name], style, label=name)
 _ = ax.axvline(PERIOD + 0.5, color="grey", linewidth=0.8)
 _ = ax.set(xlabel="position", ylabel="loss (nats/token)", ylim=(0, None))
 plotting.label_lines(ax)
-second = {name: halves(losses)[1] for name, losses in copying.items()}
+second = {name: halves(found)[1] for name, found in losses.items()}
 assert second["all heads"] < 4 < second.pop("without the five best")
 assert all(loss < 4 for loss in second.values())
 
@@ -648,8 +742,8 @@ FOLDED = torch.tensor([number[t] for t in folded])  # the same for Dog and dog
 
 
 # %%
-def questions(words):
-    """Return the ids of a, b, c and what is looked for, a row for each question."""
+def analogy_questions(words):
+    """Return the ids of a, b, c and the answer, a row for each question."""
     ids = [tokenizer.encode(f" {word}") for word in words.split()]
     assert all(len(one) == 1 for one in ids)  # each word is a token
     pairs = torch.tensor(ids).view(-1, 2)
@@ -657,15 +751,24 @@ def questions(words):
     return torch.stack([torch.cat((pairs[i], pairs[j])) for i, j in order])
 
 
-def right(asked, table, near):
-    """Return the share of questions whose answer is nearest to `near(a, b, c)`."""
-    a, b, c, wanted = asked.T
-    found = near(table[a], table[b], table[c])  # (questions, D)
-    scores = found @ table.T
+# %%
+for row in analogy_questions("dog dogs cat cats").tolist():
+    print("{} is to {} as {} is to {}".format(*(spelled[i].strip() for i in row)))
+
+# %% [markdown]
+# An answer counts as found if it is the nearest of all candidates.
+
+
+# %%
+def accuracy(questions, table, combine):
+    """Return the share of questions whose answer is nearest to `combine(a, b, c)`."""
+    a, b, c, answers = questions.T
+    combined = combine(table[a], table[b], table[c])  # (questions, D)
+    scores = combined @ table.T
     scores[:, ~IS_WORD] = -torch.inf
     for given in (a, b, c):
         scores[FOLDED[given][:, None] == FOLDED] = -torch.inf
-    return (scores.argmax(dim=1) == wanted).double().mean().item()
+    return (scores.argmax(dim=1) == answers).double().mean().item()
 
 
 # %% [markdown]
@@ -674,16 +777,28 @@ def right(asked, table, near):
 
 # %%
 shuffled = vectors[torch.randperm(len(vectors), generator=generator)]
+
+
+def analogy(a, b, c):
+    return b - a + c
+
+
+# %%
+def all_accuracies(questions):
+    return [
+        accuracy(questions, vectors, analogy),
+        accuracy(questions, vectors, lambda a, b, c: c),
+        accuracy(questions, vectors, lambda a, b, c: b),
+        accuracy(questions, shuffled, analogy),
+    ]
+
+
+# %% tags=["hide-input"]
+print("answers found by")
 print(f"{'':16}{'b - a + c':>10}{'near c':>8}{'near b':>8}{'shuffled':>10}")
 shares = {}
 for kind, words in KINDS.items():
-    asked = questions(words)
-    shares[kind] = [
-        right(asked, vectors, lambda a, b, c: b - a + c),
-        right(asked, vectors, lambda a, b, c: c),
-        right(asked, vectors, lambda a, b, c: b),
-        right(asked, shuffled, lambda a, b, c: b - a + c),
-    ]
+    shares[kind] = all_accuracies(analogy_questions(words))
     by_sum, near_c, near_b, chance = shares[kind]
     print(f"{kind:16}{by_sum:10.0%}{near_c:8.0%}{near_b:8.0%}{chance:10.0%}")
 
@@ -692,10 +807,8 @@ assert shares["comparative"][0] == max(found[0] for found in shares.values()) > 
 gains = {kind: found[0] - found[1] for kind, found in shares.items()}
 assert gains.pop("plural") < 0 and abs(gains.pop("opposite")) < 0.1
 assert min(gains.values()) > 0.4
-asked = questions(KINDS["capital"])
-assert (
-    right(asked[asked[:, 2] == asked[18, 0]], vectors, lambda a, b, c: b - a + c) == 0
-)
+capitals = analogy_questions(KINDS["capital"])
+assert accuracy(capitals[capitals[:, 2] == capitals[18, 0]], vectors, analogy) == 0
 assert all(found[3] < 0.05 for found in shares.values())
 
 # %% [markdown]
@@ -723,24 +836,30 @@ print(render_template(talk, tokenizer, add_generation_prompt=True))
 
 
 # %%
-def reply(question, most=24):
+def reply(question):
     turn = [Message("user", question)]
-    words = stream_answer(model, tokenizer, turn, sampling=GREEDY, max_new_tokens=most)
-    return " / ".join(filter(None, "".join(words).splitlines()))
+    pieces = stream_answer(model, tokenizer, turn, sampling=GREEDY, max_new_tokens=24)
+    lines = "".join(pieces).splitlines()
+    return " / ".join(line for line in lines if line)
 
+
+# %% [markdown]
+# Six requests follow, each with its reply after an arrow; a slash is the end of a line.
 
 # %%
-for question in (
+REQUESTS = (
     "What is the capital of Germany?",
     "What is the capital of Italy?",
     "What is 17 times 23?",
     "Explain in one sentence what photosynthesis is.",
     "Write a haiku about rain.",
     "How many legs does a spider have?",
-):
-    print(
-        textwrap.fill(f"{question} -> {reply(question)}", 84, subsequent_indent="   ")
-    )
+)
+
+# %% tags=["hide-input"]
+for request in REQUESTS:
+    line = f"{request} -> {reply(request)}"
+    print(textwrap.fill(line, 84, subsequent_indent="   "))
 
 # %% [markdown]
 # All but one are fluent English, and each has the form of an answer.
@@ -853,11 +972,14 @@ def examples_first(question):
     return "".join(words)
 
 
+# %% [markdown]
+# For three questions of the exam, compare the answer when told to be brief with the answer when shown examples.
+
 # %%
-asked = list(EXAM)[:3]
-for question in asked:
-    [told] = answers_of(model, [BRIEFLY.format(question)])
-    print(f"{question:33} told: {told:34} shown: {examples_first(question)}")
+print(f"{'question':33}{'told':36}shown")
+for question in list(EXAM)[:3]:
+    [brief] = answers_of(model, [BRIEFLY.format(question)])
+    print(f"{question:33}{brief:36}{examples_first(question)}")
 
 # %% [markdown]
 # When told, this model still answers in a sentence.
@@ -879,6 +1001,14 @@ def example(question, word):
     return TokenizedExample.of_tokens(prompt + answer, learned)
 
 
+row = example("What is the capital of France?", "Paris")
+print("targets of the first lesson:", tokenizer.decode(row.targets[row.mask].tolist()))
+
+# %% [markdown]
+# The adapters go into a copy of the model; the matrix B of each starts at zero, and A is drawn at random.
+
+
+# %%
 def with_adapters(seed):
     learner = copy.deepcopy(model)
     add_lora(learner, rank=4, alpha=8, generator=torch.Generator().manual_seed(seed))
@@ -898,28 +1028,35 @@ def fine_tuned(seed):
     return learner, history
 
 
+# %% [markdown]
+# Train once, with the first seed, and compare the loss of an answer's token before and after.
+
 # %%
 learner, history = fine_tuned(seed=0)
+first, last = history.updates[0].loss, history.updates[-1].loss
+print(f"first loss above 5 nats/token: {first > 5}; last below 0.5: {last < 0.5}")
+
+# %% [markdown]
+# The two adapter matrices are small beside those that they correct.
+
+# %%
 matrices = [m for b in model.blocks for m in (b.attention.query, b.attention.value)]
 n_adapter = sum(4 * sum(matrix.weight.shape) for matrix in matrices)
 share = n_adapter / n_parameters(model.config)
 print(f"{n_adapter:,} weights learned, {share:.2%} of all")
-first, last = history.updates[0].loss, history.updates[-1].loss
-print(f"loss of an answer's token, above 5 at first: {first > 5}")
-print(f"and below 0.5 at last: {last < 0.5}")
 
 # %% [markdown]
 # Training amplifies rounding differences, so single answers may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
-learned = answers_of(learner, list(EXAM))
-print("one word {}, right {}, both {} of 24".format(*marks(learned)))
-print(textwrap.fill(", ".join(learned), 84))
+lora_answers = answers_of(learner, list(EXAM))
+print("one word {}, right {}, both {} of 24".format(*marks(lora_answers)))
+print(textwrap.fill(", ".join(lora_answers), 84))
 print(*answers_of(learner, list(OTHER), 30), sep=" | ")
 
 # %% tags=["remove-cell"]
 assert first > 5 and last < 0.5
-assert marks(learned)[0] >= 18 and marks(learned)[1] >= 8
+assert marks(lora_answers)[0] >= 18 and marks(lora_answers)[1] >= 8
 del learner
 
 # %% [markdown]
@@ -952,6 +1089,18 @@ def pair(question, word, own):
     return TokenizedPair(*map(torch.tensor, (prompt, chosen, rejected)))
 
 
+# %%
+question = "What is the capital of France?"
+[own] = answers_of(model, [question])
+first_pair = pair(question, "Paris", own)
+print("chosen:  ", repr(tokenizer.decode(first_pair.chosen.tolist())))
+print("rejected:", repr(tokenizer.decode(first_pair.rejected.tolist())))
+
+# %% [markdown]
+# DPO trains an adapter of the same kind on the eight pairs.
+
+
+# %%
 def preferring(seed, rate):
     learner = with_adapters(seed)
     own = answers_of(model, list(LESSONS))
@@ -970,25 +1119,25 @@ learner, history, pairs = preferring(seed=0, rate=1e-3)
 with torch.no_grad():
     before = pair_log_probs(model, pairs, DPOConfig())
     after = pair_log_probs(learner, pairs, DPOConfig())
-chosen = (after.chosen - before.chosen).mean().item()
-rejected = (after.rejected - before.rejected).mean().item()
-won = after.chosen - before.chosen > after.rejected - before.rejected
-print(f"all pairs won: {won.all()}")
+chosen_change = after.chosen - before.chosen
+rejected_change = after.rejected - before.rejected
+print(f"all pairs won: {(chosen_change > rejected_change).all()}")
+chosen, rejected = chosen_change.mean().item(), rejected_change.mean().item()
 print(f"rejected answers fell by more than 10 nats: {rejected < -10}")
 
 # %% [markdown]
 # Again, single answers may differ on your processor.
 
 # %% tags=["nbval-ignore-output"]
-print(f"log-probability of chosen answers {chosen:+.0f} nats")
-print(f"of rejected ones {rejected:+.0f} nats")
-preferred = answers_of(learner, list(EXAM))
-print("one word {}, right {}, both {} of 24".format(*marks(preferred)))
-print(textwrap.fill("; ".join(preferred[:8]), 84))
+print("change of the mean log-probability:")
+print(f"chosen answers {chosen:+.0f} nats, rejected answers {rejected:+.0f} nats")
+dpo_answers = answers_of(learner, list(EXAM))
+print("one word {}, right {}, both {} of 24".format(*marks(dpo_answers)))
+print(textwrap.fill("; ".join(dpo_answers[:8]), 84))
 
 # %% tags=["remove-cell"]
 assert rejected < -10 and rejected < chosen
-assert marks(preferred)[0] < marks(learned)[0] / 2
+assert marks(dpo_answers)[0] < marks(lora_answers)[0] / 2
 del learner
 
 # %% [markdown]
@@ -1006,14 +1155,16 @@ del learner
 # The numbers after DPO are learning rates.
 
 # %%
-WAYS = "as it is", "told", "shown", "LoRA", "DPO, 3e-4", "DPO, 1e-3"
-study = {name: [] for name in WAYS}
+METHODS = "as it is", "told", "shown", "LoRA", "DPO, 3e-4", "DPO, 1e-3"
+study = {name: [] for name in METHODS}
 for point in stored_study("real_models", dict).points:
     study[point["name"]].append(point)
+print("runs:", "; ".join(f"{len(runs)} × {name}" for name, runs in study.items()))
 
 
+# %% tags=["hide-input"]
 def spread(values, form="z.0f"):
-    """Return the least and the largest value as text, once if they look the same."""
+    """Return the smallest and the largest value as text, once if they look the same."""
     low, high = (format(value, form) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
@@ -1022,7 +1173,6 @@ def longest(point):
     return max(len(text.split()) for text in point["other"])
 
 
-# %%
 print(f"{'of 24':10}{'one word':>9}{'right':>10}{'both':>10}", end="")
 print(f"{'lessons':>13}{'other texts':>13}{'plain text':>15}")
 for name, points in study.items():
@@ -1043,8 +1193,8 @@ for n, (name, points) in enumerate(study.items()):
         chosen = [point["chosen"] for point in points]
         axes[1].plot(chosen, [n] * len(chosen), "o", alpha=0.7, color=f"C{n}")
 for ax in axes:
-    ax.set_yticks(range(len(WAYS)), WAYS)
-    ax.set_ylim(len(WAYS) - 0.5, -0.5)
+    ax.set_yticks(range(len(METHODS)), METHODS)
+    ax.set_ylim(len(METHODS) - 0.5, -0.5)
 axes[1].set_yticklabels([])
 _ = axes[0].set(xlabel="one word and right, of 24", xlim=(-1, 24))
 _ = axes[1].set(xlabel="a lesson's answer, log-probability (nats)")
@@ -1097,7 +1247,10 @@ question = "Which statement is a null operation, where nothing happens?"
 print("more than a thousand passages:", len(retriever.passages) > 1000)
 print(f"found: {found.place}, which begins {found.text.splitlines()[0]!r}")
 
-# %%
+# %% [markdown]
+# The folded cell holds ten questions, each with the word to look for in its answer.
+
+# %% tags=["hide-input"]
 QUESTIONS = {
     "Which exception is raised when a name is not found at all?": "NameError",
     "Which exception does a failing assert statement raise?": "AssertionError",
@@ -1110,30 +1263,39 @@ QUESTIONS = {
     "Which statement terminates the nearest enclosing loop?": "break",
     "Which exception does a generator raise when it returns?": "StopIteration",
 }
+print(f"{len(QUESTIONS)} questions, the last: {list(QUESTIONS)[-1]}")
 
-
-def has(text, words):
-    return any(word in text for word in words.split("|"))
-
+# %% [markdown]
+# The model answers each question on its own, and once more with the passage that the search finds for it.
 
 # %%
-read = {q: retriever.search(q, k=1) for q in QUESTIONS}
-prompts = [prompt_with(q, found, tokenizer, 500).text for q, found in read.items()]
-alone, with_passage = (
-    answers_of(model, asked, 16) for asked in (list(QUESTIONS), prompts)
-)
+passages_for = {q: retriever.search(q, k=1) for q in QUESTIONS}
+prompts = [
+    prompt_with(q, passages_found, tokenizer, 500).text
+    for q, passages_found in passages_for.items()
+]
+alone = answers_of(model, list(QUESTIONS), 16)
+with_passage = answers_of(model, prompts, 16)
 
 # %% [markdown]
 # For each question, three columns say whether the passage has the answer, whether the model gives it alone, and whether it gives it with the passage.
 # The model's answer with the passage comes last.
 # Python's documentation changes a little with each version, so your answers may differ.
 
-# %% tags=["nbval-ignore-output"]
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+def contains(text, words):
+    return any(word in text for word in words.split("|"))
+
+
 counts = [0, 0, 0]
+print(f"{'answer':18} found alone with  answer with the passage")
 for (question, words), a, b in zip(QUESTIONS.items(), alone, with_passage):
-    found = has(read[question][0].text, words), has(a, words), has(b, words)
+    passage = passages_for[question][0].text
+    found = contains(passage, words), contains(a, words), contains(b, words)
     counts = [n + one for n, one in zip(counts, found)]
-    print(f"{words:18}", *("yes" if one else " - " for one in found), "", b[:52])
+    cells = ("yes" if one else "-" for one in found)
+    print("{:18} {:5} {:5} {:5} {}".format(words, *cells, b[:50]))
 print(
     f"found {counts[0]}, answered alone {counts[1]}, with the passage {counts[2]} of 10"
 )
@@ -1158,16 +1320,22 @@ assert counts[2] <= counts[0]
 
 # %%
 question = "What is the capital of Germany?"
+turns = [{"role": "user", "content": question}]
 app = create_app(model, tokenizer, "smollm2")
 with running(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
-    turns = [{"role": "user", "content": question}]
     answer = client.chat.completions.create(
         model="smollm2", messages=turns, temperature=0, max_tokens=24
     )
 print(answer.choices[0].message.content)
-print(
-    "read", answer.usage.prompt_tokens, "tokens, wrote", answer.usage.completion_tokens
-)
+
+# %% [markdown]
+# The answer also says how many tokens were read and written.
+
+# %%
+usage = answer.usage
+print(f"read {usage.prompt_tokens} tokens, wrote {usage.completion_tokens}")
+
+# %% tags=["hide-cell"]
 assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]
@@ -1259,10 +1427,10 @@ print(f"{total / 1e9:.2f} billion parameters, {2 * embedding / total:.0%} in the
 
 # %% tags=["hide-cell", "solution"]
 def dequantize(block):
-    scale, least = struct.unpack("<ee", block[:4])
+    scale, smallest = struct.unpack("<ee", block[:4])
     lower = [byte & 15 for byte in block[4:]]
     upper = [byte >> 4 for byte in block[4:]]
-    return [least + scale * step for step in lower + upper]
+    return [smallest + scale * step for step in lower + upper]
 
 
 checks.dequantize(dequantize)

@@ -72,20 +72,24 @@ for question in four:
 # `instruct-llm` answers questions about tales.
 # We ask it these four.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 start, tokenizer = load_pretrained("instruct-llm")
 end = end_of_answer(tokenizer)
-generator = torch.Generator().manual_seed(0)
+draws = torch.Generator().manual_seed(0)
 
 
-def answer(model, asked, n=1, generator=generator):
+def answer(model, problems, n=1, generator=draws):
     """Return the rollouts of n answers to each question, side by side."""
-    prompts = [prompt_of(q.text, tokenizer) for q in asked for _ in range(n)]
+    prompts = [prompt_of(q.text, tokenizer) for q in problems for _ in range(n)]
     return sample_rollouts(
         model, prompts, 40, tokenizer=tokenizer, stop=[end], generator=generator
     )
 
 
+# %% [markdown]
+# Each answer has up to forty tokens; here are the four.
+
+# %% tags=["nbval-ignore-output"]
 for text in answer(start, four).texts:
     print(shorten(text, 78, placeholder=" …"))
 
@@ -95,8 +99,8 @@ for text in answer(start, four).texts:
 # A *direct* answer gives only the result; a *worked* one gives the steps first.
 
 # %%
-print(direct_answer(four[1]))
-print(worked_answer(four[1]))
+print("direct:", direct_answer(four[1]))
+print("worked:", worked_answer(four[1]))
 
 # %% [markdown]
 # *Predict*: we fine-tune two copies of `instruct-llm` on a few thousand of these questions, one on direct and one on worked answers.
@@ -136,9 +140,9 @@ print(worked_answer(four[1]))
 # %%
 otto = [4, 5, 4, 2, 4]
 pairs = [(i, j) for i in range(5) for j in range(i)]
-found = sum(5 in (otto[i], otto[j]) for i, j in pairs)
-print(f"{found} of {len(pairs)} pairs have the right answer")
-assert found / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
+n_right = sum(5 in (otto[i], otto[j]) for i, j in pairs)
+print(f"{n_right} of {len(pairs)} pairs have the right answer")
+assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 
 # %% [markdown]
 # ## The idea
@@ -250,8 +254,8 @@ WORD = "|".join(verifiable.WORDS)  # zero to twelve
 
 def is_right(question, text):
     """Return whether the last number of an answer is right."""
-    said = re.findall(rf"\b({WORD})\b", text)
-    return said[-1:] == [verifiable.WORDS[question.totals[-1]]]
+    numbers = re.findall(rf"\b({WORD})\b", text)
+    return numbers[-1:] == [verifiable.WORDS[question.totals[-1]]]
 
 
 # %%
@@ -259,11 +263,11 @@ kate = verifiable.read_question(
     "Kate had nine pears. A fox took two. Howard gave her three. "
     "How many pears does Kate have now?"
 )
-print(kate.totals, worked_answer(kate))
+print("totals:", *kate.totals)
+print("worked answer:", worked_answer(kate))
 
 # %% [markdown]
-# The package has both verifiers.
-# Here they judge five answers about Kate's pears.
+# Here are five answers about Kate's pears.
 
 # %%
 attempts = (
@@ -273,7 +277,12 @@ attempts = (
     "First nine and three is twelve. Then twelve less two is ten. So ten.",
     "First nine less two is seven. Then seven and three is nine. So nine.",
 )
-print("outcome  process")
+
+# %% [markdown]
+# The package has both verifiers; they judge each of the five.
+
+# %%
+print("outcome  process  answer")
 for text in attempts:
     outcome = verifiable.outcome_is_right(kate.text, text)
     process = verifiable.process_is_right(kate.text, text)
@@ -305,12 +314,15 @@ print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
 
 # %%
 generator = torch.Generator().manual_seed(1)
-drawn = (torch.rand(20_000, 10, generator=generator) < 0.1).sum(dim=1).tolist()
+right = torch.rand(20_000, 10, generator=generator) < 0.1
+counts = right.sum(dim=1).tolist()  # right answers in each draw of 10
 truth = 1 - 0.9**5
-ours = fmean(pass_at_k(10, c, 5) for c in drawn)
-plugged = fmean(1 - (1 - c / 10) ** 5 for c in drawn)
-print(f"pass@5 is {truth:.2f}; by counting {ours:.2f}, by plugging in {plugged:.2f}")
-assert abs(ours - truth) < 0.01 < truth - plugged
+unbiased = fmean(pass_at_k(10, c, 5) for c in counts)
+biased = fmean(1 - (1 - c / 10) ** 5 for c in counts)
+print(f"pass@5 is {truth:.2f}; by counting {unbiased:.2f}, by plugging in {biased:.2f}")
+
+# %% tags=["hide-cell"]
+assert abs(unbiased - truth) < 0.01 < truth - biased
 
 # %% [markdown]
 # ### One loop for all ways to learn
@@ -323,14 +335,15 @@ assert abs(ours - truth) < 0.01 < truth - plugged
 # %%
 def rows_of(pairs):
     """Return ids and answer mask of questions with answers, a row for each."""
-    talks = [[Message("user", q), Message("assistant", a)] for q, a in pairs]
-    examples = tokenized(talks, tokenizer, start.config.context_length)
+    chats = [[Message("user", q), Message("assistant", a)] for q, a in pairs]
+    examples = tokenized(chats, tokenizer, start.config.context_length)
     whole = [torch.cat((example.ids[:1], example.targets)) for example in examples]
     return pad_sequence(whole, batch_first=True), pad(collate(examples).mask, (1, 0))
 
 
 ids, mask = rows_of([(q.text, worked_answer(q)) for q in four])
-print(f"{len(ids)} rows, {ids.shape[1]} positions; answers:", mask.sum(dim=1).tolist())
+print(f"{len(ids)} rows of {ids.shape[1]} positions")
+print("tokens of the answers:", mask.sum(dim=1).tolist())
 
 # %% [markdown]
 # The update is the loss from above: a `Scorer` reads the answers and returns the log-probability of each of their tokens.
@@ -349,23 +362,28 @@ def update(policy, optimizer, ids, mask, weights):
 
 
 # %% [markdown]
+# All loops on this page use AdamW without weight decay.
+
+
+# %%
+def make_optimizer(policy, rate):
+    return torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
+
+
+# %% [markdown]
 # **Fine-tuning** gives every label the weight 1.
 # A few labels give us a start: about a thousand worked answers with one to three steps, each read once.
 
 
 # %%
-def optimizer_of(policy, rate):
-    return torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
-
-
-def teach(model, form, n_updates, seed=0):
-    """Return a copy trained by so many updates, with 16 labels each."""
+def teach(model, write_answer, n_updates, seed=0):
+    """Return a copy of the model after n_updates updates, with 16 labels each."""
     policy = copy.deepcopy(model)
-    optimizer = optimizer_of(policy, 1.5e-3)
-    labels = questions(16 * n_updates, seed=seed, n_steps=(1, 2, 3))
+    optimizer = make_optimizer(policy, 1.5e-3)
+    problems = questions(16 * n_updates, seed=seed, n_steps=(1, 2, 3))
     for number in range(n_updates):
         optimizer.param_groups[0]["lr"] = 1.5e-3 * min(1, (number + 1) / 10)
-        ids, mask = rows_of([(q.text, form(q)) for q in islice(labels, 16)])
+        ids, mask = rows_of([(q.text, write_answer(q)) for q in islice(problems, 16)])
         update(policy, optimizer, ids, mask, torch.ones(16))
     return policy
 
@@ -374,7 +392,8 @@ def teach(model, form, n_updates, seed=0):
 weak = teach(start, worked_answer, n_updates=60)
 exam = list(questions(24, seed=99, n_steps=(1, 2, 3)))
 for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
-    print(fill(f"{is_right(question, text)} – {text}", 80))
+    verdict = "right" if is_right(question, text) else "wrong"
+    print(fill(f"{verdict}: {text}", 80))
 
 # %% [markdown]
 # It has learned the form, and gets some of the sums right.
@@ -387,11 +406,11 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
 def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
     """Train a policy in place; return the share of rewarded answers in each round."""
     generator, shares = torch.Generator().manual_seed(seed), []
-    optimizer = optimizer_of(policy, 2e-4)
-    tasks = questions(8 * rounds, seed=5_000 + seed, n_steps=(1, 2, 3))
+    optimizer = make_optimizer(policy, 2e-4)
+    problems = questions(8 * rounds, seed=5_000 + seed, n_steps=(1, 2, 3))
     for _ in range(rounds):
-        asked = list(islice(tasks, 8))
-        batch = answer(policy, asked, n=8, generator=generator)  # sample
+        eight = list(islice(problems, 8))
+        batch = answer(policy, eight, n=8, generator=generator)  # sample
         pairs = zip(batch.prompts, batch.texts)
         rewards = torch.tensor([float(verifier(p.text, text)) for p, text in pairs])
         weights = group_advantages(rewards, group_size=8)
@@ -407,11 +426,11 @@ def grpo(policy, rounds, seed=0, verifier=verifiable.outcome_is_right):
 # It rewards right chains, since an answer without steps may end in the right number by luck.
 
 # %% tags=["nbval-ignore-output"]
-hopeless = copy.deepcopy(start)
-shares = grpo(hopeless, rounds=1, verifier=verifiable.process_is_right)
-moved = sum(
-    (a != b).sum().item() for a, b in zip(start.parameters(), hopeless.parameters())
-)
+policy = copy.deepcopy(start)
+shares = grpo(policy, rounds=1, verifier=verifiable.process_is_right)
+moved = 0
+for before, after in zip(start.parameters(), policy.parameters()):
+    moved += (before != after).sum().item()
 print(f"rewarded: {shares[0]:.0%}; weights that moved: {moved}")
 
 # %% tags=["remove-cell"]
@@ -444,21 +463,21 @@ print("right in each round:", ", ".join(f"{share:.0%}" for share in shares))
 # %%
 teacher = torch.tensor([1 / 2, 1 / 4, 1 / 4])
 student = torch.tensor([1 / 4, 1 / 4, 1 / 2])
-of_token = -student.log()  # the loss for each word that the teacher may draw
-for name, nats in zip(("seven", "six", "eight"), of_token):
-    print(f"the teacher drew {name}: {nats:.2f} nats")
-of_probs = (teacher * (teacher / student).log()).sum()
-print(f"the teacher's probabilities: {of_probs:.2f} nats")
-print(f"mean over what it may draw: {teacher @ of_token:.2f} nats")
+token_losses = -student.log()  # the loss for each word that the teacher may draw
+for word, nats in zip(("seven", "six", "eight"), token_losses):
+    print(f"the teacher drew {word}: {nats:.2f} nats")
+soft_loss = (teacher * (teacher / student).log()).sum()
+print(f"the teacher's probabilities: {soft_loss:.2f} nats")
+print(f"mean over what it may draw: {teacher @ token_losses:.2f} nats")
 
 # %% tags=["hide-input"]
 for word in range(3):
     theirs = cross_entropy(student.log(), torch.tensor(word))
-    torch.testing.assert_close(of_token[word], theirs)
-torch.testing.assert_close(of_probs, torch.tensor(2.0).log() / 4)
+    torch.testing.assert_close(token_losses[word], theirs)
+torch.testing.assert_close(soft_loss, torch.tensor(2.0).log() / 4)
 divergence = torch.nn.functional.kl_div(student.log(), teacher, reduction="sum")
-torch.testing.assert_close(of_probs, divergence)
-torch.testing.assert_close(teacher @ of_token, of_probs + entropy(teacher.log()))
+torch.testing.assert_close(soft_loss, divergence)
+torch.testing.assert_close(teacher @ token_losses, soft_loss + entropy(teacher.log()))
 
 # %% [markdown]
 # The mean loss of a token is larger than the divergence by the teacher's own {term}`entropy`, here 1.21 − 0.17 = 1.04 nats.
@@ -475,8 +494,14 @@ torch.testing.assert_close(teacher @ of_token, of_probs + entropy(teacher.log())
 # %%
 study = stored_study("reasoning", SimpleNamespace)
 n_seeds = len({point.seed for point in study.points})
+print(f"{len(study.points)} models, {n_seeds} seeds")
+
+# %% [markdown]
+# `runs` picks the models of one way to learn.
+# If no number of labels is given, it takes those with the most.
 
 
+# %%
 def runs(way, n_labels=None):
     """Return the points of one way, one for each seed."""
     of_way = [point for point in study.points if point.way == way]
@@ -484,28 +509,33 @@ def runs(way, n_labels=None):
     return [point for point in of_way if point.n_labels == most]
 
 
+# %% [markdown]
+# A model's `right` counts the right answers to each question.
+# The questions take turns: one step, two, three, four, and from one again.
+
+
+# %%
 def share(point, n_steps=(1, 2, 3)):
     """Return the share of right answers to questions with these numbers of steps."""
     counts = [c for i, c in enumerate(point.right) if 1 + i % 4 in n_steps]
     return sum(counts) / len(counts) / point.n_answers
 
 
-print(f"{n_seeds} seeds, {len(study.points)} models;", end=" ")
-print(f"{share(runs('start')[0], (1, 2, 3, 4)):.0%} right at the start")
+print(f"before any lesson: {share(runs('start')[0], (1, 2, 3, 4)):.0%} right")
 
 # %% [markdown]
 # ### Direct against worked
 
 # %% mystnb={"image": {"alt": "Two panels showing the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to two fifths. Right, four steps: worked answers stay near a tenth, direct ones rise to three tenths."}} tags=["hide-input"]
-looks = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
+label_counts = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
 for ax, steps in zip(axes, ((1, 2, 3), (4,))):
     for style, way in (("s--", "direct"), ("o-", "worked")):
-        shares = [[share(p, steps) for p in runs(way, n)] for n in looks]
-        for n, values in zip(looks, shares):
+        shares = [[share(p, steps) for p in runs(way, n)] for n in label_counts]
+        for n, values in zip(label_counts, shares):
             ax.plot([n] * len(values), values, ".", color="grey", ms=4)
-        ax.plot(looks, [fmean(values) for values in shares], style, label=way)
-    _ = ax.set(xlabel="labels, each read once", ylim=(0, 1), xticks=looks)
+        ax.plot(label_counts, [fmean(values) for values in shares], style, label=way)
+    _ = ax.set(xlabel="labels, each read once", ylim=(0, 1), xticks=label_counts)
 axes[0].set(ylabel="share of right answers", title="one to three steps, as taught")
 axes[1].set(title="four steps, never taught")
 for ax in axes:
@@ -517,11 +547,11 @@ for ax in axes:
 # The next cell splits the last points, at 3,200 labels, by the number of steps.
 
 # %%
-print("labels  steps  right, three seeds")
+print("answers learned  steps  share right, three seeds")
 for way in ("direct", "worked"):
     for n_steps in (1, 2, 3, 4):
         shares = [share(point, (n_steps,)) for point in runs(way)]
-        print(f"{way:6} {n_steps:6}  ", ", ".join(f"{s:4.0%}" for s in shares))
+        print(f"{way:15} {n_steps:6} ", *(f"{s:5.0%}" for s in shares))
 
 # %% [markdown]
 # The same questions teach far more when the answers show the steps, even where there is only one step.
@@ -535,14 +565,21 @@ for way in ("direct", "worked"):
 # The next cell asks `weak` from this page, which has also seen one to three steps, and counts the steps it writes.
 
 # %% tags=["nbval-ignore-output"]
-long = list(questions(24, seed=7, n_steps=4))
-texts = answer(weak, long).texts
-said = [len(verifiable.read_steps(text)) for text in texts]
-print({n: said.count(n) for n in sorted(set(said))})
-for question, text in zip(long[:2], texts):
-    print(fill(f"{question.totals} {text}", 80))
-n_right = sum(is_right(q, text) for q, text in zip(long, texts))
-print(f"{n_right} of {len(long)} right")
+four_steps = list(questions(24, seed=7, n_steps=4))
+texts = answer(weak, four_steps).texts
+lengths = [len(verifiable.read_steps(text)) for text in texts]
+print("steps written  answers")
+for n in sorted(set(lengths)):
+    print(f"{n:13} {lengths.count(n):8}")
+
+# %% [markdown]
+# Here are the first two answers, each after the right totals, and the number of right ones among all 24.
+
+# %% tags=["nbval-ignore-output"]
+for question, text in zip(four_steps[:2], texts):
+    print(fill(f"{question.totals}: {text}", 80))
+n_right = sum(is_right(q, text) for q, text in zip(four_steps, texts))
+print(f"{n_right} of {len(four_steps)} right")
 
 # %% [markdown]
 # Most of its answers stop early, after no more steps than its labels had; few go on.
@@ -560,7 +597,7 @@ for direct, worked in zip(runs("direct"), runs("worked")):
 # How many of the right answers have a right chain?
 
 # %%
-for n in looks:
+for n in label_counts:
     points = runs("worked", n)
     kept = sum(sum(p.process) for p in points) / sum(sum(p.right) for p in points)
     print(f"{n:5,} labels: {kept:.0%} of the right answers have a right chain")
@@ -590,19 +627,33 @@ def solved(point, k, by="right"):
     return fmean(pass_at_k(point.n_answers, c, k) for c in vars(point)[by])
 
 
-every, ks = (1, 2, 3, 4), (1, 2, 4, 8, 16)
+# %% [markdown]
+# We compare the weak model with the one that has read all labels.
+
+# %%
+every = (1, 2, 3, 4)  # all numbers of steps
+ks = (1, 2, 4, 8, 16)  # numbers of answers
 weak_labels = study.recipe["weak"] * study.recipe["batch_size"]
 models = {"weak": runs("worked", weak_labels), "more labels": runs("worked")}
 for name, points in models.items():
-    print(
-        f"{name}:\n  one answer {fmean(share(p, every) for p in points):4.0%}", end=""
-    )
-    print(f", temperature 1/2 {fmean(p.cool for p in points):4.0%}", end="")
-    print(f", greedy {fmean(p.greedy for p in points):4.0%}")
-    print(f"  vote of 16 {fmean(p.votes[-1] for p in points):4.0%}", end="")
-    print(f", pass@16 {fmean(solved(p, 16) for p in points):4.0%}", end="")
-    chains = fmean(solved(p, 16, by="process") for p in points)
-    print(f", of right chains {chains:4.0%}")
+    print(f"{name}: {points[0].n_labels:,} labels, {len(points)} seeds")
+
+# %% [markdown]
+# The next table shows how they do, over all 48 questions.
+
+# %% tags=["hide-input"]
+measures = {
+    "one answer": lambda p: share(p, every),
+    "one answer, temperature 1/2": lambda p: p.cool,
+    "one greedy answer": lambda p: p.greedy,
+    "vote of 16": lambda p: p.votes[-1],
+    "pass@16": lambda p: solved(p, 16),
+    "pass@16 of right chains": lambda p: solved(p, 16, by="process"),
+}
+print(f"{'':27}", *(f"{name:>12}" for name in models))
+for name, measure in measures.items():
+    means = (fmean(map(measure, points)) for points in models.values())
+    print(f"{name:27}", *(f"{mean:12.0%}" for mean in means))
 
 # %% mystnb={"image": {"alt": "Two panels over the number of answers k, for the weak model and for the one with more labels. pass@k rises with k; the vote rises little above one randomly chosen answer, and not above the dash-dotted line of the greedy answer."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True)
@@ -698,11 +749,11 @@ for name, points in ways.items():
 # *tales* is how far the loss on plain tales has risen above that of the start, in nats per token, measured on only four tales.
 #
 # All this is over all 48 questions, including those with four steps.
-# The next cell splits pass@16 by the number of steps.
+# So we also split pass@16 by the number of steps, before GRPO and after.
 
 
 # %%
-def top(points, n_steps):
+def pass_at_16(points, n_steps):
     """Return the mean pass@16 of the questions with these numbers of steps."""
     return fmean(
         pass_at_k(point.n_answers, c, 16)
@@ -714,7 +765,7 @@ def top(points, n_steps):
 
 # %%
 for name in ("weak", "GRPO"):
-    taught, new = top(ways[name], (1, 2, 3)), top(ways[name], (4,))
+    taught, new = pass_at_16(ways[name], (1, 2, 3)), pass_at_16(ways[name], (4,))
     print(f"{name:5} pass@16: one to three steps {taught:.0%}, four steps {new:.0%}")
 
 # %% [markdown]
@@ -800,12 +851,13 @@ assert not any(sum(p.process[3::4]) for points in ways.values() for p in points)
 # %%
 teacher = torch.tensor([0.88, 0.08, 0.04])
 generator = torch.Generator().manual_seed(0)
+print("draws  mean distance from the teacher (nats)")
 for n in (10, 100, 1000):
     drawn = teacher.multinomial(2000 * n, replacement=True, generator=generator)
     counts = torch.stack([(drawn.view(2000, n) == word).sum(1) for word in range(3)], 1)
     student = (counts + 0.5) / (n + 1.5)
-    off = (teacher * (teacher / student).log()).sum(dim=1).mean().item()
-    print(f"{n:4} draws: {off:.4f} nats from the teacher, on average")
+    distance = (teacher * (teacher / student).log()).sum(dim=1).mean().item()
+    print(f"{n:5} {distance:10.4f}")
 
 # %% [markdown]
 # From a hundred draws to a thousand, the distance falls to a tenth.
@@ -817,23 +869,28 @@ for n in (10, 100, 1000):
 # The two differ only in their targets.
 # The teacher answers 1,920 questions with one to three steps once each, rightly or wrongly.
 # One student imitates the tokens of these answers, the other learns the teacher's probabilities at each of their places.
-# For comparison we show the weak model (*labels*), which read worked labels for the same questions, and the teacher.
+# For comparison we show the weak model, which read worked answers to the same questions, and the teacher.
 
 # %%
 students = {
-    "labels": ways["weak"],
-    "teacher's tokens": runs("distilled"),
-    "teacher's probabilities": runs("distilled, soft"),
-    "the teacher": ways["GRPO"],
+    "weak model": ways["weak"],
+    "student, from tokens": runs("distilled"),
+    "student, from probabilities": runs("distilled, soft"),
+    "teacher": ways["GRPO"],
 }
-print("share of one answer right, three seeds and their mean")
+print(f"teacher, up to three steps: {fmean(map(share, ways['GRPO'])):.0%} right")
+
+# %% [markdown]
+# The table counts all 48 questions, those with four steps included.
+
+# %%
+print("model                        share right, three seeds    mean")
 for name, points in students.items():
     shares = [solved(p, 1) for p in points]
-    print(f"{name:24}", *(f"{s:4.0%}" for s in shares), f"  {fmean(shares):4.0%}")
-print(f"the teacher, up to three steps: {fmean(map(share, ways['GRPO'])):.0%}")
+    print(f"{name:28}", *(f"{s:7.0%}" for s in shares), f"{fmean(shares):8.0%}")
 
 # %% tags=["remove-cell"]
-hard, soft = (students[f"teacher's {what}"] for what in ("tokens", "probabilities"))
+hard, soft = (students[f"student, from {what}"] for what in ("tokens", "probabilities"))
 better = sum(solved(a, 1) < solved(b, 1) for a, b in zip(hard, soft))
 assert 0 < better < len(soft)
 assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRPO"])
@@ -972,11 +1029,11 @@ def steps_of(question):
 
 
 def first_wrong_step(question, text):
-    said = [
+    written = [
         (NUMBER[before], signed(sign, amount), NUMBER[after])
         for before, sign, amount, after in STEP.findall(text)
     ]
-    both = zip_longest(steps_of(question), said)
+    both = zip_longest(steps_of(question), written)
     return next((place for place, (a, b) in enumerate(both) if a != b), -1)
 
 
@@ -1059,14 +1116,14 @@ for p in (0.01, 0.1, 0.5, 0.9, 0.99):
 
 # %% tags=["hide-cell", "solution"]
 def soft_target_loss(student, teacher):
-    said, wanted = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
-    return (wanted.exp() * (wanted - said)).sum(dim=1).mean()
+    student, teacher = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
+    return (teacher.exp() * (teacher - student)).sum(dim=1).mean()
 
 
 checks.soft_target_loss(soft_target_loss)
-sure, logits = torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.5]])
+certain, logits = torch.tensor([[40.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.5]])
 hard = torch.nn.functional.cross_entropy(logits, torch.tensor([0]))
-print(f"{soft_target_loss(logits, sure):.3f} = {hard:.3f} nats, the cross-entropy")
+print(f"{soft_target_loss(logits, certain):.3f} = {hard:.3f} nats, the cross-entropy")
 # A teacher that is certain gives the loss of an ordinary label.
 
 # %% [markdown]
@@ -1084,12 +1141,12 @@ def says_it_somewhere(prompt, text):
     return verifiable.WORDS[total] in re.findall(r"\w+", text)
 
 
-said = answer(weak, exam, n=4)
-judged = [
+batch = answer(weak, exam, n=4)
+verdicts = [
     (says_it_somewhere(p.text, text), verifiable.outcome_is_right(p.text, text))
-    for p, text in zip(said.prompts, said.texts)
+    for p, text in zip(batch.prompts, batch.texts)
 ]
-print(f"{judged.count((True, False))} of {len(judged)} answers pass and are wrong")
+print(f"{verdicts.count((True, False))} of {len(verdicts)} answers pass and are wrong")
 trick = " ".join(verifiable.WORDS)
 assert all(says_it_somewhere(question.text, trick) for question in exam)
 # A policy needs to find such an answer only once in a group: it is then the best of the

@@ -101,29 +101,34 @@ except ValueError as error:
 
 # %%
 ROOM = 40  # tokens for the answer, and for the marks of the conversation
-asked = random.Random(0).sample(book_questions(book, seed=0), 60)
+questions = random.Random(0).sample(book_questions(book, seed=0), 60)
 tales = [tale.story.text for tale in book.tales]
-question = next(q for q in asked if q.topic == "family" and q.tale > 5)
+question = next(q for q in questions if q.topic == "family" and q.tale > 5)
 print(question.text)
 
 # %% [markdown]
 # We ask this one three times: after as much of the beginning of the book as fits, after no text at all, and after the right tale.
 
 
-# %% tags=["nbval-ignore-output"]
+# %%
 def beginning(n):
     """Return the first n tokens of the book, as a text."""
     return fixed_chunks(book.text, tokenizer, n)[0].text
 
 
 cut_off = beginning(window - ROOM - len(tokenizer.encode(question.text)))
-read = {"the beginning": cut_off, "no text": "", "the right tale": tales[question.tale]}
-marks = []
-for name, text in read.items():
+print(f"what fits ends with: … {cut_off[-50:]!r}")
+
+# %% tags=["nbval-ignore-output"]
+right_tale, marks = tales[question.tale], []
+for name, text in (("beginning", cut_off), ("no text", ""), ("right tale", right_tale)):
     prompt = f"{text}\n\n{question.text}".strip()
-    (said,) = answer_batch(model, tokenizer, [prompt], max_new_tokens=[24])
-    marks.append("right" if question.is_right(said) else "wrong")
-    print(textwrap.fill(f"{name}: {said} ({marks[-1]})", 80, subsequent_indent="    "))
+    [answer] = answer_batch(model, tokenizer, [prompt], max_new_tokens=[24])
+    marks.append("right" if question.is_right(answer) else "wrong")
+    line = f"{name}: {answer} ({marks[-1]})"
+    print(textwrap.fill(line, 80, subsequent_indent="    "))
+
+# %% tags=["hide-cell"]
 assert marks == ["wrong", "wrong", "right"]
 
 # %% [markdown]
@@ -158,7 +163,10 @@ assert marks == ["wrong", "wrong", "right"]
 # %%
 three = ["a red boat", "a blue boat", "a red hat, a red coat"]
 scores = BM25(map(words, three), k1=1, b=0).scores(words("red hat"))
-print([f"{score:.2f}" for score in scores])
+for text, score in zip(three, scores):
+    print(f"{text:24}{score:.2f}")
+
+# %% tags=["hide-cell"]
 assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 
 # %% [markdown]
@@ -258,6 +266,8 @@ sentences = sentence_chunks(book.text, tokenizer, size=48)
 assert "".join(c.text for c in pages) == "".join(c.text for c in sentences) == book.text
 print(f"{len(pages)} pages of up to {max(c.n_tokens for c in pages)} tokens")
 print(f"{len(sentences)} pieces of up to {max(c.n_tokens for c in sentences)} tokens")
+
+# %% tags=["hide-cell"]
 assert [page.text.strip() for page in pages] == tales
 
 # %% [markdown]
@@ -291,7 +301,9 @@ by_word = [words(tale) for tale in tales]
 query = words(question.text)
 mine = torch.tensor(bm25(query, by_word), dtype=torch.float64)
 torch.testing.assert_close(mine, BM25(by_word).scores(query))
-print(f"{question.text} → tale {mine.argmax()}, and it is in tale {question.tale}")
+print(f"{question.text} → tale {mine.argmax()}; the answer is in tale {question.tale}")
+
+# %% tags=["hide-cell"]
 assert mine.argmax() == question.tale
 
 # %% [markdown]
@@ -356,19 +368,24 @@ def is_left(q, texts):
     return any(hero in words(text) and q.is_answered_in(text) for text in texts)
 
 
-# %% tags=["nbval-ignore-output"]
-rounds = {"the book": [book.text]} | {
-    f"round {number}": list(texts) for number, texts in enumerate(reduced.summaries, 1)
-}
-for name, texts in {**rounds, "refine": refined[-1:]}.items():
-    left = sum(is_left(q, texts) for q in asked)
-    found = words(" ".join(texts))
-    named = sum(hero.lower() in found for hero in heroes)
-    print(f"{name:8} texts: {len(texts):2}, heroes: {named:2}, answers left: {left:2}")
-    assert name != "round 1" or left < len(asked) / 2
+# %%
+rounds = {"the book": [book.text]}
+for number, texts in enumerate(reduced.summaries, start=1):
+    rounds[f"round {number}"] = list(texts)
+rounds["refine"] = refined[-1:]
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+print("           texts   heroes named   answers left")
+n_left = {}
+for name, texts in rounds.items():
+    n_left[name] = sum(is_left(q, texts) for q in questions)
+    all_words = words(" ".join(texts))
+    n_named = sum(hero.lower() in all_words for hero in heroes)
+    print(f"{name:10}{len(texts):6}{n_named:15}{n_left[name]:15}")
 
 # %% tags=["remove-cell"]
-assert named <= 10
+assert n_left["round 1"] < len(questions) / 2
+assert n_named <= 10
 
 # %% [markdown]
 # The first round already loses most answers: a sentence has no room for everything that can be asked.
@@ -376,40 +393,52 @@ assert named <= 10
 # A summary is written before the question is known, so it may drop what the question will ask for.
 #
 # Now we ask the questions.
-# The brackets show a 95 % interval: the shares that are plausible after sixty questions.
-# (It treats the questions as independent, but some are about the same tale, so it is a little too narrow.)
+
 
 # %%
-whole = partial(recursive_chunks, tokenizer=tokenizer, size=288)
-by_page = Retriever(passages([Document(book.text)], whole))
+def answers_after(texts, questions):
+    """Return the answer to each question, with its text before it."""
+    prompts = [f"{text}\n\n{q.text}" for text, q in zip(texts, questions)]
+    return answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
 
 
 def n_right(texts):
-    """Return how many questions are answered, each with its own text before it."""
-    prompts = [f"{text}\n\n{q.text}" for text, q in zip(texts, asked)]
-    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(asked))
-    return sum(q.is_right(answer) for q, answer in zip(asked, said))
+    """Return how many of the sixty questions are answered right."""
+    answers = answers_after(texts, questions)
+    return sum(q.is_right(answer) for q, answer in zip(questions, answers))
 
+
+# %% [markdown]
+# Each way puts another text before the questions; `by_page` is the search by BM25.
+
+# %%
+cut_pages = partial(recursive_chunks, tokenizer=tokenizer, size=288)
+by_page = Retriever(passages([Document(book.text)], cut_pages))
+longest = max(len(tokenizer.encode(q.text)) for q in questions)
 
 # %% tags=["nbval-ignore-output"]
-longest = max(len(tokenizer.encode(q.text)) for q in asked)
 right = {
-    "truncate": n_right([beginning(window - ROOM - longest)] * len(asked)),
-    "map-reduce": n_right([reduced.text] * len(asked)),
-    "refine": n_right([refined[-1]] * len(asked)),
-    "retrieve": n_right([by_page.search(q.text, 1)[0].text for q in asked]),
-    "the right tale": n_right([tales[q.tale] for q in asked]),
+    "truncate": n_right([beginning(window - ROOM - longest)] * len(questions)),
+    "map-reduce": n_right([reduced.text] * len(questions)),
+    "refine": n_right([refined[-1]] * len(questions)),
+    "retrieve": n_right([by_page.search(q.text, 1)[0].text for q in questions]),
+    "the right tale": n_right([tales[q.tale] for q in questions]),
 }
 
+# %% [markdown]
+# The brackets show a 95 % interval: the shares that are plausible after sixty questions.
+# (It treats the questions as independent, but some are about the same tale, so it is a little too narrow.)
+
 # %% tags=["nbval-ignore-output"]
+print(f"{'':15} right      95 % interval")
 for name, n in right.items():
-    low, high = wilson_interval(n, len(asked))
-    print(f"{name:15} {n:2} of {len(asked)}   ({low:3.0%} to {high:3.0%})")
-hits = sum(by_page.ranking(q.text, 1) == [q.tale] for q in asked)
-print(f"BM25 finds the right tale for {hits}")
-others = max(right["truncate"], right["map-reduce"], right["refine"])
+    low, high = wilson_interval(n, len(questions))
+    print(f"{name:15} {n:2} of {len(questions)}   ({low:3.0%} to {high:3.0%})")
+hits = sum(by_page.ranking(q.text, 1) == [q.tale] for q in questions)
+print(f"BM25 finds the right tale for {hits} questions")
 
 # %% tags=["remove-cell"]
+others = max(right["truncate"], right["map-reduce"], right["refine"])
 assert right["retrieve"] > 2 * others
 assert abs(right["retrieve"] - right["the right tale"]) <= 3
 
@@ -441,21 +470,30 @@ def found_right(retriever, questions, k):
     """Return for how many questions one of the first k chunks is a right one."""
     hits = 0
     for q in questions:
-        wanted = right_passages(book, q, retriever.passages)
-        hits += bool(wanted) and hit_at_k(retriever.ranking(q.text, k), wanted, k)
+        relevant = right_passages(book, q, retriever.passages)
+        hits += bool(relevant) and hit_at_k(retriever.ranking(q.text, k), relevant, k)
     return hits
 
 
-# %%
 all_questions = book_questions(book, seed=0)
+print(f"questions about the book: {len(all_questions)}")
+
+
+# %%
+def book_search(size, share):
+    """Return a search over chunks of `size` tokens that overlap by this share."""
+    overlap = int(share * size)
+    cut = partial(fixed_chunks, tokenizer=tokenizer, size=size, overlap=overlap)
+    return Retriever(passages([Document(book.text)], cut))
+
+
+# %%
 sizes, recall = [16, 32, 64, 128, 256], {}
 for share in (0, 0.5):
     for size in sizes:
-        cut = partial(fixed_chunks, tokenizer=tokenizer, size=size)
-        cut = partial(cut, overlap=int(share * size))
-        searched = Retriever(passages([Document(book.text)], cut))
+        search = book_search(size, share)
         for k in {1, 256 // size}:
-            n_found = found_right(searched, all_questions, k)
+            n_found = found_right(search, all_questions, k)
             recall[share, size, k] = n_found / len(all_questions)
 
 # %% tags=["remove-cell"]
@@ -524,40 +562,56 @@ SearchExplorer(book.text, [q.text for q in all_questions[::25]], tokenizer)
 
 # %%
 unseen = draw_book(40, seed=99)
-short = partial(sentence_chunks, tokenizer=tokenizer, size=48)
-pieces = passages([Document(unseen.text)], short)
-pairs = ((q, right_passages(unseen, q, pieces)) for q in book_questions(unseen, 99))
-answerable, wanted = zip(*[(q, found) for q, found in pairs if found])
+cut_short = partial(sentence_chunks, tokenizer=tokenizer, size=48)
+pieces = passages([Document(unseen.text)], cut_short)
+pairs = [(q, right_passages(unseen, q, pieces)) for q in book_questions(unseen, 99)]
+answerable = [q for q, numbers in pairs if numbers]
+relevant = [numbers for _, numbers in pairs if numbers]
+print(f"{len(pieces)} pieces, {len(answerable)} questions")
+
+# %% [markdown]
+# A search ranks the pieces for each question.
 
 
-def report(name, ranked):
-    first = sum(hit_at_k(r, w, 1) for r, w in zip(ranked, wanted)) / len(wanted)
-    mean = sum(map(reciprocal_rank, ranked, wanted)) / len(wanted)
-    print(f"{name:22} recall@1 {first:4.0%}   MRR {mean:.2f}")
-    return first
-
-
+# %%
 def rankings(method, encoder=None):
     retriever = Retriever(pieces, method, encoder)
     return [retriever.ranking(q.text, 100) for q in answerable]
 
 
-print(f"{len(pieces)} pieces, {len(answerable)} questions")
+print("best three pieces for the first question:", rankings("bm25")[0][:3])
+
+# %% [markdown]
+# The report prints the recall at 1 and the MRR, both as means over all questions.
+
+
+# %%
+def report(name, ranked):
+    """Print recall@1 and MRR of a search's rankings; return recall@1."""
+    first_right = [hit_at_k(r, right, 1) for r, right in zip(ranked, relevant)]
+    share = sum(first_right) / len(relevant)
+    mrr = sum(map(reciprocal_rank, ranked, relevant)) / len(relevant)
+    print(f"{name:22} recall@1 {share:4.0%}   MRR {mrr:.2f}")
+    return share
 
 
 # %% tags=["nbval-ignore-output"]
+recall_at_1 = {"words": report("words (BM25)", rankings("bm25"))}
+
+# %% [markdown]
+# Now the same with the hidden states, and with the token vectors.
+
+# %% tags=["nbval-ignore-output"]
 texts = [piece.text for piece in pieces]
-questions = [q.text for q in answerable]
-hidden = mean_hidden_states(model, tokenizer, texts + questions)
+hidden = mean_hidden_states(model, tokenizer, texts + [q.text for q in answerable])
 cosines = similarities(hidden[len(texts) :], hidden[: len(texts)])
 by_state = cosines.argsort(dim=1, descending=True).tolist()
-firsts = {"words": report("words (BM25)", rankings("bm25"))}
-firsts["states"] = report("mean hidden states", by_state)
+recall_at_1["states"] = report("mean hidden states", by_state)
 untrained = DualEncoder(model, tokenizer, texts)
-firsts["tokens"] = report("token vectors", rankings("dense", untrained))
+recall_at_1["tokens"] = report("token vectors", rankings("dense", untrained))
 
 # %% tags=["remove-cell"]
-assert max(firsts["states"], firsts["tokens"]) < firsts["words"] / 2
+assert max(recall_at_1["states"], recall_at_1["tokens"]) < recall_at_1["words"] / 2
 
 # %% [markdown]
 # A model's own vectors were not trained for search.
@@ -597,33 +651,48 @@ print("equal to the package's contrastive_loss")
 #
 # *A batch of four in place of 128: each cell is a cosine, and in each row the question's own passage must win.*
 
-# %% tags=["nbval-ignore-output"]
-lessons, teaching, rights = [], [], []
-for seed in range(1, 13):
+
+# %%
+def training_book(seed):
+    """Return a book's pieces, and each question with the numbers of its right pieces."""
     other = draw_book(60, seed=seed)
-    read = passages([Document(other.text)], short)
-    for q in book_questions(other, seed=seed):
-        if found := right_passages(other, q, read):
-            lessons.append(q.text)
-            rights.append([len(teaching) + number for number in found])
-    teaching += [passage.text for passage in read]
+    found = passages([Document(other.text)], cut_short)
+    pairs = [
+        (q.text, right_passages(other, q, found)) for q in book_questions(other, seed)
+    ]
+    return found, [(text, numbers) for text, numbers in pairs if numbers]
+
+
+# %% [markdown]
+# We put twelve such books together, and number their pieces on from book to book.
 
 # %% tags=["nbval-ignore-output"]
-encoder = DualEncoder(model, tokenizer, teaching)
+train_questions, train_passages, train_relevant = [], [], []
+for seed in range(1, 13):
+    book_pieces, pairs = training_book(seed)
+    for text, numbers in pairs:
+        train_questions.append(text)
+        train_relevant.append([len(train_passages) + number for number in numbers])
+    train_passages += [piece.text for piece in book_pieces]
+print(f"{len(train_questions):,} questions, {len(train_passages):,} passages")
+
+# %% tags=["nbval-ignore-output"]
+encoder = DualEncoder(model, tokenizer, train_passages)
 seeded = torch.Generator().manual_seed(0)
-losses = train_encoder(
-    encoder, lessons, teaching, rights, seeded, batch_size=128, learning_rate=0.05
-)
-print(f"{len(lessons):,} questions, {len(teaching):,} passages")
+data = train_questions, train_passages, train_relevant
+losses = train_encoder(encoder, *data, seeded, batch_size=128, learning_rate=0.05)
 print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question")
 
+# %% [markdown]
+# Search the unseen book again.
+
 # %% tags=["nbval-ignore-output"]
-firsts["trained"] = report("trained vectors", rankings("dense", encoder))
-firsts["both"] = report("words and vectors", rankings("both", encoder))
+recall_at_1["trained"] = report("trained vectors", rankings("dense", encoder))
+recall_at_1["both"] = report("words and vectors", rankings("both", encoder))
 
 # %% tags=["remove-cell"]
-assert firsts["trained"] > 1.4 * firsts["words"]
-assert firsts["both"] > 1.4 * firsts["words"]
+assert recall_at_1["trained"] > 1.4 * recall_at_1["words"]
+assert recall_at_1["both"] > 1.4 * recall_at_1["words"]
 
 # %% [markdown]
 # On these pieces of at most 48 tokens, one short training run takes the vectors from worse than words to far better, and nobody told them a rule.
@@ -655,19 +724,20 @@ assert firsts["both"] > 1.4 * firsts["words"]
 # :::
 
 # %% tags=["nbval-ignore-output"]
-wrong = [tales[(q.tale + 1) % len(tales)] for q in asked]
-good = [tales[q.tale] for q in asked]
-right["right, then wrong"] = n_right([f"{a}\n\n{b}" for a, b in zip(good, wrong)])
-right["wrong, then right"] = n_right([f"{b}\n\n{a}" for a, b in zip(good, wrong)])
-alone = answer_batch(
-    model,
-    tokenizer,
-    [f"{text}\n\n{q.text}" for text, q in zip(wrong, asked)],
-    max_new_tokens=[24] * len(asked),
-)
-right["wrong alone"] = sum(q.is_right(said) for q, said in zip(asked, alone))
+right_tales = [tales[q.tale] for q in questions]
+wrong_tales = [tales[(q.tale + 1) % len(tales)] for q in questions]
+both = list(zip(right_tales, wrong_tales))
+right["right, then wrong"] = n_right([f"{a}\n\n{b}" for a, b in both])
+right["wrong, then right"] = n_right([f"{b}\n\n{a}" for a, b in both])
+
+# %% [markdown]
+# And with the wrong tale alone:
+
+# %% tags=["nbval-ignore-output"]
+alone = answers_after(wrong_tales, questions)
+right["wrong alone"] = sum(q.is_right(answer) for q, answer in zip(questions, alone))
 for name in ("the right tale", "right, then wrong", "wrong, then right", "wrong alone"):
-    print(f"{name:18} {right[name]:2} of {len(asked)}")
+    print(f"{name:18} {right[name]:2} of {len(questions)} answers right")
 
 # %% tags=["remove-cell"]
 assert right["wrong alone"] < right["the right tale"] / 3
@@ -690,17 +760,15 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 # We count the answers that admit ignorance, and those that are about the question's hero.
 
 # %% tags=["nbval-ignore-output"]
-declined = ["does not say" in said for said in alone]
-own_hero = sum(heroes[q.tale] in said for q, said in zip(asked, alone))
-print(f"{sum(declined)} of {len(asked)} answers say that the story does not say")
-print(
-    f"{own_hero} claim something about the question's hero, from a tale without the hero"
-)
+declined = ["does not say" in answer for answer in alone]
+own_hero = sum(heroes[q.tale] in answer for q, answer in zip(questions, alone))
+print(f"of {len(alone)} answers, {sum(declined)} say that the story does not say,")
+print(f"and {own_hero} name the question's hero, who is not in the tale")
 for n in (declined.index(True), declined.index(False)):
-    print(f"for example: {asked[n].text} {alone[n]}")
+    print(f"for example: {questions[n].text} {alone[n]}")
 
 # %% tags=["remove-cell"]
-assert sum(declined) < len(asked) / 2
+assert sum(declined) < len(questions) / 2
 
 # %% [markdown]
 # Few decline, though the answer is in none of these tales.
@@ -713,36 +781,47 @@ assert sum(declined) < len(asked) / 2
 # This is called **abstention**.
 # To test it, we mix in sixty questions without an answer {cite:p}`rajpurkar2018`, about heroes of another book, the *strangers*.
 
-# %% tags=["nbval-ignore-output"]
-second = draw_book(40, seed=7)
-strangers = [
-    q
-    for q in book_questions(second, seed=7)
-    if second.tales[q.tale].story.facts["hero"] not in heroes
-]
+# %%
+other_book = draw_book(40, seed=7)
+facts = [tale.story.facts for tale in other_book.tales]
+candidates = book_questions(other_book, seed=7)
+strangers = [q for q in candidates if facts[q.tale]["hero"] not in heroes]
 strangers = random.Random(1).sample(strangers, 60)
-scorer = BM25(by_word)
-best = [scorer.scores(words(q.text)).max(0) for q in (*asked, *strangers)]
-page = [tales[int(place)] for _, place in best]
+print("for example:", strangers[0].text)
+
+# %% [markdown]
+# For each of the 120 questions, BM25 gives the best page and its score.
 
 # %% tags=["nbval-ignore-output"]
-prompts = [f"{text}\n\n{q.text}" for text, q in zip(page, (*asked, *strangers))]
-said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
-good = [n < 60 and asked[n].is_right(answer) for n, answer in enumerate(said)]
+mixed = [*questions, *strangers]
+scorer = BM25(by_word)
+best = [scorer.scores(words(q.text)).max(0) for q in mixed]
+scores = [float(score) for score, _ in best]
+best_pages = [tales[int(place)] for _, place in best]
+known, strange = sum(scores[:60]) / 60, sum(scores[60:]) / 60
+print(f"mean score: {known:.1f} for our questions, {strange:.1f} for strangers")
+
+# %% [markdown]
+# The model answers all of them from these pages.
+# The table then counts only the answers whose page reaches the threshold.
+
+# %% tags=["nbval-ignore-output"]
+answers = answers_after(best_pages, mixed)
+correct = [n < 60 and mixed[n].is_right(answer) for n, answer in enumerate(answers)]
+print(f"{sum(correct)} of {len(mixed)} answers are right")
+
+# %% tags=["hide-input", "nbval-ignore-output"]
 kept = {}
-print("threshold   answered   right   share   of 60 strangers refused")
+print("threshold   answered   right   share right   of 60 strangers refused")
 for threshold in (0, 1, 2, 2.5, 3, 4):
-    chosen = [n for n, (score, _) in enumerate(best) if score >= threshold]
-    kept[threshold] = n_good = sum(good[n] for n in chosen)
-    refused = 60 - sum(n >= 60 for n in chosen)
-    share = n_good / len(chosen)
-    print(f"{threshold:6}{len(chosen):13}{n_good:8}{share:8.0%}{refused:13}")
+    answered = [n for n, score in enumerate(scores) if score >= threshold]
+    kept[threshold] = n_correct = sum(correct[n] for n in answered)
+    refused = 60 - sum(n >= 60 for n in answered)
+    share = n_correct / len(answered)
+    print(f"{threshold:6}{len(answered):13}{n_correct:8}{share:12.0%}{refused:16}")
 
 # %% tags=["remove-cell"]
-known, strange = (
-    [float(score) for score, _ in part] for part in (best[:60], best[60:])
-)
-assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
+assert known > strange and kept[0] >= kept[2] >= kept[4]
 
 # %% [markdown]
 # A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so the shares there are rough.
@@ -759,18 +838,16 @@ assert sum(known) > sum(strange) and kept[0] >= kept[2] >= kept[4]
 # To make this worth watching, we make the search err: the second-best page comes first, and the best one after it.
 
 # %% tags=["nbval-ignore-output"]
-last_said, reading = {}, list(asked)
-for n in (1, 0, 2):
-    found = [by_page.search(q.text, 3)[n].text for q in reading]
-    prompts = [f"{text}\n\n{q.text}" for text, q in zip(found, reading)]
-    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(prompts))
-    last_said |= dict(zip(reading, said))
-    reading = [q for q in reading if "does not say" in last_said[q]]
-    n_good = sum(q.is_right(answer) for q, answer in last_said.items())
-    print(f"{n_good} of {len(asked)} right, {len(reading)} want to read on")
+answers, reading = {}, list(questions)
+for place in (1, 0, 2):  # the second-best page first
+    texts = [by_page.search(q.text, 3)[place].text for q in reading]
+    answers |= dict(zip(reading, answers_after(texts, reading)))
+    reading = [q for q in reading if "does not say" in answers[q]]
+    n_correct = sum(q.is_right(answer) for q, answer in answers.items())
+    print(f"{n_correct:2} of {len(questions)} right; {len(reading)} want another page")
 
 # %% tags=["remove-cell"]
-assert not reading and n_good < len(asked) / 2
+assert not reading and n_correct < len(questions) / 2
 
 # %% [markdown]
 # The model looks, decides and acts, step after step, until it is done or has no steps left: that is an **{term}`agent`** {cite:p}`yao2023`.
@@ -789,32 +866,35 @@ assert not reading and n_good < len(asked) / 2
 # If the sentence is at the beginning of the document, in some cases the model obeys the document instead of the user.
 # :::
 
-# %% tags=["nbval-ignore-output"]
-users = asked[:20]
-clean = [tales[q.tale] for q in users]
-others = [*clean[1:], clean[0]]  # a tale that nobody asked for
-attacks = {
+# %%
+clean = right_tales[:20]
+other_tales = [*clean[1:], clean[0]]  # a tale that nobody asked about
+pairs = list(zip(clean, other_tales))
+versions = {
     "no order": clean,
     "order at the end": [f"{text} {ORDER}" for text in clean],
     "order at the beginning": [f"{ORDER} {text}" for text in clean],
-    "another tale after it": [f"{a}\n\n{b}" for a, b in zip(clean, others)],
-    "the same, with the order": [f"{a}\n\n{ORDER} {b}" for a, b in zip(clean, others)],
+    "another tale after it": [f"{a}\n\n{b}" for a, b in pairs],
+    "the same, with the order": [f"{a}\n\n{ORDER} {b}" for a, b in pairs],
 }
+
+# %% [markdown]
+# We count how many of the first twenty questions are still answered right.
+
+# %% tags=["nbval-ignore-output"]
 missed = {}
-for name, read in attacks.items():
-    prompts = [f"{text}\n\n{q.text}" for text, q in zip(read, users)]
-    said = answer_batch(model, tokenizer, prompts, max_new_tokens=[24] * len(users))
-    missed[name] = [a for a, q in zip(said, users) if not q.is_right(a)]
+for name, texts in versions.items():
+    answers = answers_after(texts, questions[:20])
+    missed[name] = [a for a, q in zip(answers, questions) if not q.is_right(a)]
     print(f"{name:24} {20 - len(missed[name]):2} of 20 questions answered right")
 
 # %% tags=["remove-cell"]
 assert len(missed["order at the beginning"]) > len(missed["no order"])
 
 # %% tags=["nbval-ignore-output"]
-for said in missed["order at the beginning"][:3]:
-    print(
-        textwrap.fill(f"instead of an answer: {said} …", 80, subsequent_indent="    ")
-    )
+for answer in missed["order at the beginning"][:3]:
+    line = f"instead of an answer: {answer} …"
+    print(textwrap.fill(line, 80, subsequent_indent="    "))
 
 # %% [markdown]
 # At the end of the right tale the order changed nothing; at its beginning it cost some answers.
@@ -838,26 +918,31 @@ for said in missed["order at the beginning"][:3]:
 # `prompt_with` puts as many passages as fit before the question, and keeps the ones it took as `used`.
 # `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares the most.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
-reader = Retriever(
-    passages([by_line], partial(recursive_chunks, tokenizer=tokenizer, size=288))
-)
+reader = Retriever(passages([by_line], cut_pages))
 prompts = [
     prompt_with(q.text, reader.search(q.text, 1), tokenizer, window - ROOM)
-    for q in asked
+    for q in questions
 ]
-texts, most = [prompt.text for prompt in prompts], [24] * len(asked)
-answers = answer_batch(model, tokenizer, texts, max_new_tokens=most)
-marks = ["right" if q.is_right(said) else "wrong" for q, said in zip(asked, answers)]
+print(f"{len(prompts)} prompts, the first from {prompts[0].used[0].place}")
+
+# %% tags=["nbval-ignore-output"]
+texts, limits = [prompt.text for prompt in prompts], [24] * len(prompts)
+answers = answer_batch(model, tokenizer, texts, max_new_tokens=limits)
+is_right = [q.is_right(answer) for q, answer in zip(questions, answers)]
+marks = ["right" if correct else "wrong" for correct in is_right]
+print(f"{marks.count('right')} of {len(marks)} answers are right")
+
+# %% [markdown]
+# Here are the four answers, each with its line.
 
 # %% tags=["nbval-ignore-output"]
 for n in (0, 1, 2, marks.index("wrong")):
-    backing = [
-        line_with(answers[n], p) for p in sources_of(answers[n], prompts[n].used)
-    ]
-    cited = f"{backing[0].place}: {backing[0].text}" if backing else "no source"
-    print(f"{asked[n].text} {answers[n]} ({marks[n]})")
+    sources = sources_of(answers[n], prompts[n].used)
+    lines = [line_with(answers[n], source) for source in sources]
+    cited = f"{lines[0].place}: {lines[0].text}" if lines else "no source"
+    print(f"{questions[n].text} {answers[n]} ({marks[n]})")
     print(textwrap.fill(cited, 76, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
@@ -879,9 +964,9 @@ PER_TOKEN, CACHED = 1.00 / 1e6, 0.10 / 1e6  # dollars
 page_tokens = n_tokens / len(tales)
 print("cents a question   whole book   cached   1 page   5 pages")
 for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")):
-    long, kept = (100 * each * n_times * n_tokens for each in (PER_TOKEN, CACHED))
-    few, more = (100 * PER_TOKEN * n * page_tokens for n in (1, 5))
-    print(f"{name:16}{long:13,.2f}{kept:9,.2f}{few:9.3f}{more:10.3f}")
+    whole = 100 * PER_TOKEN * n_times * n_tokens
+    cached, one_page = whole * CACHED / PER_TOKEN, 100 * PER_TOKEN * page_tokens
+    print(f"{name:16}{whole:13.3g}{cached:9.3g}{one_page:9.3g}{5 * one_page:10.3g}")
 
 # %% [markdown]
 # The cost of long context grows with the book, the cost of RAG with the pages that it reads.
@@ -923,9 +1008,8 @@ for text in (
     "When is the else clause of a loop executed?",
 ):
     [passage] = by_name.search(text, 1)
-    print(text, "→", passage.place)
-    shown = f"“{quote(text, passage)}”"
-    print(textwrap.fill(shown, 76, initial_indent="    ", subsequent_indent="    "))
+    print(f"{text}\n    {passage.place}")
+    print(textwrap.indent(textwrap.fill(f"“{quote(text, passage)}”", 72), "    "))
 
 # %% [markdown]
 # The first quotation answers its question, and comes with its place in the manual.
@@ -935,8 +1019,8 @@ for text in (
 # How often is the right chapter found?
 # Here are eighteen questions as a beginner would ask them, and the chapter that answers each.
 
-# %%
-QUESTIONS = {
+# %% tags=["hide-input"]
+PYTHON_QUESTIONS = {
     "How do I handle an exception?": "try",
     "How do I repeat something as long as a condition holds?": "while",
     "How do I leave a loop early?": "break",
@@ -956,6 +1040,9 @@ QUESTIONS = {
     "How do I take out a part of a sequence?": "slicings",
     "Which methods does a dictionary have?": "typesmapping",
 }
+print(f"{'question':62}chapter")
+for text, topic in PYTHON_QUESTIONS.items():
+    print(f"{text:62}{topic}")
 
 # %% [markdown]
 # A chapter counts as found at $k$ if one of the first $k$ chunks is from it.
@@ -963,19 +1050,20 @@ QUESTIONS = {
 # %% tags=["nbval-ignore-output"]
 found = {}
 for method in ("bm25", "dense"):
-    searched = Retriever(manual, method, encoder)
+    search = Retriever(manual, method, encoder)
     for k in (1, 3, 10):
-        named = [{p.name for p in searched.search(q, k)} for q in QUESTIONS]
-        found[method, k] = sum(
-            f"topics/{t}" in n for t, n in zip(QUESTIONS.values(), named)
-        )
-        low, high = wilson_interval(found[method, k], len(QUESTIONS))
-        print(
-            f"{method:5} recall@{k:<3} {found[method, k]:2} ({low:3.0%} to {high:3.0%})"
-        )
+        names = [{p.name for p in search.search(q, k)} for q in PYTHON_QUESTIONS]
+        right_names = [f"topics/{topic}" for topic in PYTHON_QUESTIONS.values()]
+        found[method, k] = sum(name in n for name, n in zip(right_names, names))
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+print("search   found at   of 18   95 % interval")
+for (method, k), n in found.items():
+    low, high = wilson_interval(n, len(PYTHON_QUESTIONS))
+    print(f"{method:9}{k:5}{n:11}     ({low:3.0%} to {high:3.0%})")
 
 # %% tags=["remove-cell"]
-assert found["bm25", 1] < len(QUESTIONS) / 2
+assert found["bm25", 1] < len(PYTHON_QUESTIONS) / 2
 assert found["bm25", 10] > found["dense", 10]
 
 # %% [markdown]
@@ -1150,11 +1238,11 @@ expert = {
     "null operation when it is executed nothing happens": "pass",
 }
 searched = Retriever(manual)
-for words_of_theirs, topic in expert.items():
-    beginners = next(q for q, wanted in QUESTIONS.items() if wanted == topic)
+beginners = {topic: text for text, topic in PYTHON_QUESTIONS.items()}
+for phrase, topic in expert.items():
     before, after = (
-        searched.search(q, 1)[0].name == f"topics/{topic}"
-        for q in (beginners, words_of_theirs)
+        searched.search(text, 1)[0].name == f"topics/{topic}"
+        for text in (beginners[topic], phrase)
     )
     print(f"{topic:9} found first by a beginner's words: {before}; by its own: {after}")
 # People who know the text write its words, so the questions of a test must come from

@@ -161,17 +161,23 @@ assert best > worst + 2
 #
 # The loss of a comparison is its surprise.
 # If the model says that A wins with probability 3/4, the loss is $-\ln \tfrac34 = 0.29$ nats when A wins, and $-\ln \tfrac14 = 1.39$ when it loses.
-# The loss is convex in the rewards, so where its gradient is zero, they fit the eight comparisons best; the next cell checks this.
+# The loss is convex in the rewards, so where its gradient is zero, they fit the eight comparisons best; the next two cells check this.
 
 # %%
 rewards = torch.tensor([math.log(3), 0.0, -math.log(3)], requires_grad=True)
 A, B, C = range(3)
-seen = [(A, B)] * 3 + [(B, A)] + [(B, C)] * 3 + [(C, B)]
-chosen, rejected = (rewards[list(side)] for side in zip(*seen))
+comparisons = [(A, B)] * 3 + [(B, A)] + [(B, C)] * 3 + [(C, B)]  # the winner first
+print(f"P(A over C) = {torch.sigmoid(rewards[A] - rewards[C]):.2f}")
+
+# %% [markdown]
+# The loss is the mean over the eight comparisons, and its gradient is zero.
+
+# %%
+chosen = rewards[[winner for winner, _ in comparisons]]
+rejected = rewards[[loser for _, loser in comparisons]]
 loss = -logsigmoid(chosen - rejected).mean()
 loss.backward()
-print(f"P(A over C) = {torch.sigmoid(rewards[A] - rewards[C]):.2f}")
-print(f"loss {loss:.2f} nats per pair; knowing nothing, {math.log(2):.2f}")
+print(f"loss {loss:.2f} nats per pair; with equal rewards, {math.log(2):.2f}")
 assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 
 # %% [markdown]
@@ -312,16 +318,19 @@ def beginnings(n, seed):
 
 
 # %% tags=["nbval-ignore-output"]
-(first,) = beginnings(1, seed=5)
+first = beginnings(1, seed=5)[0]
 for text in answer(base, [first] * 3, N_TOKENS, generator=generator).texts:
-    print(fill(f"{vividness(first.text, text):.0f} – {first.text}{text}", 80) + "\n")
+    points = vividness(first.text, text)
+    print(fill(f"(points: {points:.0f}) {first.text}{text}", 80) + "\n")
 
 # %% [markdown]
 # When adjectives are strung together as they never are in a tale, only the first one counts.
 
 # %%
 begun, broken = "Long ago there was a", " shy shy loud tall old"
-assert vividness(begun, broken) == vividness(begun, " shy")
+points = vividness(begun, broken)
+assert points == vividness(begun, " shy")
+print(f"{points:.0f} points: one for Long, one for the first shy")
 
 # %% [markdown]
 # For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
@@ -334,30 +343,44 @@ assert vividness(begun, broken) == vividness(begun, " shy")
 
 
 # %%
-def compared(n, seed):
+def compare(n, seed):
     """Return pairs of answers to n beginnings, as an annotator prefers them."""
     prompts = beginnings(n, seed)
     generator = torch.Generator().manual_seed(seed)
-    asked = [prompt for prompt in prompts for _ in range(4)]
-    texts = answer(base, asked, N_TOKENS, generator=generator).texts
+    four_each = [prompt for prompt in prompts for _ in range(4)]
+    texts = answer(base, four_each, N_TOKENS, generator=generator).texts
     candidates = [(p.text, texts[4 * i : 4 * i + 4]) for i, p in enumerate(prompts)]
-    options = {"agreement": 0.85, "pairs_per_prompt": 4, "reward": vividness}
-    return preferences.sample_pairs(candidates, generator, **options)
+    return preferences.sample_pairs(
+        candidates, generator, agreement=0.85, pairs_per_prompt=4, reward=vividness
+    )
 
 
 # %% tags=["nbval-ignore-output"]
-pairs, held_out = compared(100, seed=0), compared(40, seed=1)
-points = [p for pair in pairs for p in (pair.gold_chosen, pair.gold_rejected)]
-usual = sum(points) / len(points)
-print(f"{len(pairs)} pairs, {len(held_out)} held out; {usual:.1f} points on average")
-rate = preferences.agreement_rate(held_out)  # of unequal pairs
+pairs, held_out = compare(100, seed=0), compare(40, seed=1)
+print(f"{len(pairs)} pairs to learn from, {len(held_out)} held out")
+
+# %% [markdown]
+# How many points do the texts to learn from have on average, and how many more have the chosen ones than the rejected ones?
+
+# %% tags=["nbval-ignore-output"]
+chosen_points = sum(pair.gold_chosen for pair in pairs) / len(pairs)
+rejected_points = sum(pair.gold_rejected for pair in pairs) / len(pairs)
+mean_points = (chosen_points + rejected_points) / 2
+gap = chosen_points - rejected_points
+print(f"points on average: {mean_points:.1f}")
+print(f"the chosen text has {gap:.1f} points more than the rejected one")
+
+# %% [markdown]
+# How well do the points predict what the annotator says of the held-out pairs?
+# Of pairs with equal points, half can be guessed right.
+
+# %% tags=["nbval-ignore-output"]
+rate = preferences.agreement_rate(held_out)  # of pairs with different points
 equal = sum(pair.gold_chosen == pair.gold_rejected for pair in held_out)
-most = (rate * (len(held_out) - equal) + equal / 2) / len(held_out)
-print(f"held out, {equal} pairs have equal points;")
-print(f"in the others the annotator agrees with the points in {rate:.0%}")
-print(f"so the points themselves predict {most:.0%} of all pairs")
-gap = sum(pair.gold_chosen - pair.gold_rejected for pair in pairs) / len(pairs)
-print(f"learned pairs: the chosen text has {gap:+.1f} points on average")
+ceiling = (rate * (len(held_out) - equal) + equal / 2) / len(held_out)
+print(f"held-out pairs with equal points: {equal}")
+print(f"in the others, the annotator agrees with the points in {rate:.0%}")
+print(f"so the points themselves predict {ceiling:.0%} of all pairs")
 
 # %% tags=["remove-cell"]
 assert (len(pairs), len(held_out)) == (400, 160)
@@ -374,19 +397,24 @@ assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
-# The model starts as a copy of `base-llm-small`, so it already knows the language, and it reads each pair once.
+# The model starts as a copy of `base-llm-small`, so it already knows the language.
 # With `pooling="mean"`, its head reads the mean of all token vectors.
 
-# %% tags=["nbval-ignore-output"]
-learned = preferences.tokenize_pairs(pairs, tokenizer)
-unseen = preferences.tokenize_pairs(held_out, tokenizer)
+# %%
+train_pairs = preferences.tokenize_pairs(pairs, tokenizer)
+test_pairs = preferences.tokenize_pairs(held_out, tokenizer)
 reward_model = RewardModel(base, torch.Generator().manual_seed(0), pooling="mean")
-config = RewardConfig(
-    steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
-)  # fmt: skip
+n_weights = sum(weight.numel() for weight in reward_model.parameters())
+print(f"the reward model has {n_weights / 1e6:.1f} million weights")
+
+# %% [markdown]
+# It reads each pair once.
+# (The training loop watches eight held-out pairs, from which it does not learn.)
+
+# %% tags=["nbval-ignore-output"]
+config = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
 shuffle = torch.Generator().manual_seed(0)
-watched = unseen[:8]  # not learned from
-train_reward_model(reward_model, learned, watched, config, shuffle)
+train_reward_model(reward_model, train_pairs, test_pairs[:8], config, shuffle)
 _ = reward_model.eval()
 
 # %% [markdown]
@@ -395,10 +423,11 @@ _ = reward_model.eval()
 # So we first average over each beginning, and the interval counts forty cases.
 
 # %% tags=["nbval-ignore-output"]
-liked, disliked = pair_rewards(reward_model, unseen)
-right = (liked > disliked).double().view(40, 4).mean(dim=1)  # for each beginning
+chosen, rejected = pair_rewards(reward_model, test_pairs)
+right = (chosen > rejected).double().view(40, 4).mean(dim=1)  # for each beginning
 low, high = bootstrap_interval(right, torch.Generator().manual_seed(0))
-print(f"{right.mean():.0%} of held-out pairs (95 %: {low:.0%} to {high:.0%})")
+print(f"right in {right.mean():.0%} of held-out pairs", end=" ")
+print(f"(95% interval: {low:.0%} to {high:.0%})")
 
 # %% tags=["remove-cell"]
 assert right.mean() > 0.55
@@ -409,11 +438,11 @@ assert right.mean() > 0.55
 # It is **{term}`calibrated <calibration>`** if it is right in 70 of 100 pairs about which it is 70 % sure.
 
 # %% tags=["nbval-ignore-output"]
-sure = (liked - disliked).abs().sigmoid().mean()
-print(f"{sure:.0%} sure on average, right in {right.mean():.0%}")
+confidence = (chosen - rejected).abs().sigmoid().mean()
+print(f"{confidence:.0%} sure on average, right in {right.mean():.0%}")
 
 # %% tags=["remove-cell"]
-assert sure < right.mean()
+assert confidence < right.mean()
 
 # %% [markdown]
 # Ours, one run, doubts itself too much: in 25 steps its rewards have hardly moved apart.
@@ -436,15 +465,15 @@ tasks = beginnings(100, seed=5)
 
 def sample(policy, generator):
     """Return four answers to each of eight beginnings, side by side."""
-    drawn = torch.randperm(len(tasks), generator=generator)[:8].tolist()
-    asked = [tasks[i] for i in drawn for _ in range(4)]
-    return answer(policy, asked, N_TOKENS, generator=generator)
+    eight = torch.randperm(len(tasks), generator=generator)[:8].tolist()
+    prompts = [tasks[i] for i in eight for _ in range(4)]
+    return answer(policy, prompts, N_TOKENS, generator=generator)
 
 
 # %% tags=["nbval-ignore-output"]
 batch = sample(base, generator)
-print(f"{len(batch)} answers; ids {tuple(batch.ids.shape)}; drawn tokens:", end=" ")
-print(int(batch.answer_mask.sum()))
+print(f"{len(batch)} answers; shape of the ids: {tuple(batch.ids.shape)}")
+print(f"sampled tokens: {int(batch.answer_mask.sum()):,}")
 
 # %% [markdown]
 # `batch` holds **{term}`rollouts <rollout>`**: ids, a mask of the sampled tokens, and the log-probability of each sampled token.
@@ -456,12 +485,14 @@ print(int(batch.answer_mask.sum()))
 reward = text_reward(reward_model, tokenizer)
 
 
-def asked_of(batch):
+def prompt_texts(batch):
     return [prompt.text for prompt in batch.prompts]
 
 
-scores = reward(asked_of(batch), batch.texts)
-print("first group:", ", ".join(f"{score:+.2f}" for score in scores[:4]))
+scores = reward(prompt_texts(batch), batch.texts)
+print(
+    "rewards of the first group:", ", ".join(f"{score:+z.2f}" for score in scores[:4])
+)
 
 # %% [markdown]
 # **Advantage.**
@@ -483,8 +514,10 @@ def advantages(scores):
     return (centred / spread).flatten()
 
 
+# %%
 example = torch.tensor([7.0, 6.0, 6.0, 5.0, 1.0, 1.0, 1.0, 5.0])
-print(", ".join(f"{advantage:+.2f}" for advantage in advantages(example)))
+for group in advantages(example).view(-1, 4):
+    print("advantages:", ", ".join(f"{advantage:+.2f}" for advantage in group))
 
 # %% [markdown]
 # The package agrees.
@@ -501,26 +534,26 @@ assert math.isclose(from_others, 4 / 3 * from_all)
 
 
 # %%
-def policy_loss(now, drawn_at, reference, advantage, mask, kl_coef):
-    """Return GRPO's loss, from log-probabilities of the drawn tokens."""
-    ratio, behind = (now - drawn_at).exp(), reference - now  # behind is −δ
-    free = ratio * advantage[:, None]
+def policy_loss(log_probs, old_log_probs, reference, advantage, mask, kl_coef):
+    """Return GRPO's loss, from log-probabilities of the sampled tokens."""
+    ratio, delta = (log_probs - old_log_probs).exp(), log_probs - reference
+    unclipped = ratio * advantage[:, None]
     clipped = ratio.clamp(0.8, 1.2) * advantage[:, None]
-    distance = behind.exp() - 1 - behind
-    token = kl_coef * distance - torch.minimum(free, clipped)
-    return ((token * mask).sum(dim=1) / mask.sum(dim=1)).mean()
+    penalty = (-delta).exp() - 1 + delta
+    token_loss = kl_coef * penalty - torch.minimum(unclipped, clipped)
+    return ((token_loss * mask).sum(dim=1) / mask.sum(dim=1)).mean()
 
 
 # %% [markdown]
 # The test gives it log-probabilities that have moved, so that some tokens are clipped.
 
 # %% tags=["hide-input"]
-mask, drawn_at = batch.answer_mask, batch.log_probs
-moved = drawn_at + 0.3 * torch.randn(mask.shape, generator=generator) * mask
-four = (moved, drawn_at, drawn_at, advantages(scores), mask)
-theirs = losses.grpo_loss(*four, clip_range=0.2, kl_coef=0.1)
+mask, old_log_probs = batch.answer_mask, batch.log_probs
+moved = old_log_probs + 0.3 * torch.randn(mask.shape, generator=generator) * mask
+inputs = (moved, old_log_probs, old_log_probs, advantages(scores), mask)
+theirs = losses.grpo_loss(*inputs, clip_range=0.2, kl_coef=0.1)
 assert theirs.clip_fraction > 0.1
-assert_close(policy_loss(*four, kl_coef=0.1), theirs.loss)
+assert_close(policy_loss(*inputs, kl_coef=0.1), theirs.loss)
 
 # %% [markdown]
 # **Step.**
@@ -544,30 +577,38 @@ def step(policy, optimizer, loss):
 # PPO and many GRPO runs take several steps on each batch; then the ratios move.
 # The learning rate is four times the one in {doc}`pipeline`, so that damage shows within twelve rounds.
 # There, with the smaller rate and a penalty, the points rose.
+#
+# We want to look at every round later, so the first function keeps its means and its texts.
+
+
+# %%
+def measure(batch, reference, scores):
+    """Return KL, mean reward, mean points and whole texts of a batch."""
+    kl = (batch.log_probs - reference).sum(dim=1).mean().item()
+    prompts = prompt_texts(batch)
+    gold = sum(map(vividness, prompts, batch.texts)) / len(batch)
+    texts = [prompt + text for prompt, text in zip(prompts, batch.texts)]
+    return kl, scores.mean().item(), gold, texts
 
 
 # %%
 def grpo(kl_coef, seed, rounds=12):
-    """Return a policy, and of each round: KL, mean reward, points, texts."""
-    policy, generator, looks = copy.deepcopy(base), torch.Generator(), []
-    generator.manual_seed(seed)
+    """Return a policy and the records of its rounds."""
+    policy, generator = copy.deepcopy(base), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0)
+    records = []
     for number in range(rounds):
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (number + 1) / 4)  # warm-up
         batch = sample(policy, generator)
-        asked, mask = asked_of(batch), batch.answer_mask
-        scores = reward(asked, batch.texts)
+        ids, mask, old = batch.ids, batch.answer_mask, batch.log_probs
+        scores = reward(prompt_texts(batch), batch.texts)
         with torch.no_grad():
-            reference = Scorer(base)(batch.ids, mask).log_probs
-        now = Scorer(policy)(batch.ids, mask).log_probs
-        good = advantages(scores)
-        loss = policy_loss(now, batch.log_probs, reference, good, mask, kl_coef)
+            reference = Scorer(base)(ids, mask).log_probs
+        now = Scorer(policy)(ids, mask).log_probs
+        loss = policy_loss(now, old, reference, advantages(scores), mask, kl_coef)
         step(policy, optimizer, loss)
-        kl = (batch.log_probs - reference).sum(dim=1).mean().item()
-        gold = sum(map(vividness, asked, batch.texts)) / len(batch)
-        texts = [*map("".join, zip(asked, batch.texts))]
-        looks.append((kl, scores.mean().item(), gold, texts))
-    return policy, looks
+        records.append(measure(batch, reference, scores))
+    return policy, records
 
 
 # %% [markdown]
@@ -597,16 +638,16 @@ def answer_log_probs(model, pairs):
 # %%
 def dpo_loss(policy, reference, beta):
     """Return DPO's loss, from log-probabilities of chosen and rejected answers."""
-    won, lost = beta * (policy - reference)
-    return -logsigmoid(won - lost).mean()
+    chosen, rejected = beta * (policy - reference)  # implicit rewards
+    return -logsigmoid(chosen - rejected).mean()
 
 
 # %%
 with torch.no_grad():
-    before = answer_log_probs(base, learned)
-start = dpo_loss(before, before, beta=0.1)
-print(f"at the start {start:.2f} nats per pair")
-assert_close(start, torch.tensor(2.0).log())
+    before = answer_log_probs(base, train_pairs)
+first_loss = dpo_loss(before, before, beta=0.1)
+print(f"at the start {first_loss:.2f} nats per pair")
+assert_close(first_loss, torch.tensor(2.0).log())
 
 # %% tags=["hide-input"]
 after = before + torch.randn(before.shape, generator=generator)
@@ -623,10 +664,10 @@ def dpo(seed, beta=0.1, steps=25):
     """Return a policy that has read each pair once."""
     policy, generator = copy.deepcopy(base), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0)
-    order = torch.randperm(len(learned), generator=generator).view(steps, -1)
-    for some in order.tolist():
-        now = answer_log_probs(policy, [learned[i] for i in some])
-        step(policy, optimizer, dpo_loss(now, before[:, some], beta))
+    order = torch.randperm(len(train_pairs), generator=generator).view(steps, -1)
+    for rows in order.tolist():
+        now = answer_log_probs(policy, [train_pairs[i] for i in rows])
+        step(policy, optimizer, dpo_loss(now, before[:, rows], beta))
     return policy
 
 
@@ -645,12 +686,11 @@ def dpo(seed, beta=0.1, steps=25):
 # :::
 
 # %% tags=["nbval-ignore-output"]
-hacked, looks = grpo(kl_coef=0, seed=0)
+hacked, records = grpo(kl_coef=0, seed=0)
+print("round  KL (nats)  learned reward  points")
 for number in (0, 3, 5, 7, 9, 11):
-    kl, proxy, gold, _ = looks[number]
-    print(
-        f"round {number + 1:2}: KL {kl:z5.1f}, proxy {proxy:+z.2f}, {gold:.1f} points"
-    )
+    kl, proxy, gold, _ = records[number]
+    print(f"{number + 1:5} {kl:z10.1f} {proxy:+z15.2f} {gold:7.1f}")
 
 # %% [markdown]
 # The reward model likes the last texts better than the first; by the points, they are worse.
@@ -658,8 +698,13 @@ for number in (0, 3, 5, 7, 9, 11):
 # Here are some of the last texts.
 
 # %% tags=["nbval-ignore-output"]
-for text in looks[-1][-1][::8]:
+last_texts = records[-1][-1]
+for text in last_texts[::8]:
     print(fill(text, 80) + "\n")
+
+# %% [markdown]
+# How many texts are broken?
+# We ask the grammar of the tales whether a tale can begin like that.
 
 
 # %%
@@ -674,22 +719,23 @@ def could_be_a_tale(text):
 
 # %% tags=["nbval-ignore-output"]
 for number in (0, 11):
-    fine = sum(map(could_be_a_tale, looks[number][-1]))
-    print(f"round {number + 1}: {fine} of 32 texts could begin a tale")
+    n_whole = sum(map(could_be_a_tale, records[number][-1]))
+    print(f"round {number + 1}: {n_whole} of 32 texts could begin a tale")
 
 # %% tags=["remove-cell"]
-assert sum(map(could_be_a_tale, looks[0][-1])) > 24
+assert sum(map(could_be_a_tale, records[0][-1])) > 24
 
 # %% [markdown]
 # A text may read well at first sight, yet no tale could begin like that.
 # What reward do whole texts get, and what do broken ones?
 
 # %% tags=["nbval-ignore-output"]
-whole = [text for text in looks[0][-1] if could_be_a_tale(text)]
-broken = [text for text in looks[-1][-1] if not could_be_a_tale(text)]
-for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
-    paid = reward([""] * len(some), some).mean() if some else math.nan
-    print(f"{name:17} {len(some):2} texts, mean learned reward {paid:+.2f}")
+whole = [text for text in records[0][-1] if could_be_a_tale(text)]
+broken = [text for text in last_texts if not could_be_a_tale(text)]
+print("texts             number  mean learned reward")
+for name, texts in (("whole, round 1", whole), ("broken, round 12", broken)):
+    mean = reward([""] * len(texts), texts).mean() if texts else math.nan
+    print(f"{name:17} {len(texts):6} {mean:+20.2f}")
 
 # %% [markdown]
 # This is **{term}`reward hacking`**: more reward for what nobody wanted.
@@ -716,40 +762,51 @@ for name, some in (("whole, round 1", whole), ("broken, round 12", broken)):
 # :::
 
 # %% tags=["nbval-ignore-output"]
-held, held_looks = grpo(kl_coef=0.1, seed=0)
-runs = {0: [looks], 0.1: [held_looks]}
+penalised, penalised_records = grpo(kl_coef=0.1, seed=0)
+runs = {0: [records], 0.1: [penalised_records]}
+for kl_coef in runs:
+    for seed in (1, 2):
+        runs[kl_coef].append(grpo(kl_coef, seed)[1])
+print(", ".join(f"{len(own)} runs with β = {kl_coef}" for kl_coef, own in runs.items()))
+
+# %% [markdown]
+# Single rounds jump around, so the table has means over the last three.
+
+# %%
+KL, PROXY, POINTS = range(3)  # places in a record
+
+
+def late(run, place):
+    """Return the mean of one entry over the last three rounds."""
+    return sum(record[place] for record in run[-3:]) / 3
+
+
+# %% tags=["nbval-ignore-output"]
+print("  β  seed  KL (nats)  learned reward  points")
 for kl_coef, own in runs.items():
-    runs[kl_coef] = own + [grpo(kl_coef, seed)[1] for seed in (1, 2)]
-
-
-def late(looks, what):
-    """Return the mean over the last three rounds: of 0 KL, 1 proxy, 2 points."""
-    return sum(look[what] for look in looks[-3:]) / 3
-
-
-for kl_coef, own in runs.items():
-    for run in own:
-        kl, proxy, gold = (late(run, what) for what in range(3))
-        print(f"β {kl_coef}: KL {kl:z4.1f}, proxy {proxy:+z.2f}, {gold:.1f} points")
+    for seed, run in enumerate(own):
+        kl, proxy, gold = late(run, KL), late(run, PROXY), late(run, POINTS)
+        print(f"{kl_coef:3} {seed:5} {kl:z10.1f} {proxy:+z15.2f} {gold:7.1f}")
 
 # %% tags=["remove-cell"]
-assert sum(late(run, 2) for run in runs[0]) / 3 < usual - 0.5
-kl_loose, kl_tied = (sum(late(run, 0) for run in own) for own in runs.values())
-assert kl_loose > kl_tied
-assert all(late(run, 1) > run[0][1] + 0.05 for own in runs.values() for run in own)
+assert sum(late(run, POINTS) for run in runs[0]) / 3 < mean_points - 0.5
+kl_free, kl_penalised = (sum(late(run, KL) for run in own) for own in runs.values())
+assert kl_free > kl_penalised
+for own in runs.values():
+    assert all(late(run, PROXY) > run[0][PROXY] + 0.05 for run in own)
 
 # %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6; the line with the penalty goes on rising to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty later; the band without it becomes very wide, from far below to above the dotted line."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6))
-for ax, what, label in zip(axes, (1, 2), ("learned reward", "gold (points)")):
+for ax, place, label in zip(axes, (PROXY, POINTS), ("learned reward", "gold (points)")):
     for (kl_coef, own), style in zip(runs.items(), ("-", "--")):
-        values = torch.tensor([[look[what] for look in run] for run in own])
+        values = torch.tensor([[record[place] for record in run] for run in own])
         values = values.unfold(1, 3, 1).mean(dim=2)  # of three rounds
         at = range(2, 12)
         (line,) = ax.plot(at, values.mean(0), style, label=f"β = {kl_coef}")
         ends = values.amin(0), values.amax(0)
         ax.fill_between(at, *ends, color=line.get_color(), alpha=0.2)
     _ = ax.set(xlabel="round", ylabel=label)
-axes[1].axhline(usual, color="0.45", linestyle=":", linewidth=1)
+axes[1].axhline(mean_points, color="0.45", linestyle=":", linewidth=1)
 _ = plotting.label_lines(axes[1])
 
 # %% [markdown]
@@ -775,10 +832,10 @@ _ = plotting.label_lines(axes[1])
 followed = {}
 for kl_coef, own in runs.items():
     for seed, run in enumerate(own):
-        followed[f"β = {kl_coef}, seed {seed}"] = [
-            Stop(number, *numbers, "\n\n".join(texts[:2]))
-            for number, (*numbers, texts) in enumerate(run, start=1)
-        ]
+        stops = []
+        for number, (kl, proxy, gold, texts) in enumerate(run, start=1):
+            stops.append(Stop(number, kl, proxy, gold, "\n\n".join(texts[:2])))
+        followed[f"β = {kl_coef}, seed {seed}"] = stops
 StoppingExplorer(followed, unit="round")
 
 # %% [markdown]
@@ -793,55 +850,77 @@ StoppingExplorer(followed, unit="round")
 exam = beginnings(64, seed=9)
 
 
-def judged(name, asked, texts):
-    """Print what answers are worth, the points with one standard error."""
-    gold = torch.tensor([*map(vividness, asked, texts)])
-    error = gold.std() / len(gold) ** 0.5
-    fine = sum(map(could_be_a_tale, map("".join, zip(asked, texts))))
-    proxy = reward(asked, texts).mean()
-    share = fine / len(texts)
-    print(
-        f"{name:14} proxy {proxy:+.2f}, {gold.mean():.1f} ± {error:.1f} points", end=""
-    )
-    different = len({*" ".join(texts).split()})
-    print(f", {share:.0%} well formed, {different} different words")
-
-
-def written(policy, n=1):
+def write_exam(policy, n=1):
     """Return the beginnings of the exam, each n times, and answers to them."""
-    asked = [prompt for prompt in exam for _ in range(n)]
+    prompts = [prompt for prompt in exam for _ in range(n)]
     generator = torch.Generator().manual_seed(0)
-    batch = answer(policy, asked, N_TOKENS, generator=generator)
-    return asked_of(batch), batch.texts
+    batch = answer(policy, prompts, N_TOKENS, generator=generator)
+    return prompt_texts(batch), batch.texts
 
+
+# %% [markdown]
+# The next function judges such answers: by the reward model, by their points, by how many are well formed, and by how many different words they use.
+
+
+# %%
+def judged(name, prompts, texts):
+    """Print what answers are worth, the points with one standard error."""
+    gold = torch.tensor([*map(vividness, prompts, texts)])
+    error = gold.std() / len(gold) ** 0.5
+    n_whole = sum(could_be_a_tale(p + text) for p, text in zip(prompts, texts))
+    proxy = reward(prompts, texts).mean()
+    n_words = len(set(" ".join(texts).split()))
+    print(
+        f"{name:15} proxy {proxy:+.2f}, {gold.mean():.1f} ± {error:.1f} points", end=""
+    )
+    print(f", {n_whole / len(texts):.0%} well formed, {n_words} different words")
+
+
+# %% [markdown]
+# First the base model, at temperature 1 and at 0.5.
 
 # %% tags=["nbval-ignore-output"]
-judged("base-llm-small", *written(base))
+judged("base-llm-small", *write_exam(base))
 cooler = copy.deepcopy(base)
 cooler.norm.weight.data /= 0.5  # its logits are twice as large
-judged("temperature 0.5", *written(cooler))
-asked, many = written(base, n=8)
-judged("one of 8, any", asked[::8], many[::8])
-rewards_of_many = reward(asked, many).view(64, 8)
+judged("temperature 0.5", *write_exam(cooler))
+
+# %% [markdown]
+# Now it writes eight answers to each beginning, and the reward model keeps the best of the first four, or of all eight.
+
+# %% tags=["nbval-ignore-output"]
+prompts, many = write_exam(base, n=8)
+judged("one of 8, any", prompts[::8], many[::8])
+rewards_of_many = reward(prompts, many).view(64, 8)
 for n in (4, 8):
     kept = rewards_of_many[:, :n].argmax(dim=1)
     best = [many[8 * i + int(k)] for i, k in enumerate(kept)]
-    judged(f"best of {n}", asked[::8], best)
+    judged(f"best of {n}", prompts[::8], best)
+
+# %% [markdown]
+# Here are the two policies of GRPO with seed 0.
 
 # %% tags=["nbval-ignore-output"]
-judged("GRPO, β = 0", *written(hacked))
-judged("GRPO, β = 0.1", *written(held))
+judged("GRPO, β = 0", *write_exam(hacked))
+judged("GRPO, β = 0.1", *write_exam(penalised))
+
+# %% [markdown]
+# And here is one that DPO trained.
 
 # %% tags=["nbval-ignore-output"]
-preferring = dpo(seed=0)
-judged("DPO, β = 0.1", *written(preferring))
+dpo_policy = dpo(seed=0)
+judged("DPO, β = 0.1", *write_exam(dpo_policy))
+
+# %% [markdown]
+# By how much has DPO changed the log-probability of a compared answer, on average over 64 pairs?
 
 # %% tags=["nbval-ignore-output"]
-for name, part in (("learned", learned[:64]), ("held out", unseen[:64])):
+print("pairs     chosen  rejected (nats)")
+for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64])):
     with torch.no_grad():
-        moved = answer_log_probs(preferring, part) - answer_log_probs(base, part)
-    up, down = moved.mean(dim=1)
-    print(f"{name:8} pairs: chosen {up:+.1f} nats, rejected {down:+.1f}")
+        change = answer_log_probs(dpo_policy, subset) - answer_log_probs(base, subset)
+    chosen, rejected = change.mean(dim=1)
+    print(f"{name:8} {chosen:+7.1f} {rejected:+9.1f}")
 
 # %% [markdown]
 # Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
@@ -1001,12 +1080,12 @@ assert_close(
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-def best_of_four(policy, some, generator):
+def best_of_four(policy, subset, generator):
     """Return the best of four answers to each task, as ids and mask."""
-    asked = [task for task in some for _ in range(4)]
-    batch = answer(policy, asked, N_TOKENS, generator=generator)
-    worth = reward(asked_of(batch), batch.texts).view(-1, 4)
-    rows = 4 * torch.arange(len(some)) + worth.argmax(dim=1)
+    prompts = [task for task in subset for _ in range(4)]
+    batch = answer(policy, prompts, N_TOKENS, generator=generator)
+    scores = reward(prompt_texts(batch), batch.texts).view(-1, 4)
+    rows = 4 * torch.arange(len(subset)) + scores.argmax(dim=1)
     return batch.ids[rows], batch.answer_mask[rows]
 
 
@@ -1022,7 +1101,7 @@ def rejection_sampling(rounds=2, steps=16):
     return policy
 
 
-judged("two rounds", *written(rejection_sampling()))
+judged("two rounds", *write_exam(rejection_sampling()))
 # It lacks the advantage: what is kept counts one, all else nothing, so nothing is made
 # less probable. No penalty holds the policy; it should move little, for it imitates itself.
 
@@ -1035,12 +1114,12 @@ judged("two rounds", *written(rejection_sampling()))
 
 
 # %% tags=["hide-cell", "solution", "nbval-ignore-output"]
-words = " ".join(looks[-1][-1]).split()  # what the policy found
-often = sorted(set(words), key=words.count, reverse=True)[:40]
-tries = [(" " + word) * 30 for word in often]
-paid = reward([first.text] * len(tries), tries)
-for i in paid.argsort(descending=True)[:3]:
-    print(f"{paid[i]:+.2f} for 30 times {often[i]!r}")
+words = " ".join(last_texts).split()  # what the policy found
+frequent = sorted(set(words), key=words.count, reverse=True)[:40]
+tries = [(" " + word) * 30 for word in frequent]
+scores = reward([first.text] * len(tries), tries)
+for i in scores.argsort(descending=True)[:3]:
+    print(f"{scores[i]:+.2f} for 30 times {frequent[i]!r}")
 print(f"{rewards_of_many.max():+.2f} for the best of {len(many)} real answers")
 # Nobody compared such texts. Comparisons in which they lose would help, until the next
 # policy finds something else.

@@ -143,12 +143,15 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 
 # %%
 x, t = torch.tensor([1.0, 2, 3, 2]), torch.tensor([3.0, 2, 3, 6])
-each = 2 * x * (x - t)
-equal = each[0::2].mean(), each[1::2].mean()
-unequal = each[:3].mean(), each[3:].mean()
-print(f"whole batch {each.mean():.0f}, equal shares {sum(equal) / 2:.0f}")
-print(f"unequal shares: mean of means {sum(unequal) / 2:.2f}", end="")
-print(f", sums over four {each[:3].sum() / 4 + each[3:].sum() / 4:.0f}")
+gradients = 2 * x * (x - t)  # w is 1
+equal = gradients[0::2].mean(), gradients[1::2].mean()
+print(f"whole batch {gradients.mean():.0f}, equal shares {sum(equal) / 2:.0f}")
+
+# %%
+unequal = gradients[:3].mean(), gradients[3:].mean()
+sums = gradients[:3].sum() / 4, gradients[3:].sum() / 4
+print(f"unequal shares: mean of the means {sum(unequal) / 2:.2f}")
+print(f"sums divided by four, added: {sum(sums):.0f}")
 
 # %% [markdown]
 # ## Data parallel
@@ -172,7 +175,6 @@ print(f", sums over four {each[:3].sum() / 4 + each[3:].sum() / 4:.0f}")
 # ### In code
 #
 # A small transformer reads the bytes of tales.
-# A step's batch depends only on the step, so it is the same for any number of processes.
 
 
 # %%
@@ -183,11 +185,20 @@ def new_model():
     return Transformer(sizes, torch.Generator().manual_seed(0))
 
 
+# %% [markdown]
+# A step's batch depends only on the step, so it is the same for any number of processes.
+
+
+# %%
 def batch(step):
     texts = [story.text.encode()[:65] for story in tales.generate(8, seed=step)]
     return torch.tensor([list(text) for text in texts])  # (B, T + 1)
 
 
+print("rows and bytes of a batch:", tuple(batch(0).shape))
+
+
+# %%
 def mean_loss(model, rows):
     logits = model(rows[:, :-1])  # (B, T, V)
     return cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
@@ -200,7 +211,8 @@ def mean_loss(model, rows):
 
 # %%
 def train(rank=0, n=1, exchange=True):
-    model, losses = new_model(), []
+    model = new_model()
+    losses = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(20):
         rows = batch(step)[rank::n]  # this process's share
@@ -217,19 +229,21 @@ def train(rank=0, n=1, exchange=True):
 
 # %%
 alone_losses, alone = train()
-((first, second),) = launch(train)
+first, second = launch(train)[0]  # losses and weights of each process
 print("step   one process   process 0 + process 1")
 for step in (0, 9, 19):
     parts = first[0][step], second[0][step]
-    print(f"{step + 1:4}{alone_losses[step]:14.3f}   {parts[0]:.3f} + {parts[1]:.3f}")
+    print(f"{step + 1:4}{alone_losses[step]:14.2f}   {parts[0]:.2f} + {parts[1]:.2f}")
 
 # %% [markdown]
 # In each row the two parts on the right add up to the loss on the left.
 # The weights agree as well: bit for bit between the two processes, and up to rounding with the single process.
 
 # %%
-print("two processes, the same bits:", torch.equal(first[1], second[1]))
-print("as one process to 0.001:", torch.allclose(first[1], alone, atol=1e-3))
+same_bits = torch.equal(first[1], second[1])
+close = torch.allclose(first[1], alone, atol=1e-3)
+print("weights of the two processes, the same bits:", same_bits)
+print("weights of one process, the same within 0.001:", close)
 
 # %% tags=["hide-input"]
 sums = [a + b for a, b in zip(first[0], second[0])]
@@ -251,11 +265,11 @@ assert (first[1] - alone).abs().max() < 1e-3
 # %%
 apart = [train(rank, 2, exchange=False) for rank in (0, 1)]
 start = parameters_to_vector(new_model().parameters()).detach()
-far = (apart[0][1] - apart[1][1]).norm() / (apart[0][1] - start).norm()
-print(f"distance between the two: {far:.0%} of the way that process 0 has gone")
+distance = (apart[0][1] - apart[1][1]).norm() / (apart[0][1] - start).norm()
+print(f"distance between the two: {distance:.0%} of the way that process 0 has gone")
 
 # %% tags=["remove-cell"]
-assert far > 0.3 and all(losses[-1] < losses[0] for losses, _ in apart)
+assert distance > 0.3 and all(losses[-1] < losses[0] for losses, _ in apart)
 
 # %% [markdown]
 # ### What an all-reduce sends
@@ -276,14 +290,15 @@ def ring_all_reduce(vectors):
     n = len(vectors)
     parts = [list(vector.clone().chunk(n)) for vector in vectors]
     sent = [0] * n
-    for adds in (True, False):  # reduce-scatter, then all-gather
+    for phase in (0, 1):  # reduce-scatter, then all-gather
         for turn in range(n - 1):
             for rank in range(n):
-                k = (rank - turn + (not adds)) % n  # which part is passed on
-                there = parts[(rank + 1) % n]
-                there[k] = parts[rank][k] + (there[k] if adds else 0)
+                k = (rank - turn + phase) % n  # the part that is passed on
+                neighbour = parts[(rank + 1) % n]
+                old = neighbour[k] if phase == 0 else 0
+                neighbour[k] = parts[rank][k] + old
                 sent[rank] += len(parts[rank][k])
-    return [torch.cat(one) for one in parts], sent
+    return [torch.cat(own_parts) for own_parts in parts], sent
 
 
 # %%
@@ -325,7 +340,8 @@ print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 
 # %%
 def train_ddp(rank, n):
-    model, losses = new_model(), []
+    model = new_model()
+    losses = []
     replica = DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(20):
@@ -337,6 +353,11 @@ def train_ddp(rank, n):
     return losses, parameters_to_vector(model.parameters()).detach()
 
 
+# %% [markdown]
+# The package's `pretrain` finds out by itself whether it runs in several processes.
+
+
+# %%
 def train_package(rank=0, n=1):
     tokens = torch.cat([batch(step).flatten() for step in range(20)])
     config = PretrainingConfig(steps=20, batch_size=8, context_length=64)
@@ -346,11 +367,14 @@ def train_package(rank=0, n=1):
 
 
 # %%
-(ddp, _), (package, _) = launch(train_ddp, train_package)
-print(f"DDP and our loop agree: {torch.allclose(ddp[1], first[1], atol=1e-3)}")
+ddp_results, package_results = launch(train_ddp, train_package)
+ddp, package = ddp_results[0], package_results[0]  # of process 0
+print(
+    "DDP and our loop, the same weights:", torch.allclose(ddp[1], first[1], atol=1e-3)
+)
 differences = [abs(a - b) for a, b in zip(package, train_package())]
 same = max(differences) < 1e-5
-print(f"package, two processes and one: the same losses to 1e-5: {same}")
+print("package, two processes and one, the same losses:", same)
 
 # %% tags=["hide-input"]
 torch.testing.assert_close(ddp[0], first[0], rtol=0, atol=1e-4)
@@ -421,10 +445,12 @@ assert same
 
 
 # %%
-def memory_of_step(rows, change=lambda model: None):
+def memory_of_step(rows, change=None):
+    """Return the parameters, the bytes after a step, and those of activations."""
     with PeakMemory() as memory:
         model = new_model()
-        change(model)
+        if change is not None:
+            change(model)
         optimizer = torch.optim.AdamW(model.parameters())
         n = sum(weight.numel() for weight in model.parameters())
         loss = mean_loss(model, rows)
@@ -435,6 +461,7 @@ def memory_of_step(rows, change=lambda model: None):
     return n, memory.live, activations
 
 
+# %%
 n_weights, held, _ = memory_of_step(batch(0))
 print(f"{n_weights:,} parameters, {held / n_weights:.1f} bytes for each after a step")
 
@@ -450,9 +477,9 @@ layers, width = 2, 64
 print("rows   tokens   activations      bytes for each token, layer and coordinate")
 for n_rows in (1, 2, 4, 8):
     n_tokens = n_rows * 64
-    _, _, found = memory_of_step(batch(0)[:n_rows])
-    each = found / n_tokens / layers / width
-    print(f"{n_rows:4}{n_tokens:9}{found / 2**20:10.2f} MiB{each:12.0f}")
+    _, _, activations = memory_of_step(batch(0)[:n_rows])
+    per_number = activations / n_tokens / layers / width
+    print(f"{n_rows:4}{n_tokens:9}{activations / 2**20:10.2f} MiB{per_number:12.0f}")
 
 # %% [markdown]
 # The bytes for each token stay the same: twice the batch takes twice the room.
@@ -470,16 +497,17 @@ def checkpointed(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
+# %%
 flops = []
-for name, change in (("all kept", lambda model: None), ("checkpointed", checkpointed)):
+for name, change in (("all kept", None), ("checkpointed", checkpointed)):
     with FlopCounterMode(display=False) as counter:
-        _, _, found = memory_of_step(batch(0), change)
+        _, _, activations = memory_of_step(batch(0), change)
     flops.append(counter.get_total_flops())
     times = flops[-1] / flops[0]
-    print(f"{name:13} {found / 2**20:6.2f} MiB, {times:.1f} times the FLOPs")
+    print(f"{name:13} {activations / 2**20:6.2f} MiB, {times:.1f} times the FLOPs")
 
 # %% tags=["remove-cell"]
-kept, again = (memory_of_step(batch(0), c)[2] for c in (lambda m: None, checkpointed))
+kept, again = (memory_of_step(batch(0), change)[2] for change in (None, checkpointed))
 assert again < 0.6 * kept
 
 # %% [markdown]
@@ -523,7 +551,7 @@ def bytes_held(stage, n):  # for each parameter, by one process
 processes = 1, 4, 64, 1024
 print("processes     " + "".join(f"{n:8,}" for n in processes))
 for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
-    row = "".join(f"{bytes_held(stage, n):8.2f}" for n in processes)
+    row = "".join(f"{bytes_held(stage, n):8.3g}" for n in processes)
     print(f"{name:14}{row}")
 
 # %% [markdown]
@@ -544,7 +572,8 @@ for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
 
 # %%
 def train_fsdp(rank, n):
-    model, losses = new_model(), []
+    model = new_model()
+    losses = []
     for block in model.blocks:
         fully_shard(block)  # what is gathered together
     fully_shard(model)
@@ -561,12 +590,10 @@ def train_fsdp(rank, n):
 
 
 # %%
-((fsdp, _),) = launch(train_fsdp)
-losses, held, means = fsdp
+losses, held, means = launch(train_fsdp)[0][0]  # of process 0
 print(f"of {n_weights:,} weights a process holds {held:,}, and means for {means:,}")
-print(
-    f"loss of process 0 at the end: FSDP {2 * losses[-1]:.2f}, DDP {2 * ddp[0][-1]:.2f}"
-)
+last, last_ddp = 2 * losses[-1], 2 * ddp[0][-1]  # they were divided by n
+print(f"loss of process 0 at the end: FSDP {last:.2f}, DDP {last_ddp:.2f}")
 
 # %% tags=["hide-input"]
 assert held == means == n_weights / 2
@@ -607,6 +634,13 @@ network = new_model().blocks[0].feed_forward  # down(silu(gate(x)) · up(x))
 x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
 gates, ups = network.gate.weight.chunk(2, dim=0), network.up.weight.chunk(2, dim=0)
 downs = network.down.weight.chunk(2, dim=1)
+print("gate", tuple(network.gate.weight.shape), "→ twice", tuple(gates[0].shape))
+print("down", tuple(network.down.weight.shape), "→ twice", tuple(downs[0].shape))
+
+# %% [markdown]
+# Each process computes its part, and the parts are added.
+
+# %%
 parts = [
     linear(silu(linear(x, gate)) * linear(x, up), down)
     for gate, up, down in zip(gates, ups, downs)
@@ -701,11 +735,16 @@ stated = {  # parameters, tokens, FLOPs as published
     "Llama 3.1 405B": (405e9, 15.6e12, 3.8e25),
     "nanochat d20": (560_988_160, 11_219_763_200, 3.917670e19),
 }
+
+# %%
+print(f"{'FLOPs':19} 6ND   published   difference")
 for name, (n, d, published) in stated.items():
-    flops, _, _ = plan(n, d)
-    off = flops / published - 1
-    print(f"{name:15} 6ND {flops:8.2e}, published {published:8.2e}: {off:+z5.0%}")
-    assert abs(off) < 0.15
+    flops = plan(n, d)[0]
+    print(f"{name:15}{flops:8.2e}{published:12.2e}{flops / published - 1:+z13.0%}")
+
+# %% tags=["remove-cell"]
+for n, d, published in stated.values():
+    assert abs(plan(n, d)[0] / published - 1) < 0.15
 
 # %% [markdown]
 # These agree within a few percent, but that proves less than it seems.
@@ -729,11 +768,16 @@ hours_of = {  # parameters, tokens, peak, MFU, GPU hours as published
     "Llama 3.1 405B": (405e9, 15.6e12, H100, 0.41 * 0.9, 30_840_000),
     "nanochat d20": (560_988_160, 11_219_763_200, H100, 0.48, 8 * 172 / 60),
 }
+
+# %%
+print(f"{'GPU hours':17}     plan    published   difference")
 for name, (n, d, peak, mfu, published) in hours_of.items():
-    _, hours, _ = plan(n, d, peak, mfu)
-    off = hours / published - 1
-    print(f"{name:15}{hours:12,.0f} hours, published {published:12,.0f}: {off:+z5.0%}")
-    assert abs(off) < 0.15
+    hours = plan(n, d, peak, mfu)[1]
+    print(f"{name:14}{hours:12,.0f}{published:13,.0f}{hours / published - 1:+z13.0%}")
+
+# %% tags=["remove-cell"]
+for n, d, peak, mfu, published in hours_of.values():
+    assert abs(plan(n, d, peak, mfu)[1] / published - 1) < 0.15
 
 # %% [markdown]
 # All six are within 15 %.
@@ -746,16 +790,15 @@ for name, (n, d, peak, mfu, published) in hours_of.items():
 others = {  # parameters used for a token, tokens, GPU hours as published
     "Llama 3.1 8B": (8e9, 15e12, 1_460_000),
     "Llama 3.1 70B": (70e9, 15e12, 7_000_000),
-    "DeepSeek-V3": (
-        37e9,
-        14.8e12,
-        2_664_000,
-    ),  # 37 of 671 billion at a time; H800 hours
+    # It uses 37 of 671 billion at a time; the hours are of H800s.
+    "DeepSeek-V3": (37e9, 14.8e12, 2_664_000),
 }
+
+# %%
 implied = {}
 for name, (n, d, published) in others.items():
     implied[name] = plan(n, d, H100, 1)[1] / published
-    print(f"{name:14} {implied[name]:.0%} of an H100's bfloat16")
+    print(f"{name:14} {implied[name]:.0%} of an H100's bfloat16 peak")
 
 # %% tags=["remove-cell"]
 assert implied["Llama 3.1 8B"] < 0.16
@@ -831,10 +874,12 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # %%
 small = n_parameters(SMALL.model)
 stories = SMALL.pretraining.steps * SMALL.pretraining.batch_size
-assert stories == 4000
 flops, hours, money = plan(small, stories * 200)
-print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds of a core")
+print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds on a core")
 print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
+
+# %% tags=["remove-cell"]
+assert stories == 4000
 
 # %% [markdown]
 # (A GPU wouldn't reach 40 % there: matrices this small don't keep it busy.)

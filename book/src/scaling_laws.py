@@ -52,16 +52,20 @@ _ = torch.set_num_threads(1)
 study = studies.stored_study("scaling", scaling.Point)
 true_floor = study.recipe["floor"]  # nats/token, exact
 losses = {(p.n_parameters, p.n_tokens, p.seed): p.loss for p in study.points}
-model_sizes, reads, seeds = (sorted(set(column)) for column in zip(*losses))
-print("parameters" + "".join(f"{n:>11,}" for n in reads) + "  tokens")
+model_sizes = sorted({p.n_parameters for p in study.points})
+text_sizes = sorted({p.n_tokens for p in study.points})  # in tokens
+print(f"{len(losses)} runs; the floor is {true_floor:.2f} nats/token")
+
+# %% tags=["hide-input"]
+print("loss (nats/token): parameters down the side, tokens along the top")
+print(f"{'':10}" + "".join(f"{n:>11,}" for n in text_sizes))
 for size in model_sizes:
-    row = (losses.get((size, n, 0)) for n in reads)
+    row = (losses[size, n, 0] for n in text_sizes)
     print(f"{size:10,}" + "".join(f"{loss:11.2f}" for loss in row))
-print(f"the floor: {true_floor:.2f} nats/token")
 
 # %%
-repeats = sorted(losses[122_784, 416_000, seed] for seed in seeds)
-print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
+repeats = sorted(losses[122_784, 416_000, seed] for seed in range(3))
+print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 
 # %% [markdown]
 # More of either lowers the loss, each time by less.
@@ -105,9 +109,8 @@ print("three seeds of one:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # %%
 for n in (5_000, 10_000, 20_000):
     d = 1e10 / n
-    print(
-        f"{n:6,} parameters, {d:9,.0f} tokens: {0.5 + 100 / n**0.5 + 1000 / d**0.5:.2f}"
-    )
+    loss = 0.5 + 100 / n**0.5 + 1000 / d**0.5
+    print(f"{n:6,} parameters, {d:9,.0f} tokens: loss {loss:.2f}")
 
 # %% [markdown]
 # ## The idea
@@ -166,17 +169,23 @@ def cost(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
     return flops, hours, dollars * hours
 
 
+# %% [markdown]
+# Here are four large models, with their parameters and tokens.
+
 # %%
-runs = {
+large_models = {
     "GPT-3": (175e9, 300e9),
     "Chinchilla": (70e9, 1.4e12),
     "Llama 3.1 8B": (8e9, 15e12),
     "Llama 3.1 405B": (405e9, 15.6e12),
 }
-print(f"{'':15}    FLOPs   GPU hours      dollars   tokens/parameter")
-for name, (n, d) in runs.items():
+
+# %%
+print(f"{'':15}    FLOPs   million GPU hours   million dollars   tokens/parameter")
+for name, (n, d) in large_models.items():
     flops, hours, money = cost(n, d)
-    print(f"{name:15} {flops:8.1e} {hours:11,.0f} {money:12,.0f} {d / n:12,.0f}")
+    row = f"{hours / 1e6:20.3g}{money / 1e6:18.3g}{d / n:19,.0f}"
+    print(f"{name:15} {flops:8.1e}{row}")
 
 # %% [markdown]
 # For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, which is $6ND$, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`.
@@ -214,35 +223,49 @@ def columns(points):
 
 # %% [markdown]
 # Here are three ways to measure how far a law is from the runs: squares of plain losses, squares of their logarithms, and Hoffmann's.
+
+
+# %%
+def squares(log_predicted, loss):
+    return (log_predicted.exp() - loss).square().sum()
+
+
+def log_squares(log_predicted, loss):
+    return (log_predicted - loss.log()).square().sum()
+
+
+def log_huber(log_predicted, loss):
+    # The factor makes up for the small delta; LBFGS stops where steps gain little.
+    return 1e3 * huber_loss(log_predicted, loss.log(), delta=1e-3, reduction="sum")
+
+
+OBJECTIVES = {
+    "squares": squares,
+    "squares of logs": log_squares,
+    "Huber of logs": log_huber,
+}
+
+# %% [markdown]
 # LBFGS minimises them.
 # It is an optimizer for a smooth loss over all the data at once.
 # It calls `closure` for the loss and its gradient as often as it needs.
 
+
 # %%
-MISSES = {
-    "squares": lambda found, loss: (found.exp() - loss).square().sum(),
-    "squares of logs": lambda found, loss: (found - loss.log()).square().sum(),
-    "Huber of logs": lambda found, loss: (
-        # The factor makes up for the small delta; LBFGS stops where steps gain little.
-        1e3 * huber_loss(found, loss.log(), delta=1e-3, reduction="sum")
-    ),
-}
-
-
-def fit_law(points, miss, start=(-1.0, 9.0, 0.8, 10.0, 0.8)):
+def fit_law(points, objective, start=(-1.0, 9.0, 0.8, 10.0, 0.8)):
     n, d, loss = columns(points)
     theta = torch.tensor(start, dtype=torch.double, requires_grad=True)
-    bfgs = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [theta], max_iter=500, tolerance_change=1e-13, line_search_fn="strong_wolfe"
     )
 
     def closure():
-        bfgs.zero_grad()
-        far = MISSES[miss](log_loss(theta, n, d), loss)
-        far.backward()
-        return far
+        optimizer.zero_grad()
+        value = OBJECTIVES[objective](log_loss(theta, n, d), loss)
+        value.backward()
+        return value
 
-    bfgs.step(closure)
+    optimizer.step(closure)
     return theta.detach()
 
 
@@ -275,26 +298,32 @@ assert abs(beta - law.beta) < 0.02
 # :::
 
 # %%
-print(f"{'fitted to runs of':24}" + "".join(f"{miss:>17}" for miss in MISSES))
-ends = {}
-for least in reads[:3]:
+fitted_floors = {}
+for least in text_sizes[:3]:
     points = [p for p in study.points if p.n_tokens >= least]
-    thetas = {miss: fit_law(points, miss) for miss in MISSES}
-    ends |= {(least, miss): theta[0].exp().item() for miss, theta in thetas.items()}
-    row = "".join(f"{ends[least, miss]:17.2f}" for miss in MISSES)
+    for objective in OBJECTIVES:
+        e = fit_law(points, objective)[0]
+        fitted_floors[least, objective] = e.exp().item()
+
+# %% tags=["hide-input"]
+print(f"E (nats/token) by what is minimised; the true floor is {true_floor:.2f}")
+print(f"{'fitted to runs of':24}" + "".join(f"{name:>17}" for name in OBJECTIVES))
+for least in text_sizes[:3]:
+    row = "".join(f"{fitted_floors[least, name]:17.2f}" for name in OBJECTIVES)
     print(f"{least:9,} tokens or more" + row)
-print(f"the true floor: {true_floor:.2f} nats/token")
 
 # %% tags=["remove-cell"]
-for miss in MISSES:
-    assert ends[reads[0], miss] < true_floor - 0.1
-    assert ends[reads[0], miss] < ends[reads[1], miss] - 0.05
-for least in reads[:3]:
-    assert ends[least, "squares"] < ends[least, "Huber of logs"]
-assert abs(ends[reads[1], "Huber of logs"] - true_floor) < 0.02
+shortest, second = text_sizes[:2]
+for objective in OBJECTIVES:
+    assert fitted_floors[shortest, objective] < true_floor - 0.1
+    gain = fitted_floors[second, objective] - fitted_floors[shortest, objective]
+    assert gain > 0.05
+for least in text_sizes[:3]:
+    assert fitted_floors[least, "squares"] < fitted_floors[least, "Huber of logs"]
+assert abs(fitted_floors[second, "Huber of logs"] - true_floor) < 0.02
 
 # %% mystnb={"image": {"alt": "Loss over tokens, both axes logarithmic, for four sizes of model: points, and the law fitted without the shortest runs by the Huber loss of logarithms. The curves go through or close to the points from 416,000 tokens on; the points of the shortest runs lie below the curves. A dotted line is the true floor, below all points."}} tags=["hide-input"]
-longer = [p for p in study.points if p.n_tokens >= reads[1]]
+longer = [p for p in study.points if p.n_tokens >= text_sizes[1]]
 theta = fit_law(longer, "Huber of logs")
 e, a, alpha, b, beta = theta.tolist()
 hoffmann = scaling.Law(floor=exp(e), a=exp(a), alpha=alpha, b=exp(b), beta=beta)
@@ -323,14 +352,15 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 
 # %% tags=["nbval-ignore-output"]
 generator = torch.Generator().manual_seed(0)
-drawn = []
+resampled = []
 for _ in range(60):
     places = torch.randint(len(longer), (len(longer),), generator=generator)
     sample = [longer[i] for i in places]
-    e_, _, alpha_, _, beta_ = fit_law(sample, "Huber of logs", theta.tolist()).tolist()
-    drawn.append((exp(e_), beta_ / (alpha_ + beta_)))  # E, and the power of C in N
-drawn_ends, powers = (sorted(column) for column in zip(*drawn))
-low, high = drawn_ends[3], drawn_ends[-4]  # 90 % of them lie between
+    resampled.append(fit_law(sample, "Huber of logs", theta.tolist()).tolist())
+
+# %% tags=["nbval-ignore-output"]
+floors = sorted(exp(parameters[0]) for parameters in resampled)
+low, high = floors[3], floors[-4]  # 90 % of them lie between
 print(f"E = {exp(e):.2f}, 90 % of the resamples from {low:.2f} to {high:.2f}")
 
 # %% tags=["remove-cell"]
@@ -345,21 +375,24 @@ assert low < 0.35 < true_floor < high
 # The last column shows how far off each prediction is, from the least work to the most.
 
 # %%
-print("fitted without the four largest budgets      E   misses them by")
 largest = sorted(longer, key=lambda p: p.n_parameters * p.n_tokens)[-4:]
 rest = [p for p in longer if p not in largest]
+print(f"{len(rest)} runs to fit, {len(largest)} to predict")
+
+# %%
 n, d, loss = columns(largest)
-for miss in MISSES:
-    smaller = fit_law(rest, miss)
-    off = (log_loss(smaller, n, d) - loss.log()).exp() - 1  # relative
-    signed = ", ".join(f"{x:+.0%}" for x in off.tolist())
-    print(f"{miss:38} {smaller[0].exp():8.2f}   {signed}")
+print("minimised           E   error of the predicted losses")
+for objective in OBJECTIVES:
+    fitted = fit_law(rest, objective)
+    errors = (log_loss(fitted, n, d) - loss.log()).exp() - 1  # relative
+    row = ", ".join(f"{error:+.0%}" for error in errors.tolist())
+    print(f"{objective:15}{fitted[0].exp():6.2f}   {row}")
 
 # %% tags=["remove-cell"]
-for miss in MISSES:
-    off = (log_loss(fit_law(rest, miss), n, d) - loss.log()).exp() - 1
-    assert (off < 0.01).all()
-    assert off[-1] < -0.15
+for objective in OBJECTIVES:
+    errors = (log_loss(fit_law(rest, objective), n, d) - loss.log()).exp() - 1
+    assert (errors < 0.01).all()
+    assert errors[-1] < -0.15
 
 # %% [markdown]
 # All three ways predict too low a loss, and the miss grows with the distance: it is about a quarter for the largest run.
@@ -384,21 +417,31 @@ for miss in MISSES:
 
 # %%
 def loss_at(n, budget):
-    d = log(budget / 6 / n)
-    runs = [(log(t), log(losses[n, t, 0])) for t in reads if (n, t, 0) in losses]
-    for (d0, l0), (d1, l1) in pairwise(runs):
-        if d0 <= d <= d1:
-            return exp(l0 + (l1 - l0) * (d - d0) / (d1 - d0))
+    log_d = log(budget / 6 / n)
+    runs = [(log(d), log(losses[n, d, 0])) for d in text_sizes]
+    for (d0, loss0), (d1, loss1) in pairwise(runs):  # all four are logarithms
+        if d0 <= log_d <= d1:
+            return exp(loss0 + (loss1 - loss0) * (log_d - d0) / (d1 - d0))
     return None
 
 
-def valley(budget):
-    found = [(n, loss_at(n, budget)) for n in model_sizes]
-    return [(n, loss) for n, loss in found if loss]  # where there are runs to read off
+# %% [markdown]
+# A valley has a point for each size whose runs include one with fewer tokens than the budget affords, and one with more.
+# Here is the valley of $10^{12}$ FLOPs, as pairs of size and loss.
 
 
 # %%
-def lowest(points):  # of a parabola through them, over the log of the size
+def valley(budget):
+    curve = [(n, loss_at(n, budget)) for n in model_sizes]
+    return [(n, loss) for n, loss in curve if loss is not None]
+
+
+print([(n, round(loss, 2)) for n, loss in valley(1e12)])
+
+
+# %%
+def lowest(points):
+    """Return where a parabola through the points, over the log of x, is lowest."""
     x, y = torch.tensor([(log(n), loss) for n, loss in points]).double().T
     powers = torch.stack((x**2, x, torch.ones_like(x)), dim=1)
     p, q, _ = torch.linalg.lstsq(powers, y[:, None]).solution[:, 0]
@@ -407,9 +450,10 @@ def lowest(points):  # of a parabola through them, over the log of the size
 
 # %%
 budgets = (4e11, 6e11, 1e12, 1.6e12, 2.4e12)
-best = {c: lowest(valley(c)) for c in budgets}
-for c, n in best.items():
-    print(f"{c:.1e} FLOPs: {n:8,.0f} parameters, {c / 6 / n / n:4.1f} tokens for each")
+best = {budget: lowest(valley(budget)) for budget in budgets}
+print("  FLOPs   best number of parameters   tokens for each")
+for budget, n in best.items():
+    print(f"{budget:.1e}{n / 1e3:19.0f} thousand{budget / 6 / n / n:18.1f}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over parameters, logarithmic, for five budgets: three or four points for each, joined by a parabola. Each is a valley, and the larger the budget, the lower it lies. The lowest points, marked by crosses, move to the right, from about 130 thousand to about 290 thousand parameters."}}
 fig, ax = plt.subplots(figsize=(7, 3))
@@ -467,6 +511,7 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 x, y = torch.tensor([(log(c), log(n)) for c, n in best.items()]).double().T
 slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
 power = beta / (alpha + beta)
+powers = sorted(beta / (alpha + beta) for _, _, alpha, _, beta in resampled)
 print(f"N grows like C to the power {slope:.2f} by the valleys,")
 print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 
@@ -526,10 +571,15 @@ for run in settings.points:
     key = run["group"], run["changes"]["learning_rate"]
     by_rate.setdefault(key, []).append(run["loss"])
 mean = {key: sum(losses) / len(losses) for key, losses in by_rate.items()}
+print(f"AdamW, rate 0.008: {mean['AdamW', 0.008]:.2f} nats/token, mean of three seeds")
+
+# %% [markdown]
+# The next cell picks, for each optimizer, the best of the rates that were tried.
+
+# %%
 for name in ("SGD", "AdamW", "Muon"):
-    rates = [rate for group, rate in mean if group == name]
-    good = min(rates, key=lambda rate: mean[name, rate])
-    print(f"{name:6} {mean[name, good]:.2f} nats/token at its best rate, {good}")
+    least, rate = min((mean[key], key[1]) for key in mean if key[0] == name)
+    print(f"{name:6} {least:.2f} nats/token at its best rate, {rate}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Held-out loss over the learning rate, logarithmic, with three dots at each rate and a line through their means for each optimizer. AdamW is a valley from 0.001 to 0.064 with its lowest point at 0.008, and both ends more than a nat higher. SGD is a valley farther right, at 0.3, and higher. Muon is lowest of all, nearly flat from 0.008 to 0.032."}}
 fig, ax = plt.subplots(figsize=(7, 3))
@@ -563,19 +613,21 @@ assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 # A seed gives all settings the same start and the same order of stories, so the last column can compare them seed by seed.
 
 
-# %%
+# %% tags=["hide-input"]
 def with_range(losses):
     mean = sum(losses) / len(losses)
     return f"{mean:.2f} ({min(losses):.2f} to {max(losses):.2f})"
 
 
-print(f"{'':27}{'loss (nats/token)':23}AdamW there            higher for")
-for (group, rate), here in by_rate.items():
+print(
+    f"setting            rate   {'loss (nats/token)':23}{'AdamW, same rate':23}higher for"
+)
+for (group, rate), changed in by_rate.items():
     if group not in ("AdamW", "SGD", "Muon"):
-        there = by_rate["AdamW", rate]
-        higher = sum(ours > theirs for ours, theirs in zip(here, there))
-        both = f"{with_range(here)}    {with_range(there)}"
-        print(f"{group:16} {rate:6}    {both} {higher:4} of {len(there)}")
+        usual = by_rate["AdamW", rate]
+        higher = sum(a > b for a, b in zip(changed, usual))
+        row = f"{with_range(changed):23}{with_range(usual):23}"
+        print(f"{group:16}{rate:7}   {row}{higher} of {len(usual)} seeds")
 
 # %% tags=["remove-cell"]
 adam = {rate: mean[group, rate] for group, rate in mean if group == "AdamW"}
@@ -627,29 +679,31 @@ for group, rate in more:
 
 
 # %%
-def climbed(study):
-    """Return each recipe's ends, and how far they are above Muon's, seed by seed."""
-    rungs = {}
+def ladder_results(study):
+    """Return each recipe's losses, and how far they are above the second row's."""
+    excess = {}  # nats per story above the floor
     for run in studies.stored_study(study, dict).points:
-        rungs.setdefault(run["name"], []).append(run["excess"])
-    found = {name: torch.tensor(ends) for name, ends in rungs.items()}
-    return found, {name: own - found["Muon, rate 0.006"] for name, own in found.items()}
+        excess.setdefault(run["name"], []).append(run["excess"])
+    excess = {name: torch.tensor(losses) for name, losses in excess.items()}
+    muon = excess["Muon, rate 0.006"]
+    return excess, {name: losses - muon for name, losses in excess.items()}
 
 
-def compared(study):
-    """Print a ladder."""
-    found, above = climbed(study)
+# %% tags=["hide-input"]
+def print_ladder(study):
+    """Print the results of a ladder."""
+    excess, differences = ladder_results(study)
     print(f"{'nats per story above the floor':40} mean   more than Muon, rate 0.006")
-    for name, more in above.items():
-        error = more.std() / len(more) ** 0.5
-        print(f"{name:40} {found[name].mean():4.1f}", end="")
-        print(f"  {more.mean():+z5.1f} ± {error:.1f}")
+    for name, difference in differences.items():
+        error = difference.std() / len(difference) ** 0.5
+        print(f"{name:40} {excess[name].mean():4.1f}", end="")
+        print(f"  {difference.mean():+z5.1f} ± {error:.1f}")
 
 
-compared("ladder")
+print_ladder("ladder")
 
 # %% tags=["remove-cell"]
-_, change = climbed("ladder")
+_, change = ladder_results("ladder")
 doubt = {name: 2 * more.std().item() / 3**0.5 for name, more in change.items()}
 better = {name for name, more in change.items() if more.mean() < -doubt[name]}
 assert better == {"Muon, QK-norm", "Muon, ends at a tenth"}
@@ -685,11 +739,11 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # :::
 
 # %%
-compared("ladder_long")
+print_ladder("ladder_long")
 
 # %% tags=["remove-cell"]
-found, change = climbed("ladder_long")
-assert all(own.mean() < 5 for own in found.values())
+excess, change = ladder_results("ladder_long")
+assert all(losses.mean() < 5 for losses in excess.values())
 lead = change["Muon, QK-norm"]
 assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 
@@ -845,10 +899,10 @@ assert intervals[1e12][1] / intervals[1e12][0] < intervals[1e15][1] / intervals[
 largest_model = [p for p in longer if p.n_parameters == model_sizes[-1]]
 narrower = [p for p in longer if p.n_parameters < model_sizes[-1]]
 n, d, loss = columns(largest_model)
-for miss in MISSES:
-    off = (log_loss(fit_law(narrower, miss), n, d) - loss.log()).exp() - 1
-    print(f"{miss:16}" + "".join(f"{x:+8.0%}" for x in off.tolist()))
-    assert off[0] > 0 > off[-1]
+for objective in OBJECTIVES:
+    errors = (log_loss(fit_law(narrower, objective), n, d) - loss.log()).exp() - 1
+    print(f"{objective:16}" + "".join(f"{error:+8.0%}" for error in errors.tolist()))
+    assert errors[0] > 0 > errors[-1]
 # Too high for the shortest run, too low for the longest, in all three ways: the real
 # curve is bent in another way than the law's. The run in between, of 1,664,000 tokens,
 # is predicted best. By logarithms the shortest is worst, by plain squares it and the

@@ -182,8 +182,10 @@ assert len(story) > 4 * in_words
 
 # %%
 fruit = tokenizers.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
-print(fruit.merges)
-print(fruit.tokens("ananas"))
+print("merges:", fruit.merges)
+print("pieces of ananas:", fruit.tokens("ananas"))
+
+# %% tags=["hide-cell"]
 assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
 assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
@@ -282,11 +284,14 @@ GuessExplorer("she sells sea shells by the sea shore")
 # %%
 branches = [r"'(?:[sdmt]|ll|ve|re)", r" ?\p{L}+", r" ?\p{N}+", r" ?[^\s\p{L}\p{N}]+"]
 branches += [r"\s+(?!\S)", r"\s+"]
-assert "|".join(branches) == bpe.GPT2_PATTERN
 numbered = "|".join(f"({branch})" for branch in branches)
 matches = [*regex.finditer(numbered, "It's 2 cafés,   isn't it?\n12!")]
 for number, branch in enumerate(branches, start=1):
-    print(f"{branch:22}", [m[0] for m in matches if m.lastindex == number])
+    taken = [match[0] for match in matches if match.lastindex == number]
+    print(f"{branch:22} {taken}")
+
+# %% tags=["hide-cell"]
+assert "|".join(branches) == bpe.GPT2_PATTERN
 
 # %% [markdown]
 # 1. `'(?:[sdmt]|ll|ve|re)` is the end of an English contraction: `'s`, `'t`, `'ll` and so on, in lower case only.
@@ -304,7 +309,8 @@ for number, branch in enumerate(branches, start=1):
 # %%
 pretokens = regex.findall(bpe.GPT2_PATTERN, "It's 2 cafés, isn't it?")
 cafes = pretokens[3].encode()
-print(list(cafes), "=", spell(cafes))
+print("bytes:", list(cafes))
+print("spelled:", spell(cafes))
 
 # %% [markdown]
 # ![From above: the sentence It's 2 cafés, isn't it? in one box; nine pre-tokens; of one of them, the word cafés with its space, seven bytes and their printable characters; two pieces, Ġcaf and Ã©s; their ids, 19945 and 20954.](figures/text-to-ids.svg)
@@ -320,6 +326,7 @@ print(list(cafes), "=", spell(cafes))
 # Training is the definition, line by line: count all pairs, take the best, merge it everywhere, begin again.
 # Symbols are numbers here: 0 to 255 for the bytes, 256 for the first merge, and so on.
 # `BYTE_ORDER` says which byte is number 0, 1, 2 and so on: it is GPT-2's order, which starts at `!`.
+# The two functions that training needs work with any symbols, so we try them on the letters of the example: first the counts of the pairs.
 
 
 # %%
@@ -332,6 +339,13 @@ def count_pairs(words):
     return counts
 
 
+print(count_pairs({"banana": 1, "bandana": 1}).most_common(3))
+
+# %% [markdown]
+# The other one merges a pair wherever it occurs.
+
+
+# %%
 def merge(word, pair, new):
     """Return the word with the pair replaced by a new symbol, left to right."""
     merged = []
@@ -341,6 +355,12 @@ def merge(word, pair, new):
         else:
             merged.append(symbol)
     return tuple(merged)
+
+
+print(merge("bandana", ("a", "n"), "an"))
+
+# %% [markdown]
+# The trainer counts the pairs, takes the best, and merges it in every word, again and again.
 
 
 # %%
@@ -366,8 +386,8 @@ tales_bpe = tokenizers.BPETokenizer.train(
     stories, vocab_size=1024, special_tokens=["<|endoftext|>"]
 )
 merges = train_plainly(word_counts, n_merges=1024 - 1 - 256)
-print("first:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
-print("last: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
+print("first pieces:", *(spell(a + b) for a, b in tales_bpe.merges[:8]))
+print("last pieces: ", *(spell(a + b) for a, b in tales_bpe.merges[-8:]))
 
 # %% tags=["hide-input"]
 # All merges of both trainers, as bytes
@@ -429,7 +449,7 @@ if huggingface:
     ours = {spell(piece): i for piece, i in tales_bpe.vocab.items()}
     assert theirs.get_vocab() == ours | tales_bpe.special_tokens
     assert all(theirs.encode(t).ids == tales_bpe.encode(t) for t in new_stories)
-    print(f"equal: {tales_bpe.vocab_size} ids, {len(new_stories)} new stories")
+    print(f"equal: {tales_bpe.vocab_size:,} ids, {len(new_stories)} new stories")
 else:
     print("to compare, install it: pip install tokenizers")
 
@@ -469,16 +489,25 @@ def likelihood_gain(words):
     return {(a, b): n * log(n * total / single[a] / single[b]) for (a, b), n in pairs}
 
 
+# %% [markdown]
+# Training begins with the letters, marked, and merges the pair with the largest gain until there are enough pieces.
+
+
+# %%
 def train_wordpiece(word_counts, vocab_size):
     """Return the pieces: letters, then the most useful merges."""
-    words = {(w[0], *("##" + c for c in w[1:])): n for w, n in word_counts.items()}
+    words = {}
+    for word, times in word_counts.items():
+        letters = [word[0]] + ["##" + letter for letter in word[1:]]
+        words[tuple(letters)] = times
     pieces = ["[UNK]", *sorted(set(chain.from_iterable(words)))]
     while len(pieces) < vocab_size:
         gain = likelihood_gain(words)
         best = max(gain, key=lambda pair: (gain[pair], pair))
         new = best[0] + best[1].removeprefix("##")
         words = {merge(word, best, new): times for word, times in words.items()}
-        pieces += [new] if new not in pieces else []
+        if new not in pieces:
+            pieces.append(new)
     return pieces
 
 
@@ -507,9 +536,8 @@ def longest_first(word, pieces):
 bert_words = r"\w+|[^\w\s]"
 plain_words = Counter(regex.findall(bert_words, " ".join(stories)))
 wordpieces = train_wordpiece(plain_words, vocab_size=1024)
-print(
-    longest_first("lighthouses", {*wordpieces}), longest_first("naïve", {*wordpieces})
-)
+for word in ("lighthouses", "naïve"):
+    print(word, "→", longest_first(word, set(wordpieces)))
 
 # %% [markdown]
 # ### Unigram
@@ -544,15 +572,10 @@ def best_cut(word, prob):
 # With the toy probabilities below, `un·believ·able` has the probability $0.1 \cdot 0.01 \cdot 0.1 = 0.0001$, and `un·believable` twice as much.
 
 # %%
-toy = {
-    "un": 0.1,
-    "believ": 0.01,
-    "able": 0.1,
-    "u": 0.05,
-    "n": 0.05,
-    "believable": 0.002,
-}
-print(*best_cut("unbelievable", toy))
+toy = {"un": 0.1, "believ": 0.01, "able": 0.1, "believable": 0.002}
+toy |= {"u": 0.05, "n": 0.05}
+pieces, probability = best_cut("unbelievable", toy)
+print("·".join(pieces), "has the probability", round(probability, 6))
 
 # %% [markdown]
 # The probabilities are learned by **EM**, expectation maximisation, which alternates two steps.
@@ -580,8 +603,7 @@ def expected_counts(word_counts, prob):
 
 
 # %% [markdown]
-# After every two rounds of EM the least useful pieces are dropped.
-# A piece is useful if the text becomes much less probable when the piece is replaced by its best cut into other pieces.
+# The second step divides each count by the sum; pieces that are expected less than half a time are dropped.
 
 
 # %%
@@ -592,6 +614,12 @@ def shares(counts):
     return {piece: n / total for piece, n in kept.items()}
 
 
+# %% [markdown]
+# After every two rounds of EM the least useful pieces are dropped.
+# A piece is useful if the text becomes much less probable when the piece is replaced by its best cut into other pieces.
+
+
+# %%
 def usefulness(piece, prob, counts):
     """Return how many nats the text would lose without a piece; letters stay."""
     if len(piece) == 1:
@@ -600,6 +628,25 @@ def usefulness(piece, prob, counts):
     other = best_cut(piece, prob)[1]
     prob[piece] = p
     return counts[piece] * log(p / other)
+
+
+# %% [markdown]
+# The large vocabulary at the start holds every string of at most 12 letters that occurs at least twice inside the words.
+
+
+# %%
+def all_pieces(word_counts):
+    """Return the strings that occur at least twice, with count times length."""
+    counts = Counter()
+    for word, times in word_counts.items():
+        for i in range(len(word)):
+            for j in range(i + 1, min(i + LONGEST, len(word)) + 1):
+                counts[word[i:j]] += times
+    return {piece: n * len(piece) for piece, n in counts.items() if n > 1}
+
+
+# %% [markdown]
+# Training goes from there: two rounds of EM, drop up to a quarter of the pieces, and again, until few enough are left.
 
 
 # %%
@@ -614,16 +661,6 @@ def train_unigram(word_counts, vocab_size):
         kept = order[: max(vocab_size, 3 * len(prob) // 4)]
         prob = shares({piece: counts[piece] for piece in kept})
     return prob
-
-
-def all_pieces(word_counts):
-    """Return every string that occurs twice, by its count times its length."""
-    counts = Counter()
-    for word, times in word_counts.items():
-        for i in range(len(word)):
-            for j in range(i + 1, min(i + LONGEST, len(word)) + 1):
-                counts[word[i:j]] += times
-    return {piece: n * len(piece) for piece, n in counts.items() if n > 1}
 
 
 # %% [markdown]
@@ -643,16 +680,19 @@ def encode_unigram(word, prob):
     cut, _ = best_cut(word, prob | dict.fromkeys({*word} - prob.keys(), rare))
     tokens = []
     for piece in cut:
-        in_bytes = [f"<0x{byte:02X}>" for byte in piece.encode()]
-        tokens += [piece] if piece in prob else in_bytes
+        if piece in prob:
+            tokens.append(piece)
+        else:
+            tokens += [f"<0x{byte:02X}>" for byte in piece.encode()]
     return tokens
 
 
 # %%
 with_spaces = {w.decode().replace(" ", "▁"): n for w, n in word_counts.items()}
 unigram = train_unigram(with_spaces, vocab_size=1024)
-print(len(unigram), "pieces;", *encode_unigram("▁lighthouses", unigram))
-print(*encode_unigram("▁naïve🦊", unigram))
+print(f"{len(unigram):,} pieces")
+for word in ("▁lighthouses", "▁naïve🦊"):
+    print(word, "→", *encode_unigram(word, unigram))
 
 # %% [markdown]
 # Given the same pieces, do these functions encode as the library does?
@@ -689,26 +729,44 @@ else:
 
 # %%
 letters = {*"".join(with_spaces)}
-as_many = tokenizers.BPETokenizer.train(stories, 256 + 1024 - len(letters))
-bert_cut = {word: longest_first(word, {*wordpieces}) for word in new_words}
-ways = {
-    "BPE, 1,024 ids": tales_bpe.tokens,
-    "BPE, as many learned": as_many.tokens,
-    "WordPiece": lambda text: [
-        *chain(*map(bert_cut.get, regex.findall(bert_words, text)))
-    ],
-    "Unigram": lambda text: encode_unigram(text.replace(" ", "▁"), unigram),
-}
+larger_bpe = tokenizers.BPETokenizer.train(stories, 256 + 1024 - len(letters))
+print(f"{len(unigram) - len(letters)} learned pieces of Unigram,", end=" ")
+print(f"{len(larger_bpe.merges)} of the second BPE")
+
+# %% [markdown]
+# For WordPiece the text is first cut into words, as BERT does.
 
 # %%
+pieces_of = {word: longest_first(word, set(wordpieces)) for word in new_words}
+
+
+def wordpiece_tokens(text):
+    """Return the pieces of all words of a text."""
+    words = regex.findall(bert_words, text)
+    return [piece for word in words for piece in pieces_of[word]]
+
+
+# %% [markdown]
+# For Unigram it is cut into pre-tokens, as in its training.
+
+
+# %%
+def unigram_tokens(text):
+    """Return the pieces of all pre-tokens of a text."""
+    pretokens = regex.findall(bpe.GPT2_PATTERN, text)
+    spaced = [pretoken.replace(" ", "▁") for pretoken in pretokens]
+    return [piece for pretoken in spaced for piece in encode_unigram(pretoken, unigram)]
+
+
+# %% [markdown]
+# How many tokens does each of them need for a word, on average?
+
+# %%
+ways = [("BPE, 1,024 ids", tales_bpe.tokens), ("BPE, more merges", larger_bpe.tokens)]
+ways += [("WordPiece", wordpiece_tokens), ("Unigram", unigram_tokens)]
 n_words = sum(len(text.split()) for text in new_stories)
-for name, cut in ways.items():
-    parts = new_stories
-    if name == "Unigram":  # pre-tokens, as in its training
-        parts = [
-            part for t in new_stories for part in regex.findall(bpe.GPT2_PATTERN, t)
-        ]
-    n_tokens = sum(len(cut(part)) for part in parts)
+for name, cut in ways:
+    n_tokens = sum(len(cut(text)) for text in new_stories)
     print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
 
 # %% [markdown]
@@ -751,7 +809,7 @@ for text in variants:
 
 # %%
 believ = [piece.decode() for piece in gpt2.vocab if b"believ" in piece]
-print("GPT-2's shortest with believ:", sorted(believ, key=len)[:4])
+print("GPT-2's shortest pieces with believ:", sorted(believ, key=len)[:4])
 
 # %% tags=["remove-cell"]
 # None of the three cuts the word so, and nothing is lost
@@ -797,7 +855,29 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 #
 # ### What a text costs
 #
-# *Predict:* for each text in the list below, which tokenizer needs the fewest tokens, and which loses information?
+# The texts to compare are of many kinds.
+# One of them is a small Python function.
+
+# %%
+code = "def area(r):\n    if r < 0:\n        return None\n    return 3.14 * r * r\n"
+print(code, end="")
+
+# %% [markdown]
+# The others are sentences, numbers, two other languages and emoji.
+
+# %%
+texts = [
+    "Once there was an unbelievable fox.",
+    "floccinaucinihilipilification is a rare word",
+    "12 + 345 = 357, and pi is about 3.14159",
+    code,
+    "Alle Menschen sind frei und gleich geboren.",
+    "人人生而自由",
+    "👍🏽 means yes, 🤷 means who knows",
+]
+
+# %% [markdown]
+# *Predict:* for each text in the list, which tokenizer needs the fewest tokens, and which loses information?
 # Then choose a text in the explorer, or type one of your own.
 # (GPT-2's merges are too large to come with the page.
 # On the course's site they are fetched when you type, half a megabyte; in a notebook, GPT-2 works only for the given texts.)
@@ -808,25 +888,14 @@ MergeExplorer("unbelievable, unbelievable", tokenizer=gpt2)
 # :::
 
 # %%
-code = "def area(r):\n    if r < 0:\n        return None\n    return 3.14 * r * r\n"
-TokenExplorer(
-    [
-        "Once there was an unbelievable fox.",
-        "floccinaucinihilipilification is a rare word",
-        "12 + 345 = 357, and pi is about 3.14159",
-        code,
-        "Alle Menschen sind frei und gleich geboren.",
-        "人人生而自由",
-        "👍🏽 means yes, 🤷 means who knows",
-    ],
-    {
-        "words (1,024, from tales)": tokenizers.WordTokenizer.train(stories, 1024),
-        "characters": tokenizers.CharacterTokenizer(),
-        "bytes": tokenizers.ByteTokenizer(),
-        "BPE (from tales)": tales_bpe,
-        "GPT-2": gpt2,
-    },
-)
+compared = {
+    "words (1,024, from tales)": tokenizers.WordTokenizer.train(stories, 1024),
+    "characters": tokenizers.CharacterTokenizer(),
+    "bytes": tokenizers.ByteTokenizer(),
+    "BPE (from tales)": tales_bpe,
+    "GPT-2": gpt2,
+}
+TokenExplorer(texts, compared)
 
 # %% [markdown]
 # *Question:* the shrug 🤷 is one character; how many tokens is it for GPT-2, and can any of them be read alone?
@@ -846,7 +915,9 @@ TokenExplorer(
 cuts = Counter()
 for n in range(1000, 10_000):
     cuts["+".join(str(len(piece)) for piece in gpt2.tokens(str(n)))] += 1
-print("GPT-2:", ", ".join(f"{n} are cut {cut}" for cut, n in cuts.most_common()))
+print("cut by GPT-2   numbers")
+for cut, count in cuts.most_common():
+    print(f"{cut:12} {count:9,}")
 
 # %% tags=["remove-cell"]
 assert len(cuts) == 5
@@ -879,11 +950,12 @@ for name in ("GPT2_PATTERN", "GPT4_PATTERN", "DIGITS_PATTERN"):
 # (The manual's count may differ with your version of Python.)
 
 # %% tags=["nbval-ignore-output"]
+print("tokenizer      ids   tokens   single spaces   longest run of spaces")
 for name, tokenizer in [("GPT-2", gpt2), ("manual", docs_bpe)]:
     pieces = tokenizer.tokens(code)
     longest = max(len(piece) for piece in tokenizer.vocab if not piece.strip(b" "))
-    print(f"{name:6} of {tokenizer.vocab_size:6,} ids: {len(pieces)} tokens,", end=" ")
-    print(f"{pieces.count(' ')} of them a single space; longest piece: {longest}")
+    print(f"{name:9} {tokenizer.vocab_size:8,} {len(pieces):8}", end=" ")
+    print(f"{pieces.count(' '):15} {longest:23}")
 
 # %% tags=["remove-cell"]
 assert len(docs_bpe.encode(code)) < len(gpt2.encode(code))
@@ -927,13 +999,14 @@ article = {
 }
 
 # %%
-n_bytes = {name: len(text.encode()) for name, text in article.items()}
 n_tokens = {name: len(gpt2.encode(text)) for name, text in article.items()}
+print("language     characters   tokens   tokens per character")
 for name, text in article.items():
-    print(f"{name:10} {len(text):3} characters, {n_tokens[name]:3} tokens", end="")
-    print(f": {n_tokens[name] / len(text):.2f} per character")
+    per_character = n_tokens[name] / len(text)
+    print(f"{name:11} {len(text):11} {n_tokens[name]:8} {per_character:22.2f}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars for eleven languages: bytes and GPT-2 tokens of one sentence, each relative to English. Bytes stay below four times the English ones everywhere. Tokens rise from less than twice for German over about four times for Arabic and six times for Vietnamese to more than ten times for Hindi."}}
+n_bytes = {name: len(text.encode()) for name, text in article.items()}
 fig, ax = plt.subplots(figsize=(7, 2.5))
 for shift, counts, label in [(-0.2, n_bytes, "bytes"), (0.2, n_tokens, "tokens")]:
     relative = [n / counts["English"] for n in counts.values()]
@@ -990,15 +1063,16 @@ def embedding_share(vocab_size):
 # %%
 sizes = [257, 384, 512, 768, 1024, 1536, 2048, 3072]
 per_story = [*map(tokens_per_story, sizes)]
-share = [*map(embedding_share, sizes)]
-for size, tokens, part in zip(sizes, per_story, share, strict=True):
-    mark = " ← SMALL" if size == SMALL.model.vocab_size else ""
-    print(f"V = {size:4}: {tokens:3.0f} tokens per story, embedding {part:.0%}{mark}")
+embedding_shares = [*map(embedding_share, sizes)]
+print("ids     tokens per story   embedding's share")
+for size, tokens, share in zip(sizes, per_story, embedding_shares, strict=True):
+    mark = "   ← SMALL" if size == SMALL.model.vocab_size else ""
+    print(f"{size:5,} {tokens:18.0f} {share:19.0%}{mark}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves against the size of the vocabulary, on a logarithmic axis. Left: tokens per story fall steeply at first, then ever more slowly. Right: the embedding's share of the parameters rises steadily, to more than half."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 axes[0].plot(sizes, per_story, "o-")
-axes[1].plot(sizes, [100 * part for part in share], "o--", color="C1")
+axes[1].plot(sizes, [100 * share for share in embedding_shares], "o--", color="C1")
 _ = axes[0].set(ylabel="tokens per story", ylim=(0, None))
 _ = axes[1].set(ylabel="embedding (% of parameters)", ylim=(0, 100))
 for ax in axes:
@@ -1007,17 +1081,18 @@ for ax in axes:
     ax.set_xticks([256, 512, 1024, 2048], ["256", "512", "1,024", "2,048"])
     _ = ax.set(xlabel="vocabulary size (log scale)")
 assert per_story == sorted(per_story, reverse=True)
-assert share == sorted(share)
+assert embedding_shares == sorted(embedding_shares)
 assert per_story[0] > 2 * per_story[2]
 assert per_story[4] < 2 * per_story[-1]
-assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
+assert embedding_shares[sizes.index(SMALL.model.vocab_size)] < 1 / 2
+assert embedding_shares[-1] > 1 / 2
 
 # %% [markdown]
 # *Left, what a larger vocabulary gains; right, what it costs.*
 #
 # The first 255 merges more than halve a story's length; the two thousand from 1,024 to 3,072 do not halve it again.
 # The cost rises all the while: there are more rows to learn, and each is seen less often.
-# The small model takes the size marked in the list: most of the gain is made by then, and the embedding is still under half of the parameters.
+# The small model takes the size marked in the table: most of the gain is made by then, and the embedding is still under half of the parameters.
 # Large models have far more text and far larger layers, so even a large table is a small share.
 # Their best vocabulary is larger too: tens or hundreds of thousands of ids {cite:p}`tao2024`.
 #
@@ -1032,6 +1107,8 @@ assert share[sizes.index(SMALL.model.vocab_size)] < 1 / 2 < share[-1]
 text = "Bye.<|endoftext|>"
 print(gpt2.tokens(text))
 print(gpt2.tokens(text, allowed_special=["<|endoftext|>"]))
+
+# %% tags=["hide-cell"]
 for allowed in ([], "all"):
     assert gpt2.decode(gpt2.encode(text, allowed)) == text
 
@@ -1051,8 +1128,8 @@ for allowed in ([], "all"):
 
 # %%
 ids = gpt2.encode("so 👍")
-print([gpt2.decode([i]) for i in ids], "one by one")
-print(list(gpt2.decode_iterable(ids)), "as a stream")
+print("one by one: ", [gpt2.decode([i]) for i in ids])
+print("as a stream:", list(gpt2.decode_iterable(ids)))
 
 # %% [markdown]
 # In the other direction, a Python string can hold half of an emoji, a lone *surrogate*, left by programs that count in units of two bytes.
@@ -1071,11 +1148,11 @@ except ValueError as error:
 # So a lone space at the end is a token of its own, and in training text it hardly ever comes before a word.
 
 # %%
-whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
 print(gpt2.tokens("The sky is blue."))
 print(gpt2.tokens("The sky is "))
 
 # %% tags=["remove-cell"]
+whole, prompt = gpt2.encode("The sky is blue."), gpt2.encode("The sky is ")
 assert whole[: len(prompt)] != prompt
 assert whole[: len(prompt) - 1] == prompt[:-1]
 
@@ -1095,37 +1172,39 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 # %%
 model, base_bpe = load_pretrained("base-llm")
 end = base_bpe.special_tokens["<|endoftext|>"]
+print(f"{base_bpe.vocab_size:,} ids; the end of a text is id {end}")
+
+# %% [markdown]
+# The next function puts this mark before the prompt, as it was before every tale in training.
 
 
+# %%
 def next_tokens(prompt):
     """Return the probability of each next token, the most probable first."""
+    ids = torch.tensor([[end, *base_bpe.encode(prompt)]])
     with torch.no_grad():
-        logits = model(torch.tensor([[end, *base_bpe.encode(prompt)]]))[0, -1]
+        logits = model(ids)[0, -1]
+    probs = logits.softmax(-1).tolist()
     order = logits.argsort(descending=True).tolist()
-    return {
-        base_bpe.decode([i]): p
-        for i, p in zip(order, logits.softmax(-1)[order].tolist())
-    }
+    return {base_bpe.decode([i]): probs[i] for i in order}
 
 
 # %% [markdown]
-# It reads the beginning of a tale twice, without and with a space at the end, and we print its four most probable next tokens.
+# The model reads the beginning of a tale twice, without and with a space at the end, and we print its four most probable next tokens.
 
 # %%
 beginning = "This is the story of a brave young"
 for prompt in (beginning, beginning + " "):
-    shown = [
-        f"{token!r} {p:.2f}" for token, p in islice(next_tokens(prompt).items(), 4)
-    ]
-    print(f"{prompt[-12:]!r:15}", ", ".join(shown))
+    best = islice(next_tokens(prompt).items(), 4)
+    shown = ", ".join(f"{token!r} {prob:.2f}" for token, prob in best)
+    print(f"… {prompt[-12:]!r:15} → {shown}")
 
 # %% tags=["hide-input"]
 likely = {t: p for t, p in next_tokens(beginning).items() if p > 0.1}  # the heroes
 after = next_tokens(beginning + " ")
 left = sum(after[t] + after.get(t.strip(), 0) for t in likely)
-print(
-    f"{sum(likely.values()):.2f} for the heroes, then {left:.2f}, with or without space"
-)
+print(f"probability of these heroes {sum(likely.values()):.2f}", end=", ")
+print(f"after the lone space {left:.2f} (with or without a space)")
 assert sum(likely.values()) > 0.5 and left < 0.2
 
 # %% [markdown]
@@ -1140,15 +1219,19 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # Some of the 256 bytes never occur.
 # And tokenizer and model need not be trained on the same text: one of GPT-2's tokens, ` SolidGoldMagikarp`, is a user name from a web forum.
 # Such tokens are called **glitch tokens**, since they make models behave oddly.
+
+# %%
+print("GPT-2:", gpt2.tokens(" SolidGoldMagikarp"))
+
+# %% [markdown]
 # The next cell counts the ids of `base-llm` that a thousand tales never use.
 # (The model has read far more tales than these, and has met a few of these ids in the others.)
 
 # %%
 seen = Counter(i for text in stories for i in base_bpe.encode(text))
-never = [i for i in range(base_bpe.vocab_size) if i not in seen and i != end]
-print(f"{len(never)} of {base_bpe.vocab_size:,} ids do not occur in a thousand tales,")
-print("such as", *(spell(base_bpe.pieces[i]) for i in never[::100]))
-print(gpt2.tokens(" SolidGoldMagikarp"))
+unused = [i for i in range(base_bpe.vocab_size) if i not in seen and i != end]
+print(f"{len(unused)} of {base_bpe.vocab_size:,} ids do not occur in a thousand tales,")
+print("such as", *(spell(base_bpe.pieces[i]) for i in unused[::100]))
 
 # %% [markdown]
 # Their rows in the embedding give them away {cite:p}`land2024`.
@@ -1159,15 +1242,15 @@ print(gpt2.tokens(" SolidGoldMagikarp"))
 
 # %%
 rows = torch.nn.functional.normalize(model.embedding.weight.detach(), dim=1)
-is_glitch = torch.zeros(len(rows), dtype=torch.bool)
-is_glitch[never] = True
-alike = {}
-for name, group in {"not in these tales": is_glitch, "the others": ~is_glitch}.items():
-    alike[name] = (rows[group] @ rows[group].T).mean().item()
-    print(f"{name:18} mean cosine of two rows {alike[name]:.2f}")
+is_unused = torch.zeros(len(rows), dtype=torch.bool)
+is_unused[unused] = True
+mean_cosine = {}
+for name, group in {"not in these tales": is_unused, "the others": ~is_unused}.items():
+    mean_cosine[name] = (rows[group] @ rows[group].T).mean().item()
+    print(f"{name:18} mean cosine of two rows {mean_cosine[name]:.2f}")
 
 # %% tags=["remove-cell"]
-assert alike["not in these tales"] > alike["the others"] + 0.3
+assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 
 # %% [markdown]
 # The rows of tokens that occur in none of these tales are much more alike, so they say little about their tokens.
@@ -1276,7 +1359,8 @@ def longest_match(pretoken, vocab):
 
 checks.longest_match(longest_match)
 longest = [piece.decode() for piece in longest_match(b"ananas", set(fruit.vocab))]
-print(longest, "but", fruit.tokens("ananas"))
+print("longest first:", longest)
+print("in the order of the merges:", fruit.tokens("ananas"))
 differ, known = 0, set(tales_bpe.vocab)
 for word in bpe.count_pretokens(new_stories, bpe.GPT2_PATTERN):
     greedy = longest_match(word, known)
@@ -1370,7 +1454,7 @@ checks.digit_groups(digit_groups)
 # In a pattern, the space before a number becomes a pre-token of its own.
 numbers = rf" (?=\p{{N}})|{from_the_right}"
 pattern = bpe.GPT2_PATTERN.replace(r" ?\p{N}+", numbers)
-print(regex.findall(pattern, "1234 + 1234567"))
+print("pre-tokens:", regex.findall(pattern, "1234 + 1234567"))
 # With GPT-2's pattern they are not: the whole text has ` 12` in one pre-token. With this
 # one they are, because the space before a number is a pre-token of its own in both.
 

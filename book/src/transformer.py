@@ -60,7 +60,7 @@ generator = torch.Generator().manual_seed(0)
 
 
 # %%
-def alike(x):
+def mean_similarity(x):
     """Return the mean cosine similarity of the vectors of two positions."""
     x, n = normalize(x, dim=-1), len(x)
     return ((x @ x.T).sum() - n) / (n * (n - 1))
@@ -73,19 +73,20 @@ for seed in range(3):
     states = [torch.randn(1, 16, 64, generator=generator)]
     for block in model.blocks:
         states.append(block.attention(states[-1], model.rotary(slice(0, 16))).detach())
-    runs.append([(alike(x[0]), x.norm(dim=-1).mean()) for x in states])
+    runs.append([(mean_similarity(x[0]), x.norm(dim=-1).mean()) for x in states])
 
 # %%
+print("layers   similarity, 3 models   mean length")
 for n in (0, 1, 2, 4, 12):
-    similar = " ".join(f"{run[n][0]:z.2f}" for run in runs)
-    print(f"after {n:2} layers, alike: {similar}   mean length: {runs[0][n][1]:.1g}")
+    similarities = " ".join(f"{run[n][0]:z6.2f}" for run in runs)
+    print(f"{n:6}{similarities}{runs[0][n][1]:14.1g}")
 
 # %% tags=["remove-cell"]
 assert all(run[0][0] < 0.1 and run[4][0] > 0.9 for run in runs)
 assert all(run[12][1] < 1e-4 for run in runs)
 
 # %% [markdown]
-# The columns are three models with different weights; the length is that of the first.
+# The three models have different weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve almost nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures end up looking alike {cite:p}`dong2021`.
 # Each layer's last matrix starts with small weights, since its output is meant to be added to vectors; with nothing to add to, it makes the vectors shorter each time.
@@ -304,7 +305,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 # %%
 gpt2 = Transformer(replace(TINY, family="gpt2", d_ff=256), generator)
 for part, n in costs.parameter_counts(gpt2.config).items():
-    print(f"{part:13}{n:7,}")
+    print(f"{part.replace('_', '-'):13}{n:7,}")
 
 # %% [markdown]
 # A model of Llama's shape has the same parts, except for the positions.
@@ -403,6 +404,7 @@ assert_close(single(x), single.experts[0](x))
 shares = whole.router(x).softmax(dim=-1)
 outputs = torch.stack([expert(x) for expert in whole.experts], dim=-1)
 assert_close(whole(x), (outputs * shares[..., None, :]).sum(dim=-1))
+print("one expert: equal to its network; four: equal to their weighted sum")
 
 # %% [markdown]
 # How many parameters does it have, and how many does a token use?
@@ -414,11 +416,15 @@ MISTRAL_7B = replace(
     SMOLLM2_135M, vocab_size=32_000, d_model=4096, n_layers=32, n_heads=32,
     n_kv_heads=8, d_ff=14_336, tied_embeddings=False,
 )  # fmt: skip
+print(f"Mistral 7B has {costs.n_parameters(MISTRAL_7B) / 1e9:.1f} billion parameters")
+
+# %%
 counts = costs.parameter_counts(MISTRAL_7B)
-rest = sum(counts.values()) - counts["feed_forward"] + 32 * 4096 * 8  # and routers
-for n_networks, what in ((8, "has"), (2, "uses for a token")):
+routers = 32 * 4096 * 8  # blocks, width, experts
+rest = sum(counts.values()) - counts["feed_forward"] + routers
+for name, n_networks in (("Mixtral has", 8), ("a token uses", 2)):
     n = rest + n_networks * counts["feed_forward"]
-    print(f"Mixtral {what} {n / 1e9:.1f} billion parameters")
+    print(f"{name} {n / 1e9:.1f} billion parameters")
 
 # %% [markdown]
 # So it needs the memory of a model with 47 billion parameters, and the arithmetic of one with 13 billion.
@@ -462,6 +468,7 @@ READ, NEW = (
     torch.tensor([NUMBER.get(word, 0) for word in words_of(seed, n)])
     for seed, n in ((0, 1000), (1, 100))
 )
+print(f"{len(READ):,} words to train on, {len(NEW):,} new ones to test with")
 
 
 # %% [markdown]
@@ -522,16 +529,21 @@ def train_on_tales(model, balance=0.01, steps=500, seed=0):
 
 # %%
 points = stored_study("transformer", dict).points
-print("reader              weights    used   loss of three seeds (nats/word)")
-of_readers = {}
+reader_losses = {name: [] for name in READERS}
+for point in points:
+    if point["name"] in READERS:
+        reader_losses[point["name"]] += point["losses"]
+
+# %% tags=["hide-input"]
+print("                    weights    used   loss of three seeds (nats/word)")
 for name, (d_ff, n_experts, n_used) in READERS.items():
-    of_readers[name] = [p["losses"][0] for p in points if p["name"] == name]
-    has, uses = (3 * 48 * d_ff * n + 48 * n_experts for n in (n_experts, n_used))
-    each = " ".join(f"{loss:.2f}" for loss in of_readers[name])
-    print(f"{name:20}{has:6,}   {uses:6,}   {each}")
+    router, network = 48 * n_experts, 3 * 48 * d_ff
+    n_weights, n_used_weights = router + n_experts * network, router + n_used * network
+    losses = " ".join(f"{loss:.2f}" for loss in reader_losses[name])
+    print(f"{name:20}{n_weights:7,}  {n_used_weights:6,}   {losses}")
 
 # %% tags=["remove-cell"]
-dense_small, mixed, unbalanced, dense_large = of_readers.values()
+dense_small, mixed, unbalanced, dense_large = reader_losses.values()
 assert all(
     large < mix < small for small, mix, large in zip(dense_small, mixed, dense_large)
 )
@@ -569,8 +581,9 @@ def routed_words(model, n_words=6):
 reader = small_reader("mixture")
 train_on_tales(reader)
 shares, words, usual = routed_words(reader)
-for share, each in zip(shares, words):
-    print(f"{share:4.0%}  {' '.join(each)}")
+print("share of tokens   most frequent words")
+for share, frequent in zip(shares, words):
+    print(f"{share:15.0%}   {' '.join(frequent)}")
 print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 
 # %% [markdown]
@@ -583,10 +596,12 @@ print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 # The study has the shares and this last number for all seeds.
 
 # %%
-for name in ("mixture", "mixture, no balance"):
-    for found in (p["found"] for p in points if p["name"] == name):
-        low, high, usual = min(found["shares"]), max(found["shares"]), found["usual"]
-        print(f"{name:20} shares {low:4.0%} to {high:4.0%}; usual expert {usual:.0%}")
+print(f"{'':20} shares of experts   words with their usual expert")
+for point in points:
+    if point["name"].startswith("mixture"):
+        shares, usual = point["found"]["shares"], point["found"]["usual"]
+        span = f"{min(shares):4.0%} to {max(shares):4.0%}"
+        print(f"{point['name']:20}{span:>18}{usual:32.0%}")
 
 # %% tags=["remove-cell"]
 of_kind = {n: [p["found"] for p in points if p["name"] == n] for n in READERS}
@@ -612,21 +627,26 @@ for each in of_kind["mixture, no balance"]:
 LLAMA3_8B = replace(MISTRAL_7B, vocab_size=128_256)
 LLAMA3_70B = replace(LLAMA3_8B, d_model=8192, n_layers=80, n_heads=64, d_ff=28_672)
 base_llm, tokenizer = load_pretrained("base-llm")
-table = {
+
+# %% [markdown]
+# The table gives each part's share of all parameters.
+
+# %%
+configs = {
     "base-llm": base_llm.config,
     "GPT-2 small": GPT2_SMALL,
     "SmolLM2-135M": SMOLLM2_135M,
     "Llama 3 8B": LLAMA3_8B,
     "Llama 3 70B": LLAMA3_70B,
 }
+counts = [costs.parameter_counts(config) for config in configs.values()]
 
-# %%
-counts = [costs.parameter_counts(config) for config in table.values()]
-print(f"{'':13}", *(f"{name:>14}" for name in table))
+# %% tags=["hide-input"]
+print(f"{'':13}", *(f"{name:>14}" for name in configs))
 print(f"{'parameters':13}", *(f"{sum(each.values()):14,}" for each in counts))
 for part in ("embedding", "unembedding", "positions", "attention", "feed_forward"):
     shares = [each.get(part, 0) / sum(each.values()) for each in counts]
-    print(f"{part:13}", *(f"{share:14.1%}" for share in shares))
+    print(f"{part.replace('_', '-'):13}", *(f"{share:14.1%}" for share in shares))
 
 # %% tags=["remove-cell"]
 assert [sum(each.values()) for each in counts[3:]] == [8_030_261_248, 70_553_706_496]
@@ -656,7 +676,9 @@ for model in (Transformer(TINY), base_llm):
 for n in (128, 1024, 8192):
     flops = costs.forward_flops_per_token(SMOLLM2_135M, n)
     per_weight = flops / costs.n_parameters(SMOLLM2_135M)
-    print(f"SmolLM2-135M, {n:4} tokens: {per_weight:.1f} FLOPs per parameter and token")
+    print(
+        f"SmolLM2-135M, {n:5,} tokens: {per_weight:.1f} FLOPs per parameter and token"
+    )
 
 # %% [markdown]
 # Two operations for each parameter and token is the rule of thumb, and it holds while texts are short.
@@ -713,9 +735,9 @@ def random_walks(n, generator, jump=0.25):
 
 # %%
 ids, known = random_walks(2, torch.Generator().manual_seed(7))
-for row, follows in zip(ids, known):
-    print(" ".join("ABCDEFGH"[i] for i in row))
-    print("  " + " ".join("^" if each else " " for each in follows))
+for walk, marks in zip(ids, known):
+    print(" ".join("ABCDEFGH"[i] for i in walk))
+    print("  " + " ".join("^" if marked else " " for marked in marks))
 
 # %% [markdown]
 # There is a mark below each letter that follows the rule, if the same pair of letters has occurred before.
@@ -803,16 +825,25 @@ losses = {}
 for point in points:
     if point["name"] not in READERS:
         losses.setdefault(point["name"], []).append(point["losses"])
-losses = {name: torch.tensor(each) for name, each in losses.items()}
-print("loss (nats per known letter) of three seeds, after 400 steps and at the end")
-for name, each in losses.items():  # (seeds, steps / 20)
-    early, late = (" ".join(f"{x:.2f}" for x in each[:, at]) for at in (19, -1))
-    longer = f"   {late} after 1,200" if each.shape[1] > 20 else ""
-    print(f"{name:18} {early}{longer}")
+losses = {name: torch.tensor(runs) for name, runs in losses.items()}
+print("two layers: seeds, means of 20 steps:", tuple(losses["two layers"].shape))
+
+# %% tags=["hide-input"]
+print("loss of three seeds (nats per known letter)")
+print(f"{'':18} after 400 steps   after 1,200 steps")
+for name, runs in losses.items():  # (seeds, steps / 20)
+    early = " ".join(f"{loss:.2f}" for loss in runs[:, 19])
+    late = " ".join(f"{loss:.2f}" for loss in runs[:, 59:].flatten())
+    print(f"{name:18} {early}    {late}".rstrip())
+
+# %% [markdown]
+# A model that only knows which letters have occurred can guess among them; this is what it then pays.
+
+# %%
 ids, known = random_walks(500, torch.Generator().manual_seed(3))
-so_far = one_hot(ids[:, :-1]).cumsum(dim=1).clamp(max=1).sum(dim=-1)  # letters
-guess = so_far[known].double().log().mean()
-print(f"a guess among the letters so far: {guess:.2f}")
+n_letters = one_hot(ids[:, :-1]).cumsum(dim=1).clamp(max=1).sum(dim=-1)  # so far
+guess = n_letters[known].double().log().mean()
+print(f"a guess among the letters so far: {guess:.2f} nats")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of losses over 1,200 steps, each line with the mean and the range of three seeds. Left, two layers fall from 2.1 to about 0.2 in 400 steps, with or without a feed-forward network; without positions the loss falls more slowly, to about 0.5 at the end; one layer falls slowly to 1.3. Right, two layers without norms fall much later than the complete model, and those without the residual stream somewhat later, with a wide range, but all to below 0.2; six layers fall first; six layers without the residual stream stay at chance."}}
 panels = ["two layers", "no network", "no positions", "one layer"], [
@@ -890,28 +921,30 @@ def kinds_of_heads(model, ids, known):
 
 # %% tags=["nbval-ignore-output"]
 student = small_model(2)
-train_on_walks(student)
+student_losses = train_on_walks(student)
+last_loss = sum(student_losses[-20:]) / 20
+print(f"mean loss of the last 20 steps: {last_loss:.2f} nats per known letter")
+
+# %% tags=["nbval-ignore-output"]
 ids, known = random_walks(500, torch.Generator().manual_seed(3))
 before, after = kinds_of_heads(student, ids[:, :-1], known)
+print("layer   head   on the letter before   after a copy")
 for layer in range(2):
     for head in range(2):
-        of_head = (
-            f"{before[layer, head]:4.0%} before, {after[layer, head]:4.0%} after a copy"
-        )
-        print(f"layer {layer + 1}, head {head + 1}: {of_head}")
+        shares = f"{before[layer, head]:23.0%}{after[layer, head]:15.0%}"
+        print(f"{layer + 1:5}{head + 1:7}{shares}")
 
 # %% [markdown]
 # The study has the same shares for its three seeds.
 
 # %%
 best = []  # of each seed and layer, the largest share of a head
-for point in (p for p in points if p["name"] == "two layers"):
-    best.append([torch.tensor(x).amax(dim=1) for x in point["found"].values()])
+for point in points:
+    if point["name"] == "two layers":
+        best.append([torch.tensor(x).amax(dim=1) for x in point["found"].values()])
+print("seed   layer 1, on the letter before   layer 2, after a copy   (best heads)")
 for seed, (before, after) in enumerate(best):
-    shares = (
-        f"{before[0]:.0%} before in layer 1, {after[1]:.0%} after a copy in layer 2"
-    )
-    print(f"seed {seed}, best head: {shares}")
+    print(f"{seed:4}{before[0]:32.0%}{after[1]:24.0%}")
 
 # %% tags=["remove-cell"]
 for before, after in best:
@@ -947,7 +980,7 @@ def logit_lens(model, ids):
 
 
 # %%
-begun = (
+prompt = (
     "Once upon a time there was a brave young girl named Ella. She lived by the river "
     "with her grandmother and loved painting. One day her grandmother was very sad. "
     '"I shall make her a hat," said'
@@ -955,7 +988,7 @@ begun = (
 
 # %% tags=["nbval-ignore-output"]
 mark = tokenizer.special_tokens["<|endoftext|>"]
-lens = logit_lens(base_llm, torch.tensor([[mark, *tokenizer.encode(begun)]]))
+lens = logit_lens(base_llm, torch.tensor([[mark, *tokenizer.encode(prompt)]]))
 for n, probs in enumerate(lens):
     word = tokenizer.decode([int(probs.argmax())])
     print(f"state {n}:{word:6}{probs.max():5.0%}")
@@ -1120,8 +1153,8 @@ def write_with_cache(model, ids, n):
 
 checks.write_with_cache(write_with_cache)
 end = tokenizer.special_tokens["<|endoftext|>"]
-prompt = torch.tensor([end, *tokenizer.encode("Once upon a time")])
-print(tokenizer.decode(write_with_cache(base_llm, prompt, 12)).strip())
+prompt_ids = torch.tensor([end, *tokenizer.encode("Once upon a time")])
+print(tokenizer.decode(write_with_cache(base_llm, prompt_ids, 12)).strip())
 
 # %% [markdown]
 # ### Exercise 5 (build): a cache of your own ★★★
@@ -1178,7 +1211,7 @@ def write_by_hand(model, ids, n):
 
 
 grouped = Transformer(replace(TINY, n_kv_heads=2), generator)
-for each, start in ((base_llm, prompt), (grouped, prompt % TINY.vocab_size)):
+for each, start in ((base_llm, prompt_ids), (grouped, prompt_ids % TINY.vocab_size)):
     assert write_by_hand(each, start, 12) == write_with_cache(each, start, 12)
 # Only the line with feed_forward: experts look at one position, and keep nothing.
 

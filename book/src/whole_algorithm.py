@@ -19,7 +19,7 @@
 # ## A text
 #
 # The model will learn to begin a story.
-# Its text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
+# Here is all that it imports.
 
 # %%
 import math
@@ -31,6 +31,10 @@ from textwrap import fill
 
 from llmcourse.text import tales
 
+# %% [markdown]
+# The model's text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
+
+# %%
 starts = [
     re.match(r".*?[.!?]", story.text)[0] for story in tales.generate(2000, seed=0)
 ]
@@ -66,6 +70,11 @@ class Vector:
 tape = []
 
 
+# %% [markdown]
+# In a sum, the gradient of the result goes unchanged to both inputs.
+
+
+# %%
 def add(a, b):
     out = Vector([x + y for x, y in zip(a.data, b.data)])
 
@@ -75,6 +84,15 @@ def add(a, b):
 
     tape.append(back)
     return out
+
+
+# %% [markdown]
+# The product of a matrix with a vector is one dot product for each row.
+
+
+# %%
+def dot(a, b):
+    return sum(map(mul, a, b))
 
 
 def linear(matrix, x):
@@ -91,22 +109,11 @@ def linear(matrix, x):
     return out
 
 
-def dot(a, b):
-    return sum(map(mul, a, b))
-
-
 # %% [markdown]
 # `linear` does most of the work, here and in every large model.
 # The next operations are not linear; without them, all the layers together could do no more than a single matrix.
 #
-# In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
-# The vectors are cut into parts, the **heads**.
-# Each of the two heads does this by itself, so a word can look at two places at once.
-# The better a key fits the query, the larger the share of its value in the result.
-# The derivatives are the chain rule worked out on paper.
-# For the softmax, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, and 0 otherwise.
-# In `attend`, `wanted` is the derivative of the loss with respect to each share.
-# The section *Is it right?* compares all derivatives with torch's.
+# The first keeps positive numbers, and replaces negative ones with 0.
 
 
 # %%
@@ -120,6 +127,11 @@ def relu(x):
     return out
 
 
+# %% [markdown]
+# The second brings every vector to the same length.
+
+
+# %%
 def norm(x):
     """Divide by the root of the mean square, so that vectors keep one length."""
     n = len(x.data)
@@ -136,12 +148,36 @@ def norm(x):
     return out
 
 
+# %% [markdown]
+# The third turns any numbers into probabilities.
+# It isn't on the tape itself; `attend` and the loss, which call it, take its derivative.
+
+
+# %%
 def softmax(values):
     """Return shares that sum to one; the largest value gets the most."""
-    most = max(values)
-    grown = [math.exp(value - most) for value in values]
-    total = sum(grown)
-    return [value / total for value in grown]
+    largest = max(values)
+    powers = [math.exp(value - largest) for value in values]
+    total = sum(powers)
+    return [power / total for power in powers]
+
+
+print([round(share, 2) for share in softmax([0.0, 1.0, 2.0])])
+
+# %% [markdown]
+# In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
+# The vectors are cut into parts, the **heads**.
+# Each of the two heads does this by itself, so a word can look at two places at once.
+# The better a key fits the query, the larger the share of its value in the result.
+# The derivatives are the chain rule worked out on paper.
+# For the softmax, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, and 0 otherwise.
+# In `attend`, `share_grads` holds the derivative of the loss with respect to each share.
+# The section *Is it right?* compares all derivatives with torch's.
+
+
+# %%
+def add_to(vector, part, more):
+    vector.grad[part] = [g + m for g, m in zip(vector.grad[part], more)]
 
 
 def attend(query, keys, values, n_heads):
@@ -160,20 +196,16 @@ def attend(query, keys, values, n_heads):
     def back():
         for part, shares in heads:
             up = out.grad[part]
-            wanted = [dot(up, value.data[part]) for value in values]
-            mean = dot(shares, wanted)
-            for share, want, key, value in zip(shares, wanted, keys, values):
-                slope = share * (want - mean) / size**0.5
+            share_grads = [dot(up, value.data[part]) for value in values]
+            mean = dot(shares, share_grads)
+            for share, grad, key, value in zip(shares, share_grads, keys, values):
+                slope = share * (grad - mean) / size**0.5
                 add_to(value, part, [share * u for u in up])
                 add_to(query, part, [slope * k for k in key.data[part]])
                 add_to(key, part, [slope * q for q in query.data[part]])
 
     tape.append(back)
     return out
-
-
-def add_to(vector, part, more):
-    vector.grad[part] = [g + m for g, m in zip(vector.grad[part], more)]
 
 
 # %% [markdown]
@@ -235,6 +267,11 @@ for b in range(BLOCKS):
     model[f"output {b}"] = matrix(D, D, 0.0)  # a new block adds nothing at first
     model[f"wide {b}"] = matrix(3 * D, D, D**-0.5)
     model[f"narrow {b}"] = matrix(D, 3 * D, 0.0)
+
+# %% [markdown]
+# These are its matrices, with their rows and columns.
+
+# %%
 weights = [row for rows in model.values() for row in rows]
 for name, rows in model.items():
     print(f"{name:8} {len(rows):3} × {len(rows[0].data)}")
@@ -257,6 +294,7 @@ def next_word(i, place, cache):
     return linear(model["words"], norm(x))
 
 
+# %%
 def empty_cache():
     return [([], []) for _ in range(BLOCKS)]
 
@@ -281,16 +319,15 @@ def loss(sentence):
         scores = next_word(i, place, cache)
         shares = softmax(scores.data)
         total -= math.log(shares[target])
-        shares[target] -= 1.0  # the derivative: what it said, less what is true
+        shares[target] -= 1.0  # now the derivative of -ln p by each score
         scores.grad = [share / (len(ids) - 1) for share in shares]
     return total / (len(ids) - 1)
 
 
 # %%
-print(
-    f"before training {loss(sentences[0]):.2f} nats; ln V = {math.log(len(words)):.2f}"
-)
+untrained = loss(sentences[0])
 tape.clear()
+print(f"before training {untrained:.2f} nats; ln V = {math.log(len(words)):.2f} nats")
 
 # %% [markdown]
 # ## Learning
@@ -308,8 +345,13 @@ means = [[0.0] * len(row.data) for row in weights]
 squares = [[0.0] * len(row.data) for row in weights]
 
 
+# %% [markdown]
+# A step learns from one sentence, at a rate that rises over the first 50 steps and then falls towards zero.
+
+
+# %%
 def step(sentence, t):
-    """Learn from a sentence; return what it cost before."""
+    """Learn from a sentence; return its loss before that."""
     cost = loss(sentence)
     for back in reversed(tape):
         back()
@@ -355,8 +397,9 @@ def write(rng):
     return re.sub(r" ([,.])", r"\1", text)
 
 
-begun = [write(random.Random(seed)) for seed in range(4)]
-print(*(fill(sentence, 80) for sentence in begun), sep="\n")
+# %%
+written = [write(random.Random(seed)) for seed in range(4)]
+print(*(fill(sentence, 80) for sentence in written), sep="\n")
 
 # %% [markdown]
 # ## How good is it?
@@ -386,7 +429,7 @@ def begins_a_tale(sentence):
         return False
 
 
-assert all(map(begins_a_tale, new)) and not any(map(begins_a_tale, begun))
+assert all(map(begins_a_tale, new)) and not any(map(begins_a_tale, written))
 
 # %% [markdown]
 # ## Is it right?
@@ -492,12 +535,16 @@ def compare(operation, *inputs):
             x.data[i] = value - 1e-5
             slope = (above - result()[1]) / 2e-5
             x.data[i] = value
-            said = f"input {k}, number {i}: got {x.grad[i]:.4f}, wanted {slope:.4f}"
-            assert abs(x.grad[i] - slope) < 1e-6, said
+            found = f"got {x.grad[i]:.4f}, expected {slope:.4f}"
+            assert abs(x.grad[i] - slope) < 1e-6, f"input {k}, number {i}: {found}"
     tape.clear()
     print("all gradients are right")
 
 
+# %% [markdown]
+# Two of the page's operations show how it is used.
+
+# %%
 a, b = Vector([2.0, -1.0, 0.5]), Vector([1.0, -2.0, 3.0])
 compare(add, a, b)
 compare(norm, a)
