@@ -96,21 +96,23 @@ def packed_weights(
     Keys after the query are left out: a causal model gives them 0.
 
     Raises:
-        ValueError: If a head lacks a row and a column for each token, or if a row is
-            not a distribution over the tokens up to its own.
+        ValueError: If there is no token, if a head lacks a row and a column for each,
+            or if a row is not a distribution over the tokens up to its own.
 
     >>> packed_weights(["a", "b"], torch.tensor([[[[1.0, 0.0], [0.2, 0.8]]]]), 1, 1)
     {'tokens': ['a', 'b'], 'weights': '/zPM'}
     """
     n_tokens = len(tokens)
+    check_range(1, n_tokens=n_tokens)
     wanted = (n_layers, n_heads, n_tokens, n_tokens)
     if weights.shape != wanted:
         raise ValueError(
             f"a text of {n_tokens} tokens must have weights of {n_layers} layers of "
             f"{n_heads} heads, {wanted}, got {tuple(weights.shape)}"
         )
-    weights = weights.detach().double()
-    sums = weights.clamp(min=0).tril().sum(dim=-1)
+    weights = weights.detach().double().tril()
+    check_range(0, weights=weights.min().item())
+    sums = weights.sum(dim=-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
         raise ValueError(
             "each row of weights must be shares of one over the tokens up to its own, "

@@ -31,6 +31,11 @@ def weights():
     return [attention_weights(model, torch.tensor(row)) for row in ids]
 
 
+def triangle(first, second):
+    """Return the weights of two tokens, the second of which has these."""
+    return torch.tensor([[[[1.0, 0.0], [first, second]]]])
+
+
 # Worked example
 
 
@@ -107,7 +112,10 @@ def test_refuses_what_does_not_fit(weights):
         ([TEXTS[1]], [one], {}, "3 tokens must have weights of 2 layers of 3 heads"),
         ([TEXTS[0]], [short], {}, "sums from 0.5 to 1"),
         ([TEXTS[0]], [one.flip(-1)], {}, "shares of one"),
-        ([TEXTS[0]], [one.log()], {}, "shares of one"),
+        ([TEXTS[0]], [one.log()], {}, "at least 0, got -"),
+        ([["a", "b"]], [triangle(-0.5, 1.0)], {}, "at least 0, got -0.5"),
+        ([["a", "b"]], [triangle(-0.5, 1.5)], {}, "at least 0, got -0.5"),
+        ([["a", "b"], []], [triangle(0, 1), torch.ones(1, 1, 0, 0)], {}, "n_tokens"),
         (TEXTS, weights, {"kinds": {"k": torch.ones(2, 4)}}, "'k' must have a score"),
         (TEXTS, weights, {"query": 6}, "query must be in 1 … 5, got 6"),
     ]:
