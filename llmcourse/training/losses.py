@@ -122,13 +122,18 @@ def _check_targets(targets: Int[Tensor, "*batch"], vocab: int) -> None:
 def perplexity(nats_per_token: float) -> float:
     """Return exp(loss), in tokens: the number of equally likely choices it amounts to.
 
+    A loss of 710 nats or more gives infinity, as the number is too large for a float.
+
     Source: Jelinek et al. (1977), "Perplexity: a measure of the difficulty of
     speech recognition tasks".
 
     >>> round(perplexity(math.log(6)), 9)  # a fair die
     6.0
     """
-    return math.exp(nats_per_token)
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:

@@ -30,6 +30,12 @@ def test_worked_example_of_two_guesses():
     assert gap_to_floor(loss, floor=math.log(2)) == pytest.approx(0.5, rel=1e-6)
 
 
+def test_a_perplexity_beyond_floats_is_infinite():
+    """The largest float is a little below e^710."""
+    assert math.isfinite(perplexity(709.7))
+    assert perplexity(710.0) == math.inf
+
+
 # Law
 
 
