@@ -252,9 +252,9 @@ def leaderboard(entries: Entries) -> list[str]:
     rows = []
     for name, own in entries.items():
         values = [each.excess for each in own]
-        error, rank = own[0].standard_error, places[name]
-        if rank is not None:
-            error = stdev(values) / math.sqrt(len(values))
+        rank = places[name]
+        sample = [fmean(each) for each in _by_story(own)] if rank is None else values
+        error = stdev(sample) / math.sqrt(len(sample))
         text = [
             "–" if rank is None else str(rank),
             name.replace("|", "\\|"),

@@ -227,6 +227,17 @@ def test_ranks_are_shared() -> None:
     assert "| 1.10 ± 0.06 | 3 | 5.00 | a00000000000 |" in lines[3]
 
 
+def test_the_error_of_few_seeds_is_that_of_their_mean_on_each_story() -> None:
+    """Excesses 1, 5 and 3, 1 on two stories: means of 2 and 3, an error of 1/2."""
+    one, other = (
+        replace(each, excess=fmean(excesses), excesses=excesses)
+        for each, excesses in zip(made(1, 2), ((1.0, 5.0), (3.0, 1.0)), strict=True)
+    )
+    lines = contest.leaderboard({"pair": [one, other], "single": [one]})
+    assert "| – | pair | 2.50 ± 0.50 | 2 |" in lines[2]
+    assert "| – | single | 3.00 ± 2.00 | 1 |" in lines[3]
+
+
 def test_what_does_not_compare() -> None:
     other = [replace(each, seed=2) for each in made(1, 2, 3)]
     with pytest.raises(ValueError, match="on the same stories"):
