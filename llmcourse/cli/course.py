@@ -2,19 +2,17 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from llmcourse.cli.console import bars, out
-from llmcourse.cli.options import Quiet, Stories
+from llmcourse.cli.options import Quiet
 from llmcourse.extras import needed_for
 
-with needed_for("course", "classroom"):
-    from llmcourse.classroom import contest, quizzes, reporting
+if TYPE_CHECKING:
     from llmcourse.classroom.course import Course
-    from llmcourse.classroom.gradescope import write_autograder
 
 course = typer.Typer(
     help="Run a class: release, collect, grade, report, give feedback.",
@@ -31,6 +29,12 @@ Folder = Annotated[Path, typer.Option("--course", help="The course's folder.")]
 HERE = Path()
 
 
+def _opened(folder: Path) -> "Course":
+    with needed_for("course", "classroom"):
+        from llmcourse.classroom.course import Course
+    return Course(folder)
+
+
 @course.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="A new folder; keep it private.")],
@@ -42,6 +46,8 @@ def init(
     ] = Path("tests/assignments"),
 ) -> None:
     """Make a course's folder, with the assignments' sources and nbgrader's settings."""
+    with needed_for("course", "classroom"):
+        from llmcourse.classroom.course import Course
     if not sources.is_dir():
         raise ValueError(
             f"there are no sources in {sources}: they hold the solutions, so they are "
@@ -56,8 +62,9 @@ def release(
     names: Annotated[list[str], typer.Argument()], folder: Folder = HERE
 ) -> None:
     """Write the notebooks that students get."""
+    own = _opened(folder)
     for name in names:
-        out.print(str(Course(folder).release(name)))
+        out.print(str(own.release(name)))
 
 
 @course.command()
@@ -67,7 +74,7 @@ def collect(
     folder: Folder = HERE,
 ) -> None:
     """Read hand-ins from Canvas, Moodle or a folder; say what was repaired."""
-    hand_ins = Course(folder).collect(name, place)
+    hand_ins = _opened(folder).collect(name, place)
     for hand_in in hand_ins:
         notes = [*["late"] * hand_in.late, *hand_in.notes]
         if not hand_in.readable:
@@ -95,7 +102,7 @@ def grade(
     """
     with bars(quiet) as show:
         progress = partial(show, "hand-ins")
-        Course(folder).grade(
+        _opened(folder).grade(
             name, unsafe=unsafe, again=again, workers=workers, progress=progress
         )
     report(name, folder)
@@ -104,7 +111,9 @@ def grade(
 @course.command()
 def report(name: Name, folder: Folder = HERE) -> None:
     """Show who needs a look, what is waiting for a grade, and how each test did."""
-    own = Course(folder)
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+
     outcomes = own.outcomes(name)
     for outcome in outcomes:
         for flag in outcome.flags:
@@ -138,9 +147,11 @@ def feedback(
     ] = None,
 ) -> None:
     """Write each student a page with points, messages and comments."""
-    pages = Course(folder).feedback(name)
+    pages = _opened(folder).feedback(name)
     out.print(f"{len(pages)} pages in {folder / 'feedback'}")
     if archive is not None:
+        from llmcourse.classroom import reporting
+
         out.print(str(reporting.pack(pages, archive)))
 
 
@@ -155,7 +166,10 @@ def export(
     folder: Folder = HERE,
 ) -> None:
     """Write the grades; a student not fully graded has an empty one, never 0."""
-    out.print(str(reporting.export(Course(folder), name, path, form)))
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+
+    out.print(str(reporting.export(own, name, path, form)))
 
 
 @course.command()
@@ -165,7 +179,10 @@ def similarity(
     folder: Folder = HERE,
 ) -> None:
     """List pairs of hand-ins that are suspiciously alike: a hint, not a verdict."""
-    pairs = reporting.alike(Course(folder), name, least)
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+
+    pairs = reporting.alike(own, name, least)
     for share, one, other in pairs:
         out.print(f"{share:.0%}  {one}  {other}", markup=False)
     out.print(f"{len(pairs)} pairs share at least {least:.0%} of their code")
@@ -178,11 +195,16 @@ def gradescope(
     folder: Folder = HERE,
 ) -> None:
     """Write an autograder for Gradescope, with the same engine inside."""
-    own = Course(folder)
+    own = _opened(folder)
+    from llmcourse.classroom.gradescope import write_autograder
+
     out.print(str(write_autograder(own.path(name), path, own.settings["seed"])))
 
 
-Tales = Annotated[int, typer.Option("--seed", help="Seed for the fresh tales.")]
+Tales = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed for the fresh tales. Default: the contest's."),
+]
 
 
 @course.command()
@@ -194,11 +216,14 @@ def score(
     against: Annotated[
         Path | None, typer.Option(help="A score's file, to verify.")
     ] = None,
-    seed: Tales = contest.SEED,
+    seed: Tales = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model for the contest, or verify the score that came with it."""
+    from llmcourse.classroom import contest
+
     reasons: list[str] = []
+    seed = contest.SEED if seed is None else seed
     with bars(quiet) as show:
         progress = partial(show, "windows")
         if against is None:
@@ -223,11 +248,18 @@ def leaderboard(
         list[Path],
         typer.Argument(help="A folder per entry: a model, or one for each seed."),
     ],
-    stories: Stories = contest.STORIES,
-    seed: Tales = contest.SEED,
+    stories: Annotated[
+        int | None,
+        typer.Option(help="Fresh tales to measure. Default: the contest's.", min=2),
+    ] = None,
+    seed: Tales = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure the contest's entries and write their table in Markdown."""
+    from llmcourse.classroom import contest
+
+    stories = contest.STORIES if stories is None else stories
+    seed = contest.SEED if seed is None else seed
     entries = {}
     with bars(quiet) as show:
         for folder in folders:
@@ -260,6 +292,8 @@ def quiz(
     ] = "moodle",
 ) -> None:
     """Write the chapters' quizzes as question banks for a learning platform."""
+    from llmcourse.classroom import quizzes
+
     folder.mkdir(parents=True, exist_ok=True)
     suffix, write = {
         "moodle": ("xml", quizzes.write_moodle),
@@ -267,7 +301,8 @@ def quiz(
     }[form]
     for name in names or quizzes.chapters():
         own = quizzes.Quiz.read(name)
-        path = write(own, folder / f"{name}.{suffix}")
+        with needed_for("course", "classroom"):
+            path = write(own, folder / f"{name}.{suffix}")
         out.print(f"{path}: {len(own.questions)} questions", markup=False)
 
 
@@ -279,7 +314,10 @@ def written_export(
     folder: Folder = HERE,
 ) -> None:
     """Write everyone's answers to one question."""
-    n = reporting.export_written(Course(folder), name, cell, path)
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+
+    n = reporting.export_written(own, name, cell, path)
     out.print(f"{n} answers in {path}")
 
 
@@ -291,5 +329,8 @@ def written_import(
     folder: Folder = HERE,
 ) -> None:
     """Read points and comments back in."""
-    n = reporting.import_written(Course(folder), name, cell, path)
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+
+    n = reporting.import_written(own, name, cell, path)
     out.print(f"{n} answers graded")
