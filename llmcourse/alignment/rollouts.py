@@ -39,7 +39,7 @@ from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.decoding import FusedDecoder, can_fuse
 from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.tokenizers import Tokenizer
+from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
 from llmcourse.training import parallel
 
 
@@ -104,9 +104,11 @@ def sample_rollouts(
     else:
         ids, mask, log_probs, finished = _write(policy, ids, lengths, uniform, stop)
     texts = []
-    for row, own, ended in zip(ids, mask, finished.tolist(), strict=True):
+    for prompt, row, own, ended in zip(
+        prompts, ids, mask, finished.tolist(), strict=True
+    ):
         answer = row[own].tolist()
-        texts.append(tokenizer.decode(answer[:-1] if ended else answer))
+        texts.append(_text(prompt, answer[:-1] if ended else answer, tokenizer))
     width = int((lengths + mask.sum(dim=1)).max())
     return Rollouts(
         prompts=tuple(prompts),
@@ -116,6 +118,14 @@ def sample_rollouts(
         log_probs=log_probs[:, :width],
         finished=finished,
     )
+
+
+def _text(prompt: Prompt, answer: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Return an answer's text, with its first space if it continues the prompt's."""
+    if not isinstance(tokenizer, BPETokenizer):
+        return tokenizer.decode(answer)
+    goes_on = prompt.ids[-1] not in tokenizer.skipped_ids()
+    return "".join(tokenizer.decode_iterable(answer, goes_on=goes_on))
 
 
 def check_room(

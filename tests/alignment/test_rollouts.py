@@ -3,6 +3,7 @@
 import pytest
 import torch
 from policy_cases import PROMPTS, STOP, Letters, make_policy, seeded
+from tokenization_cases import sentencepiece
 
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.rollouts import Scorer, ValueHead, sample_rollouts, spread
@@ -98,6 +99,24 @@ def test_texts_leave_the_end_out():
         assert (ids[-1] == 0) == bool(found.finished[row])
         assert text == Letters().decode(ids[:-1] if found.finished[row] else ids)
         assert 0 not in ids[:-1]
+
+
+def test_a_text_that_goes_on_keeps_the_space_that_a_new_one_begins_without():
+    """Of a SentencePiece tokenizer, whose texts begin with a space of their own."""
+    tokenizer = sentencepiece(["the bees see the trees"], vocab_size=320)
+    space = tokenizer.encode("the")
+    assert tokenizer.pieces[space[0]].startswith(b" ")
+    probs = [1e-30] * 320
+    probs[space[0]] = 1.0
+    written = sample_rollouts(
+        with_probs(probs),
+        [Prompt("the", (1, *space)), Prompt("", (1,))],
+        2,
+        tokenizer=tokenizer,
+        generator=seeded(),
+    )
+    piece = tokenizer.pieces[space[0]].decode()
+    assert written.texts == (2 * piece, (2 * piece)[1:])
 
 
 def test_without_a_stop_token_every_answer_has_full_length():
