@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from llmcourse.model.attention import Cache, KVCache, RaggedCache
+from llmcourse.model.positions import Rotation
 from llmcourse.model.transformer import Block
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, Stateful
@@ -177,14 +179,31 @@ def checkpoint_blocks(model: nn.Module) -> None:
     activation checkpointing; the checkpoints of a `Run` are something else.
 
     Args:
-        model: A `Transformer`, or a module that holds one.
+        model: A `Transformer`, or a module that holds one. With gradients, it then
+            raises a ValueError for a key-value cache, which no block may write twice.
 
     Source: Chen et al. (2016), "Training deep nets with sublinear memory cost".
     """
     for part in model.modules():
         if isinstance(part, Block):
-            again = partial(checkpoint, part.forward, use_reentrant=False)
+            again = partial(_compute_twice, part.forward)
             part.forward = again  # type: ignore[method-assign]
+
+
+def _compute_twice(
+    forward: Callable[..., Tensor],
+    x: Tensor,
+    rotation: Rotation | None = None,
+    cache: Cache | None = None,
+    layer: int = 0,
+) -> Tensor:
+    if torch.is_grad_enabled() and isinstance(cache, KVCache | RaggedCache):
+        raise ValueError(
+            "a model with checkpoint_blocks must get no key-value cache, got a "
+            f"{type(cache).__name__}: use torch.no_grad() to read with it"
+        )
+    update: Tensor = checkpoint(forward, x, rotation, cache, layer, use_reentrant=False)
+    return update
 
 
 def compile_model(model: nn.Module) -> None:

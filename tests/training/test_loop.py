@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from llmcourse.model.attention import PackedSequences, RaggedCache
 from llmcourse.model.costs import PeakMemory
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
 from llmcourse.training import loop
@@ -277,6 +278,21 @@ def test_blocks_that_compute_twice_make_the_same_bits_in_less_memory(family, pre
     for name, weight in weights.items():
         assert torch.equal(same_weights[name], weight), name
     assert less < 0.6 * peak
+
+
+def test_blocks_that_compute_twice_read_a_cache_only_without_gradients():
+    model, ids = Transformer(SIZES, seeded()), torch.randint(13, (1, 6))
+    alone = model(ids)
+    checkpoint_blocks(model)
+    with torch.no_grad():
+        cache = model.new_cache()
+        parts = [model(part, cache) for part in (ids[:, :4], ids[:, 4:])]
+    torch.testing.assert_close(torch.cat(parts, dim=1), alone)
+    for cache in (model.new_cache(), RaggedCache([model.new_cache()])):
+        with pytest.raises(ValueError, match="no key-value cache, got a"):
+            model(ids, cache)
+    packed = PackedSequences([6])
+    torch.testing.assert_close(model(ids, packed), alone)
 
 
 IN_BOTH_WAYS = """
