@@ -210,8 +210,8 @@ def too_long(n_prompt: int | str, n_new: int, limit: int, param: str) -> ApiErro
     """Return the error for a prompt and answer that exceed the context window."""
     return ApiError(
         400,
-        f"The model's context window is {limit} tokens; the prompt has {n_prompt}, "
-        f"and {n_new} are to be written.",
+        f"The model's context window is {limit} tokens; the prompt has {n_prompt} "
+        f"and the answer up to {n_new}.",
         param=param,
         code="context_length_exceeded",
     )

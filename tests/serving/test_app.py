@@ -593,7 +593,7 @@ def test_health(url):
         (400, "completions", {"prompt": "x", "max_tokens": 10**30}, "max_tokens"),
         (400, "completions", {"prompt": "x", "max_tokens": 95}, "window is 96 tokens"),
         (400, "completions", {"prompt": "x " * 200}, "context window"),
-        (400, "completions", {"prompt": "x" * 500_000}, "more than 96"),
+        (400, "completions", {"prompt": "x" * 500_000}, "answer up to 1."),
         (400, "completions", {"prompt": "x", "echo": 1}, "echo"),
         (400, "completions", {"prompt": "x", "temperature": -1}, "temperature"),
         (400, "completions", {"prompt": "x", "temperature": 2.5}, "temperature"),
