@@ -35,6 +35,7 @@ from llmcourse.alignment.losses import kl_k1
 from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.alignment.reward_model import RewardFunction, batched
 from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
+from llmcourse.arguments import check_range
 from llmcourse.intervals import Interval, WinRate, bootstrap_interval, win_rate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
@@ -249,10 +250,14 @@ def band_of(
         curves: For example, of several seeds.
         quantity: Which reward.
 
+    Raises:
+        ValueError: If there is no curve.
+
     >>> gold, kl = (4.0, 6.0, 7.0), (0.0, 2.0, 3.0)
     >>> band_of([Curve(kl=kl, gold=gold, proxy=kl)])[1]
     Band(kl=2.5, mean=6.5, low=6.5, high=6.5)
     """
+    check_range(1, n_curves=len(curves))
     bands = []
     for number in range(len(EDGES) + 1):
         within = [

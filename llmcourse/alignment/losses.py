@@ -31,6 +31,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from llmcourse.arguments import check_multiple, check_range
+
 Averaging: TypeAlias = Literal["token", "sequence"]
 PerToken: TypeAlias = Float[Tensor, "batch position"]
 Mask: TypeAlias = Bool[Tensor, "batch position"]
@@ -273,12 +275,17 @@ def group_advantages(
         eps: Added to the standard deviation, in points, so that equal scores
             do not lead to a division by zero.
 
+    Raises:
+        ValueError: If a group has fewer than two answers, or one is not whole.
+
     Source: Shao et al. (2024), section 4.1.2; Liu et al. (2025), "Understanding
     R1-Zero-like training" (Dr. GRPO).
 
     >>> group_advantages(torch.tensor([1.0, 3.0, 5.0, 5.0]), 2, scale=False)
     tensor([-1.,  1.,  0.,  0.])
     """
+    check_range(2, group_size=group_size)
+    check_multiple(scores=len(scores), group_size=group_size)
     groups = scores.view(-1, group_size)
     differ = groups.amax(dim=1, keepdim=True) != groups.amin(dim=1, keepdim=True)
     centred = (groups - groups.mean(dim=1, keepdim=True)).where(differ, 0.0)

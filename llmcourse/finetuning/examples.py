@@ -153,11 +153,16 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     cross-contamination". Unlike theirs, this does not choose examples to fill rows of
     a given length: a batch is one row, as long as it needs to be.
 
+    Raises:
+        ValueError: If there are no examples.
+
     >>> long, short = [5, 6, 7], [8, 9]
     >>> row = pack_examples([TokenizedExample.of_label(t, 1) for t in (long, short)])
     >>> row.ids, row.lengths
     (tensor([[5, 6, 7, 8, 9]]), (3, 2))
     """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
     return Batch(
         ids=torch.cat([example.ids for example in examples])[None],
         targets=torch.cat([example.targets for example in examples])[None],

@@ -543,14 +543,15 @@ def attention_weights(
         ids: One sequence of tokens, or a batch of them.
 
     Raises:
-        ValueError: If the model cannot read the ids, or if its attention is not full,
-            see `long_context`.
+        ValueError: If there are no ids, if the model cannot read them, or if its
+            attention is not full, see `long_context`.
 
     >>> from llmcourse.model.transformer import TINY, Transformer
     >>> model = Transformer(TINY)
     >>> attention_weights(model, torch.tensor([5, 0, 3])).shape  # 2 layers, 4 heads
     torch.Size([2, 4, 3, 3])
     """
+    check_range(1, n_ids=ids.numel())
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
     if not all(layer.attend is causal_attention for layer in layers):
         raise ValueError("weights are known of full attention only, got another kind")

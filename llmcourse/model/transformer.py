@@ -27,7 +27,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
 
-from llmcourse.arguments import check_multiple, check_one_of, check_positive
+from llmcourse.arguments import (
+    check_multiple,
+    check_one_of,
+    check_positive,
+    check_range,
+)
 from llmcourse.model.attention import (
     Cache,
     GroupedQueryAttention,
@@ -493,12 +498,13 @@ def hidden_states(
         ids: One sequence of tokens, or a batch of them.
 
     Raises:
-        ValueError: If the model cannot read the ids.
+        ValueError: If there are no ids, or the model cannot read them.
 
     >>> model = Transformer(TINY)
     >>> hidden_states(model, torch.tensor([5, 0, 3])).shape  # of 2 blocks
     torch.Size([3, 3, 64])
     """
+    check_range(1, n_ids=ids.numel())
     read: list[Tensor] = []
 
     def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:

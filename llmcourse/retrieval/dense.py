@@ -62,18 +62,31 @@ class DualEncoder(nn.Module):
         return torch.tensor(self.tokenizer.encode(f" {text.strip()}"))
 
     def question_vectors(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
-        """Return a vector of length 1 for each question, no unit."""
+        """Return a vector of length 1 for each question, no unit.
+
+        Raises:
+            ValueError: If there is none.
+        """
         return _bags(self.question, [self.ids(text) for text in texts])
 
     def passage_vectors(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
-        """Return a vector of length 1 for each passage, no unit."""
+        """Return a vector of length 1 for each passage, no unit.
+
+        Raises:
+            ValueError: If there is none.
+        """
         return _bags(self.passage, [self.ids(text) for text in texts])
 
 
 def _bags(
     table: Float[Tensor, "vocab d_model"], texts: Sequence[Int[Tensor, "_"]]
 ) -> Float[Tensor, "text d_model"]:
-    """Return the sum of the rows of each text's tokens, scaled to length 1."""
+    """Return the sum of the rows of each text's tokens, scaled to length 1.
+
+    Raises:
+        ValueError: If there is no text.
+    """
+    check_range(1, n_texts=len(texts))
     ends = torch.tensor([0, *(len(ids) for ids in texts)]).cumsum(0)
     return normalize(embedding_bag(torch.cat([*texts]), table, ends[:-1], mode="sum"))
 
@@ -182,8 +195,9 @@ def mean_hidden_states(
         texts: None of them empty.
 
     Raises:
-        ValueError: If a text has no tokens.
+        ValueError: If there is no text, or one has no tokens.
     """
+    check_range(1, n_texts=len(texts))
     limit, vectors = model.config.context_length, []
     device = model.embedding.weight.device
     for text in texts:

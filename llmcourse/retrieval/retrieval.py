@@ -240,6 +240,9 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
 
     A heading or a list item is a sentence as well. Words count as in `line_with`.
 
+    Raises:
+        ValueError: If the passages have no sentence.
+
     >>> passage = Passage("# Hats\n\nMia has\na red one. It is new.", "a.txt", 7, 0, 34)
     >>> found = sentence_with("What does Mia have?", [passage])
     >>> found.text, found.place
@@ -254,6 +257,8 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
             line = passage.line + passage.text.count("\n", 0, match.start())
             text = " ".join(match[0].split())
             sentences.append(replace(passage, text=text, line=line))
+    if not sentences:
+        raise ValueError(f"wanted a sentence, got none in {len(used)} passages")
     sentences.sort(key=lambda one: one.text.startswith("#"))  # headings win no tie
     return _nearest(question, sentences)
 

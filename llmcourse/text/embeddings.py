@@ -251,12 +251,13 @@ def neighbour_purity(
     among its own, about the groups' own shares if labels mean nothing.
 
     Raises:
-        ValueError: If the kind is unknown.
+        ValueError: If the kind is unknown, or there are fewer than two vectors.
 
     >>> pairs = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
     >>> neighbour_purity(pairs, labels=torch.tensor([0, 0, 1, 0]))
     tensor([1., 1., 0., 0.])
     """
+    check_range(2, n_vectors=len(vectors))
     scores = similarities(vectors, vectors, kind).fill_diagonal_(float("-inf"))
     return (labels[scores.argmax(dim=1)] == labels).float()
 

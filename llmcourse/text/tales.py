@@ -140,6 +140,7 @@ def entropy_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> Estimate:
     Raises:
         ValueError: If fewer than two texts are given.
     """
+    check_range(2, n_texts=len(texts))
     counts = [len(tokenizer.encode(text)) + 1 for text in texts]
     mean = fmean(counts)
     value = world().entropy() / mean

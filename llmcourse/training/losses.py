@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmcourse.arguments import check_ids
+from llmcourse.arguments import check_ids, check_positive, check_range
 
 _ROWS = 64  # a block's probabilities then stay in the processor's cache
 
@@ -147,11 +147,15 @@ def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
         n_tokens: Number of tokens that the mean was taken over.
         n_bytes: Length of the same text in bytes.
 
+    Raises:
+        ValueError: If there are no bytes.
+
     Source: Gao et al. (2020), "The Pile", section 3.1.
 
     >>> bits_per_byte(math.log(256), n_tokens=10, n_bytes=10)  # knows nothing
     8.0
     """
+    check_range(1, n_bytes=n_bytes)
     return nats_per_token / math.log(2) * n_tokens / n_bytes
 
 
@@ -163,9 +167,13 @@ def gap_to_floor(loss: float, floor: float) -> float:
     the source, so only a model equal to the source has gap 0. On a small sample the
     loss can fall below the floor by chance, and the gap is then negative.
 
+    Raises:
+        ValueError: If the floor is not above 0.
+
     Source: Shannon (1948), theorem 9; Cover and Thomas (2006), section 2.3.
 
     >>> round(gap_to_floor(1.03, floor=1.0), 6)  # 3 % above
     0.03
     """
+    check_positive(floor=floor)
     return loss / floor - 1.0

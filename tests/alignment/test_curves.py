@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 import matplotlib.pyplot as plt
+import pytest
 from rlhf_study import EXPERIMENTS, RlhfStudyConfig
 
 from llmcourse.alignment.evaluation import (
@@ -69,6 +70,11 @@ def test_the_proxy_is_drawn_too():
     assert list(ax.lines[0].get_ydata()) == [0, 1, 2, 3]
     assert not ax.texts  # a single line needs no name
     plt.close(ax.figure)
+
+
+def test_refuses_a_band_of_no_curves():
+    with pytest.raises(ValueError, match="n_curves must be at least 1, got 0"):
+        band_of([])
 
 
 def test_the_stored_study_is_that_of_the_recipe():

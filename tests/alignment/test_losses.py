@@ -764,3 +764,16 @@ def test_equal_scores_are_no_better_than_each_other(score, n):
     assert group_advantages(torch.tensor([score] * n), n).tolist() == [0.0] * n
     row = torch.full((1, n), score)
     assert whiten(row, torch.ones(1, n, dtype=torch.bool)).tolist() == [[0.0] * n]
+
+
+@pytest.mark.parametrize(
+    ("group_size", "message"),
+    [
+        (0, "group_size must be at least 2, got 0"),
+        (1, "group_size must be at least 2, got 1"),
+        (3, "scores must be a multiple of group_size, got 4 and 3"),
+    ],
+)
+def test_refuses_groups_that_cannot_be_compared(group_size, message):
+    with pytest.raises(ValueError, match=message):
+        group_advantages(torch.ones(4), group_size)

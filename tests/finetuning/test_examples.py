@@ -266,9 +266,10 @@ def test_refuses_parts_of_different_lengths(lengths, monkeypatch):
         TokenizedExample.of_tokens([4, 7, 1], [False, True])
 
 
-def test_refuses_a_batch_without_examples():
+@pytest.mark.parametrize("batch_of", [collate, pack_examples])
+def test_refuses_a_batch_without_examples(batch_of):
     with pytest.raises(ValueError, match="at least one example, got none"):
-        collate([])
+        batch_of([])
 
 
 @pytest.mark.parametrize("batch_size", [0, 4])

@@ -114,9 +114,14 @@ def test_the_weights_are_those_that_the_layer_used(model):
 
 @pytest.mark.parametrize("function", [hidden_states, attention_weights])
 @pytest.mark.parametrize(
-    ("ids", "said"), [([11, 0], "ids must be"), ([0] * 10, "context_length is 9")]
+    ("ids", "said"),
+    [
+        ([11, 0], "ids must be"),
+        ([0] * 10, "context_length is 9"),
+        ([], "n_ids must be at least 1, got 0"),
+    ],
 )
 def test_refuses_what_the_model_refuses_and_leaves_no_hook(model, function, ids, said):
     with pytest.raises(ValueError, match=said):
-        function(model, torch.tensor(ids))
+        function(model, torch.tensor(ids, dtype=torch.long))
     assert not any(module._forward_pre_hooks for module in model.modules())

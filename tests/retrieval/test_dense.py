@@ -1,6 +1,7 @@
 """Vectors of passages and questions, and how they are trained."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -130,6 +131,13 @@ def test_refusals():
         encoder([])
     with pytest.raises(ValueError, match="at least one token, got an empty one"):
         mean_hidden_states(*base(), [""])
+    for vectors in (
+        encoder().question_vectors,
+        encoder().passage_vectors,
+        partial(mean_hidden_states, *base()),
+    ):
+        with pytest.raises(ValueError, match="n_texts must be at least 1, got 0"):
+            vectors([])
     questions = ["Who?"] * 8
     for right in ([[0]] * 7, [[0]] * 7 + [[]]):
         with pytest.raises(ValueError, match="each of 8 questions, got 7"):

@@ -18,6 +18,7 @@ from llmcourse.retrieval.retrieval import (
     line_with,
     passages,
     prompt_with,
+    sentence_with,
     sources_of,
 )
 from llmcourse.text.documents import Document
@@ -158,6 +159,9 @@ def test_refusals():
         Retriever(FOUND, "best")
     with pytest.raises(ValueError, match="'both' needs an encoder, got none"):
         Retriever(FOUND, "both")
+    for used in ([], [Passage(" \n", "a.txt", 1, 0, 2)]):
+        with pytest.raises(ValueError, match="a sentence, got none in [01] passages"):
+            sentence_with("hat", used)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         Retriever(FOUND).ranking("hat", 0)
     for question in ("", " ?! "):

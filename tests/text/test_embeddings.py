@@ -237,6 +237,10 @@ def test_some_words_keep_their_vectors():
         (lambda v: WordVectors(["a", "b"], v.vectors), "got 3 for 2"),
         (lambda v: project(v.vectors, 3), "in 1 … 2"),
         (lambda v: project(v.vectors * 0), "all equal"),
+        (
+            lambda v: neighbour_purity(v.vectors[:1], torch.tensor([7])),
+            "n_vectors must be at least 2, got 1",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_refused(call, message):

@@ -178,6 +178,7 @@ def test_refusals() -> None:
         tales.parse("")
     with pytest.raises(ValueError, match="not a story"):
         tales.log_prob("Call me Ishmael.")
-    with pytest.raises(ValueError, match="at least two data points"):
-        tales.entropy_per_token(CharacterTokenizer(), texts=["one"])
+    for texts in ([], ["one"]):
+        with pytest.raises(ValueError, match="n_texts must be at least 2, got"):
+            tales.entropy_per_token(CharacterTokenizer(), texts)
     assert list(tales.generate(0, seed=0)) == []

@@ -158,6 +158,13 @@ def test_refuses_no_targets():
         cross_entropy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
 
 
+def test_refuses_a_text_without_bytes_and_a_floor_of_nothing():
+    with pytest.raises(ValueError, match="n_bytes must be at least 1, got 0"):
+        bits_per_byte(1.0, n_tokens=0, n_bytes=0)
+    with pytest.raises(ValueError, match="floor must be positive, got 0"):
+        gap_to_floor(1.0, floor=0.0)
+
+
 @pytest.mark.parametrize("target", [-1, 3])
 def test_refuses_targets_outside_the_vocabulary(target):
     with pytest.raises(ValueError, match=r"in 0 … 2, got"):
