@@ -80,6 +80,6 @@ def locked(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise ValueError(
-            f"another process trains in {str(folder)!r}: wait for its end, or name "
+            f"another process trains in {str(folder)!r}: wait until it ends, or name "
             "another folder"
         ) from None

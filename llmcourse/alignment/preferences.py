@@ -223,7 +223,9 @@ def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
     gaps = [pair.gold_chosen - pair.gold_rejected for pair in pairs]
     unequal = [gap for gap in gaps if gap != 0]
     if not unequal:
-        raise ValueError(f"none of {len(pairs)} pairs differs in gold")
+        raise ValueError(
+            f"wanted pairs that differ in gold, got none among {len(pairs)}"
+        )
     return sum(gap > 0 for gap in unequal) / len(unequal)
 
 
@@ -402,7 +404,7 @@ def check_pairs(
             vocabulary.
     """
     if not pairs:
-        raise ValueError("pairs are needed, to learn and to hold out, got none")
+        raise ValueError("pairs to learn from and to hold out are needed, got none")
     limit = min(model.context_length, context_length)
     if too_long := [len(pair) for pair in pairs if len(pair) > limit]:
         raise ValueError(

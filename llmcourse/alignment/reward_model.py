@@ -197,7 +197,9 @@ def pad_texts(
     """
     if not texts or not all(len(text) for text in texts):
         lengths = [len(text) for text in texts]
-        raise ValueError(f"texts with at least one token are wanted, got {lengths}")
+        raise ValueError(
+            f"wanted texts with at least one token each, got lengths {lengths}"
+        )
     ids = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
     return ids, torch.tensor([len(text) - 1 for text in texts])
 
@@ -500,7 +502,7 @@ def pair_accuracy(model: RewardModel, pairs: Sequence[TokenizedPair]) -> PairAcc
     margins = chosen - rejected
     if n_odd := int(margins.isnan().sum()):
         raise ValueError(
-            f"rewards must be numbers, got others in {n_odd} of {len(pairs)} pairs"
+            f"rewards must be numbers, got NaN in {n_odd} of {len(pairs)} pairs"
         )
     rate = share_preferred(margins)
     interval = wilson_interval(int(rate * len(pairs) + 1e-6), len(pairs))

@@ -87,9 +87,9 @@ class SurprisalReader:
         unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
         if unlike or wanted != there:
             raise ValueError(
-                "the reader must have the reward model's tokens, but for those of "
-                f"conversations; other {', '.join(unlike) or 'special tokens'}: "
-                f"it has {own.vocab_size} tokens of {tokenizer.vocab_size}"
+                "except for those of conversations, the reader's tokens must be the "
+                f"reward model's, {tokenizer.vocab_size} of them, got "
+                f"{own.vocab_size} and other {', '.join(unlike) or 'special tokens'}"
             )
         chat = has_chat_tokens(tokenizer)
         return cls(
@@ -138,8 +138,8 @@ class SurprisalReader:
         there = ids == self.start
         if (without := (~there.any(dim=1)).nonzero()).numel():
             raise ValueError(
-                f"each text must have the id {self.start}, where an answer begins, got "
-                f"text {int(without[0])} without"
+                f"each text must have the id {self.start}, where an answer begins, "
+                f"but text {int(without[0])} has none"
             )
         return there.int().argmax(dim=1)
 

@@ -72,7 +72,7 @@ def read_source(path: Path) -> NotebookNode:
         names.append(cell.id)
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{path.name}: twice there: {', '.join(twice)}")
+        raise ValueError(f"{path.name}: names used twice: {', '.join(twice)}")
     return notebook
 
 
@@ -87,16 +87,18 @@ def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
     found = [(kind, cell.metadata[kind]) for kind in KINDS if kind in cell.metadata]
     where = f"{path.name}, cell {cell.source[:40]!r}"
     if len(found) > 1:
-        raise ValueError(f"{where}: is {' and '.join(kind for kind, _ in found)}")
+        raise ValueError(
+            f"{where}: cannot be {' and '.join(kind for kind, _ in found)}"
+        )
     if not found:
         if cell.cell_type == "code":
-            raise ValueError(f"{where}: code wants one of {', '.join(KINDS)}")
+            raise ValueError(f"{where}: code must have one of {', '.join(KINDS)}")
         return "", ""
     kind, name = found[0]
     if not re.fullmatch(r"[a-z0-9-]+", str(name)):
-        raise ValueError(f"{where}: a name of a-z, 0-9 and - was wanted, got {name!r}")
+        raise ValueError(f"{where}: wanted a name of a-z, 0-9 and -, got {name!r}")
     if (kind == "written") != (cell.cell_type == "markdown"):
-        raise ValueError(f"{where}: {kind} in a {cell.cell_type} cell")
+        raise ValueError(f"{where}: {kind} cannot be in a {cell.cell_type} cell")
     return kind, str(name)
 
 
@@ -106,8 +108,7 @@ def _hide(source: str) -> str:
     code = (i for i, line in enumerate(lines) if not line.startswith("#"))
     if not (top := next(code, 0)):
         raise ValueError(
-            "a hidden test begins with a comment and goes on with code, got "
-            f"{lines[0]!r}"
+            f"a hidden test must be a comment followed by code, got {lines[0]!r}"
         )
     shown, hidden = lines[:top], lines[top:]
     marks = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"

@@ -31,7 +31,7 @@ from llmcourse.classroom.assignments import grade_id, is_answer, release
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
-NO_NOTEBOOK = "{} is no notebook"
+NO_NOTEBOOK = "{} is not a notebook"
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?$")
 
@@ -107,7 +107,7 @@ def read(place: Path) -> list[HandIn]:
         ValueError: If the place is neither a folder nor a zip archive, or is empty.
     """
     if not place.is_dir() and not zipfile.is_zipfile(place):
-        raise ValueError(f"a folder or a zip archive was wanted, got {place}")
+        raise ValueError(f"wanted a folder or a zip archive, got {place}")
     if place.is_dir() and not any(place.iterdir()):
         raise ValueError(f"{place} is empty")
     inside = notebooks_in(place) if place.is_dir() else _members(place)
@@ -239,7 +239,7 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
             laid, notes = lay(notebook, released)
         except Exception as error:  # nbformat's many errors all mean the same
             reason = f"{type(error).__name__}: {error}"[:80]
-            hand_in.notes.append(f"{path} is no notebook ({reason})")
+            hand_in.notes.append(f"{path} is not a notebook ({reason})")
             continue
         own = [cell for cell in laid.cells if grade_id(cell) in stubs]
         n_answers = sum(cell.source != stubs[grade_id(cell)] for cell in own)

@@ -70,9 +70,9 @@ def score(
     n_bytes = size(place)
     if n_bytes > MOST_BYTES:
         raise ValueError(
-            f"the model in {str(folder)!r} has {n_bytes:,} bytes, and at most "
-            f"{MOST_BYTES:,} are allowed: weights, config.json and tokenizer.json; "
-            "float16 halves the weights"
+            f"the model in {str(folder)!r} must have at most {MOST_BYTES:,} bytes, "
+            f"got {n_bytes:,} in weights, config.json and tokenizer.json; float16 "
+            "halves the weights"
         )
     found = read_folder(place)
     stories = list(tales.generate(n_stories, seed))
@@ -86,9 +86,7 @@ def score(
     nll, _ = document_nll(found.model, found.tokenizer, texts, progress)
     excesses = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
     if not all(map(math.isfinite, excesses)):
-        raise ValueError(
-            f"the model in {str(folder)!r} gives losses that are no numbers"
-        )
+        raise ValueError(f"the model in {str(folder)!r} must give finite losses")
     return Score(
         excess=fmean(excesses),
         standard_error=stdev(excesses) / math.sqrt(n_stories),
@@ -219,7 +217,7 @@ def ranks(entries: Entries) -> dict[str, int | None]:
     }
     if len(tests) > 1:
         raise ValueError(
-            "scores compare only on the same stories, got (seed, number) "
+            "only scores on the same stories can be compared, got (seed, number) "
             f"{', '.join(map(str, sorted(tests)))}"
         )
     for name, own in entries.items():

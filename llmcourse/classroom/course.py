@@ -100,7 +100,7 @@ class Course:
         self.folder = folder.resolve()
         if not (self.folder / "course.json").is_file():
             raise ValueError(
-                f"{folder} is no course: it has no course.json; "
+                f"{folder} is not a course, as it has no course.json; "
                 "llmcourse course init makes one"
             )
         self.settings = read_json(self.folder / "course.json")

@@ -180,7 +180,7 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> int:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))[1:]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is no CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{path.name} is not a CSV file in UTF-8: {error}") from error
     marks = []
     with course.gradebook() as book:
         known = {s.student.id for s in book.assignment_submissions(name)}

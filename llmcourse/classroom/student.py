@@ -129,7 +129,7 @@ class Student:
         if self._process is not None:
             return
         if self._restarts > RESTARTS:
-            raise StoppedError("the code was stopped too often to go on")
+            raise StoppedError("the code was stopped too often to continue")
         self._restarts += 1
         self._process, self._number = self._start(), 0
         try:
@@ -192,7 +192,7 @@ class Student:
         try:
             reply: dict[str, Any] = json.loads(data)
             if not isinstance(reply, dict) or reply.get("number") != self._number:
-                raise ValueError("no reply, or one to what was asked before")
+                raise ValueError("no reply, or a reply to an earlier request")
         except (ValueError, RecursionError):
             self._stop("a reply that is not valid")
         return reply

@@ -78,7 +78,7 @@ def corpus(
         make_folder(out_folder, overwrite)
     if stream:
         if out_folder is None:
-            raise ValueError("--stream needs --out: the folder that is written")
+            raise ValueError("--stream needs --out: the folder to write into")
         read = iter(documents_of(named, n_stories, seed, stream=True, column=column))
         first = list(islice(read, TOKENIZER_STORIES))
         steps = steps_of(named, filter, language)

@@ -49,7 +49,7 @@ def export(
     recipe = out.parent / "Modelfile"
     for path in (out, recipe) if form == "gguf" else (out,):
         if path.is_file() and not overwrite:
-            raise ValueError(f"{str(path)!r} is there already: add --overwrite")
+            raise ValueError(f"{str(path)!r} exists already: add --overwrite")
     if form == "hf":
         make_folder(out, overwrite)
     loaded, tokenizer = load_pretrained(model)

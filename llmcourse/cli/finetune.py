@@ -104,7 +104,9 @@ def finetune(
 
     command = Command(finetune, locals())
     if fsdp and lora:
-        raise ValueError("--fsdp shards whole weights: it does not go with --lora")
+        raise ValueError(
+            "--fsdp shards whole weights and cannot be combined with --lora"
+        )
     recipe = instruct.configured(
         preset,
         seed=seed,

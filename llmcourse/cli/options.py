@@ -31,8 +31,8 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
         for option in parameter.opts
     }
     for key in found.keys() - names.keys():
-        near = ", ".join(get_close_matches(key, names)) or "nothing"
-        raise typer.BadParameter(f"there is no option {key!r}, near it is {near}")
+        near = ", ".join(get_close_matches(key, names)) or "none"
+        raise typer.BadParameter(f"there is no option {key!r}; similar: {near}")
     context.default_map = {names[key]: value for key, value in found.items()}
     return path
 

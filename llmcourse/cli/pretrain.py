@@ -97,7 +97,7 @@ def pretrain(
 
     command = Command(pretrain, locals())
     if from_model and not data:
-        raise ValueError("--from needs --data: what the model is to learn besides")
+        raise ValueError("--from needs --data: the text that the model should learn")
     plan = base.configured(
         preset,
         seed=seed,

@@ -51,7 +51,9 @@ def find_device(device: str) -> str:
     devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
     there = [name for name, is_there in devices.items() if is_there]
     if device not in ("auto", *there):
-        raise ValueError(f"wanted a device out of {', '.join(there)}, got {device!r}")
+        raise ValueError(
+            f"wanted one of the devices {', '.join(there)}, got {device!r}"
+        )
     return there[0] if device == "auto" else device
 
 
@@ -205,8 +207,8 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
     found = any(map(checkpoint_paths, folder.rglob("checkpoints")))
     if found and not resume:
         raise ValueError(
-            f"{str(folder)!r} holds checkpoints already: add --resume to go on with "
-            "that training, or name another folder"
+            f"{str(folder)!r} holds checkpoints already: add --resume to continue "
+            "that run, or name another folder"
         )
     if resume and not found:
         say(f"no checkpoint in {str(folder)!r}: training starts at the beginning")

@@ -132,7 +132,7 @@ def render_template(
     """
     template = tokenizer.options.chat_template
     if template is None:
-        raise ValueError("wanted a tokenizer with a template of conversations")
+        raise ValueError("wanted a tokenizer with a chat template")
     written = {*tokenizer.options.kept_tokens}  # by the model itself, such as <think>
     for turn in messages:
         allowed = written if turn.role == "assistant" else set()
@@ -159,7 +159,7 @@ def render_template(
             documents=None,
         )
     except (TemplateError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the template of conversations failed: {error}") from error
+        raise ValueError(f"the chat template failed: {error}") from error
 
 
 class _Generation(Extension):
@@ -250,7 +250,7 @@ def check_turns(messages: Sequence[Message], last: str | None = None) -> None:
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns:
-        raise ValueError(f"a conversation must have a turn of the user, got {roles}")
+        raise ValueError(f"a conversation must have a user turn, got {roles}")
     if turns != [("user", "assistant")[place % 2] for place in range(len(turns))]:
         raise ValueError(
             "user and assistant must take turns, the user first and at most one system "
@@ -408,8 +408,8 @@ def fit_history(
         what = "a question" if asked else "an exchange"
         counted = "the system turn and the marks" if start else "the marks"
         raise ValueError(
-            f"{what} must have at most {max_tokens} tokens, {counted} of who speaks "
-            f"included, got {n}"
+            f"{what} must have at most {max_tokens} tokens, including {counted} of who "
+            f"speaks, got {n}"
         )
     return Fitted(kept, dropped)
 
@@ -585,7 +585,9 @@ def add_special_tokens(
     check_same_ids(model.config, tokenizer)
     there = [name for name in names if name in tokenizer.special_tokens]
     if there or len(set(names)) < len(names) or not names:
-        raise ValueError(f"names must be of new tokens, each once, got {list(names)}")
+        raise ValueError(
+            f"names must be of new tokens, each given once, got {list(names)}"
+        )
     added = {name: n_old + place for place, name in enumerate(names)}
     larger = BPETokenizer(
         tokenizer.vocab,

@@ -260,7 +260,7 @@ def _check(
     """Check every example once, before the first step."""
     if not examples:
         raise ValueError(
-            "fine-tuning needs examples, to learn and to hold out, got none"
+            "fine-tuning needs examples to learn from and to hold out, got none"
         )
     limit = min(config.context_length, model.config.context_length)
     if too_long := [len(example) for example in examples if len(example) > limit]:

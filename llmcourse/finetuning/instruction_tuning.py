@@ -83,8 +83,8 @@ class InstructConfig:
         check_range(0, n_stories=self.n_stories, whole_every=self.whole_every)
         if TEST_SEED in (self.seed, self.seed + _FAR):
             raise ValueError(
-                f"seed must be neither {TEST_SEED:,}, of what is measured, nor "
-                f"{_FAR:,} less, got {self.seed}"
+                f"seed must be neither {TEST_SEED:,}, which draws what is measured, "
+                f"nor {TEST_SEED - _FAR:,}, got {self.seed}"
             )
         check_range(0, most_follow_ups=self.most_follow_ups)
 
@@ -192,7 +192,7 @@ def prepare(
     if len(stories) < n:
         raise ValueError(
             f"wanted {n} plain stories of at most {longest} tokens, found "
-            f"{len(stories)}: ask for none of them"
+            f"{len(stories)}: ask for fewer or none"
         )
     return InstructData(train=[*what, *stories], valid=valid)
 
@@ -223,7 +223,7 @@ def _parted(
     """Return the conversations to learn from, and those held out."""
     if len(found) < 2:
         raise ValueError(
-            "wanted at least 2 conversations, one to learn and one to hold out, "
+            "wanted at least 2 conversations, one to learn from and one to hold out, "
             f"got {len(found)}"
         )
     every = min(_HELD_OUT_SHARE, len(found))

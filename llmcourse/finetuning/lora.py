@@ -179,11 +179,11 @@ def add_lora_to(
     """
     if n_layers := len(list(lora_layers(model))):
         raise ValueError(
-            f"the model has {n_layers} adapters already: remove_lora first"
+            f"the model has {n_layers} adapters already: call remove_lora first"
         )
     layers = dict(linear_layers(model))
     if not sizes:
-        raise ValueError("adapters are wanted for at least one layer, got none")
+        raise ValueError("adapters need at least one layer, got none")
     if unknown := sorted(sizes.keys() - layers.keys()):
         raise ValueError(f"names must be linear layers in the blocks, got {unknown}")
     for rank, alpha in sizes.values():
@@ -325,7 +325,7 @@ def save_adapter(
         sizes[theirs] = (len(a), alpha)
     for name, weight in weights.items():
         if not weight.isfinite().all():
-            raise ValueError(f"{name} must be finite to be saved, and is not")
+            raise ValueError(f"{name} must be finite to be saved, but is not")
     config = _config(sizes, [*modules])
     config["base_model_name_or_path"] = base_model
     config["fan_in_fan_out"] = model.config.family == "gpt2"
@@ -358,7 +358,7 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
     for theirs, pair in sorted(found.items()):
         if theirs not in modules:
             raise ValueError(
-                f"{theirs!r} has an adapter, but is no layer of this model"
+                f"{theirs!r} has an adapter, but is not a layer of this model"
             )
         layers, alpha = modules[theirs], _of(theirs, config, "lora_alpha")
         _check_fits(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
@@ -446,7 +446,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ValueError(f"{name} must be {allowed[0]!r}, got {config[name]!r}")
     known = _HARMLESS | _REQUIRED.keys()
     if more := [name for name in config if config[name] and name not in known]:
-        raise ValueError(f"{str(path)!r} cannot be followed in {more}")
+        raise ValueError(f"{str(path)!r} has settings that are not supported: {more}")
     for name in _PATTERNS.values():
         found = config.get(name) or {}
         if not isinstance(found, dict) or not all(map(_is_name, found)):
@@ -468,7 +468,7 @@ def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     for name, weight in StoredWeights([path]).items():
         ending = name[-len(".lora_A.weight") :]
         if not name.startswith(_PREFIX) or ending not in _ENDINGS:
-            raise ValueError(f"{name!r} in {str(path)!r} is no part of such an adapter")
+            raise ValueError(f"{name!r} in {str(path)!r} is not part of an adapter")
         module = name.removeprefix(_PREFIX).removesuffix(ending)
         found.setdefault(module, {})[_ENDINGS[ending]] = weight
     if not found:
@@ -486,4 +486,4 @@ def _check_fits(
     if got != wanted:
         raise ValueError(f"the adapter of {module} must have {wanted}, got {got}")
     if not all(weight.isfinite().all() for weight in pair.values()):
-        raise ValueError(f"the adapter of {module} must be finite, and is not")
+        raise ValueError(f"the adapter of {module} must be finite, but is not")

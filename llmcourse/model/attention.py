@@ -319,8 +319,8 @@ def check_full_attention(model: nn.Module) -> None:
     for part in model.modules():
         if getattr(part, "attend", causal_attention) is not causal_attention:
             raise ValueError(
-                "a model is saved with full attention, which other programs know, got "
-                "another kind: see long_context"
+                "a model can only be saved with full attention, which other programs "
+                "know, got another kind: see long_context"
             )
 
 
@@ -554,7 +554,7 @@ def attention_weights(
     check_range(1, n_ids=ids.numel())
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
     if not all(layer.attend is causal_attention for layer in layers):
-        raise ValueError("weights are known of full attention only, got another kind")
+        raise ValueError("weights are known only for full attention, got another kind")
     each: list[Tensor] = []  # (B, H, T, T) for each layer
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def save_pretrained(
         n_ids = tokenizer.with_options(n_ids=None).vocab_size
         if _padded(n_ids, model.config.vocab_size) != model.config.vocab_size:
             raise ValueError(
-                f"beyond the tokenizer's {n_ids} ids, a model's must fill up a "
+                f"a model must have its tokenizer's {n_ids} ids, or fill them up to a "
                 f"multiple of 8, got {model.config.vocab_size}"
             )
     check_full_attention(model)
@@ -192,7 +192,7 @@ def check_same_ids(config: TransformerConfig, tokenizer: BPETokenizer) -> None:
     """Raise ValueError unless model and tokenizer have the same number of ids."""
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
-            f"the model has {config.vocab_size} ids, so must the tokenizer, "
+            f"the tokenizer must have the model's {config.vocab_size} ids, "
             f"got one with {tokenizer.vocab_size}"
         )
 
@@ -267,7 +267,7 @@ def _stored(
     weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
     for name, weight in weights.items():
         if not weight.isfinite().all():
-            raise ValueError(f"{name} must be finite in {dtype}, and is not")
+            raise ValueError(f"{name} must be finite in {dtype}, but is not")
     return weights
 
 
@@ -386,7 +386,7 @@ def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
     for name, weight in weights.items():
         extremes = torch.stack(weight.aminmax())  # NaN, if there is one
         if not extremes.isfinite().all():
-            raise ValueError(f"{name} in {str(folder)!r} must be finite, and is not")
+            raise ValueError(f"{name} in {str(folder)!r} must be finite, but is not")
 
 
 _MODELS = DATA.with_name("models")  # one folder each
@@ -446,7 +446,9 @@ def find_model(name_or_path: str | Path, revision: str | None = None) -> Path:
     """
     folder, name = Path(name_or_path), str(name_or_path)
     if revision is not None and not name.startswith(_HUB):
-        raise ValueError(f"only a model on the hub has a revision, got one of {name!r}")
+        raise ValueError(
+            f"only a model on the hub has a revision, got one for {name!r}"
+        )
     if folder.is_dir():
         inner = folder / "model"
         if (inner / "config.json").is_file() and not (folder / "config.json").exists():
@@ -478,7 +480,7 @@ def _find_package(name: str) -> Path:
     for place in places:
         for path in sorted(Path(place).glob("*.gguf")):
             return path
-    raise ValueError(f"{name!r} is not there yet: llmcourse download {name}")
+    raise ValueError(f"{name!r} is not installed yet: run llmcourse download {name}")
 
 
 def _find_on_hub(name: str, revision: str | None) -> Path:

@@ -132,7 +132,7 @@ class GGUFFile(Mapping[str, Tensor]):
         self._gguf, self.path = _package(), path
         with path.open("rb") as file:
             if file.read(4) != _MAGIC:
-                raise ValueError(f"{str(path)!r} must be a GGUF file, and is none")
+                raise ValueError(f"{str(path)!r} must be a GGUF file, but is not")
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             self.settings, self._stored = self._read_header()
@@ -169,7 +169,7 @@ class GGUFFile(Mapping[str, Tensor]):
             per_block, bytes_of_block = self._gguf.GGML_QUANT_SIZES[kind]
             n_bytes = prod(shape) // per_block * bytes_of_block
             if 0 in shape or not shape or shape[-1] % per_block or name in stored:
-                raise ValueError(f"{name} cannot be there, twice or in shape {shape}")
+                raise ValueError(f"{name} cannot be there twice or in shape {shape}")
             if begin + offset + n_bytes > len(self._bytes):
                 raise ValueError(f"it ends within {name}")
             stored[name] = _Stored(shape, kind, begin + offset, n_bytes)
@@ -234,7 +234,7 @@ class GGUFFile(Mapping[str, Tensor]):
             elif short in ("rope.dimension_count", "attention.value_length"):
                 said["head_dim"] = said["head_dim"] or value
             elif short not in _OF_NO_EFFECT and value:
-                raise ValueError(f"{name} cannot be followed, got {value!r:.40}")
+                raise ValueError(f"{name} is not supported, got {value!r:.40}")
         for short in ("rope.dimension_count", "attention.value_length"):
             value = self.settings.get(f"{kind}.{short}", said["head_dim"])
             check_one_of(f"{kind}.{short}", value, [said["head_dim"]])
@@ -437,7 +437,7 @@ def write_gguf(
             with np.errstate(all="ignore"):  # numbers that do not fit are refused below
                 packed = gguf.quantize(numbers, number)
             if not np.isfinite(gguf.dequantize(packed, number)).all():
-                raise ValueError(f"{theirs} must be finite in {stored}, and is not")
+                raise ValueError(f"{theirs} must be finite in {stored}, but is not")
             writer.add_tensor(_their_name(theirs, back=True), packed, raw_dtype=number)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -482,7 +482,9 @@ def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
     wanted = (tokenizer.pattern, {name: True for name, is_so in does.items() if is_so})
     names = [name for name, known in _PATTERNS.items() if known == wanted]
     if not names or options.first_patterns:
-        raise ValueError("GGUF has no name for the way in which this tokenizer cuts")
+        raise ValueError(
+            "GGUF has no name for the way in which this tokenizer splits text"
+        )
     tokens = [f"[PAD{i}]" for i in range(tokenizer.vocab_size)]
     kinds = [_UNUSED] * len(tokens)
     for piece, i in tokenizer.vocab.items():

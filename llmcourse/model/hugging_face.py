@@ -168,7 +168,7 @@ def config_to_json(config: TransformerConfig) -> dict[str, Any]:
     again = vars(TransformerConfig(**config_from_json(said)))
     if lost := [name for name in ours if ours[name] != again[name]]:
         raise ValueError(
-            f"config.json of a {kind} model cannot keep {_first(lost)}, "
+            f"config.json of a {kind} model cannot store {_first(lost)}, "
             f"got {ours[lost[0]]!r}"
         )
     return said
@@ -250,7 +250,7 @@ def _check_full_attention(
                 "further than it"
             )
     if "per_layer_config" in said:
-        raise ValueError("per_layer_config cannot be followed: layers must be alike")
+        raise ValueError("per_layer_config is not supported: layers must be alike")
     types = said.get("layer_types", [])
     if not isinstance(types, list) or not {*map(str, types)} <= {"full_attention"}:
         raise ValueError(f"layer_types must all be 'full_attention', got {types!r:.80}")
@@ -308,7 +308,7 @@ def weights_from_theirs(
     if _SCORER in names and _SCORER not in groups:  # tied, but stored anyway
         twin = names.pop(_SCORER)
     if odd := sorted(names.keys() - groups.keys()):
-        raise ValueError(f"weights have no place ({len(odd)}): {_first(odd)}")
+        raise ValueError(f"weights are unexpected ({len(odd)}): {_first(odd)}")
     result: dict[str, Tensor] = {}
     for theirs, ours in groups.items():
         parts = _parts(theirs, found[names[theirs]], [shapes[name] for name in ours])
@@ -317,7 +317,9 @@ def weights_from_theirs(
     if twin is not None:
         words = found[names[their_name("embedding.weight", family)]]
         if not torch.equal(found[twin], words):
-            raise ValueError(f"embeddings are tied, but {_SCORER} is another matrix")
+            raise ValueError(
+                f"embeddings are tied, but {_SCORER} is a different matrix"
+            )
     return result
 
 
@@ -367,7 +369,7 @@ def their_name(name: str, family: str) -> str:
             return f"{names[outside]}.{kind}"
         case ["blocks", layer, inside] if inside in names:
             return f"{names['blocks']}.{layer}.{names[inside]}.{kind}"
-    raise ValueError(f"{name!r} is no weight of a {family} model by itself")
+    raise ValueError(f"{name!r} is not a weight of a plain {family} model")
 
 
 def _is_transposed(theirs: str, ndim: int) -> bool:

@@ -267,7 +267,9 @@ def rope_from_json(said: Mapping[str, Any]) -> tuple[object, RopeScaling | None]
         check_one_of(f"type of {name}", kind, [*_TERMS])
         known = {"rope_type", "type", "rope_theta", *_TERMS[kind].values()}
         if more := sorted(rope.keys() - known):
-            raise ValueError(f"{name} cannot be followed in {', '.join(more)}")
+            raise ValueError(
+                f"{name} has terms that are not supported: {', '.join(more)}"
+            )
         if kind == "yarn":
             rope = _RAMP | rope
         terms: dict[str, Any] = {

@@ -80,7 +80,7 @@ def quantize(
             f"{n_columns}, groups of {size} and {bits} bits"
         )
     if not weight.is_meta and not weight.isfinite().all():
-        raise ValueError("weights must be finite to be quantized, and are not")
+        raise ValueError("weights must be finite to be quantized, but are not")
     largest = 2 ** (bits - 1) - 1
     groups = weight.detach().float().reshape(len(weight), -1, size)  # (row, G, size)
     # In bfloat16. The integers are computed with the rounded scale, so its rounding

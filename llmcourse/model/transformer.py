@@ -87,7 +87,9 @@ class TransformerConfig:
                 f"got {self.n_kv_heads} and {self.n_heads}"
             )
         if gpt2 and (self.qkv_bias or self.qk_norm):
-            raise ValueError("qkv_bias and qk_norm are of the family llama, got gpt2")
+            raise ValueError(
+                "qkv_bias and qk_norm belong to the family llama, got gpt2"
+            )
         if self.position_encoding != "rope" and self.rope_scaling is not None:
             raise ValueError(
                 f"rope_scaling needs rope, got {self.position_encoding} positions"

@@ -187,7 +187,7 @@ def reciprocal_rank(
     0.5
     """
     if not relevant:
-        raise ValueError("wanted something relevant to look for, got nothing")
+        raise ValueError("wanted at least one relevant item, got none")
     for place, item in enumerate(ranking, start=1):
         if item in relevant:
             return 1 / place

@@ -184,7 +184,7 @@ def prompt_with(
         names = tokenizer.special_tokens
         plain = [p for p in found if not any(name in p.text for name in names)]
         if found and not plain:
-            raise ValueError("each passage found holds a special token of the model")
+            raise ValueError("every passage found holds a special token of the model")
         found = plain
     used: list[Passage] = []
     for passage in found:

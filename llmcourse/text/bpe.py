@@ -170,11 +170,11 @@ def _split_in_time(compiled: "regex.Pattern[str]", text: str) -> list[str]:
     except TimeoutError:
         raise ValueError(
             f"the pattern {compiled.pattern[:40]!r} … must cut a text of {len(text):,} "
-            "characters in seconds, and does not"
+            "characters in seconds, but does not"
         ) from None
     if sum(map(len, pretokens)) != len(text):
         raise ValueError(
-            f"pattern must not match the empty string, and {compiled.pattern[:40]!r} … "
+            f"pattern must not match the empty string, but {compiled.pattern[:40]!r} … "
             "does between characters"
         )
     return pretokens
@@ -191,7 +191,9 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     2
     """
     if isinstance(texts, str):
-        raise ValueError("texts must be a list of strings, got one string; [text]?")
+        raise ValueError(
+            "texts must be a list of strings, got one string: did you mean [text]?"
+        )
     split = splitter(pattern)
     counts: Counter[str] = Counter()
     for text in texts:

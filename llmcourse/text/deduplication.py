@@ -369,7 +369,9 @@ def plant_near_duplicates(
     copies, pairs = [], []
     for i, similarity in enumerate(similarities):
         if not 0 < similarity <= 1:
-            raise ValueError(f"a similarity is above 0, at most 1, got {similarity}")
+            raise ValueError(
+                f"a similarity must be above 0 and at most 1, got {similarity}"
+            )
         copy = _edited(texts[i], similarity, random.Random(f"0 {i}"))
         reached = jaccard(shingles(texts[i]), shingles(copy))
         copies.append(copy)

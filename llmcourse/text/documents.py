@@ -371,7 +371,7 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
             raise none from None
     if isinstance(dataset, DatasetDict):
         parts = ", ".join(f"'{path}/{name}'" for name in dataset)
-        raise ValueError(f"{str(path)!r} has parts, name one of them: {parts}")
+        raise ValueError(f"{str(path)!r} has parts: name one of them, {parts}")
     found = False
     for number, row in enumerate(dataset.select_columns([column])):
         text = row[column]
@@ -407,7 +407,7 @@ def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
 def _text_of(file: Path, most: int) -> str:
     """Return a file's text, of up to `most` bytes; raise ValueError if it has none."""
     if not file.is_file():
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
     size = file.stat().st_size
     if size > most:
         raise ValueError(f"too large, {size >> 20} MiB")

@@ -104,7 +104,9 @@ def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes],
     """
     path, end = Path(path), end_of_text(tokenizer)
     if path.suffix == ".json":
-        raise ValueError(f"the array needs another name than {path.name!r}: not .json")
+        raise ValueError(
+            f"the name of an array must not end in .json, got {path.name!r}"
+        )
     dtype = _dtype_for(tokenizer)
     n_documents = 0
     with new_file(path) as file:

@@ -362,9 +362,11 @@ def _patterns_from_json(pre_tokenizer: dict[str, Any]) -> list[str]:
             }:
                 patterns.append(pattern)
             case _:
-                raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+                raise ValueError(
+                    f"this pre-tokenizer is not supported: {pre_tokenizer}"
+                )
     if by_itself:
         patterns.append(GPT2_PATTERN)
     if not patterns:
-        raise ValueError(f"this pre-tokenizer is not known: {pre_tokenizer}")
+        raise ValueError(f"this pre-tokenizer is not supported: {pre_tokenizer}")
     return patterns

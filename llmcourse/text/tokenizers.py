@@ -132,7 +132,9 @@ class WordTokenizer:
         ['<unk>', 'be', 'to']
         """
         if isinstance(texts, str):
-            raise ValueError("texts must be a list of strings, got one string; [text]?")
+            raise ValueError(
+                "texts must be a list of strings, got one string: did you mean [text]?"
+            )
         counts = Counter(word for text in texts for word in text.split())
         del counts[UNKNOWN]
         if not counts:
@@ -500,7 +502,7 @@ class BPETokenizer:
             raise ValueError(f"{path}: the key {error} is missing") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} must be a tokenizer.json with a BPE that is known: {error}"
+                f"{path} must be a tokenizer.json with a BPE that is supported: {error}"
             ) from None
 
     @classmethod

@@ -289,7 +289,8 @@ def load_checkpoint(
                 stacklevel=2,
             )
     raise ValueError(
-        f"{str(folder)!r} must hold a whole checkpoint, got {len(paths)} damaged ones"
+        f"{str(folder)!r} must hold an undamaged checkpoint, "
+        f"got {len(paths)} damaged ones"
     )
 
 
@@ -411,7 +412,7 @@ def _read_shards(
 
 def _check_digest(path: Path, wanted: str | None, found: str) -> None:
     if wanted != found:
-        raise ValueError(f"{str(path)!r} must hold what the hash in it says")
+        raise ValueError(f"{str(path)!r} must match the hash stored in it")
 
 
 def _weight_of(

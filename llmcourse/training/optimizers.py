@@ -124,7 +124,7 @@ def make_optimizer(model: nn.Module, config: PretrainingConfig) -> Muon:
     """
     named = [pair for pair in model.named_parameters() if pair[1].requires_grad]
     if not named:
-        raise ValueError("a model needs a weight that is not frozen to be trained")
+        raise ValueError("to be trained, a model needs a weight that is not frozen")
     matrices = [w for name, w in named if "blocks." in name and w.ndim >= 2]
     tokens = [w for name, w in named if f".{name}".endswith(".embedding.weight")]
     apart = {id(weight) for weight in matrices + tokens}

@@ -19,7 +19,7 @@ def script(*names: str) -> str:
 def checked_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts as a list, after checking that each is a non-empty string."""
     if isinstance(texts, str) or not texts:
-        raise ValueError(f"a list of at least one text is wanted, got {texts!r}")
+        raise ValueError(f"wanted a list of at least one text, got {texts!r}")
     for text in texts:
         if not isinstance(text, str) or not text:
             raise ValueError(f"each text must be a string, not empty, got {text!r}")

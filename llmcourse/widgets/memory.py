@@ -44,7 +44,9 @@ class MemoryExplorer(Explorer):
         sizes = cache_sizes(models)
         for size, (name, config) in zip(sizes, models.items(), strict=True):
             if config.qkv_bias or config.qk_norm:
-                raise ValueError(f"qkv_bias and qk_norm cannot be shown, {name} has")
+                raise ValueError(
+                    f"qkv_bias and qk_norm cannot be shown, but {name} has one"
+                )
             learned = config.position_encoding == "learned"
             size |= {
                 "vocab": config.vocab_size,

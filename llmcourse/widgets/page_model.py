@@ -67,10 +67,12 @@ def page_model(
     texts["config"] = json.dumps(config | {"model_type": kind})
     if config.get("head_dim") or config.get("rope_scaling"):
         raise ValueError(
-            "a page has no heads of a width of their own, nor rope_scaling"
+            "a page can run no models with head_dim or rope_scaling, got one"
         )
     if not BPETokenizer.load(folder / "tokenizer.json").options.are_plain:
-        raise ValueError("a page has tokenizers with plain options alone")
+        raise ValueError(
+            "a page can run only tokenizers with plain options, got others"
+        )
     texts["tokenizer"] = json.dumps(json.loads(texts["tokenizer"]), ensure_ascii=False)
     tensors: dict[str, Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():

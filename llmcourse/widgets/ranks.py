@@ -62,9 +62,13 @@ class RankExplorer(Explorer):
                 raise ValueError(f"numbers must be finite, got {run}")
         counts = Counter((run.rank, run.rate) for run in runs)
         if len({counts[rank, rate] for rank in (None, *ranks) for rate in rates}) > 1:
-            raise ValueError("each way needs as many runs at each of the same rates")
+            raise ValueError(
+                "each rank needs the same number of runs at each learning rate"
+            )
         if missing := {None, *ranks} - set(learned):
-            raise ValueError(f"the number of weights that learn lacks {missing}")
+            raise ValueError(
+                f"the number of weights that learn is missing for {missing}"
+            )
         check_positive(**{f"learned with {rank}": n for rank, n in learned.items()})
         self._summary = f"rank {', '.join(map(str, ranks))}; {len(rates)} rates"
         ways = [

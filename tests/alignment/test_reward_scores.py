@@ -207,7 +207,7 @@ def test_refuses_rewards_that_are_no_numbers():
     model, pairs = make_model(), [of_ids([0], [1], [2]), of_ids([0], [3], [1])]
     with torch.no_grad():
         model.head.weight[0, 0] = math.nan
-    with pytest.raises(ValueError, match="must be numbers, got others in 2 of 2"):
+    with pytest.raises(ValueError, match="must be numbers, got NaN in 2 of 2"):
         pair_accuracy(model, pairs)
 
 
@@ -276,7 +276,7 @@ def test_where_its_reader_reads_stays_in_the_folder(surprised, tokenizer, tmp_pa
     again, _ = load_reward_model(tmp_path / "reward")
     assert torch.equal(rewards_of(again, texts), rewards_of(model, texts))
     assert again.surprise.reader.fingerprint == reader.fingerprint
-    with pytest.raises(ValueError, match="where an answer begins, got text"):
+    with pytest.raises(ValueError, match="where an answer begins, but text"):
         rewards_of(again, TEXTS)
 
 

@@ -183,7 +183,7 @@ def test_a_reader_of_conversations_begins_behind_the_first_assistant(base):
 
 
 def test_a_text_without_an_answer_is_refused():
-    with pytest.raises(ValueError, match="have the id 9, .*, got text 1 without"):
+    with pytest.raises(ValueError, match="have the id 9, .*, but text 1 has none"):
         surprises(make_model(), start=9)
 
 
@@ -202,7 +202,7 @@ def test_a_reader_with_other_tokens_is_refused():
         ({"special_tokens": end | {CHAT_TOKENS[1]: 260}}, "other special tokens"),
     ):
         own = BPETokenizer(**(same | {"special_tokens": end} | change))
-        with pytest.raises(ValueError, match=f"{what}: it has 26. tokens of 26"):
+        with pytest.raises(ValueError, match=f"26. of them, got 26. and {what}"):
             SurprisalReader.of(make_model(), own, told)
 
 

@@ -190,14 +190,17 @@ HEAD = "# ---\n# jupyter:\n#   llmcourse:\n#     version: 1\n# ---\n\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# %%\nx = 1", "code wants one of"),
+        ("# %%\nx = 1", "code must have one of"),
         ('# %% test="a"\nassert x, "y"', "points=None"),
         ('# %% answer="a" points=2\nx = 1', "points=2"),
         ('# %% answer="Big Name"\nx = 1', "a name of a-z"),
-        ('# %% answer="a" test="a" points=1\nx = 1', "is answer and test"),
-        ('# %% written="a" points=1\nx = 1', "written in a code cell"),
-        ('# %% hidden="a" points=1\nassert x, "y"', "begins with a comment"),
-        ('# %% answer="a"\nx = 1\n\n# %% answer="a"\nx = 2', "twice there: a"),
+        ('# %% answer="a" test="a" points=1\nx = 1', "cannot be answer and test"),
+        ('# %% written="a" points=1\nx = 1', "written cannot be in a code cell"),
+        (
+            '# %% hidden="a" points=1\nassert x, "y"',
+            "must be a comment followed by code",
+        ),
+        ('# %% answer="a"\nx = 1\n\n# %% answer="a"\nx = 2', "used twice: a"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, text: str, message: str) -> None:

@@ -216,7 +216,7 @@ def test_what_canvas_has_in_other_forms(tmp_path: Path) -> None:
     found = {hand_in.student: hand_in for hand_in in read(tmp_path)}
     assert list(found) == ["poeann_125", "roeeve_126", "smithjane_123"]
     assert found["smithjane_123"].late
-    assert "is no notebook" in found["poeann_125"].notes[0]
+    assert "is not a notebook" in found["poeann_125"].notes[0]
     assert len(found["roeeve_126"].files) == 1
 
 

@@ -295,7 +295,7 @@ def test_what_cannot_be_saved_or_loaded_is_said(models, tmp_path):
     path = tmp_path / "none" / "talk.jsonl"
     result = chat(models, f"/save {path}\n/load {path}\nHi\n/save {path}\n")
     nothing, missing, *_, folder, _ = notes_of(result)
-    assert "must have a turn of the user" in nothing
+    assert "must have a user turn" in nothing
     assert "got no file" in missing
     assert "there is no folder" in folder
 

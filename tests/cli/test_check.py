@@ -71,7 +71,7 @@ def test_what_is_no_assignment(tmp_path: Path) -> None:
     del notebook.metadata["llmcourse"]
     nbformat.write(notebook, path)
     result = CliRunner().invoke(cli.app, ["check", str(path)])
-    assert "no notebook of an assignment" in str(result.exception)
+    assert "not the notebook of an assignment" in str(result.exception)
     assert grade_id(notebook.cells[0]) == ""
 
 

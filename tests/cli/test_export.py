@@ -39,7 +39,7 @@ def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
     assert torch.equal(load_pretrained(path)[0](IDS), load_pretrained(folder)[0](IDS))
     assert (tmp_path / "Modelfile").read_text().startswith("FROM ./out.gguf\n")
     again = run("export", "--model", folder, "--out", tmp_path / "new.gguf", *more)
-    assert "Modelfile' is there already: add --overwrite" in str(again.exception)
+    assert "Modelfile' exists already: add --overwrite" in str(again.exception)
     by_file, by_folder = (run("generate", "--model", m, "low") for m in (path, folder))
     assert by_file.exit_code == 0
     assert by_file.stdout == by_folder.stdout

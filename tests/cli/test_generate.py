@@ -117,7 +117,7 @@ def test_weights_are_of_the_type_that_is_asked_for(folder, loaded):
 def test_a_device_that_is_not_there_is_refused(folder, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     args = ("generate", "--model", folder, "--device=cuda")
-    assert "wanted a device out of " in fails(monkeypatch, capsys, *args)[1]
+    assert "wanted one of the devices " in fails(monkeypatch, capsys, *args)[1]
 
 
 def test_a_terminal_gets_no_control_characters(monkeypatch, capsys):

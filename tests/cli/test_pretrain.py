@@ -275,8 +275,8 @@ def test_options_come_from_a_file_unless_they_are_given(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("step = 3", "there is no option 'step', near it is steps"),
-        ("wings = 2", "there is no option 'wings', near it is nothing"),
+        ("step = 3", "there is no option 'step'; similar: steps"),
+        ("wings = 2", "there is no option 'wings'; similar: none"),
         ("steps = 'many'", "Invalid value for '--steps'"),
         ("steps = ", "must be TOML"),
     ],

@@ -199,7 +199,9 @@ def test_what_is_cut_is_a_conversation_with_its_end(
         assert encode(kept) == longest
         assert [*system, *dropped, *kept[len(system) :]] == messages
     message = "a question" if asked else "an exchange"
-    message += f" must have .*, {'the system turn and ' if system else ''}the marks of"
+    message += (
+        f" must have .*, including {'the system turn and ' if system else ''}the marks"
+    )
     with pytest.raises(ValueError, match=message):
         fit_history(messages, tokenizer, len(fitting[-1]) - 1)
 
@@ -382,8 +384,8 @@ def test_refuses_unknown_roles(role):
 @pytest.mark.parametrize(
     ("roles", "message"),
     [
-        ([], "must have a turn of the user, got []"),
-        (["system"], "must have a turn of the user, got ['system']"),
+        ([], "must have a user turn, got []"),
+        (["system"], "must have a user turn, got ['system']"),
         (["user", "user"], "must take turns"),
         (["assistant"], "must take turns"),
         (["user", "assistant", "assistant"], "must take turns"),
@@ -536,7 +538,7 @@ def test_truncating_is_named_where_it_would_help():
         ("{", "line 2 of .*must be JSON"),
         ("[1]", r"wanted \{\"messages\": \[...\]\}, got '\[1\]'"),
         ('{"messages": "Hi"}', r"wanted \{\"messages\""),
-        ('{"messages": []}', "must have a turn of the user"),
+        ('{"messages": []}', "must have a user turn"),
         ('{"messages": ["Hi"]}', "texts as role and content, got Hi"),
         ('{"messages": [{"role": "user"}]}', "texts as role and content"),
         ('{"messages": [{"role": "user", "content": 3}]}', "texts as role and content"),

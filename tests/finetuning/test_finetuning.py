@@ -352,7 +352,7 @@ def test_refuses_too_few_examples():
     fine = make_examples()
     for examples, valid in (([], fine), (fine, [])):
         with pytest.raises(
-            ValueError, match="needs examples, to learn and to hold out, got none"
+            ValueError, match="examples to learn from and to hold out, got none"
         ):
             finetune(make_model(), examples, valid, SHORT, seeded())
     with pytest.raises(ValueError, match="examples must be at least 4, got 3"):

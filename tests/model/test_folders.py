@@ -395,7 +395,7 @@ def test_loads_the_tokenizer_that_transformers_wrote(folder, tokenizer):
 
 def test_refuses_a_config_that_would_come_back_as_another(tokenizer, tmp_path):
     model = Transformer(replace(GPT2, rope_base=500.0))
-    with pytest.raises(ValueError, match="cannot keep rope_base, got 500"):
+    with pytest.raises(ValueError, match="cannot store rope_base, got 500"):
         save_pretrained(model, tokenizer, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -531,12 +531,10 @@ def test_a_model_that_scores_is_told_from_one_that_writes(
 
 def test_a_tokenizer_of_another_model_is_refused(folder, model):
     other = BPETokenizer.train(["low lower lowest"], 260, ["<|endoftext|>"])
-    with pytest.raises(ValueError, match="262 ids, so must the tokenizer.*260"):
+    with pytest.raises(ValueError, match="the model's 262 ids, got one with 260"):
         save_pretrained(model, other, folder)
     other.save(folder / "tokenizer.json")
-    with pytest.raises(
-        ValueError, match="262 ids, so must the tokenizer, got one with 260"
-    ):
+    with pytest.raises(ValueError, match="the model's 262 ids, got one with 260"):
         load_pretrained(folder)
 
 
@@ -600,7 +598,9 @@ def test_weights_that_are_not_finite_are_not_saved(folder, model, tokenizer):
 
 def test_a_model_with_more_than_its_weights_is_not_saved(model, tokenizer, tmp_path):
     model.blocks[0].attention.adapter = torch.nn.Linear(2, 3)
-    with pytest.raises(ValueError, match=r"attention\.adapter\.weight' is no weight"):
+    with pytest.raises(
+        ValueError, match=r"attention\.adapter\.weight' is not a weight"
+    ):
         save_pretrained(model, tokenizer, tmp_path)
     assert not contents(tmp_path)
 
@@ -788,5 +788,5 @@ def test_the_aligned_model_earns_more_of_what_it_was_trained_by():
 def test_refuses_ids_that_would_not_come_back(tokenizer, tmp_path):
     n = tokenizer.vocab_size + 1 + (tokenizer.vocab_size % 8 == 7)
     model = Transformer(replace(TINY, vocab_size=n))
-    with pytest.raises(ValueError, match="must fill up a multiple of 8"):
+    with pytest.raises(ValueError, match="or fill them up to a multiple of 8"):
         save_pretrained(model, tokenizer.with_options(n_ids=n), tmp_path)

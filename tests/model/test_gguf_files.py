@@ -183,8 +183,8 @@ def changed(path, **settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"llama__expert_count": 8}, "llama.expert_count cannot be followed, got 8"),
-        ({"llama__attention__sliding_window": 9}, "sliding_window cannot be followed"),
+        ({"llama__expert_count": 8}, "llama.expert_count is not supported, got 8"),
+        ({"llama__attention__sliding_window": 9}, "sliding_window is not supported"),
         ({"llama__rope__scaling__type": "longrope"}, "type of rope_scaling"),
         ({"llama__rope__dimension_count": 8}, "llama.rope.dimension_count must be"),
         ({"llama__block_count": "two"}, "num_hidden_layers must be a positive whole"),

@@ -296,7 +296,7 @@ def test_a_model_of_floats_is_refused(tmp_path):
 
 def test_a_tokenizer_of_another_size_is_refused(tmp_path):
     model, _ = make()
-    with pytest.raises(ValueError, match="the model has 258 ids"):
+    with pytest.raises(ValueError, match="the model's 258 ids"):
         save_quantized(model, BPETokenizer.train(["a"], 256), tmp_path)
 
 

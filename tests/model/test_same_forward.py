@@ -234,7 +234,7 @@ CHANGES = {
 }
 SAID = {
     "fused": "FusedDecoder needs a model",
-    "weights": "weights are known of full attention only",
+    "weights": "weights are known only for full attention",
 }
 
 

@@ -165,7 +165,7 @@ def test_a_reader_that_cannot_be_is_refused_before_anything_is_written(
     save_pretrained(model, BPETokenizer.train(["a tale"], 256), other)
     for reader, message in (
         ("nobody", "got 'nobody'"),
-        (str(other), "reader must have the reward model's tokens"),
+        (str(other), "the reader's tokens must be the reward model's"),
     ):
         run = Making(folder=tmp_path / "run", name="small")
         with pytest.raises(ValueError, match=message):

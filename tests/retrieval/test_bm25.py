@@ -209,9 +209,9 @@ def test_refusals_of_fusion():
 
 
 def test_refusals_of_measures():
-    with pytest.raises(ValueError, match="something relevant"):
+    with pytest.raises(ValueError, match="one relevant item"):
         hit_at_k("ab", "", 3)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         hit_at_k("ab", "a", 0)
-    with pytest.raises(ValueError, match="something relevant"):
+    with pytest.raises(ValueError, match="one relevant item"):
         reciprocal_rank("ab", [])

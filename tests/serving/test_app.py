@@ -790,5 +790,5 @@ def test_wrong_configurations_are_refused():
     ):
         with pytest.raises(ValueError, match=name):
             ServiceConfig(**{name: value})
-    with pytest.raises(ValueError, match="the model has 320 ids"):
+    with pytest.raises(ValueError, match="the model's 320 ids"):
         create_app(small_model(), BPETokenizer.train(["a"], 256), NAME)

@@ -92,7 +92,7 @@ def test_columns_without_texts_are_refused(folder, form, column, message):
 
 
 def test_parts_are_named(folder):
-    with pytest.raises(ValueError, match=r"name one of them: .*/parts/train', '.*test"):
+    with pytest.raises(ValueError, match=r"name one of them, .*/parts/train', '.*test"):
         read(folder / "parts")
 
 

@@ -220,8 +220,8 @@ def test_what_is_no_text_is_skipped_with_the_reason(mixed):
         "latin": "not UTF-8, at byte 3",
         "blank": "empty",
         "large": "too large, 3 MiB",
-        "pipe": "no regular file",
-        "gone": "no regular file",
+        "pipe": "not a regular file",
+        "gone": "not a regular file",
     }
 
 

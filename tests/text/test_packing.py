@@ -210,7 +210,7 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(path):
 
 
 def test_a_name_that_the_header_needs_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"another name than 'x\.json'"):
+    with pytest.raises(ValueError, match=r"must not end in \.json, got 'x\.json'"):
         pack(documents("a"), Letters(), tmp_path / "x.json")
 
 

@@ -333,7 +333,7 @@ def test_a_pattern_that_comes_to_no_end_is_given_up(monkeypatch, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     hostile = BPETokenizer.load(tmp_path / "tokenizer.json")
     assert hostile.tokens("aa!b") == ["a", "a", "!", "b"]
-    with pytest.raises(ValueError, match="300 characters in seconds, and does not"):
+    with pytest.raises(ValueError, match="300 characters in seconds, but does not"):
         hostile.encode("a" * 300)
 
 
@@ -565,21 +565,21 @@ def split_step(behavior, invert):
         ),
         (["pre_tokenizer"], {"type": "Whitespace"}, "last pre-tokenizer must be"),
         (["pre_tokenizer", "add_prefix_space"], True, "add_prefix_space must be False"),
-        (["pre_tokenizer", "use_regex"], False, "pre-tokenizer is not known"),
+        (["pre_tokenizer", "use_regex"], False, "pre-tokenizer is not supported"),
         (
             ["pre_tokenizer"],
             sequence({"type": "Digits", "individual_digits": False}, use_regex=True),
-            "pre-tokenizer is not known",
+            "pre-tokenizer is not supported",
         ),
         (
             ["pre_tokenizer"],
             sequence(split_step(behavior="Isolated", invert=True), use_regex=False),
-            "pre-tokenizer is not known",
+            "pre-tokenizer is not supported",
         ),
         (
             ["pre_tokenizer"],
             sequence(split_step(behavior="Removed", invert=False), use_regex=False),
-            "pre-tokenizer is not known",
+            "pre-tokenizer is not supported",
         ),
         (
             ["pre_tokenizer"],

@@ -573,14 +573,14 @@ def test_refuses_weights_of_another_type_and_changes_nothing(tmp_path):
 
 
 def test_refuses_a_folder_without_a_whole_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match="whole checkpoint, got 0 damaged"):
+    with pytest.raises(ValueError, match="undamaged checkpoint, got 0 damaged"):
         load_checkpoint(tmp_path)
     stopped_run(tmp_path, 3)
     for path in checkpoint_paths(tmp_path):
         damage(path)
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match="whole checkpoint, got 2 damaged"),
+        pytest.raises(ValueError, match="undamaged checkpoint, got 2 damaged"),
     ):
         run(tmp_path)
 
@@ -670,7 +670,7 @@ def test_refuses_other_tensors_under_the_same_names(tmp_path):
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     save_file({"weight": torch.tensor([1.0, 1, 2])}, path, metadata)
-    with pytest.raises(ValueError, match="must hold what the hash in it says"):
+    with pytest.raises(ValueError, match="must match the hash stored in it"):
         read_state(path)
 
 

@@ -82,5 +82,5 @@ def test_what_cannot_be_shown_is_refused():
         MemoryExplorer({"tiny": TINY}, {})
     with pytest.raises(ValueError, match="none must be"):
         MemoryExplorer({"tiny": TINY}, {"none": 0})
-    with pytest.raises(ValueError, match="cannot be shown, qwen has"):
+    with pytest.raises(ValueError, match="cannot be shown, but qwen has one"):
         MemoryExplorer({"qwen": replace(TINY, qk_norm=True)}, {"H100": 80e9})

@@ -408,5 +408,5 @@ def test_a_model_of_another_family_is_refused(tmp_path):
     with pytest.raises(ValueError, match="type 'llama', got 'gpt2'"):
         page_model(tmp_path)
     save_pretrained(make_model(head_width=10), make_tokenizer(), tmp_path)
-    with pytest.raises(ValueError, match="no heads of a width of their own"):
+    with pytest.raises(ValueError, match="no models with head_dim"):
         page_model(tmp_path)

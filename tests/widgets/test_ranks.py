@@ -94,9 +94,15 @@ def test_the_share_that_learns_has_two_digits(javascript, n, text):
         ([], "got one kind"),
         ([run for run in RUNS if run.rank is None], "got one kind"),
         ([run for run in RUNS if run.rank], "got one kind"),
-        (RUNS[:-1], "as many runs at each of the same rates"),
-        ([*RUNS, Tuned(2, 1e-3, 0.5, 0.0)], "as many runs at each of the same rates"),
-        ([*RUNS, Tuned(4, 2e-4, 0.5, 0.0)], "as many runs at each of the same rates"),
+        (RUNS[:-1], "same number of runs at each learning rate"),
+        (
+            [*RUNS, Tuned(2, 1e-3, 0.5, 0.0)],
+            "same number of runs at each learning rate",
+        ),
+        (
+            [*RUNS, Tuned(4, 2e-4, 0.5, 0.0)],
+            "same number of runs at each learning rate",
+        ),
         ([*RUNS, Tuned(2, 0.0, 0.5, 0.0)], "rate must be positive"),
         ([*RUNS, Tuned(2, 2e-4, 1.5, 0.0)], "right must be in 0 … 1"),
         ([*RUNS, Tuned(2, 2e-4, 0.5, math.nan)], "must be finite"),
