@@ -115,7 +115,9 @@ def test_worked_example_of_dropping_exchanges(tokenizer):
         kept, dropped = fit_history(messages, tokenizer, limit)
         assert dropped == first[:n_dropped]
         assert len(encode_chat(kept, tokenizer)[0]) == n_tokens
-    with pytest.raises(ValueError, match="at most 11 tokens, the system .* got 12"):
+    with pytest.raises(
+        ValueError, match="at most 11 tokens, including the system .* got 12"
+    ):
         fit_history(messages, tokenizer, 11)
 
 
