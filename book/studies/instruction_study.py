@@ -32,11 +32,11 @@ from llmcourse.text.tokenizers import BPETokenizer
 PAGE = Path(__file__).parents[1] / "src" / "instruction_tuning.py"
 NAMES = [
     "NAMES",
-    "asked_about",
+    "all_topics",
     "TOPICS",
     "Question",
-    "question",
-    "drawn",
+    "make_question",
+    "draw_questions",
     "conversation",
     "is_right",
     "score",
@@ -130,7 +130,7 @@ def _run(
     model, tokenizer = chat.add_special_tokens(
         copy.deepcopy(base[0]), base[1], chat.CHAT_TOKENS, generator
     )
-    learned = page["drawn"](256, seed, TESTS["new stories"])[:n]
+    learned = page["draw_questions"](256, seed, TESTS["new stories"])[:n]
     turns = [*map(page["conversation"], learned)]
     rows = chat.tokenized(turns, tokenizer, max_tokens=256)
     rows *= times
@@ -151,7 +151,7 @@ def _run(
     model.eval()
     right = {}
     for test, wordings in TESTS.items():
-        asked = [*chain(*page["drawn"](config.n_asked, 1000, wordings))]
+        asked = [*chain(*page["draw_questions"](config.n_asked, 1000, wordings))]
         found = page["score"](model, tokenizer, asked)
         right[test] = {name: count.right for name, count in found.items()}
     return InstructionPoint(

@@ -38,7 +38,7 @@ def test_the_stored_study_is_of_the_recipe_in_the_code():
 
 
 def test_a_conversation_tells_the_story_once_and_asks_five_questions():
-    (about,) = PAGES["drawn"](1, seed=4, wordings=(0,))
+    (about,) = PAGES["draw_questions"](1, seed=4, wordings=(0,))
     turns = PAGES["conversation"](about)
     assert sorted(question.topic for question in about) == sorted(PAGES["NAMES"])
     assert sum(about[0].story in turn.content for turn in turns) == 1
