@@ -9,6 +9,7 @@ values, with an untampered `torch` and `assert`.
 import ast
 import contextlib
 import io
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from llmcourse.classroom.assignments import (
     points,
 )
 from llmcourse.classroom.child import without_magics
-from llmcourse.classroom.student import Function, Student
+from llmcourse.classroom.student import Function, StoppedError, Student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,8 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
         if is_answer(cell) and cell.cell_type == "code":
             remote |= defined(cell.source)
     results, flags, errors = [], [], []
+    not_run: dict[str, str] = {}  # why, for each name that a cell was to define
+    stopped: dict[str, str] = {}  # why, for each test
     for number, cell in enumerate(hand_in.cells, start=1):
         if cell.cell_type != "code":
             continue
@@ -123,7 +126,9 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             if empty:
                 continue  # a hidden test, and this is the release
             error, printed = _test(code, names, remote, student)
-            message = _message(error)
+            message = _message(error, not_run, "BEGIN HIDDEN" in ours.source)
+            if isinstance(error, StoppedError):
+                stopped[grade_id(ours)] = str(error)
             earned = 0.0 if error else points(ours)
             results.append(
                 Result(
@@ -150,12 +155,18 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             printed = ran.printed
             if ran.error:
                 cell.outputs = [_error(ran.error, ran.message, ran.traceback)]
+            if ran.error and ours is not None:
+                why = ran.message if ran.error == "Stopped" else ran.error
+                not_run |= dict.fromkeys(defined(ours.source), why)
             if ran.error == "Stopped":
                 flags.append(f"cell {title}: {ran.message}")
             elif ran.error:
                 errors.append(f"cell {title}: {ran.error}: {ran.message}")
         if printed:
             cell.outputs.insert(0, new_output("stream", name="stdout", text=printed))
+    if stopped:
+        why = next(iter(stopped.values()))
+        flags.append(f"code was stopped in {', '.join(stopped)}: {why}")
     if student.run("assert False").error not in ("AssertionError", "Stopped"):
         flags.append("assertions are switched off in this notebook")
     return Graded(results=results, flags=flags, errors=errors)
@@ -181,18 +192,37 @@ def _test(
     return None, printed.getvalue()
 
 
-def _message(error: BaseException | None) -> str:
-    """Return what is wrong, for the student to read."""
+def _message(
+    error: BaseException | None,
+    not_run: dict[str, str] | None = None,
+    is_hidden: bool = False,
+) -> str:
+    """Return what is wrong, for the student to read.
+
+    Args:
+        error: What the test raised, if anything.
+        not_run: The names whose cells raised an error, and which.
+        is_hidden: Whether the student can't see the test, nor count its lines.
+    """
     if error is None:
         return ""
     if isinstance(error, NotImplementedError):
         return "not done yet"
+    if isinstance(error, StoppedError):
+        return f"your code was stopped: {error}"
+    if isinstance(error, NameError):
+        name = re.search(r"^name '(\w+)' is not defined$", str(error))
+        if name and (why := (not_run or {}).get(name[1])):
+            return (
+                f"`{name[1]}` is not defined: its cell did not run ({why}). "
+                "Mend that first."
+            )
     if isinstance(error, AssertionError) and str(error):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     line = max((f.lineno or 0 for f in frames if f.filename == "<test>"), default=0)
-    message = str(error).strip() or "no message"
-    return f"{type(error).__name__}: {message} (line {line} of the test)"
+    message = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+    return message if is_hidden else f"{message} (line {line} of the test)"
 
 
 def _error(name: str, message: str, text: str) -> NotebookNode:

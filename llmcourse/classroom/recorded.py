@@ -45,5 +45,5 @@ class HideHiddenTests(NbGraderPreprocessor):  # type: ignore[misc]
             cell.source = HIDDEN.sub("", cell.source + "\n").strip()
             for output in cell.outputs:
                 if output.output_type == "error":
-                    output.traceback = [f"{output.ename}: {output.evalue}"]
+                    output.traceback = [output.evalue]
         return cell, resources
