@@ -10,6 +10,7 @@
     collecting   hand-ins from learning platforms, laid onto the release
     course       a class's folder: release, collect, grade
     recorded     replacements for steps of nbgrader
+    feedback     the page that a student gets back
     reporting    which tests are good, grades as CSV, written answers in bulk
     gradescope   an assignment as an autograder for Gradescope
     similarity   hand-ins that are suspiciously alike

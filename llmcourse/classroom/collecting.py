@@ -2,7 +2,8 @@
 
     smithjane_LATE_123_456_tokenization-2.ipynb          Canvas: name, late, student,
                                                          submission, file, attempt
-    Jane Smith_789_assignsubmission_file_/My work.ipynb  Moodle: a folder per student
+    Jane Smith_789_assignsubmission_file_/My work.ipynb  Moodle: a folder per student,
+    Jane Smith_789_assignsubmission_file_My work.ipynb   or all in one folder
     jane/tokenization.ipynb, jane.zip, jane.ipynb        plain folders, zips and files
 
 Archives are read, never unpacked: nothing is written to the paths in them, and what is
@@ -26,14 +27,14 @@ from pathlib import Path, PurePosixPath
 import nbformat
 from nbformat import NotebookNode
 
-from llmcourse.classroom.assignments import grade_id, is_answer, release
+from llmcourse.classroom.assignments import grade_id, is_answer, is_test, release
 
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
 NO_NOTEBOOK = "{} is not a notebook"
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
-MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?$")
+MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+(?:_.*)?$")
 
 Found = tuple[PurePosixPath, bytes | None, str]  # where, a notebook, what to know of it
 
@@ -48,6 +49,7 @@ class HandIn:
         late: Whether the platform marks it as late.
         notes: What a teacher should know about it.
         readable: Whether there is a notebook to grade.
+        is_other: Whether there is none because they are of other assignments.
     """
 
     student: str
@@ -55,6 +57,7 @@ class HandIn:
     late: bool = False
     notes: list[str] = field(default_factory=list)
     readable: bool = True
+    is_other: bool = False
 
     def add(self, path: PurePosixPath, data: bytes | None, note: str) -> None:
         """Add a notebook, or a note on why there is none."""
@@ -62,6 +65,15 @@ class HandIn:
             self.files[str(path)] = data
         if note:
             self.notes.append(note)
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "hand-in"), counted(0, "page")
+    ('1 hand-in', '0 pages')
+    """
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def student_name(text: str) -> str:
@@ -228,7 +240,7 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
     """Return the notebook to grade: the released one with the student's answers.
 
     Of several notebooks, the one with the most answers counts; among equals, the last.
-    Notes are added to the hand-in.
+    A notebook of another assignment never counts. Notes are added to the hand-in.
     """
     found: list[tuple[int, str, NotebookNode, list[str]]] = []
     released = release(source)
@@ -241,17 +253,35 @@ def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
             reason = f"{type(error).__name__}: {error}"[:80]
             hand_in.notes.append(f"{path} is not a notebook ({reason})")
             continue
+        if other := _other(notebook, notes, released):
+            hand_in.notes.append(f"{path} {other}")
+            hand_in.is_other = True
+            continue
         own = [cell for cell in laid.cells if grade_id(cell) in stubs]
         n_answers = sum(cell.source != stubs[grade_id(cell)] for cell in own)
         found.append((n_answers, path, laid, notes))
     if not found:
         hand_in.readable = False
         return released
+    hand_in.is_other = False
     _, taken, best, notes = max(reversed(found), key=lambda one: one[0])
     if len(hand_in.files) > 1:
         hand_in.notes.append(f"{len(hand_in.files)} notebooks, {taken} was taken")
     hand_in.notes += notes
     return best
+
+
+def _other(notebook: NotebookNode, notes: list[str], released: NotebookNode) -> str:
+    """Return why a notebook is not of this assignment, empty if it is."""
+    wanted = released.metadata["llmcourse"]["assignment"]
+    own = notebook.metadata.get("llmcourse")
+    named = own.get("assignment", wanted) if isinstance(own, dict) else wanted
+    if named != wanted:
+        return f"is the notebook of {named}, not of {wanted}"
+    names = [grade_id(c) for c in released.cells if is_answer(c) or is_test(c)]
+    if all(f"{name}: missing" in notes for name in names):
+        return f"has no cell of {wanted}"
+    return ""
 
 
 def _try(path: str) -> tuple[int, str]:

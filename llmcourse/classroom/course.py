@@ -5,6 +5,7 @@
     submitted/STUDENT/NAME/  hand-ins, laid onto the release
     collected/NAME/          notes on what `collect` repaired
     results/NAME/            outcomes: STUDENT.json, STUDENT.ipynb
+    roster.json              who is in the class, if that is known
     autograded/, feedback/, gradebook.db, nbgrader_config.py   nbgrader's
 
 nbgrader (https://nbgrader.readthedocs.io) keeps the grades, and its Formgrader shows
@@ -24,17 +25,25 @@ from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 from nbformat import NotebookNode
 
-from llmcourse.classroom.assignments import data_of, read_source, release, write
-from llmcourse.classroom.collecting import HandIn, choose, read, student_name
+from llmcourse.classroom import feedback
+from llmcourse.classroom.assignments import (
+    data_of,
+    grade_id,
+    is_answer,
+    read_source,
+    release,
+    write,
+)
+from llmcourse.classroom.collecting import HandIn, choose, counted, read, student_name
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.sandbox import MISSING, Limits, available, start
 from llmcourse.classroom.student import Student
-from llmcourse.files import write_json
+from llmcourse.files import write_file, write_json
 from llmcourse.model.folders import read_json
 
 CONFIG = '''"""nbgrader's settings for this course; `llmcourse course` uses them too."""
@@ -57,6 +66,7 @@ c.GenerateFeedback.preprocessors = [
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]
 '''
+CHANGED = "{} changed after you marked it ({:g} points)"
 SETTINGS = {"seed": 1, "seconds": 30, "memory_gib": 6}
 AGENTS = """# For assistants of students
 
@@ -136,6 +146,11 @@ class Course:
         """The names of the assignments."""
         return sorted(path.stem for path in (self.folder / "sources").glob("*.py"))
 
+    def roster(self) -> list[str]:
+        """Return who is in the class; nobody if that is not known."""
+        path = self.folder / "roster.json"
+        return list(read_json(path)["students"]) if path.exists() else []
+
     def path(self, name: str) -> Path:
         """Return the file of an assignment's source.
 
@@ -164,34 +179,92 @@ class Course:
         write(release(source), released)
         return released
 
-    def collect(self, name: str, place: Path) -> list[HandIn]:
-        """Store what was handed in; return it with notes on what was repaired."""
+    def collect(
+        self, name: str, place: Path, *, keep: Literal["first", "latest"] = "latest"
+    ) -> list[HandIn]:
+        """Store what was handed in; return it with notes on what was repaired.
+
+        Points that were given by hand for an answer are taken back if it has changed.
+
+        Args:
+            name: The assignment.
+            place: A folder or an archive.
+            keep: Which hand-in counts for a student who has already handed in.
+
+        Raises:
+            ValueError: If there is no hand-in, or all are of other assignments.
+        """
         source = self.source(name)
-        hand_ins = read(place)
-        for hand_in in hand_ins:
+        if not (hand_ins := read(place)):
+            raise ValueError(f"{place} holds no hand-in")
+        notebooks = [choose(hand_in, source) for hand_in in hand_ins]
+        others = [hand_in for hand_in in hand_ins if hand_in.is_other]
+        if others and not any(hand_in.readable for hand_in in hand_ins):
+            among = counted(len(hand_ins), "hand-in")
+            first = f"{others[0].student}: {others[0].notes[-1]}"
+            raise ValueError(
+                f"{place}: no notebook of {name} in {among} ({first}); "
+                "is it the right place?"
+            )
+        for hand_in, notebook in zip(hand_ins, notebooks, strict=True):
             student = hand_in.student
             path, state = self._hand_in(name, student), self._state(name, student)
             for file in (path, state):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            chosen = choose(hand_in, source)
-            before = self._collected(name, student)
-            if not hand_in.readable and path.exists() and before["readable"]:
+            before = self.collected(name, student)
+            changed: dict[str, float] = {}
+            earlier = path.exists() and before["readable"]
+            if earlier and (keep == "first" or not hand_in.readable):
                 hand_in.readable, hand_in.late = True, before["late"]
-                hand_in.notes.append("cannot be read: the earlier hand-in counts")
+                hand_in.notes.append("the earlier hand-in counts")
             else:
-                write(chosen, path)
+                if earlier:
+                    changed = self._unmark(name, student, notebook)
+                    hand_in.notes += [CHANGED.format(*one) for one in changed.items()]
+                    if hand_in.late and not before["late"]:
+                        hand_in.notes.append("it replaces one that was in time")
+                write(notebook, path)
             found = {
                 "late": hand_in.late,
                 "notes": hand_in.notes,
                 "readable": hand_in.readable,
+                "changed": before["changed"] | changed,
             }
             write_json(state, found)
         return hand_ins
 
+    def _unmark(
+        self, name: str, student: str, notebook: NotebookNode
+    ) -> dict[str, float]:
+        """Take back the points of answers that have changed; return these points."""
+        old = {grade_id(c): c.source for c in self.submission(name, student).cells}
+        new = {grade_id(c): c.source for c in notebook.cells if is_answer(c)}
+        other = [cell for cell, text in new.items() if text != old.get(cell)]
+        taken: dict[str, float] = {}
+        if not other:
+            return taken
+        with self.gradebook() as book:
+            for one in self._grades(book, name).get(student, []):
+                if one.name in other and one.manual_score is not None:
+                    taken[one.name] = one.manual_score
+                    one.manual_score, one.needs_manual_grade = None, True
+            book.db.commit()
+        return taken
+
     def submitted(self, name: str) -> list[str]:
-        """Return the students who have handed in."""
+        """Return the students who have handed in.
+
+        Raises:
+            ValueError: If there is no such assignment, or nobody has.
+        """
+        self.path(name)
         found = (self.folder / "submitted").glob(f"*/{name}/{name}.ipynb")
-        return sorted(path.parents[1].name for path in found)
+        students = sorted(path.parents[1].name for path in found)
+        if not students:
+            raise ValueError(
+                f"nothing collected for {name}: run `llmcourse course collect` first"
+            )
+        return students
 
     def _hand_in(self, name: str, student: str) -> Path:
         return self.folder / "submitted" / student / name / f"{name}.ipynb"
@@ -199,10 +272,10 @@ class Course:
     def _state(self, name: str, student: str) -> Path:
         return self.folder / "collected" / name / f"{student}.json"
 
-    def _collected(self, name: str, student: str) -> dict[str, Any]:
+    def collected(self, name: str, student: str) -> dict[str, Any]:
         """Return what `collect` found out about a hand-in."""
         path = self._state(name, student)
-        found = {"late": False, "notes": [], "readable": True}
+        found = {"late": False, "notes": [], "readable": True, "changed": {}}
         return found | (read_json(path) if path.exists() else {})
 
     def submission(self, name: str, student: str) -> NotebookNode:
@@ -257,7 +330,7 @@ class Course:
                 todo.append(student)
             elif not outcome.entered:
                 self._enter(name, outcome)
-        for student in [s for s in todo if not self._collected(name, s)["readable"]]:
+        for student in [s for s in todo if not self.collected(name, s)["readable"]]:
             todo.remove(student)
             self._enter(name, self._outcome(name, student, source, None))
         done = len(students) - len(todo)
@@ -295,11 +368,11 @@ class Course:
         self, name: str, student: str, source: NotebookNode, error: BaseException | None
     ) -> Outcome:
         """Return a hand-in's outcome before its tests are run."""
-        state = self._collected(name, student)
+        state = self.collected(name, student)
         notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
         if not state["readable"]:
-            flags.append("not graded: no notebook of it can be read")
+            flags.append(f"not graded: {'; '.join(state['notes'])}")
         key = self._key(name, student, source)
         return Outcome(
             student=student, earned=None, messages={}, flags=flags, notes=notes, key=key
@@ -347,13 +420,31 @@ class Course:
         return api
 
     def feedback(self, name: str) -> list[Path]:
-        """Write each student's page of points, messages, comments; return the paths."""
-        graded = [
-            o.student for o in self.outcomes(name) if o.earned is not None and o.entered
-        ]
-        for student in graded:
-            self._nbgrader("generate_feedback", name, student)
-        return [self.folder / "feedback" / s / name / f"{name}.html" for s in graded]
+        """Write each student's page of points, messages, comments; return the paths.
+
+        Whoever handed in nothing readable gets a page that says so.
+        """
+        paths = []
+        scores, outcomes = (
+            self.scores(name),
+            {o.student: o for o in self.outcomes(name)},
+        )
+        for student in self.submitted(name):
+            path = self.folder / "feedback" / student / name / f"{name}.html"
+            outcome, state = outcomes.get(student), self.collected(name, student)
+            if not state["readable"]:
+                page = feedback.unreadable(name, state["notes"])
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif outcome is not None and outcome.earned is not None and outcome.entered:
+                self._nbgrader("generate_feedback", name, student)
+                own = scores[student].items()
+                waiting = [cell for cell, score in own if score is None]
+                page = feedback.finished(path.read_text(encoding="utf-8"), waiting)
+            else:
+                continue
+            write_file(path, page)
+            paths.append(path)
+        return paths
 
     def gradebook(self) -> Any:
         """Return nbgrader's gradebook, for use in a `with` block."""
@@ -363,17 +454,24 @@ class Course:
 
     def scores(self, name: str) -> dict[str, dict[str, float | None]]:
         """Return each student's points by cell; `None` where nobody has graded yet."""
-        scores: dict[str, dict[str, float | None]] = {}
         with self.gradebook() as book:
-            for submission in book.assignment_submissions(name):
-                own: dict[str, float | None] = {}
-                for notebook in submission.notebooks:
-                    for one in notebook.grades:
-                        by = one.manual_score, one.auto_score
-                        # Where nobody has graded, nbgrader's score is 0.
-                        own[one.name] = None if by == (None, None) else one.score
-                scores[submission.student.id] = own
-        return scores
+            return {
+                student: {
+                    # Where nobody has graded, nbgrader's score is 0.
+                    one.name: None
+                    if one.manual_score is None and one.auto_score is None
+                    else one.score
+                    for one in grades
+                }
+                for student, grades in self._grades(book, name).items()
+            }
+
+    def _grades(self, book: Any, name: str) -> dict[str, list[Any]]:
+        """Return the gradebook's entries for each student."""
+        return {
+            submission.student.id: [g for n in submission.notebooks for g in n.grades]
+            for submission in book.assignment_submissions(name)
+        }
 
 
 def _grade_one(

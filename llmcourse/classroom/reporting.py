@@ -1,14 +1,17 @@
 """Reports on a graded class: which hand-ins need a look, and which tests are good."""
 
 import csv
+import re
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import correlation, mean, pstdev
 
 from llmcourse.classroom.assignments import grade_id, is_answer, points, release
-from llmcourse.classroom.course import Course
+from llmcourse.classroom.collecting import counted, student_name
+from llmcourse.classroom.course import CHANGED, Course
 from llmcourse.classroom.similarity import fingerprints, likeness
 from llmcourse.files import new_file
 
@@ -19,7 +22,7 @@ class Item:
 
     Attributes:
         name: The cell's name.
-        difficulty: Mean share of its points that was earned, 0 (nobody) to 1.
+        mean_score: Mean share of its points that was earned, 0 to 1 (all by everyone).
         discrimination: Correlation of its points with those of all other cells, -1 to
             1: whether those who do well on the rest do well on this. `None` if either
             is the same for all.
@@ -27,7 +30,7 @@ class Item:
     """
 
     name: str
-    difficulty: float
+    mean_score: float
     discrimination: float | None
     n: int
 
@@ -38,10 +41,10 @@ def items(
     """Return how a class did on each cell.
 
     Source: Crocker and Algina (1986), Introduction to Classical and Modern Test Theory,
-    chapter 14: item difficulty and the corrected item-total correlation.
+    chapter 14: item difficulty (here: mean score), corrected item-total correlation.
 
     >>> marks = {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 0.0, "y": 0.0}}
-    >>> [(i.name, i.difficulty) for i in items(marks, {"x": 1.0, "y": 2.0})]
+    >>> [(i.name, i.mean_score) for i in items(marks, {"x": 1.0, "y": 2.0})]
     [('x', 0.5), ('y', 0.5)]
     """
     found = []
@@ -56,7 +59,7 @@ def items(
         found.append(
             Item(
                 name=name,
-                difficulty=mean(mine) / most if mine else 0.0,
+                mean_score=mean(mine) / most if mine else 0.0,
                 discrimination=correlation(mine, rest) if varies else None,
                 n=len(mine),
             )
@@ -88,35 +91,138 @@ def pending(course: Course, name: str) -> dict[str, list[str]]:
     }
 
 
+def looks(course: Course, name: str) -> list[tuple[str, str]]:
+    """Return students and what a teacher should look at in their hand-ins."""
+    flags = {outcome.student: outcome.flags for outcome in course.outcomes(name)}
+    waiting = pending(course, name)
+    found = []
+    for student in course.submitted(name):
+        state = course.collected(name, student)
+        own = ["late"] * state["late"] + flags.get(student, [])
+        for cell, before in state["changed"].items():
+            if student in waiting.get(cell, []):
+                own.append(CHANGED.format(cell, before))
+        found += [(student, what) for what in own]
+    return found
+
+
+def read_roster(path: Path) -> list[str]:
+    """Return the students of a class, from a CSV file that a platform exports.
+
+    Columns that are read: `Student` and `ID` (Canvas's gradebook), `Full name`
+    (Moodle's grading worksheet), `First name` and `Last name` (Moodle's participants),
+    or `student`. With an ID, the name is as of Canvas's hand-ins: `Smith-Jane_123`.
+
+    Raises:
+        ValueError: If the file is not CSV, or has none of these columns.
+    """
+    head, rows = _read_csv(path)
+    for columns in (
+        ["Student", "ID"],
+        ["Full name"],
+        ["First name", "Last name"],
+        ["student"],
+    ):
+        if {*columns} <= {*head}:
+            break
+    else:
+        raise ValueError(
+            f"{path.name} has none of the columns that name students (Student and ID; "
+            f"Full name; First name and Last name; student); it has: {_listed(head)}"
+        )
+    join = "_" if columns == ["Student", "ID"] else " "
+    found = [[row[column].strip() for column in columns] for row in rows]
+    # Canvas has a row for the points possible, which has no ID.
+    students = [student_name(join.join(own)) for own in found if all(own)]
+    if not students:
+        raise ValueError(f"{path.name} has no student")
+    return students
+
+
+def absent(course: Course, name: str) -> list[str]:
+    """Return the students of the roster who have not handed in; none without a roster.
+
+    Whoever has a number (`Smith-Jane_123`) is known by it, anyone else by the letters
+    of the name: Canvas writes names differently in its two exports, and Moodle's
+    numbers differ between assignments.
+    """
+
+    def known_by(student: str, number: bool) -> str:
+        own = _parts(student)
+        return own[1] if number else re.sub(r"[\W_]", "", own[0]).casefold()
+
+    here = course.submitted(name)
+    left = Counter(known_by(s, number) for s in here for number in (True, False))
+    found = []
+    for student in course.roster():
+        own = known_by(student, bool(_parts(student)[1]))
+        if left[own] > 0:
+            left[own] -= 1  # two may have the same name
+        else:
+            found.append(student)
+    return found
+
+
+def _parts(student: str) -> tuple[str, str]:
+    """Return a student's name and number, which is empty if there is none.
+
+    >>> _parts("smithjane_123"), _parts("my_jane")
+    (('smithjane', '123'), ('my_jane', ''))
+    """
+    name, _, number = student.rpartition("_")
+    return (name, number) if number.isdecimal() else (student, "")
+
+
 def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
     """Write the grades for a spreadsheet or a platform.
 
     A student not fully graded has an empty grade, never 0. The columns:
 
-        csv      student, total, each graded cell
+        csv      student, total, late, each graded cell; also who has not handed in
         canvas   Student, ID, SIS User ID, SIS Login ID, Section, the assignment
-        moodle   Identifier (Participant number), Full name, Grade, Feedback comments
+        moodle   Identifier (Participant number), Full name, Grade,
+                 Last modified (grade)
+
+    Moodle refuses a worksheet without its three columns other than the name
+    (`importgradeslib.php`), and takes `-` for a grade that it has not seen. A column of
+    comments is left out: an empty comment would replace one that is there.
+
+    Raises:
+        ValueError: If the platform knows students by number, and some have none.
     """
     cells = worth(course, name)
     scores = course.scores(name)
+    students = sorted({*scores, *course.submitted(name)})
+    bare = [student for student in students if not _parts(student)[1]]
+    if bare and form != "csv":
+        platform, few = form.capitalize(), ", ".join(bare[:5])
+        raise ValueError(
+            f"{len(bare)} of {counted(len(students), 'student')} have no {platform} "
+            f"number ({few}{', …' * (len(bare) > 5)}): use --format csv, or name their "
+            "files NAME_NUMBER.ipynb and collect them again"
+        )
+    if form == "csv":
+        students += absent(course, name)
     title = f"{name} (of {sum(cells.values()):g})"
     heads = {
-        "csv": ["student", title, *cells],
+        "csv": ["student", title, "late", *cells],
         "canvas": ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", name],
-        "moodle": ["Identifier", "Full name", "Grade", "Feedback comments"],
+        "moodle": ["Identifier", "Full name", "Grade", "Last modified (grade)"],
     }
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(heads[form])
-        for student in sorted({*scores, *course.submitted(name)}):
+        for student in students:
             own = [scores.get(student, {}).get(cell) for cell in cells]
             known = [value for value in own if value is not None]
             whole = f"{sum(known):g}" if len(known) == len(own) else ""
-            full, _, number = student.rpartition("_")
+            late = "late" * course.collected(name, student)["late"]
+            full, number = _parts(student)
+            shown = ["" if value is None else f"{value:g}" for value in own]
             row = {
-                "csv": [student, whole, *("" if v is None else f"{v:g}" for v in own)],
-                "canvas": [full or student, number, "", "", "", whole],
-                "moodle": [f"Participant {number}", full or student, whole, ""],
+                "csv": [student, whole, late, *shown],
+                "canvas": [full, number, "", "", "", whole],
+                "moodle": [f"Participant {number}", full, whole, "-"],
             }
             rows.writerow(row[form])
     return path
@@ -165,46 +271,71 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def import_written(course: Course, name: str, cell: str, path: Path) -> int:
-    """Read points and comments that a teacher has entered; return how many.
-
-    Nothing is changed unless all of the file can be read.
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return a CSV file's columns, and its rows by column.
 
     Raises:
-        ValueError: If points are not a number from 0 to what the question is worth, a
-            student is unknown, or the file is not CSV.
+        ValueError: If the file is not CSV in UTF-8.
     """
-    most = _written(course, name, cell)
     csv.field_size_limit(1 << 28)  # answers may hold pictures
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))[1:]
+            rows = csv.DictReader(file, restval="", restkey="")
+            return list(rows.fieldnames or ()), list(rows)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is not a CSV file in UTF-8: {error}") from error
-    marks = []
+
+
+def _listed(columns: list[str]) -> str:
+    return ", ".join(columns) or "nothing"
+
+
+def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[int, int]:
+    """Read points and comments that a teacher has entered, and store them.
+
+    Columns are found by their names, as `export_written` writes them. A row without
+    points changes nothing, so that several people can mark parts of a class; `-` takes
+    points back. Nothing is changed unless all of the file can be read.
+
+    Returns:
+        How many rows there are, and in how many points are entered or taken back.
+
+    Raises:
+        ValueError: If a column is missing, points are neither `-` nor a number from 0
+            to what the question is worth, a student is unknown, or the file is not CSV.
+    """
+    most = _written(course, name, cell)
+    head, rows = _read_csv(path)
+    given = f"points of {most:g}"
+    for column in ("student", given, "comment"):
+        if column not in head:
+            raise ValueError(
+                f"{path.name} has no column {column!r}; it has: {_listed(head)}"
+            )
+    marks: list[tuple[str, float | None, str]] = []
     with course.gradebook() as book:
         known = {s.student.id for s in book.assignment_submissions(name)}
     for number, row in enumerate(rows, start=2):
-        student = row[0].removeprefix("'") if row else ""
-        if len(row) < 3 or student not in known:
-            raise ValueError(f"{path.name}, row {number}: no hand-in of {row[:1]}")
-        if not row[2].strip():
+        student, text = row["student"].removeprefix("'"), row[given].strip()
+        if student not in known:
+            raise ValueError(f"{path.name}, row {number}: no hand-in of {student!r}")
+        if not text:
             continue
         try:
-            score = float(row[2].replace(",", "."))
+            score = None if text == "-" else float(text.replace(",", "."))
         except ValueError:
             score = -1.0
-        if not 0 <= score <= most:
-            wanted = f"points from 0 to {most:g} were wanted"
-            raise ValueError(f"{path.name}, row {number}: {wanted}, got {row[2]!r}")
-        marks.append((student, score, row[3] if len(row) > 3 else ""))
+        if score is not None and not 0 <= score <= most:
+            wanted = f"points from 0 to {most:g} were wanted, or - to take them back"
+            raise ValueError(f"{path.name}, row {number}: {wanted}; got {text!r}")
+        marks.append((student, score, row["comment"]))
     with course.gradebook() as book:
         for student, score, comment in marks:
             one = book.find_grade(cell, name, name, student)
-            one.manual_score, one.needs_manual_grade = score, False
+            one.manual_score, one.needs_manual_grade = score, score is None
             book.find_comment(cell, name, name, student).manual_comment = comment
         book.db.commit()
-    return len(marks)
+    return len(rows), len(marks)
 
 
 def _written(course: Course, name: str, cell: str) -> float:

@@ -10,6 +10,7 @@ from rich.table import Table
 from llmcourse.cli.console import bars, out
 from llmcourse.cli.options import Quiet
 from llmcourse.extras import needed_for
+from llmcourse.files import write_json
 
 if TYPE_CHECKING:
     from llmcourse.classroom.course import Course
@@ -68,19 +69,49 @@ def release(
 
 
 @course.command()
+def roster(
+    path: Annotated[
+        Path, typer.Argument(help="Canvas's gradebook or Moodle's worksheet, as CSV.")
+    ],
+    folder: Folder = HERE,
+) -> None:
+    """Read who is in the class, so that `report` can say who has not handed in."""
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
+
+    students = reporting.read_roster(path)
+    write_json(own.folder / "roster.json", {"students": students})
+    out.print(counted(len(students), "student"))
+
+
+@course.command()
 def collect(
     name: Name,
     place: Annotated[Path, typer.Argument(help="A folder or zip of hand-ins.")],
     folder: Folder = HERE,
+    keep: Annotated[
+        Literal["first", "latest"],
+        typer.Option(help="What counts for a student who has already handed in."),
+    ] = "latest",
 ) -> None:
-    """Read hand-ins from Canvas, Moodle or a folder; say what was repaired."""
-    hand_ins = _opened(folder).collect(name, place)
+    """Read hand-ins from Canvas, Moodle or a folder; say what was repaired.
+
+    If a written answer has changed, the points that you gave it are taken back.
+    """
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
+
+    hand_ins = own.collect(name, place, keep=keep)
     for hand_in in hand_ins:
         notes = [*["late"] * hand_in.late, *hand_in.notes]
         if not hand_in.readable:
-            notes.append("NOT READABLE")
+            notes.append("NOT GRADED")
         out.print(f"{hand_in.student}: {'; '.join(notes) or 'fine'}", markup=False)
-    out.print(f"{len(hand_ins)} hand-ins")
+    for student in reporting.absent(own, name):
+        out.print(f"{student}: not handed in", markup=False)
+    out.print(counted(len(hand_ins), "hand-in"))
 
 
 @course.command()
@@ -113,26 +144,28 @@ def report(name: Name, folder: Folder = HERE) -> None:
     """Show who needs a look, what is waiting for a grade, and how each test did."""
     own = _opened(folder)
     from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
 
-    outcomes = own.outcomes(name)
-    for outcome in outcomes:
-        for flag in outcome.flags:
-            out.print(f"look at {outcome.student}: {flag}", markup=False)
+    for student, what in reporting.looks(own, name):
+        out.print(f"look at {student}: {what}", markup=False)
+    for student in reporting.absent(own, name):
+        out.print(f"not handed in: {student}", markup=False)
     for cell, students in reporting.pending(own, name).items():
         if students:
-            out.print(f"to be graded: {cell}, {len(students)} answers", markup=False)
-    table = Table("cell", "points", "difficulty", "discrimination", "graded")
+            answers = counted(len(students), "answer")
+            out.print(f"to be graded: {cell}, {answers}", markup=False)
+    table = Table("cell", "points", "mean score", "discrimination", "graded")
     points = reporting.worth(own, name)
     for item in reporting.items(own.scores(name), points):
         index = "-" if item.discrimination is None else f"{item.discrimination:.2f}"
-        share = f"{item.difficulty:.0%}"
+        share = f"{item.mean_score:.0%}" if item.n else "-"
         table.add_row(item.name, f"{points[item.name]:g}", share, index, str(item.n))
     out.print(table)
-    done = [o for o in outcomes if o.earned is not None]
+    done = [o for o in own.outcomes(name) if o.earned is not None]
     mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
     most = sum(reporting.worth(own, name, "tests").values())
     out.print(
-        f"{len(done)} of {len(own.submitted(name))} hand-ins graded; "
+        f"{len(done)} of {counted(len(own.submitted(name)), 'hand-in')} graded; "
         f"{mean:.1f} of {most:g} points from tests on average"
     )
 
@@ -147,11 +180,16 @@ def feedback(
     ] = None,
 ) -> None:
     """Write each student a page with points, messages and comments."""
-    pages = _opened(folder).feedback(name)
-    out.print(f"{len(pages)} pages in {folder / 'feedback'}")
-    if archive is not None:
-        from llmcourse.classroom import reporting
+    own = _opened(folder)
+    from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
 
+    pages = own.feedback(name)
+    out.print(f"{counted(len(pages), 'page')} in {folder / 'feedback'}")
+    if n := sum(map(len, reporting.pending(own, name).values())):
+        have = "answer has" if n == 1 else "answers have"
+        out.print(f"{n} written {have} no points yet; the pages say so")
+    if archive is not None:
         out.print(str(reporting.pack(pages, archive)))
 
 
@@ -165,7 +203,10 @@ def export(
     ] = "csv",
     folder: Folder = HERE,
 ) -> None:
-    """Write the grades; a student not fully graded has an empty one, never 0."""
+    """Write the grades; a student not fully graded has an empty one, never 0.
+
+    The other formats than `csv` need the platform's numbers in the names of hand-ins.
+    """
     own = _opened(folder)
     from llmcourse.classroom import reporting
 
@@ -316,9 +357,10 @@ def written_export(
     """Write everyone's answers to one question."""
     own = _opened(folder)
     from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
 
     n = reporting.export_written(own, name, cell, path)
-    out.print(f"{n} answers in {path}")
+    out.print(f"{counted(n, 'answer')} in {path}")
 
 
 @written.command("import")
@@ -328,9 +370,13 @@ def written_import(
     path: Annotated[Path, typer.Argument(help="The CSV file, with points filled in.")],
     folder: Folder = HERE,
 ) -> None:
-    """Read points and comments back in."""
+    """Read points and comments back in.
+
+    A row without points changes nothing; `-` takes points back.
+    """
     own = _opened(folder)
     from llmcourse.classroom import reporting
+    from llmcourse.classroom.collecting import counted
 
-    n = reporting.import_written(own, name, cell, path)
-    out.print(f"{n} answers graded")
+    rows, n = reporting.import_written(own, name, cell, path)
+    out.print(f"{counted(rows, 'row')}, {n} with points")

@@ -81,7 +81,7 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
         add(
             "empty",
             '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
-            0.0,
+            None,
         )
         bare = solved(source)
         for cell in bare.cells:
@@ -228,7 +228,7 @@ def test_written_answers_go_out_and_come_back(
     for cell in ("numbers", "why-subwords"):
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([head, [student, "", "2,5", "Good: both cuts."]])
-        assert reporting.import_written(course, NAME, cell, path) == 1
+        assert reporting.import_written(course, NAME, cell, path) == (1, 1)
     assert course.scores(NAME)[student]["numbers"] == 2.5
     made = reporting.export(course, NAME, tmp_path / "grades.csv", "canvas")
     with made.open(newline="") as file:
@@ -267,7 +267,7 @@ def test_a_hard_test_is_told_from_an_easy_one(
     course, _ = graded
     found = reporting.items(course.scores(NAME), reporting.worth(course, NAME))
     hard = {item.name: item for item in found}
-    assert hard["hidden-merge"].difficulty < hard["hidden-bits-per-byte"].difficulty
+    assert hard["hidden-merge"].mean_score < hard["hidden-bits-per-byte"].mean_score
 
 
 def test_what_has_changed_is_graded_again(

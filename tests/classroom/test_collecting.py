@@ -43,6 +43,7 @@ def merge_of(notebook: NotebookNode) -> list[str]:
         ("smithjane_LATE_123_456_tokenization-2.ipynb", "smithjane_123", True),
         ("Jane Smith_789_assignsubmission_file_/a b.ipynb", "Jane-Smith_789", False),
         ("Jane Smith_789_assignsubmission_file/a.ipynb", "Jane-Smith_789", False),
+        ("Jane Smith_789_assignsubmission_file_my a.ipynb", "Jane-Smith_789", False),
         ("jane/deep/er/tokenization (1).ipynb", "jane", False),
         ("jane.ipynb", "jane", False),
     ],
@@ -235,3 +236,23 @@ def test_cells_that_are_none_stop_nobody(tmp_path: Path, cell: dict[str, str]) -
     laid, _ = chosen(json.dumps(notebook))
     write(laid, tmp_path / "laid.ipynb")
     nbformat.validate(nbformat.read(tmp_path / "laid.ipynb", as_version=4))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_notebook_of_another_assignment_is_not_graded(named: bool) -> None:
+    other = solved(read_source(HERE / "retrieval.py"))
+    told = "is the notebook of retrieval, not of tokenization"
+    if not named:
+        del other.metadata["llmcourse"]
+        told = "has no cell of tokenization"
+    _, hand_in = chosen(other)
+    assert (hand_in.readable, hand_in.is_other) == (False, True)
+    assert hand_in.notes == [f"t-0.ipynb {told}"]
+    laid, hand_in = chosen(answered(merge=MERGE), other)
+    assert (hand_in.readable, hand_in.is_other) == (True, False)
+    assert merge_of(laid) == [MERGE]
+
+
+def test_a_notebook_without_answers_is_graded() -> None:
+    _, hand_in = chosen(release(SOURCE))
+    assert hand_in.readable

@@ -4,6 +4,7 @@ import nbformat
 import pytest
 from proving import HERE
 
+from llmcourse.classroom import reporting
 from llmcourse.classroom.assignments import solved
 from llmcourse.classroom.course import Course
 
@@ -30,7 +31,7 @@ def test_a_hand_in_that_cannot_be_read_replaces_none_that_can(tmp_path: Path) ->
     assert course.submitted(NAME) == [again.student]
     assert again.readable
     assert not again.late
-    assert again.notes[-1] == "cannot be read: the earlier hand-in counts"
+    assert again.notes[-1] == "the earlier hand-in counts"
     kept = {cell.source for cell in course.submission(NAME, again.student).cells}
     assert {cell.source for cell in solved(course.source(NAME)).cells} <= kept
 
@@ -93,3 +94,51 @@ def test_one_that_the_gradebook_refuses_stops_nobody_else(
     a, b = course.grade(NAME, unsafe=True)
     assert a.entered
     assert a.flags == b.flags
+
+
+def test_a_late_hand_in_replaces_one_in_time_only_if_wanted(tmp_path: Path) -> None:
+    course = handed_in(tmp_path, jane_11_22_my={})
+    before = course.submission(NAME, "jane_11")
+    (tmp_path / "late").mkdir()
+    late = solved(course.source(NAME), numbers="I give up.")
+    nbformat.write(late, tmp_path / "late" / "jane_LATE_11_23_my.ipynb")
+    (kept,) = course.collect(NAME, tmp_path / "late", keep="first")
+    assert (kept.late, kept.notes) == (False, ["the earlier hand-in counts"])
+    assert course.submission(NAME, "jane_11") == before
+    (replaced,) = course.collect(NAME, tmp_path / "late")
+    assert "it replaces one that was in time" in replaced.notes
+    assert course.submission(NAME, "jane_11") != before
+    assert reporting.looks(course, NAME) == [("jane_11", "late")]
+
+
+@pytest.mark.parametrize(("n", "among"), [(1, "1 hand-in "), (2, "2 hand-ins ")])
+def test_a_class_of_another_assignment_is_not_stored(
+    tmp_path: Path, n: int, among: str
+) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME, "retrieval"])
+    (tmp_path / "in").mkdir()
+    for student in "ab"[:n]:
+        notebook = solved(course.source("retrieval"))
+        nbformat.write(notebook, tmp_path / "in" / f"{student}.ipynb")
+    wanted = f"no notebook of {NAME} in {among}.*is the notebook of retrieval"
+    with pytest.raises(ValueError, match=wanted):
+        course.collect(NAME, tmp_path / "in")
+    with pytest.raises(ValueError, match=f"nothing collected for {NAME}"):
+        course.submitted(NAME)
+
+
+def test_a_place_without_hand_ins_is_refused(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.txt").write_text("hello")
+    with pytest.raises(ValueError, match="holds no hand-in"):
+        course.collect(NAME, tmp_path / "in")
+
+
+def test_a_hand_in_that_cannot_be_graded_gets_a_page(tmp_path: Path) -> None:
+    course = handed_in(tmp_path, jane={})
+    (tmp_path / "in" / "bob.ipynb").write_text("{<b>")
+    course.collect(NAME, tmp_path / "in")
+    (page,) = course.feedback(NAME)
+    assert "bob.ipynb is no notebook" in page.read_text(encoding="utf-8")
+    assert "<b>" not in page.read_text(encoding="utf-8")

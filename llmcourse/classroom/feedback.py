@@ -1,0 +1,51 @@
+"""The page that a student gets back.
+
+nbgrader makes it. It shows 0 points for an answer that nobody has marked, and calls
+every test "Test cell", so its text is changed here.
+"""
+
+import html
+import re
+from collections.abc import Iterable
+
+UNREADABLE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{name}: not graded</title>
+<h1>{name}: not graded</h1>
+<p>We could not grade what you handed in:</p>
+<ul>{reasons}</ul>
+<p>Open your notebook of {name} in Jupyter, choose <i>Restart Kernel and Run All
+Cells</i>, save it, and hand in the file {name}.ipynb again.</p>
+</html>
+"""
+
+
+def finished(page: str, waiting: Iterable[str]) -> str:
+    """Return nbgrader's page with tests by name and no points for unmarked answers.
+
+    Args:
+        page: The page.
+        waiting: The answers that are not marked yet.
+    """
+    page = page.replace("<html>", '<html lang="en">', 1)
+    page = re.sub(
+        r'(<a href="#([\w-]+)">)(?:Test cell|Written response)</a>', r"\1\2</a>", page
+    )
+    if waiting := list(waiting):
+        rest = f"; not marked yet: {', '.join(waiting)})"
+        page = re.sub(
+            r"\(Score: ([\d./ ]+)\)", rf"(Score so far: \1{rest}", page, count=1
+        )
+    for cell in waiting:  # in the contents, and above the answer
+        own = rf'((?:href="#|name="){cell}">.*?)Score: [\d.]+ / ([\d.]+)'
+        page = re.sub(
+            own, r"\1Not marked yet: \2 points", page, count=2, flags=re.DOTALL
+        )
+    return page
+
+
+def unreadable(name: str, reasons: Iterable[str]) -> str:
+    """Return the page for a hand-in that could not be read."""
+    listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
+    return UNREADABLE.format(name=html.escape(name), reasons=listed)
