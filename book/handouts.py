@@ -17,7 +17,7 @@ ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
 DROPDOWN = re.compile(r"^\n?:::\{dropdown\} (.*?)\n(.*?)\n:::$\n?", re.M | re.S)
 IN_PAGE = re.compile(r"^:::\{div\} llmcourse-[^\n]*\n.*?\n:::$", re.M | re.S)
-MARKS = """How to mark it, of 3 points: 1 for a way that leads to the answer,
+MARKS = """How to mark each answer, of 3 points: 1 for a way that leads to the answer,
 1 for the answer or the measurement,
 1 for what follows from it, said in the student's own words."""
 
@@ -155,5 +155,5 @@ def marking_guide(notebook: NotebookNode) -> str:
             f"```python\n{c.source}\n```" if c.cell_type == "code" else plain(c.source)
             for c in solution
         ]
-        parts += [plain(cell.source), "**Model answer**", *answers, MARKS]
-    return "\n\n".join(parts) + "\n"
+        parts += [plain(cell.source), "**Model answer**", *answers]
+    return "\n\n".join([MARKS, *parts]) + "\n"

@@ -8,7 +8,8 @@ rebuilding an unchanged chapter gives the same bytes:
     python book/notebooks.py check [NAME ...]   say what is stale or irregular
     python book/notebooks.py handout FOLDER     chapters without their solutions
     python book/notebooks.py assignments        what students get of assignments, and
-                                                the instructors' table of objectives
+                                                the instructors' tables of objectives
+                                                and weeks
 """
 
 import argparse
@@ -314,9 +315,15 @@ def main() -> int:
             print(build(name))
     elif args.command == "assignments":
         print(*assignments(), sep="\n")
-        path = BOOK / "instructors.md"
-        page = with_objectives(path.read_text(encoding="utf-8"))
-        path.write_text(page, encoding="utf-8")
+        import schedule
+
+        for name, filled in (
+            ("objectives", with_objectives),
+            ("course_plan", schedule.with_weeks),
+        ):
+            path = BOOK / f"{name}.md"
+            page = filled(path.read_text(encoding="utf-8"))
+            path.write_text(page, encoding="utf-8")
     elif args.command == "handout":
         for name in chapters():
             print(handout(name, args.folder))

@@ -31,7 +31,10 @@ def test_the_two_commands_stand_alone_on_their_lines(tail):
     assert lines[0].startswith("python -m pip install -e ")
 
 
-PAGES = {"README.md", *(f"book/{n}.md" for n in ("command_line", "instructors"))}
+PAGES = {
+    "README.md",
+    *(f"book/{n}.md" for n in ("command_line", "instructors", "assignments")),
+}
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
@@ -65,4 +68,8 @@ def test_the_address_is_that_of_the_site():
         readme = re.sub(change["pattern"], change["replacement"], readme)
     links = re.findall(r"\]\(([^)]*)\)", readme)
     assert links
+    pages = [README, *(p.read_text("utf-8") for p in (ROOT / "book").glob("*.md"))]
+    sources = re.findall(r"git\+(https://[^\s\"#`]+)", "\n".join(pages))
+    assert sources
+    assert set(sources) == {address}
     assert all(link.startswith((f"{address}/blob/", raw)) for link in links)

@@ -6,6 +6,7 @@
     student      that process seen from outside: run a cell, call a function
     tasks        what the tests of an assignment use: random numbers, gradients
     assignments  one source per assignment, and its release
+    opening      what a class's notebook says first: install, hand in, by when
     grading      a hand-in's tests, run out of reach of the student's code
     collecting   hand-ins from learning platforms, laid onto the release
     course       a class's folder: release, collect, grade

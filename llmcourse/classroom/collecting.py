@@ -28,6 +28,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from llmcourse.classroom.assignments import grade_id, is_answer, is_test, release
+from llmcourse.classroom.opening import OPENING, without_links
 
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
@@ -236,14 +237,18 @@ def _notebooks(archive: zipfile.ZipFile, *, deeper: bool) -> Iterator[Found]:
             yield path, None, f"{path} cannot be read: {error}"
 
 
-def choose(hand_in: HandIn, source: NotebookNode) -> NotebookNode:
+def choose(
+    hand_in: HandIn, source: NotebookNode, released: NotebookNode | None = None
+) -> NotebookNode:
     """Return the notebook to grade: the released one with the student's answers.
+
+    Where the release is given, nbgrader is not needed to make it.
 
     Of several notebooks, the one with the most answers counts; among equals, the last.
     A notebook of another assignment never counts. Notes are added to the hand-in.
     """
     found: list[tuple[int, str, NotebookNode, list[str]]] = []
-    released = release(source)
+    released = release(source) if released is None else released
     stubs = {grade_id(c): c.source for c in released.cells if is_answer(c)}
     for path, data in sorted(hand_in.files.items(), key=lambda item: _try(item[0])):
         try:
@@ -313,7 +318,7 @@ def lay(
         for name, c in known.items()
         if is_answer(c) and _first_name(c.source)
     }
-    texts = {c.source.strip() for c in released.cells if not grade_id(c)}
+    texts = {without_links(c.source) for c in released.cells if not grade_id(c)}
     answers: dict[str, list[str]] = defaultdict(list)
     added: dict[str, list[NotebookNode]] = defaultdict(list)
     seen, notes, last = set(), [], ""
@@ -334,7 +339,9 @@ def lay(
             if cell.source != known[name].source:
                 notes.append(f"{name}: what is given was changed, and put back")
             last = name
-        elif cell.source.strip() and cell.source.strip() not in texts:
+        elif cell.get("id", "") == OPENING:
+            pass  # the class's own, as it was when the student got it
+        elif cell.source.strip() and without_links(cell.source) not in texts:
             new = _NEW.get(cell.get("cell_type"), nbformat.v4.new_raw_cell)
             made = new(cell.source)
             if made.cell_type == "markdown" and cell.get("attachments"):

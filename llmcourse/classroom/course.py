@@ -2,6 +2,7 @@
 
     sources/NAME.py          the assignments, which a teacher may change
     release/NAME/            what students get
+    course.json              settings: see SETTINGS, and `opening`
     submitted/STUDENT/NAME/  hand-ins, laid onto the release
     collected/NAME/          notes on what `collect` repaired
     results/NAME/            outcomes: STUDENT.json, STUDENT.ipynb
@@ -16,6 +17,7 @@ import hashlib
 import logging
 import multiprocessing
 import os
+import random
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
@@ -41,6 +43,7 @@ from llmcourse.classroom.assignments import (
 )
 from llmcourse.classroom.collecting import HandIn, choose, counted, read, student_name
 from llmcourse.classroom.grading import grade
+from llmcourse.classroom.opening import ASSISTANTS, homepage, with_opening
 from llmcourse.classroom.sandbox import MISSING, Limits, available, start
 from llmcourse.classroom.student import Student
 from llmcourse.files import write_file, write_json
@@ -67,7 +70,17 @@ c.GenerateFeedback.preprocessors = [
 ]
 '''
 CHANGED = "{} changed after you marked it ({:g} points)"
-SETTINGS = {"seed": 1, "seconds": 30, "memory_gib": 6}
+SETTINGS: dict[str, Any] = {
+    "seed": 1,  # of the inputs that hidden tests draw; `init` draws another
+    "seconds": 30,  # for one cell, or one call of a student's function
+    "memory_gib": 6,  # for one hand-in
+    "repository": homepage(),
+    "site": "",
+    "hand_in": "",
+    "due": {},
+    "late": "",
+    "assistants": ASSISTANTS,
+}
 AGENTS = """# For assistants of students
 
 This folder holds assignments of a course. The person who asks you is learning.
@@ -110,10 +123,10 @@ class Course:
         self.folder = folder.resolve()
         if not (self.folder / "course.json").is_file():
             raise ValueError(
-                f"{folder} is not a course, as it has no course.json; "
-                "llmcourse course init makes one"
+                f"no course in {self.folder} (no course.json); change to your course "
+                "folder, give --course, or make one with llmcourse course init"
             )
-        self.settings = read_json(self.folder / "course.json")
+        self.settings = SETTINGS | read_json(self.folder / "course.json")
 
     @classmethod
     def init(cls, folder: Path, sources: Path, names: Iterable[str] = ()) -> "Course":
@@ -122,8 +135,27 @@ class Course:
         Raises:
             ValueError: If the folder is not empty, or an assignment does not exist.
         """
+        if (folder / "course.json").is_file():
+            raise ValueError(
+                f"{folder} is a course already; llmcourse course add gives it more "
+                "assignments"
+            )
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty")
+        chosen = cls._find(sources, names)
+        (folder / "sources").mkdir(parents=True)
+        (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        seed = random.SystemRandom().randrange(1, 1 << 31)
+        write_json(folder / "course.json", SETTINGS | {"seed": seed})
+        course = cls(folder)
+        for path in chosen:
+            course._take(path)
+        return course
+
+    @staticmethod
+    def _find(sources: Path, names: Iterable[str]) -> list[Path]:
+        """Return the sources of assignments, all or some."""
         found = {path.stem: path for path in sorted(sources.glob("*.py"))}
         wanted = list(names) or [name for name in found if name != "proving"]
         if missing := [name for name in wanted if name not in found]:
@@ -131,15 +163,27 @@ class Course:
             raise ValueError(
                 f"no such assignment: {', '.join(missing)}; known: {known}"
             )
-        (folder / "sources").mkdir(parents=True)
-        for name in wanted:
-            shutil.copy(found[name], folder / "sources" / f"{name}.py")
-            if data := data_of(found[name]):
-                shutil.copytree(data, folder / "sources" / name)
-        (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
-        (folder / "AGENTS.md").write_text(AGENTS, encoding="utf-8")
-        write_json(folder / "course.json", SETTINGS)
-        return cls(folder)
+        return [found[name] for name in wanted]
+
+    def _take(self, path: Path) -> None:
+        """Copy an assignment's source, and what belongs to it, into the course."""
+        shutil.copy(path, self.folder / "sources" / path.name)
+        if data := data_of(path):
+            shutil.copytree(data, self.folder / "sources" / path.stem)
+
+    def add(self, sources: Path, names: Iterable[str] = ()) -> list[str]:
+        """Add assignments, all that are missing or some; return their names.
+
+        Raises:
+            ValueError: If an assignment does not exist, or the course has it already.
+        """
+        own, names = self.assignments, list(names)
+        if twice := [name for name in names if name in own]:
+            raise ValueError(f"{self.folder} already has {', '.join(twice)}")
+        chosen = [p for p in self._find(sources, names) if p.stem not in own]
+        for path in chosen:
+            self._take(path)
+        return [path.stem for path in chosen]
 
     @property
     def assignments(self) -> list[str]:
@@ -166,9 +210,33 @@ class Course:
         """Return an assignment's source, or raise as `path`."""
         return read_source(self.path(name))
 
+    def guide(self, name: str, cell: str | None = None) -> dict[str, str]:
+        """Return the model answer and marks of each written question, or of one.
+
+        Raises:
+            ValueError: As `path`, or if there is no such question.
+        """
+        found = {
+            grade_id(c): c.source
+            for c in self.source(name).cells
+            if is_answer(c) and c.cell_type == "markdown"
+        }
+        if cell is not None and cell not in found:
+            known = ", ".join(found) or "none"
+            raise ValueError(f"no written question {cell!r} in {name}; known: {known}")
+        return found if cell is None else {cell: found[cell]}
+
+    def for_students(self, name: str) -> NotebookNode:
+        """Return an assignment's source with the cell that this class's opens with.
+
+        Raises:
+            ValueError: As `path`, or if a setting has another form.
+        """
+        return with_opening(self.source(name), self.settings)
+
     def release(self, name: str) -> Path:
         """Enter an assignment into the gradebook; return the path of the release."""
-        source = self.source(name)
+        source, for_students = self.source(name), self.for_students(name)
         folder = self.folder / "source" / name
         folder.mkdir(parents=True, exist_ok=True)
         if data := data_of(self.path(name)):
@@ -176,7 +244,8 @@ class Course:
         write(source, folder / f"{name}.ipynb")
         self._nbgrader("generate_assignment", name)
         released = self.folder / "release" / name / f"{name}.ipynb"
-        write(release(source), released)
+        write(release(for_students), released)
+        (released.parent / "AGENTS.md").write_text(AGENTS, encoding="utf-8")
         return released
 
     def collect(
@@ -194,7 +263,7 @@ class Course:
         Raises:
             ValueError: If there is no hand-in, or all are of other assignments.
         """
-        source = self.source(name)
+        source = self.for_students(name)
         if not (hand_ins := read(place)):
             raise ValueError(f"{place} holds no hand-in")
         notebooks = [choose(hand_in, source) for hand_in in hand_ins]

@@ -1,9 +1,10 @@
 """One assignment as an autograder for Gradescope, with the same engine inside.
 
-    setup.sh            Python, this package's requirements, bubblewrap
+    setup.sh            what grading imports, and bubblewrap
     run_autograder      python -m llmcourse.classroom.gradescope /autograder
     package/llmcourse   this package, without the models
     secret/NAME.py      the assignment's source, readable only by root
+    secret/NAME.ipynb   its release, so that nbgrader is not needed there
 
 Gradescope runs each hand-in in a container of its own. If the container allows a
 sandbox, the student's code runs in one; otherwise it runs as another user, who cannot
@@ -12,21 +13,49 @@ read the source. Results are written as Gradescope specifies them
 """
 
 import os
+import re
 import shlex
 import sys
 import zipfile
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import requires
 from pathlib import Path
 
-from llmcourse.classroom.assignments import data_of, points, read_source, write
+import nbformat
+
+from llmcourse.classroom.assignments import (
+    data_of,
+    points,
+    read_source,
+    release,
+    write,
+)
 from llmcourse.classroom.collecting import HandIn, choose, notebooks_in
 from llmcourse.classroom.grading import Graded, grade
+from llmcourse.classroom.opening import TORCH
 from llmcourse.classroom.sandbox import PACKAGE, Limits, available, files_of, start
 from llmcourse.classroom.student import Student
 from llmcourse.files import new_file, write_json
 
 NOBODY = 65534
+NEEDED = ("filelock", "jupytext", "nbformat", "numpy", "torch")  # what grading imports
+SETUP = """#!/usr/bin/env bash
+set -e
+apt-get update
+apt-get install -y python3 python3-pip bubblewrap
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "Python 3.11 or newer is needed: choose the base image Ubuntu 24.04" >&2
+    exit 1
+fi
+# The build without graphics cards, which is much smaller.
+python3 -m pip install --break-system-packages {torch} --index-url {index}
+python3 -m pip install --break-system-packages {others}
+"""
+UNREADABLE = (
+    "this file could not be opened as a notebook: restart the kernel, save, and hand "
+    "in the .ipynb again"
+)
 RUN = """#!/usr/bin/env bash
 cd /autograder/source
 chmod 700 secret run_autograder ../run_autograder
@@ -36,13 +65,12 @@ PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
 
 
 def requirements() -> list[str]:
-    """Return what pip must install there: requirements of package and classroom."""
-    found = []
+    """Return what pip must install there, with this package's bounds on versions."""
+    found = {}
     for line in requires("llmcourse") or []:
-        name, _, marker = line.partition(";")
-        if not marker or 'extra == "classroom"' in marker.replace("'", '"'):
-            found.append(name.strip())
-    return [name for name in found if not name.startswith("llmcourse")]
+        wanted = line.partition(";")[0].strip()
+        found[re.split(r"[^\w-]", wanted, maxsplit=1)[0].lower()] = wanted
+    return [found[name] for name in NEEDED]
 
 
 def write_autograder(source: Path, path: Path, seed: int) -> Path:
@@ -56,13 +84,9 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
     Raises:
         ValueError: As in `assignments.read_source`.
     """
-    read_source(source)
-    needs = " ".join(shlex.quote(name) for name in requirements())
-    setup = (
-        "#!/usr/bin/env bash\nset -e\napt-get update\n"
-        "apt-get install -y python3 python3-pip bubblewrap\n"
-        f"python3 -m pip install --break-system-packages {needs}\n"
-    )
+    released = nbformat.writes(release(read_source(source)))
+    *others, torch = map(shlex.quote, requirements())
+    setup = SETUP.format(torch=torch, index=TORCH, others=" ".join(others))
     with (
         new_file(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out,
@@ -73,6 +97,7 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
             member.external_attr = 0o755 << 16
             out.writestr(member, text)
         out.write(source, f"secret/{source.name}")
+        out.writestr(f"secret/{source.stem}.ipynb", released)
         if data := data_of(source):
             for inner in sorted(data.rglob("*")):
                 out.write(inner, f"secret/{source.stem}/{inner.relative_to(data)}")
@@ -115,7 +140,8 @@ def main(root: Path) -> None:
         hand_in.add(*found)
     if not hand_in.files:
         hand_in.notes.append("no notebook (.ipynb) was handed in")
-    notebook = choose(hand_in, source)
+    released = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    notebook = choose(hand_in, source, released)
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     if unsafe := not available():
         for hidden in files_of(blocked):  # from all but the package's owner
@@ -130,6 +156,9 @@ def main(root: Path) -> None:
     )
     with Student(begin, seconds=30) as student:
         graded = grade(source, notebook, student)
+    if not hand_in.readable:
+        failed = [replace(result, message=UNREADABLE) for result in graded.results]
+        graded = replace(graded, results=failed)
     visible = {
         str(cell.id)
         for cell in source.cells

@@ -20,15 +20,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 HOME = "/home/student"
-MISSING = """grading runs other people's code, and needs bubblewrap to shut it in.
-On Debian and Ubuntu: apt-get install bubblewrap
-On Fedora: dnf install bubblewrap
-On macOS and Windows, where there is none, grade in a container:
-    docker run --rm -it --security-opt seccomp=unconfined \\
-        --security-opt apparmor=unconfined -v "$PWD:/course" python:3.12 bash
-    apt-get update && apt-get install -y bubblewrap
-    python -m pip install "llmcourse[classroom]" && cd /course
-With --unsafe it runs without: hand-ins then can read and change all that you can."""
+MISSING = (
+    "grading runs other people's code, and needs bubblewrap to isolate it: "
+    "apt-get install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora). "
+    "On macOS and Windows, where there is none, grade in a container, as the book's "
+    "page For instructors shows. "
+    "With --unsafe it runs without: hand-ins can then read and change all that you can."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

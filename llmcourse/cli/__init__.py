@@ -107,12 +107,20 @@ def main() -> None:
         try:
             app()
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            say(f"error: {str(error) or type(error).__name__}")
+            say(f"error: {_said(error)}")
             sys.exit(1)
         except SystemExit as end:
             if isinstance(end.__context__, BrokenPipeError):  # as with `| head`
                 sys.exit(128 + 13)  # as shells do for a program that SIGPIPE ends
             raise
+
+
+def _said(error: BaseException) -> str:
+    """Return an error in words: which file, and not the system's number for it."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _set_encodings() -> None:

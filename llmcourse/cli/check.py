@@ -31,7 +31,9 @@ def check(
     except OSError:
         raise
     except Exception as error:  # nbformat's many errors all mean the same
-        raise ValueError(f"{notebook} is not a notebook: {error}"[:200]) from error
+        raise ValueError(
+            f"{notebook} is not a readable notebook: {error}"[:200]
+        ) from error
     if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is not the notebook of an assignment")
     # For a call that takes a moment, if it ever ends.

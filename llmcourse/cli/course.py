@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from llmcourse.cli.console import bars, out
+from llmcourse.cli.console import bars, out, say
 from llmcourse.cli.options import Quiet
 from llmcourse.extras import needed_for
 from llmcourse.files import write_json
@@ -27,7 +27,17 @@ course.add_typer(written, name="written")
 
 Name = Annotated[str, typer.Argument(help="An assignment.")]
 Folder = Annotated[Path, typer.Option("--course", help="The course's folder.")]
-HERE = Path()
+Sources = Annotated[Path, typer.Option(help="The folder tests/assignments of a clone.")]
+HERE, SOURCES = Path(), Path("tests/assignments")
+
+
+def _check_sources(sources: Path) -> None:
+    if not sources.is_dir():
+        raise ValueError(
+            f"there are no sources in {sources}: they hold the solutions, so they are "
+            "not in the package; run this in a clone of the repository, or give "
+            "--sources CLONE/tests/assignments"
+        )
 
 
 def _opened(folder: Path) -> "Course":
@@ -42,30 +52,43 @@ def init(
     names: Annotated[
         list[str] | None, typer.Argument(help="Assignments. Default: all.")
     ] = None,
-    sources: Annotated[
-        Path, typer.Option(help="The repository's folder tests/assignments.")
-    ] = Path("tests/assignments"),
+    sources: Sources = SOURCES,
 ) -> None:
     """Make a course's folder, with the assignments' sources and nbgrader's settings."""
+    _check_sources(sources)
     with needed_for("course", "classroom"):
         from llmcourse.classroom.course import Course
-    if not sources.is_dir():
-        raise ValueError(
-            f"there are no sources in {sources}: they hold the solutions, so they are "
-            "not in the package; name tests/assignments of a clone of the repository"
-        )
     made = Course.init(folder, sources, names or ())
     out.print(f"{folder}: {', '.join(made.assignments)}")
 
 
 @course.command()
-def release(
-    names: Annotated[list[str], typer.Argument()], folder: Folder = HERE
+def add(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Assignments. Default: all others.")
+    ] = None,
+    sources: Sources = SOURCES,
+    folder: Folder = HERE,
 ) -> None:
-    """Write the notebooks that students get."""
+    """Add assignments to a course's folder."""
+    _check_sources(sources)
+    added = _opened(folder).add(sources, names or ())
+    out.print(f"added: {', '.join(added) or 'none, all are there'}")
+
+
+@course.command()
+def release(
+    names: Annotated[list[str], typer.Argument(help="Assignments.")],
+    folder: Folder = HERE,
+) -> None:
+    """Write the notebooks that students get, with what course.json tells them."""
     own = _opened(folder)
+    from llmcourse.classroom.opening import left_out
+
     for name in names:
         out.print(str(own.release(name)))
+        if empty := left_out(own.settings, name):
+            say(f"{name} does not tell students: {', '.join(empty)} (see course.json)")
 
 
 @course.command()
@@ -226,7 +249,8 @@ def similarity(
     pairs = reporting.alike(own, name, least)
     for share, one, other in pairs:
         out.print(f"{share:.0%}  {one}  {other}", markup=False)
-    out.print(f"{len(pairs)} pairs share at least {least:.0%} of their code")
+    them = "1 pair shares" if len(pairs) == 1 else f"{len(pairs)} pairs share"
+    out.print(f"{them} at least {least:.0%} of the code")
 
 
 @course.command()
@@ -361,6 +385,19 @@ def written_export(
 
     n = reporting.export_written(own, name, cell, path)
     out.print(f"{counted(n, 'answer')} in {path}")
+
+
+@written.command("guide")
+def written_guide(
+    name: Name,
+    cell: Annotated[
+        str | None, typer.Argument(help="A written question. Default: all.")
+    ] = None,
+    folder: Folder = HERE,
+) -> None:
+    """Show the model answers to written questions, and how to mark them."""
+    for title, text in _opened(folder).guide(name, cell).items():
+        out.print(f"## {title}\n\n{text}\n", markup=False)
 
 
 @written.command("import")

@@ -32,7 +32,7 @@
 # 20 points in all, and none of them for the rank: a careful report on a model that came last earns all of them.
 # Read the chapter [Pretraining](../pretraining.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The first cell locks away the package's own versions of these tools.
 

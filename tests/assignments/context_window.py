@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapter [The context window](../context_window.ipynb) first; the letters are the same here: $H$ heads of width $d$, $K$ key-value heads, $T$ queries, $S$ keys, and a window of $w$ positions.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
 # The first cell locks it away: here you write it yourself, without torch's own attention.

@@ -23,7 +23,7 @@
 #
 # 20 points in all. Read the chapter [The corpus](../corpus.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
 # The first cell locks it away: here you write it yourself.
@@ -153,7 +153,7 @@ GOOD = "The ferry to the island leaves\nat eight in the morning\nand at noon."
 for text, wanted, why in (
     (GOOD, None, "fourteen words, nearly all letters, three different lines"),
     ("We could not find this page.", "short", "six words are fewer than 8"),
-    ("01 Nov 5:15 3.2 m 9:40 0.4 m", "symbols", "digits and marks are no letters"),
+    ("01 Nov 5:15 3.2 m 9:40 0.4 m", "symbols", "digits and marks are not letters"),
     ("Buy boats here\n" * 5, "repeats", "four of five lines repeat the first"),
     (
         "Été à l'île\n\n\nle ciel\n\n\nla mer\n\n\net toi",
@@ -170,7 +170,7 @@ for text, wanted, why in (
     ("a b c d e f g h", None, "8 words are enough"),
     ("a b c d e f g", "short", "7 words are too few"),
     ("", "short", "a text of nothing has no words"),
-    (" \n\t ", "short", "white space is no words"),
+    (" \n\t ", "short", "white space alone has no words"),
     ("! ! ! ! ! ! !", "short", "the first rule that is broken counts"),
     ("a a 1 " * 3 + "a", None, "7 letters of 10 characters"),
     ("a 1 a 1 a a 1 1 a a", None, "6 letters of 10 characters are exactly 60 %"),
@@ -377,7 +377,7 @@ assert candidates([], 4) == set(), "no texts, no pairs"
 
 # %% answer="without-copies"
 def without_copies(sets, pairs, threshold):
-    """Return the numbers of the texts that are no near copies of one kept before."""
+    """Return the numbers of the texts that are not near copies of one kept before."""
     ### BEGIN SOLUTION
     kept = []
     for j in range(len(sets)):

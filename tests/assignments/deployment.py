@@ -27,7 +27,7 @@
 #
 # 20 points in all. Read the chapter [Deployment](../deployment.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this, too. The first cell locks it away: here you write it yourself.
 
@@ -200,7 +200,7 @@ assert got == ["caf", "", "é!", ""], (
 )
 
 # %% hidden="text-pieces" points=1
-# Hidden: several scripts cut anywhere, bytes that are no text, an end in the middle (1 point)
+# Hidden: several scripts cut anywhere, bytes that do not decode to text, an end in the middle (1 point)
 assert text_pieces([]) == [""], "no tokens: only what is left, which is nothing"
 got = text_pieces([b"a\xf0\x9f", b"\x99\x82", b"\xe8"])
 assert got == ["a", "🙂", "", "\ufffd"], (

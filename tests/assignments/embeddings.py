@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapter [Embeddings](../embeddings.ipynb) first; the letters are the same here: $V$ words, $D$ numbers for each, $v$ for a word in the middle, $u$ for a word around it.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
 # The first cell locks it away: here you write it yourself.
@@ -276,7 +276,7 @@ got = skipgram_loss(
 assert close(got, torch.tensor([log(4 / 3) + log(4) + log(2)])), (
     "the scores are ln 3 for the company, and ln 3 and 0 for the noise. The company's "
     "sigmoid is 3/4; the noise should be low, so it costs -ln 1/4 and -ln 1/2: 2.367 in "
-    f"all, got {describe(got)}; 1.269 comes of noise with the sign of company"
+    f"all, got {describe(got)}; 1.269 comes from noise with the sign of company"
 )
 got = skipgram_loss(
     torch.tensor([[0.0, 1.0], [log(3), 0.0], [0.0, 0.0]]),
@@ -427,7 +427,7 @@ assert got == 3, f"man is to woman as king is to queen, 3; got {got}"
 words = torch.tensor([[1.0, -1, 0], [1, 1, 0], [3, -1, 1], [3, 1, 1], [3, -3, 1]])
 got = analogy(words, 0, 1, 2)
 assert got == 3, (
-    f"woman minus man plus king is near queen, 3; got {got}; 4 comes of man minus woman"
+    f"woman minus man plus king is near queen, 3; got {got}; 4 comes from man minus woman"
 )
 got = analogy(words * torch.tensor([[1.0], [1], [100], [1], [1]]), 0, 1, 2)
 assert got == 3, (
@@ -437,7 +437,7 @@ assert got == 3, (
 
 got = analogy(words * torch.tensor([[1.0], [1], [1], [1], [100]]), 0, 1, 2)
 assert got == 3, (
-    "a word whose vector is a hundred times as long is no better an answer for it: take "
+    "a word whose vector is a hundred times as long is not a better answer for it: take "
     f"the largest cosine, not the largest product; got {got}"
 )
 

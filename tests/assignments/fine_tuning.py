@@ -28,7 +28,7 @@
 #
 # 20 points in all. Read the chapter [Fine-tuning](../fine_tuning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has adapters and batches of its own. The first cell locks them away: here you write them yourself.
 #
@@ -89,7 +89,7 @@ assert ids.tolist() == [[5, 6, 7], [8, 0, 0]], (
     f"the longest text has three ids, the other is filled up with a zero; got {ids}"
 )
 assert mask.tolist() == [[True, True, True], [True, True, False]], (
-    "the 0 that belongs to the second text is no padding: the mask comes from the "
+    "the 0 that belongs to the second text is not padding: the mask comes from the "
     f"lengths, not from the ids; got {mask}"
 )
 features = torch.tensor([[[1.0, 2], [3, 4], [5, 6]], [[7, 8], [9, 10], [11, 12]]])
@@ -373,7 +373,7 @@ for way, targets, rank, extra in (
     got = tuple(training_cost(shapes, way, targets, rank))
     assert got == want, (
         f"{way}, adapters for {targets}, rank {rank}: wanted {want}, got {got}; "
-        "query_norm is no query, and heads.down is no part of the head"
+        "query_norm is not a query, and heads.down is not part of the head"
     )
 assert shapes == copy, "training_cost must not change the shapes"
 

@@ -26,7 +26,7 @@
 #
 # 20 points in all. Read the chapter [Instruction tuning](../instruction_tuning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has a template and a masked loss of its own. The first cell locks them away: here you write them yourself.
 #
@@ -250,7 +250,7 @@ assert close(got, 1.5), (
 )
 
 # %% hidden="answer-loss" points=1
-# Hidden: random batches, answers of different lengths, large logits, targets that are no ids (1 point)
+# Hidden: random batches, answers of different lengths, large logits, targets that are not ids (1 point)
 logits = 5 * torch.randn(3, 6, 7, generator=generator(3))
 targets = torch.randint(0, 7, (3, 6), generator=generator(4))
 mask = torch.arange(6) >= torch.tensor([5, 1, 4])[:, None]

@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapter [Pretraining](../pretraining.ipynb) first; the letters are the same here: $B$ sequences of $T$ tokens, and a vocabulary of $V$.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The first cell locks away the package's own training.
 # Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
@@ -472,14 +472,14 @@ assert len(state) == 3, f"the state is (m, s, k), got {len(state)} things"
 assert state[2] == 1, f"after the first step k is 1, got {state[2]}"
 assert close(state[0], torch.tensor([0.4])), (
     f"m is 0.9 · 0 + 0.1 · 4 = 0.4, without the correction; got {describe(state[0])}; 0.5 "
-    "comes of a decay that was added to the gradient"
+    "comes from a decay that was added to the gradient"
 )
 assert close(state[1], torch.tensor([0.64])), (
     f"s is 0.96 · 0 + 0.04 · 16 = 0.64, without the correction; got {describe(state[1])}"
 )
 assert close(got, torch.tensor([1.8])), (
     "the first step: 0.95 · 2 from the decay, minus 0.1 · 4/4, is 1.8; got "
-    f"{describe(got)}; 1.85 comes of m / √s without the divisions by 1 - β to the power of k, "
+    f"{describe(got)}; 1.85 comes from m / √s without the divisions by 1 - β to the power of k, "
     "and 1.9 of a missing term"
 )
 got, state = adamw(got, torch.tensor([4.0]), state, 0.1, (0.9, 0.96), 0.0, 0.5)

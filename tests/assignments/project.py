@@ -37,7 +37,7 @@
 # A model that writes badly can earn all points, if the report says how badly and why.
 #
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The first cell locks away the package's own versions of these tools.
 

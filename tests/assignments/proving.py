@@ -368,7 +368,7 @@ def main(arguments: list[str]) -> int:
     results = {name: prove(name) for name in names}
     if "--write" in arguments:
         figures = {name: (caught, of) for name, (_, caught, of) in results.items()}
-        path = BOOK / "instructors.md"
+        path = BOOK / "objectives.md"
         text = path.read_text(encoding="utf-8")
         of_checks = {n.rpartition("/")[2]: figures.pop(n) for n in names if n in CHECKS}
         text = with_figures(text, "mutants", figures)

@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb), [Reward hacking](../reward_hacking.ipynb) and [Reasoning](../reasoning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of these as well. The first cell locks them away: here you write them yourself.
 #
@@ -154,7 +154,7 @@ def pass_at_k(n, n_right, k):
 # %% test="pass-at-k" points=0.5
 got = pass_at_k(4, 1, 2)
 assert abs(got - 0.5) < 1e-9, (
-    f"three of the six pairs have the right answer: 0.5, got {got}; 0.4375 comes of "
+    f"three of the six pairs have the right answer: 0.5, got {got}; 0.4375 comes from "
     "taking the same answer twice"
 )
 got = pass_at_k(5, 3, 1)
@@ -350,12 +350,12 @@ gained = torch.tensor([[0.5, 0.5], [3.0, 0.0]])
 got = dpo_loss(won + gained, lost, won, lost, 1.0)
 assert close(got, (log(1 + exp(-1)) + log(1 + exp(-3))) / 2), (
     "two pairs with the margins 1 and 3 and β = 1 cost 0.313 and 0.049, and 0.181 on "
-    f"average; got {got}; 0.018 comes of one sum over both pairs"
+    f"average; got {got}; 0.018 comes from one sum over both pairs"
 )
 got = dpo_loss(won, lost + 1.0, won, lost, 1.0)
 assert close(got, log(1 + exp(3))), (
     "the three tokens of the rejected answers gained 1 nat each: the margin is -3 and the "
-    f"loss 3.049, got {got}; 0.049 comes of the wrong sign"
+    f"loss 3.049, got {got}; 0.049 comes from the wrong sign"
 )
 
 # %% hidden="dpo-loss" points=1
@@ -505,7 +505,7 @@ mask = torch.tensor([[True, True, False], [True, False, False]])
 got = ppo_loss(moved, old, gains, mask, 0.2)
 assert close(got, (-2.2 - 1.2 + 0.8) / 3), (
     "three of six tokens count, with the losses -2.2, -1.2 and 0.8: their mean is -0.867, "
-    f"got {got}; -0.433 comes of a division by all six, and the mean is over tokens, not rows"
+    f"got {got}; -0.433 comes from a division by all six, and the mean is over tokens, not rows"
 )
 
 # %% hidden="ppo-loss" points=1
@@ -681,7 +681,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # It does not make the reward model right, and a penalty that is too weak only delays the fall.
 # Without the gold reward you need a judge that the policy was not trained on: people compare new answers of the policy at several checkpoints.
 # Stop where they no longer prefer the newer policy, and collect new pairs there.
-# The learned reward is no evidence.
+# The learned reward is not evidence.
 # Diversity can be lost: all columns are means over single stories, and say nothing about how alike the stories are.
 #
 # One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, but does not put the reward model right. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, as they are far from the new texts), and something lost, such as diversity.

@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapter [Tokenization](../tokenization.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has a tokenizer of its own. The first cell locks it away: here you write it yourself.
 
@@ -65,7 +65,7 @@ def pair_counts(words):
 # %% test="pair-counts" points=1
 assert pair_counts([[1, 2, 1, 2], [2, 1]]) == {(1, 2): 2, (2, 1): 2}, (
     "in [1, 2, 1, 2] and [2, 1] there are two pairs (1, 2) and two pairs (2, 1); "
-    "the 2 that ends the first word and the 2 that begins the second are no neighbours"
+    "the 2 that ends the first word and the 2 that begins the second are not neighbours"
 )
 
 # %% hidden="pair-counts" points=1
@@ -284,7 +284,7 @@ assert decode([195, 169], []) == "é", (
 )
 
 # %% hidden="decode" points=1
-# Hidden: there and back, and ids that are no text (1 point)
+# Hidden: round trip, and ids that do not decode to text (1 point)
 for text in ("newest", "žluťoučký", "語言模型", "🙂", ""):
     merges = learn(text, 3)
     got = decode(encode(text, merges), merges)

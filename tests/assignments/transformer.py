@@ -24,7 +24,7 @@
 #
 # 20 points in all. Read the chapters [Attention](../attention.ipynb) and [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
-# Some points come from hidden tests, which check the same promises with other values.
+# Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
 # The first cell locks it away: here you write it yourself.
@@ -119,13 +119,13 @@ assert got.shape == (2, 1), (
     f"two queries gather a value of one number each: shape (2, 1), got {describe(got)}"
 )
 second = {
-    7.6: "7.6 comes of scores that are not divided by the root of d = 4, which is 2",
-    6.5359: "6.5359 comes of scores divided by d = 4, not by its root, which is 2",
+    7.6: "7.6 comes from scores that are not divided by the root of d = 4, which is 2",
+    6.5359: "6.5359 comes from scores divided by d = 4, not by its root, which is 2",
     8.0: "8 is the value of the first key alone: a query sees its own position, too, "
     "and the softmax runs over keys, not over queries",
-    9.0: "9 comes of weights 1 and 1/4: a sum over the last dimension needs keepdim=True, "
+    9.0: "9 comes from weights 1 and 1/4: a sum over the last dimension needs keepdim=True, "
     "so that each row is divided by its own sum",
-    4.0: "4 comes of the last key alone, or of one sum for all queries: each query "
+    4.0: "4 comes from the last key alone, or of one sum for all queries: each query "
     "has its own sum, over keys that are not after it",
 }
 assert close(got[1], torch.tensor([7.0])), (
@@ -133,8 +133,8 @@ assert close(got[1], torch.tensor([7.0])), (
     f"got {describe(got[1])}{meaning(got[1], second)}"
 )
 first = {
-    7.0: "7 comes of seeing the future, too",
-    6.0: "6 comes of hiding the future after the softmax: hide it before, so that the "
+    7.0: "7 comes from seeing the future, too",
+    6.0: "6 comes from hiding the future after the softmax: hide it before, so that the "
     "weights sum to 1",
 }
 assert close(got[0], torch.tensor([8.0])), (
@@ -251,7 +251,7 @@ assert torch.equal(got, x), (
 )
 
 # %% hidden="heads" points=1
-# Hidden: several sequences, and there and back (1 point)
+# Hidden: several sequences, and a round trip (1 point)
 x = torch.randn(2, 5, 12, generator=generator(2))
 for n_heads in (1, 3, 4, 12):
     got, d = split_heads(x, n_heads), 12 // n_heads
@@ -313,11 +313,11 @@ assert not close(got, x), (
 )
 wanted = torch.tensor([[0.5403, 1.9999, 0.8415, 0.0200]])
 turns = {
-    -1.1426: "-1.1426 comes of pairs of neighbours: coordinate i belongs to i + d/2",
-    0.4546: "0.4546 comes of a second formula that reads what the first has changed: "
+    -1.1426: "-1.1426 comes from pairs of neighbours: coordinate i belongs to i + d/2",
+    0.4546: "0.4546 comes from a second formula that reads what the first has changed: "
     "both read the old numbers",
-    -0.8415: "-0.8415 comes of turning backwards: the minus is in the first formula",
-    0.1997: "0.1997 comes of an angle of 0.1: the exponent is -2i/d, for i below d/2",
+    -0.8415: "-0.8415 comes from turning backwards: the minus is in the first formula",
+    0.1997: "0.1997 comes from an angle of 0.1: the exponent is -2i/d, for i below d/2",
 }
 assert close(got, wanted, 1e-4), (
     "at position 1 the pair (1, 0) is turned by 1 and the pair (2, 0) by 0.01: wanted "
@@ -535,13 +535,13 @@ assert torch.equal(x, saved), (
     "block must not change its input; `x += y` does, and `x = x + y` does not"
 )
 mistakes = {
-    0.2228: "0.2228 comes of queries and keys that are not turned",
-    0.9693: "0.9693 comes of turning before the heads are split: turn each head",
-    3.6201: "3.6201 comes of values that are turned, too",
-    0.9029: "0.9029 comes of `x @ w`, where W x is `x @ w.T`",
-    -1.1879: "-1.1879 comes of `@ w` for W_O, where W_O c is `c @ w.T`",
-    0.6864: "0.6864 comes of queries, keys and values of h: those of norm(h) were wanted",
-    -1.9433: "-1.9433 comes of adding to norm(h): add to h itself",
+    0.2228: "0.2228 comes from queries and keys that are not turned",
+    0.9693: "0.9693 comes from turning before the heads are split: turn each head",
+    3.6201: "3.6201 comes from values that are turned, too",
+    0.9029: "0.9029 comes from `x @ w`, where W x is `x @ w.T`",
+    -1.1879: "-1.1879 comes from `@ w` for W_O, where W_O c is `c @ w.T`",
+    0.6864: "0.6864 comes from queries, keys and values of h: those of norm(h) were wanted",
+    -1.9433: "-1.9433 comes from adding to norm(h): add to h itself",
 }
 wanted = torch.tensor(
     [0.7101, -1.9623, 0.3997, -0.6742, 0.6725, 1.0837, 1.4721, 0.3982]
@@ -552,9 +552,9 @@ assert close(got[0, 2], wanted, 2e-3), (
 )
 got = block(x, weights, 2)
 mistakes = {
-    -1.094: "-1.094 comes of a network that reads the norm of the stream before attention",
-    0.6433: "0.6433 comes of a network that reads the stream without its norm",
-    -0.7395: "-0.7395 comes of `attention_norm` in the place of `feed_forward_norm`",
+    -1.094: "-1.094 comes from a network that reads the norm of the stream before attention",
+    0.6433: "0.6433 comes from a network that reads the stream without its norm",
+    -0.7395: "-0.7395 comes from `attention_norm` in the place of `feed_forward_norm`",
 }
 wanted = torch.tensor(
     [-0.0080, -2.2073, 0.6849, 0.1412, 0.0518, 0.9933, 1.9119, 0.8422]

@@ -7,6 +7,7 @@ from proving import HERE
 from llmcourse.classroom import reporting
 from llmcourse.classroom.assignments import solved
 from llmcourse.classroom.course import Course
+from llmcourse.classroom.sandbox import MISSING
 
 NAME = "tokenization"
 
@@ -33,7 +34,50 @@ def test_a_hand_in_that_cannot_be_read_replaces_none_that_can(tmp_path: Path) ->
     assert not again.late
     assert again.notes[-1] == "the earlier hand-in counts"
     kept = {cell.source for cell in course.submission(NAME, again.student).cells}
-    assert {cell.source for cell in solved(course.source(NAME)).cells} <= kept
+    assert {cell.source for cell in solved(course.for_students(NAME)).cells} <= kept
+
+
+def test_a_course_gets_more_assignments(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    with pytest.raises(ValueError, match="is a course already; llmcourse course add"):
+        Course.init(course.folder, HERE, ["rlhf"])
+    assert course.add(HERE, ["rlhf"]) == ["rlhf"]
+    with pytest.raises(ValueError, match="already has rlhf"):
+        course.add(HERE, ["rlhf"])
+    with pytest.raises(ValueError, match="no such assignment: poetry"):
+        course.add(HERE, ["poetry"])
+    assert len(course.add(HERE)) == len(course.assignments) - 2
+    assert course.assignments == Course.init(tmp_path / "all", HERE).assignments
+
+
+def test_how_written_answers_are_marked(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    guide = course.guide(NAME)
+    assert set(guide) == {"why-subwords", "numbers"}
+    assert "One point: both cuts right." in guide["numbers"]
+    assert course.guide(NAME, "numbers") == {"numbers": guide["numbers"]}
+    with pytest.raises(ValueError, match="no written question 'merge'"):
+        course.guide(NAME, "merge")
+
+
+def test_a_place_without_a_course(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no course in .* give --course"):
+        Course(tmp_path)
+
+
+def test_each_course_draws_its_seed(tmp_path: Path) -> None:
+    """Two are equal with a chance of one in two thousand million."""
+    one, other = (Course.init(tmp_path / n, HERE, [NAME]) for n in ("one", "other"))
+    assert one.settings["seed"] != other.settings["seed"]
+    assert Course(one.folder).settings["seed"] == one.settings["seed"]
+
+
+def test_what_is_for_students_is_not_in_the_teachers_folder(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    released = course.release(NAME)
+    assert "Do not write the code" in (released.parent / "AGENTS.md").read_text()
+    assert not (course.folder / "AGENTS.md").exists()
+    assert (course.folder / ".gitignore").read_text() == "*\n"
 
 
 def test_without_a_sandbox_it_refuses(
@@ -44,6 +88,14 @@ def test_without_a_sandbox_it_refuses(
     with pytest.raises(OSError, match="apt-get install bubblewrap"):
         course.grade(NAME)
     assert course.outcomes(NAME) == []
+
+
+def test_how_to_get_a_sandbox_is_said_in_one_line() -> None:
+    """Errors are printed as one line, in which commands of several are unusable."""
+    assert "\n" not in MISSING
+    assert "docker" not in MISSING
+    page = (HERE.parents[1] / "book" / "instructors.md").read_text(encoding="utf-8")
+    assert "docker run" in page
 
 
 def test_what_is_graded_is_graded_again_when_asked(

@@ -225,7 +225,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_the_instructors_table_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_objectives_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "book")
-    page = (ROOT / "book" / "instructors.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "objectives.md").read_text(encoding="utf-8")
     assert load("notebooks").with_objectives(page) == page

@@ -83,6 +83,16 @@ def test_what_is_no_notebook(tmp_path: Path, text: str) -> None:
     assert isinstance(result.exception, ValueError)
 
 
+def test_a_file_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["llmcourse", "check", "nofile.ipynb"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert told == "llmcourse: error: nofile.ipynb: No such file or directory\n"
+
+
 def test_magics_in_any_cell_do_nothing(tmp_path: Path) -> None:
     notebook = released()
     for cell in notebook.cells:
