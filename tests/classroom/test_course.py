@@ -192,5 +192,5 @@ def test_a_hand_in_that_cannot_be_graded_gets_a_page(tmp_path: Path) -> None:
     (tmp_path / "in" / "bob.ipynb").write_text("{<b>")
     course.collect(NAME, tmp_path / "in")
     (page,) = course.feedback(NAME)
-    assert "bob.ipynb is no notebook" in page.read_text(encoding="utf-8")
+    assert "bob.ipynb is not a notebook" in page.read_text(encoding="utf-8")
     assert "<b>" not in page.read_text(encoding="utf-8")
