@@ -19,7 +19,6 @@ Source: figures of this form are in Gao, Schulman and Hilton (2023), "Scaling la
 reward model overoptimization".
 """
 
-import math
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -149,8 +148,8 @@ class Gain:
 
     @property
     def in_sd(self) -> float:
-        """The gain in standard deviations of the start; NaN if these are 0."""
-        return self.gain / self.sd if self.sd else math.nan
+        """The gain in standard deviations of the start; 0 if these are 0."""
+        return self.gain / self.sd if self.sd else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return all numbers."""
