@@ -196,7 +196,7 @@ def test_a_question_that_is_too_long_is_refused_and_the_talk_goes_on(models):
     result = chat(models, f"{'owl ' * 600}\nWho?\n", "--temperature=0")
     assert result.stdout == answers_to(models, "Who?")
     (note, *rest) = notes_of(result)
-    assert "a question must have at most 503 tokens, the marks" in note
+    assert "a question must have at most 503 tokens, including the marks" in note
     assert rest == [CUT, "goodbye"]
 
 

@@ -423,5 +423,5 @@ def test_more_copies_than_texts_are_refused():
 
 
 def test_a_copy_of_impossible_similarity_is_refused():
-    with pytest.raises(ValueError, match=r"above 0, at most 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"above 0 and at most 1, got 1\.5"):
         plant_near_duplicates(["a b"], [1.5])
