@@ -674,7 +674,7 @@ for number, request in enumerate(requests):
 # A small model may also repeat a piece of a word endlessly.)
 # A few seconds of instructions teach this page's model one way to begin an answer.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
-# `instruct-llm` finds both answers, and stops after them.
+# `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
 # The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #
 # Preferences choose among the things that a model already says.

@@ -929,7 +929,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # DPO, which needs no reward model, gains some of what choosing gains.
 # The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
 # Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.
-# Both GRPO policies use a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
+# Both GRPO policies use about a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
 #
 # The last cell shows how DPO works.
 # Its loss contains only the difference between the two answers.
