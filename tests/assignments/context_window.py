@@ -27,7 +27,7 @@
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it yourself, without torch's own attention.
+# The first code cell locks it away: here you write it yourself, without torch's own attention.
 
 # %% given="setup"
 import sys

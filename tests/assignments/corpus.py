@@ -26,7 +26,7 @@
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it yourself.
+# The first code cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import re
@@ -442,7 +442,7 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 # - Texts connected by `pairs`, directly or through others, form a group: with the pairs (0, 1) and (1, 2), the texts 0, 1 and 2 are one group.
 #   A text without a pair is a group by itself.
 # - A group is held out if `unit(t) < share`, where $t$ is its alphabetically smallest text (Python's order of strings).
-#   The first cell has `unit`, which turns a text into a number from 0 to 1.
+#   The first code cell has `unit`, which turns a text into a number from 0 to 1.
 
 
 # %% answer="held-out"

@@ -30,7 +30,7 @@
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
-# The package `llmcourse` has adapters and batches of its own. The first cell locks them away: here you write them yourself.
+# The package `llmcourse` has adapters and batches of its own. The first code cell locks them away: here you write them yourself.
 #
 # B is the number of texts in a batch, T the number of positions, D the width of the model, C the number of classes.
 

@@ -28,7 +28,7 @@
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
-# The package `llmcourse` has a template and a masked loss of its own. The first cell locks them away: here you write them yourself.
+# The package `llmcourse` has a template and a masked loss of its own. The first code cell locks them away: here you write them yourself.
 #
 # The tokenizer is the simplest there is: `encode(text)` gives the bytes of the text, 0 to 255.
 # The special tokens have the ids from 256 on, in `SPECIAL`.

@@ -26,7 +26,7 @@
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
-# The first cell locks away the package's own training.
+# The first code cell locks away the package's own training.
 # Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
 
 # %% given="setup"

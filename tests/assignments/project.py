@@ -39,7 +39,7 @@
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
-# The first cell locks away the package's own versions of these tools.
+# The first code cell locks away the package's own versions of these tools.
 
 # %% given="setup"
 import hashlib

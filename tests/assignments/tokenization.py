@@ -26,7 +26,7 @@
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
-# The package `llmcourse` has a tokenizer of its own. The first cell locks it away: here you write it yourself.
+# The package `llmcourse` has a tokenizer of its own. The first code cell locks it away: here you write it yourself.
 
 # %% given="setup"
 import sys

@@ -27,7 +27,7 @@
 # Some points come from hidden tests, which check the same requirements with other inputs.
 #
 # The package `llmcourse` has all of this.
-# The first cell locks it away: here you write it yourself.
+# The first code cell locks it away: here you write it yourself.
 # Write it without `torch.nn` as well: products, sums and exponentials are enough.
 # Functions of torch itself, such as `torch.softmax` and `torch.sigmoid`, are fine.
 
