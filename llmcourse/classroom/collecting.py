@@ -119,6 +119,8 @@ def read(place: Path) -> list[HandIn]:
     Raises:
         ValueError: If the place is neither a folder nor a zip archive, or is empty.
     """
+    if not place.exists():
+        raise ValueError(f"there is no {place}")
     if not place.is_dir() and not zipfile.is_zipfile(place):
         raise ValueError(f"wanted a folder or a zip archive, got {place}")
     if place.is_dir() and not any(place.iterdir()):

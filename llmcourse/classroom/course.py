@@ -426,6 +426,14 @@ class Course:
             apart = True
         return self.outcomes(name)
 
+    def stale(self, name: str) -> list[str]:
+        """Return whose points are of an earlier hand-in, source or seed."""
+        source = self.source(name)
+        graded = [o for o in self.outcomes(name) if o.earned is not None]
+        return [
+            o.student for o in graded if o.key != self._key(name, o.student, source)
+        ]
+
     def _key(self, name: str, student: str, source: NotebookNode) -> str:
         """Return a digest of what a grade depends on."""
         digest = hashlib.sha256(self._hand_in(name, student).read_bytes())

@@ -1,4 +1,4 @@
-"""The cell that a class's notebook opens with: how to install, hand in, and by when.
+"""The cell that a class's notebook opens with: when and where to hand in, installing.
 
 It is made from the settings in `course.json`, and leaves out what a setting is empty
 for. The same settings say where the book is, so that links to chapters lead there:
@@ -21,6 +21,7 @@ from nbformat.v4 import new_markdown_cell
 
 OPENING = "for-this-class"  # the cell's id
 TORCH = "https://download.pytorch.org/whl/cpu"  # builds without graphics cards
+ENVIRONMENT = "python3 -m venv llm && . llm/bin/activate"
 CHAPTER = re.compile(r"\[([^\]]*)\]\(\.\./(\w+)\.(?:ipynb|md)\)")
 ASSISTANTS = (
     "You may ask an assistant to explain an idea or an error message. "
@@ -77,32 +78,40 @@ def left_out(settings: dict[str, Any], name: str) -> list[str]:
 
 def opening(settings: dict[str, Any], name: str) -> str:
     """Return the text of the cell, as Markdown."""
-    parts = []
+    parts = [
+        f"**{title}:** {text}"
+        for title, text in (
+            ("Due", settings["due"].get(name)),
+            ("Hand in", settings["hand_in"]),
+            ("Late work", settings["late"]),
+        )
+        if text
+    ]
     if settings["repository"]:
         wanted = requirement(settings["repository"])
         parts += [
             "**Before you start.**\n"
             "You need Python 3.11 or newer, and git.\n"
-            "Run this once, in a terminal:",
+            "Run this in a terminal, once for the whole course:",
             "```bash\n"
             f"python -m pip install torch --index-url {TORCH}\n"
             f'python -m pip install "{wanted}"\n'
             "```",
             "The first line keeps PyTorch small: "
             "without it, Linux downloads some 6 GB for graphics cards.\n"
+            "If there is no `python`, or `pip` says *externally-managed-environment*, "
+            f"first run `{ENVIRONMENT}`. In every new terminal, run the second half of "
+            "that line again.",
             f"Open this notebook with `jupyter lab {name}.ipynb`.\n"
             f'In Colab, run `%pip install -q "{wanted}"` in a new cell instead.',
         ]
-    at = f" at {settings['hand_in']}" if settings["hand_in"] else ""
     parts.append(
         "**When you finish.**\n"
         "Restart the kernel, run all cells, and save.\n"
         f"Run `llmcourse check {name}.ipynb` in a terminal.\n"
-        f"Then hand in this file{at}; keep its name."
+        "Then hand in this file; keep its name."
     )
     for title, text in (
-        ("Due", settings["due"].get(name)),
-        ("Late work", settings["late"]),
         ("Assistants", settings["assistants"]),
         ("The book", settings["site"]),
     ):

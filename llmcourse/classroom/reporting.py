@@ -98,7 +98,9 @@ def looks(course: Course, name: str) -> list[tuple[str, str]]:
     found = []
     for student in course.submitted(name):
         state = course.collected(name, student)
-        own = ["late"] * state["late"] + flags.get(student, [])
+        unread = f"not graded: {'; '.join(state['notes'])}"
+        own = ["late"] * state["late"]
+        own += flags.get(student, [unread] * (not state["readable"]))
         for cell, before in state["changed"].items():
             if student in waiting.get(cell, []):
                 own.append(CHANGED.format(cell, before))

@@ -46,6 +46,15 @@ def _opened(folder: Path) -> "Course":
     return Course(folder)
 
 
+def _warn_of_stale(own: "Course", name: str) -> None:
+    if n := len(own.stale(name)):
+        have = "1 hand-in has" if n == 1 else f"{n} hand-ins have"
+        say(
+            f"{have} points from before a change: run `llmcourse course grade {name}` "
+            "again"
+        )
+
+
 @course.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="A new folder; keep it private.")],
@@ -187,10 +196,10 @@ def report(name: Name, folder: Folder = HERE) -> None:
     done = [o for o in own.outcomes(name) if o.earned is not None]
     mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
     most = sum(reporting.worth(own, name, "tests").values())
-    out.print(
-        f"{len(done)} of {counted(len(own.submitted(name)), 'hand-in')} graded; "
-        f"{mean:.1f} of {most:g} points from tests on average"
-    )
+    found = f"; {mean:.1f} of {most:g} points from tests on average" if done else ""
+    among = counted(len(own.submitted(name)), "hand-in")
+    out.print(f"{len(done)} of {among} graded{found}")
+    _warn_of_stale(own, name)
 
 
 @course.command()
@@ -207,6 +216,7 @@ def feedback(
     from llmcourse.classroom import reporting
     from llmcourse.classroom.collecting import counted
 
+    _warn_of_stale(own, name)
     pages = own.feedback(name)
     out.print(f"{counted(len(pages), 'page')} in {folder / 'feedback'}")
     if n := sum(map(len, reporting.pending(own, name).values())):
@@ -234,6 +244,7 @@ def export(
     from llmcourse.classroom import reporting
 
     out.print(str(reporting.export(own, name, path, form)))
+    _warn_of_stale(own, name)
 
 
 @course.command()
@@ -385,6 +396,8 @@ def written_export(
 
     n = reporting.export_written(own, name, cell, path)
     out.print(f"{counted(n, 'answer')} in {path}")
+    if not n:
+        say(f"no hand-in is graded: run `llmcourse course grade {name}` first")
 
 
 @written.command("guide")

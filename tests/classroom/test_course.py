@@ -3,7 +3,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from proving import HERE
+from typer.testing import CliRunner
 
+from llmcourse import cli
 from llmcourse.classroom import reporting
 from llmcourse.classroom.assignments import solved
 from llmcourse.classroom.course import Course
@@ -161,6 +163,25 @@ def test_a_late_hand_in_replaces_one_in_time_only_if_wanted(tmp_path: Path) -> N
     assert "it replaces one that was in time" in replaced.notes
     assert course.submission(NAME, "jane_11") != before
     assert reporting.looks(course, NAME) == [("jane_11", "late")]
+
+
+def test_grades_of_an_earlier_hand_in_are_told(tmp_path: Path, sandbox: None) -> None:
+    course = handed_in(tmp_path, jane={})
+    assert course.stale(NAME) == []  # not graded yet
+    course.grade(NAME)
+    assert course.stale(NAME) == []
+    (tmp_path / "again").mkdir()
+    later = solved(course.source(NAME), numbers="I give up.")
+    nbformat.write(later, tmp_path / "again" / "jane.ipynb")
+    course.collect(NAME, tmp_path / "again")
+    assert course.stale(NAME) == ["jane"]
+    own = ["--course", str(course.folder)]
+    command = ["course", "export", NAME, str(tmp_path / "g.csv"), *own]
+    told = "1 hand-in has points from before a change: run `llmcourse course grade"
+    assert told in CliRunner().invoke(cli.app, command).output
+    course.grade(NAME)
+    assert course.stale(NAME) == []
+    assert told not in CliRunner().invoke(cli.app, command).output
 
 
 @pytest.mark.parametrize(("n", "among"), [(1, "1 hand-in "), (2, "2 hand-ins ")])

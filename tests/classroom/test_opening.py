@@ -54,8 +54,8 @@ def test_worked_example(tmp_path: Path) -> None:
     first, title = released.cells[:2]
     assert (first.id, first.cell_type, points(first)) == (OPENING, "markdown", 0)
     assert '"llmcourse[classroom] @ git+https://github.com/ada/engine"' in first.source
-    assert "this file at https://school.example/42;" in first.source
-    assert "**Due:** Friday, 18:00" in first.source
+    assert first.source.startswith("**Due:** Friday, 18:00\n\n")
+    assert "**Hand in:** https://school.example/42\n" in first.source
     assert "**Late work:** Half the points until Sunday." in first.source
     assert "**Assistants:** Ask, but do not paste." in first.source
     assert f"llmcourse check {NAME}.ipynb" in first.source

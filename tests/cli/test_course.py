@@ -27,11 +27,13 @@ def test_who_is_missing_is_listed(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     nbformat.write(release(course.source(NAME)), tmp_path / "in" / "ada.ipynb")
     (tmp_path / "class.csv").write_text("student\nada\nzoe\n")
-    own = ["--course", str(tmp_path / "course")]
+    own, sheet = ["--course", str(tmp_path / "course")], str(tmp_path / "n.csv")
     for args, told in (
         (["roster", str(tmp_path / "class.csv")], "2 students\n"),
         (["collect", NAME, str(tmp_path / "in")], "zoe: not handed in\n1 hand-in\n"),
         (["report", NAME], "not handed in: zoe\n"),
+        (["report", NAME], "0 of 1 hand-in graded\n"),
+        (["written", "export", NAME, "numbers", sheet], "no hand-in is graded"),
     ):
         result = CliRunner().invoke(cli.app, ["course", *args, *own])
         assert result.exit_code == 0, result.exception
