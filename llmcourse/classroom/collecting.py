@@ -20,14 +20,16 @@ import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import nbformat
 from nbformat import NotebookNode
 
-from llmcourse.classroom.assignments import grade_id, is_answer, is_test, release
+from llmcourse.classroom.assignments import grade_id, is_answer, is_test
 from llmcourse.classroom.opening import OPENING, without_links
 
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
@@ -117,7 +119,8 @@ def read(place: Path) -> list[HandIn]:
     """Return the hand-ins in a folder, an archive, or a folder of archives.
 
     Raises:
-        ValueError: If the place is neither a folder nor a zip archive, or is empty.
+        ValueError: If the place is neither a folder nor a zip archive, or is empty or
+            damaged.
     """
     if not place.exists():
         raise ValueError(f"there is no {place}")
@@ -125,11 +128,10 @@ def read(place: Path) -> list[HandIn]:
         raise ValueError(f"wanted a folder or a zip archive, got {place}")
     if place.is_dir() and not any(place.iterdir()):
         raise ValueError(f"{place} is empty")
-    inside = notebooks_in(place) if place.is_dir() else _members(place)
-    found = [
-        (path, None if data is None else _without_outputs(data), note)
-        for path, data, note in inside
-    ]
+    try:
+        found = list(notebooks_in(place) if place.is_dir() else _members(place, 1))
+    except _BROKEN as error:
+        raise ValueError(f"{place.name} cannot be read: {error}") from error
     around = "" if place.is_dir() else _around_all([p for p, data, _ in found if data])
     hand_ins: dict[str, HandIn] = {}
     for path, data, note in found:
@@ -169,11 +171,6 @@ def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in inside)
 
 
-def _wanted(path: PurePosixPath) -> bool:
-    """Return whether a file is a notebook that somebody has handed in on purpose."""
-    return path.suffix.lower() == ".ipynb" and not _hidden(path)
-
-
 _BROKEN = (  # what reading a damaged archive raises
     zipfile.BadZipFile,
     zlib.error,
@@ -184,73 +181,59 @@ _BROKEN = (  # what reading a damaged archive raises
 
 
 def notebooks_in(folder: Path) -> Iterator[Found]:
-    """Yield the notebooks in a folder, and in archives in it."""
+    """Yield the notebooks in a folder, without outputs, and in archives in it."""
     for file in sorted(folder.rglob("*")):
         path = PurePosixPath(file.relative_to(folder).as_posix())
         if file.is_symlink():
             yield path, None, LINK.format(path)
-        elif not file.is_file():
-            continue
-        elif file.suffix.lower() == ".zip":
-            for inner, data, note in _members(file):
-                yield path / inner, data, note
-        elif _wanted(path) and file.stat().st_size > LARGEST:
-            yield path, None, TOO_LARGE.format(path)
-        elif _wanted(path):
-            yield path, file.read_bytes(), ""
-        elif _by_platform(path) and not _hidden(path):
-            yield path, None, NO_NOTEBOOK.format(path)
+        elif file.is_file():
+            yield from _in_file(path, partial[IO[bytes]](file.open, "rb"), levels=2)
 
 
-def _members(archive: Path) -> Iterator[Found]:
-    """Yield the notebooks of an archive, and of archives in it, one level deep."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            yield from _notebooks(opened, deeper=True)
-    except _BROKEN as error:
-        name = PurePosixPath(archive.name)
-        yield name, None, f"{archive.name} cannot be read: {error}"
-
-
-def _notebooks(archive: zipfile.ZipFile, *, deeper: bool) -> Iterator[Found]:
-    """Yield an archive's notebooks; a damaged member does not affect the others."""
-    for member in archive.infolist():
-        path = PurePosixPath(member.filename)
-        try:
+def _members(archive: Path | IO[bytes], levels: int) -> Iterator[Found]:
+    """Yield the notebooks of an archive, and of archives in it on further levels."""
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            path = PurePosixPath(member.filename)
+            is_zip = path.suffix.lower() == ".zip"
             if stat.S_ISLNK(member.external_attr >> 16):
                 yield path, None, LINK.format(path)
-            elif path.suffix.lower() == ".zip" and deeper and not _hidden(path):
-                if member.file_size > LARGEST:
-                    yield path, None, TOO_LARGE.format(path)
-                    continue
-                with archive.open(member) as file, zipfile.ZipFile(file) as inner:
-                    for name, data, note in _notebooks(inner, deeper=False):
-                        yield path / name, data, note
-            elif _wanted(path):
-                with archive.open(member) as file:
-                    data = file.read(LARGEST + 1)  # its header's size is not trusted
-                if len(data) > LARGEST:
-                    yield path, None, TOO_LARGE.format(path)
-                else:
-                    yield path, data, ""
-            elif _by_platform(path) and not member.is_dir() and not _hidden(path):
-                yield path, None, NO_NOTEBOOK.format(path)
-        except _BROKEN as error:
-            yield path, None, f"{path} cannot be read: {error}"
+            elif is_zip and member.file_size > LARGEST and not _hidden(path):
+                yield path, None, TOO_LARGE.format(path)
+            elif not member.is_dir():
+                yield from _in_file(path, partial(opened.open, member), levels)
 
 
-def choose(
-    hand_in: HandIn, source: NotebookNode, released: NotebookNode | None = None
-) -> NotebookNode:
+def _in_file(
+    path: PurePosixPath, open_file: Callable[[], IO[bytes]], levels: int
+) -> Iterator[Found]:
+    """Yield the notebook in a file, or those in an archive; a damaged one is noted."""
+    kind = "" if _hidden(path) else path.suffix.lower()
+    try:
+        if kind == ".zip" and levels:
+            with open_file() as file:
+                for inner, data, note in _members(file, levels - 1):
+                    yield path / inner, data, note
+        elif kind == ".ipynb":
+            with open_file() as file:
+                data = file.read(LARGEST + 1)  # an archive may give a wrong size
+            if len(data) > LARGEST:
+                yield path, None, TOO_LARGE.format(path)
+            else:
+                yield path, _without_outputs(data), ""
+        elif _by_platform(path) and not _hidden(path):
+            yield path, None, NO_NOTEBOOK.format(path)
+    except _BROKEN as error:
+        yield path, None, f"{path} cannot be read: {error}"
+
+
+def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
     """Return the notebook to grade: the released one with the student's answers.
-
-    Where the release is given, nbgrader is not needed to make it.
 
     Of several notebooks, the one with the most answers counts; among equals, the last.
     A notebook of another assignment never counts. Notes are added to the hand-in.
     """
     found: list[tuple[int, str, NotebookNode, list[str]]] = []
-    released = release(source) if released is None else released
     stubs = {grade_id(c): c.source for c in released.cells if is_answer(c)}
     for path, data in sorted(hand_in.files.items(), key=lambda item: _try(item[0])):
         try:
@@ -315,16 +298,13 @@ def lay(
     counts. Cells that the student added stay where they were, without any metadata.
     """
     known = {grade_id(c): c for c in released.cells if grade_id(c)}
-    by_name = {
-        _first_name(c.source): name
-        for name, c in known.items()
-        if is_answer(c) and _first_name(c.source)
-    }
+    by_name = {_first_name(c.source): n for n, c in known.items() if is_answer(c)}
+    by_name.pop("", None)
     texts = {without_links(c.source) for c in released.cells if not grade_id(c)}
     answers: dict[str, list[str]] = defaultdict(list)
     added: dict[str, list[NotebookNode]] = defaultdict(list)
     seen, notes, last = set(), [], ""
-    for cell in hand_in.cells:
+    for number, cell in enumerate(hand_in.cells):
         own = cell.get("metadata", {}).get("nbgrader", {})
         name = own.get("grade_id", "") if isinstance(own, dict) else ""
         how = ""
@@ -336,39 +316,30 @@ def lay(
             if how:
                 notes.append(f"{name}: known by {how} alone")
             answers[name].append(cell.source)
-            last = name
         elif name:
             if cell.source != known[name].source:
                 notes.append(f"{name}: what is given was changed, and put back")
-            last = name
         elif cell.get("id", "") == OPENING:
             pass  # the class's own, as it was when the student got it
         elif cell.source.strip() and without_links(cell.source) not in texts:
             new = _NEW.get(cell.get("cell_type"), nbformat.v4.new_raw_cell)
-            made = new(cell.source)
+            made = new(cell.source, id=f"added-{number:03}")
             if made.cell_type == "markdown" and cell.get("attachments"):
                 made.attachments = cell.attachments  # pictures
             added[last].append(made)
         seen.add(name)
+        last = name or last
     laid = copy.deepcopy(released)
-    cells = list(added[""])
+    cells = added.pop("", [])
     for cell in laid.cells:
         name = grade_id(cell)
         if name and name not in seen:
             notes.append(f"{name}: missing")
-        stub = cell.source
-        given = answers.get(name, [])
-        own_answers = [text for text in given if text.strip() != stub.strip()]
-        if len(own_answers) > 1:
-            notes.append(
-                f"{name}: answered {len(own_answers)} times, the last one counts"
-            )
-        if own_answers:
-            cell.source = own_answers[-1]
-        cells.append(cell)
-        cells += added[name] if name else []
-    for number, cell in enumerate(cells):
-        if cell not in laid.cells:
-            cell.id = f"added-{number:03}"
+        own = [text for text in answers[name] if text.strip() != cell.source.strip()]
+        if len(own) > 1:
+            notes.append(f"{name}: answered {len(own)} times, the last one counts")
+        if own:
+            cell.source = own[-1]
+        cells += [cell, *added[name]]
     laid.cells = cells
     return laid, notes

@@ -20,7 +20,7 @@ import os
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
@@ -129,11 +129,12 @@ class Course:
         self.settings = SETTINGS | read_json(self.folder / "course.json")
 
     @classmethod
-    def init(cls, folder: Path, sources: Path, names: Iterable[str] = ()) -> "Course":
+    def init(cls, folder: Path, sources: Path, names: Sequence[str] = ()) -> "Course":
         """Make a course's folder from sources of assignments, all or some.
 
         Raises:
-            ValueError: If the folder is not empty, or an assignment does not exist.
+            ValueError: If the folder is not empty, or an assignment or all sources do
+                not exist.
         """
         if (folder / "course.json").is_file():
             raise ValueError(
@@ -142,22 +143,27 @@ class Course:
             )
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty")
-        chosen = cls._find(sources, names)
+        cls._find(sources, names)  # before anything is written
         (folder / "sources").mkdir(parents=True)
         (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         seed = random.SystemRandom().randrange(1, 1 << 31)
         write_json(folder / "course.json", SETTINGS | {"seed": seed})
         course = cls(folder)
-        for path in chosen:
-            course._take(path)
+        course.add(sources, names)
         return course
 
     @staticmethod
-    def _find(sources: Path, names: Iterable[str]) -> list[Path]:
+    def _find(sources: Path, names: Sequence[str]) -> list[Path]:
         """Return the sources of assignments, all or some."""
+        if not sources.is_dir():
+            raise ValueError(
+                f"there are no sources in {sources}: they hold the solutions, so they "
+                "are not in the package; run this in a clone of the repository, or "
+                "give --sources CLONE/tests/assignments"
+            )
         found = {path.stem: path for path in sorted(sources.glob("*.py"))}
-        wanted = list(names) or [name for name in found if name != "proving"]
+        wanted = names or [name for name in found if name != "proving"]
         if missing := [name for name in wanted if name not in found]:
             known = ", ".join(found) or "none"
             raise ValueError(
@@ -165,24 +171,21 @@ class Course:
             )
         return [found[name] for name in wanted]
 
-    def _take(self, path: Path) -> None:
-        """Copy an assignment's source, and what belongs to it, into the course."""
-        shutil.copy(path, self.folder / "sources" / path.name)
-        if data := data_of(path):
-            shutil.copytree(data, self.folder / "sources" / path.stem)
-
-    def add(self, sources: Path, names: Iterable[str] = ()) -> list[str]:
+    def add(self, sources: Path, names: Sequence[str] = ()) -> list[str]:
         """Add assignments, all that are missing or some; return their names.
 
         Raises:
-            ValueError: If an assignment does not exist, or the course has it already.
+            ValueError: If an assignment or all sources do not exist, or the course has
+                it already.
         """
-        own, names = self.assignments, list(names)
+        own = self.assignments
         if twice := [name for name in names if name in own]:
             raise ValueError(f"{self.folder} already has {', '.join(twice)}")
         chosen = [p for p in self._find(sources, names) if p.stem not in own]
         for path in chosen:
-            self._take(path)
+            shutil.copy(path, self.folder / "sources" / path.name)
+            if data := data_of(path):
+                shutil.copytree(data, self.folder / "sources" / path.stem)
         return [path.stem for path in chosen]
 
     @property
@@ -210,21 +213,23 @@ class Course:
         """Return an assignment's source, or raise as `path`."""
         return read_source(self.path(name))
 
-    def guide(self, name: str, cell: str | None = None) -> dict[str, str]:
-        """Return the model answer and marks of each written question, or of one.
+    def written(self, name: str, cell: str | None = None) -> list[NotebookNode]:
+        """Return the cells of all written questions in the source, or of one.
 
         Raises:
             ValueError: As `path`, or if there is no such question.
         """
-        found = {
-            grade_id(c): c.source
-            for c in self.source(name).cells
-            if is_answer(c) and c.cell_type == "markdown"
-        }
-        if cell is not None and cell not in found:
-            known = ", ".join(found) or "none"
+        cells = self.source(name).cells
+        found = [c for c in cells if is_answer(c) and c.cell_type == "markdown"]
+        chosen = [c for c in found if cell in (None, grade_id(c))]
+        if cell is not None and not chosen:
+            known = ", ".join(map(grade_id, found)) or "none"
             raise ValueError(f"no written question {cell!r} in {name}; known: {known}")
-        return found if cell is None else {cell: found[cell]}
+        return chosen
+
+    def guide(self, name: str, cell: str | None = None) -> dict[str, str]:
+        """Return the model answer and marks of each of the `written` questions."""
+        return {grade_id(c): c.source for c in self.written(name, cell)}
 
     def for_students(self, name: str) -> NotebookNode:
         """Return an assignment's source with the cell that this class's opens with.
@@ -263,10 +268,10 @@ class Course:
         Raises:
             ValueError: If there is no hand-in, or all are of other assignments.
         """
-        source = self.for_students(name)
+        released = release(self.for_students(name))
         if not (hand_ins := read(place)):
             raise ValueError(f"{place} holds no hand-in")
-        notebooks = [choose(hand_in, source) for hand_in in hand_ins]
+        notebooks = [choose(hand_in, released) for hand_in in hand_ins]
         others = [hand_in for hand_in in hand_ins if hand_in.is_other]
         if others and not any(hand_in.readable for hand_in in hand_ins):
             among = counted(len(hand_ins), "hand-in")
@@ -395,13 +400,12 @@ class Course:
         for student in students:
             outcome = known.get(student)
             key = self._key(name, student, source)
-            if outcome is None or outcome.earned is None or outcome.key != key:
+            if not self.collected(name, student)["readable"]:
+                self._enter(name, self._outcome(name, student, source, None))
+            elif outcome is None or outcome.earned is None or outcome.key != key:
                 todo.append(student)
             elif not outcome.entered:
                 self._enter(name, outcome)
-        for student in [s for s in todo if not self.collected(name, s)["readable"]]:
-            todo.remove(student)
-            self._enter(name, self._outcome(name, student, source, None))
         done = len(students) - len(todo)
         progress(done, len(students))
         work = partial(_grade_one, self, name, source, unsafe)
@@ -501,11 +505,8 @@ class Course:
 
         Whoever handed in nothing readable gets a page that says so.
         """
-        paths = []
-        scores, outcomes = (
-            self.scores(name),
-            {o.student: o for o in self.outcomes(name)},
-        )
+        paths, scores = [], self.scores(name)
+        outcomes = {o.student: o for o in self.outcomes(name)}
         for student in self.submitted(name):
             path = self.folder / "feedback" / student / name / f"{name}.html"
             outcome, state = outcomes.get(student), self.collected(name, student)

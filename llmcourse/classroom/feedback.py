@@ -6,7 +6,6 @@ every test "Test cell", so its text is changed here.
 
 import html
 import re
-from collections.abc import Iterable
 
 UNREADABLE = """<!DOCTYPE html>
 <html lang="en">
@@ -21,7 +20,7 @@ Cells</i>, save it, and hand in the file {name}.ipynb again.</p>
 """
 
 
-def finished(page: str, waiting: Iterable[str]) -> str:
+def finished(page: str, waiting: list[str]) -> str:
     """Return nbgrader's page with tests by name and no points for unmarked answers.
 
     Args:
@@ -29,23 +28,19 @@ def finished(page: str, waiting: Iterable[str]) -> str:
         waiting: The answers that are not marked yet.
     """
     page = page.replace("<html>", '<html lang="en">', 1)
-    page = re.sub(
-        r'(<a href="#([\w-]+)">)(?:Test cell|Written response)</a>', r"\1\2</a>", page
-    )
-    if waiting := list(waiting):
+    link = r'(<a href="#([\w-]+)">)(?:Test cell|Written response)</a>'
+    page = re.sub(link, r"\1\2</a>", page)
+    if waiting:
         rest = f"; not marked yet: {', '.join(waiting)})"
-        page = re.sub(
-            r"\(Score: ([\d./ ]+)\)", rf"(Score so far: \1{rest}", page, count=1
-        )
+        total = r"\(Score: ([\d./ ]+)\)"
+        page = re.sub(total, rf"(Score so far: \1{rest}", page, count=1)
     for cell in waiting:  # in the contents, and above the answer
-        own = rf'((?:href="#|name="){cell}">.*?)Score: [\d.]+ / ([\d.]+)'
-        page = re.sub(
-            own, r"\1Not marked yet: \2 points", page, count=2, flags=re.DOTALL
-        )
+        own = rf'(?s)((?:href="#|name="){cell}">.*?)Score: [\d.]+ / ([\d.]+)'
+        page = re.sub(own, r"\1Not marked yet: \2 points", page, count=2)
     return page
 
 
-def unreadable(name: str, reasons: Iterable[str]) -> str:
+def unreadable(name: str, reasons: list[str]) -> str:
     """Return the page for a hand-in that could not be read."""
     listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
     return UNREADABLE.format(name=html.escape(name), reasons=listed)

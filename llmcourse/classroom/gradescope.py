@@ -66,10 +66,8 @@ PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
 
 def requirements() -> list[str]:
     """Return what pip must install there, with this package's bounds on versions."""
-    found = {}
-    for line in requires("llmcourse") or []:
-        wanted = line.partition(";")[0].strip()
-        found[re.split(r"[^\w-]", wanted, maxsplit=1)[0].lower()] = wanted
+    lines = [line.partition(";")[0].strip() for line in requires("llmcourse") or []]
+    found = {re.split(r"[^\w-]", line, maxsplit=1)[0].lower(): line for line in lines}
     return [found[name] for name in NEEDED]
 
 
@@ -141,7 +139,7 @@ def main(root: Path) -> None:
     if not hand_in.files:
         hand_in.notes.append("no notebook (.ipynb) was handed in")
     released = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
-    notebook = choose(hand_in, source, released)
+    notebook = choose(hand_in, released)
     blocked = tuple(source.metadata["llmcourse"]["blocked"])
     if unsafe := not available():
         for hidden in files_of(blocked):  # from all but the package's owner

@@ -113,7 +113,8 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
         if cell.cell_type != "code":
             continue
         cell.execution_count, cell.outputs = number, []
-        ours = own.get(grade_id(cell))
+        name = grade_id(cell)
+        ours = own.get(name)
         if ours is not None and is_test(ours):
             cell.source = ours.source
             code = without_magics(ours.source)
@@ -128,15 +129,11 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             error, printed = _test(code, names, remote, student)
             message = _message(error, not_run, "BEGIN HIDDEN" in ours.source)
             if isinstance(error, StoppedError):
-                stopped[grade_id(ours)] = str(error)
-            earned = 0.0 if error else points(ours)
+                stopped[name] = str(error)
+            most = points(ours)
+            earned = 0.0 if error else most
             results.append(
-                Result(
-                    name=grade_id(ours),
-                    points=points(ours),
-                    earned=earned,
-                    message=message,
-                )
+                Result(name=name, points=most, earned=earned, message=message)
             )
             if error:
                 cell.outputs = [_error(type(error).__name__, message, message)]
@@ -145,12 +142,12 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
                 cell.source = ours.source
                 try:
                     code = without_magics(ours.source)
-                    exec(compile(code, f"<{grade_id(ours)}>", "exec"), names)
+                    exec(compile(code, f"<{name}>", "exec"), names)
                 except Exception as error:
                     if source is not hand_in:
                         raise
-                    errors.append(f"cell {grade_id(ours)}: {_message(error)}")
-            title = grade_id(cell) or f"number {number}"
+                    errors.append(f"cell {name}: {_message(error)}")
+            title = name or f"number {number}"
             ran = student.run(cell.source, title)
             printed = ran.printed
             if ran.error:

@@ -38,17 +38,7 @@ def homepage() -> str:
         urls = metadata("llmcourse").get_all("Project-URL", [])
     except PackageNotFoundError:
         return ""
-    found = dict(str(url).split(", ", 1) for url in urls)
-    return found.get("Homepage", "")
-
-
-def requirement(repository: str) -> str:
-    """Return what `pip` installs, without a clone and its reference answers.
-
-    >>> requirement("https://github.com/ada/engine")
-    'llmcourse[classroom] @ git+https://github.com/ada/engine'
-    """
-    return f"llmcourse[classroom] @ git+{repository}"
+    return dict(str(url).split(", ", 1) for url in urls).get("Homepage", "")
 
 
 def check_settings(settings: dict[str, Any]) -> None:
@@ -88,7 +78,8 @@ def opening(settings: dict[str, Any], name: str) -> str:
         if text
     ]
     if settings["repository"]:
-        wanted = requirement(settings["repository"])
+        # This installs without a clone, which would hold the reference answers.
+        wanted = f"llmcourse[classroom] @ git+{settings['repository']}"
         parts += [
             "**Before you start.**\n"
             "You need Python 3.11 or newer, and git.\n"
@@ -111,12 +102,8 @@ def opening(settings: dict[str, Any], name: str) -> str:
         f"Run `llmcourse check {name}.ipynb` in a terminal.\n"
         "Then hand in this file; keep its name."
     )
-    for title, text in (
-        ("Assistants", settings["assistants"]),
-        ("The book", settings["site"]),
-    ):
-        if text:
-            parts.append(f"**{title}:** {text}")
+    last = {"Assistants": settings["assistants"], "The book": settings["site"]}
+    parts += [f"**{title}:** {text}" for title, text in last.items() if text]
     return "\n\n".join(parts)
 
 

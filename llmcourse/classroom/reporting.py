@@ -119,20 +119,14 @@ def read_roster(path: Path) -> list[str]:
         ValueError: If the file is not CSV, or has none of these columns.
     """
     head, rows = _read_csv(path)
-    for columns in (
-        ["Student", "ID"],
-        ["Full name"],
-        ["First name", "Last name"],
-        ["student"],
-    ):
-        if {*columns} <= {*head}:
-            break
-    else:
+    known = ("Student", "ID"), ("Full name",), ("First name", "Last name"), ("student",)
+    columns = next((names for names in known if {*names} <= {*head}), ())
+    if not columns:
         raise ValueError(
             f"{path.name} has none of the columns that name students (Student and ID; "
             f"Full name; First name and Last name; student); it has: {_listed(head)}"
         )
-    join = "_" if columns == ["Student", "ID"] else " "
+    join = "_" if "ID" in columns else " "
     found = [[row[column].strip() for column in columns] for row in rows]
     # Canvas has a row for the points possible, which has no ID.
     students = [student_name(join.join(own)) for own in found if all(own)]
@@ -149,17 +143,16 @@ def absent(course: Course, name: str) -> list[str]:
     numbers differ between assignments.
     """
 
-    def known_by(student: str, number: bool) -> str:
-        own = _parts(student)
-        return own[1] if number else re.sub(r"[\W_]", "", own[0]).casefold()
+    def keys(student: str) -> tuple[str, str]:
+        own, number = _parts(student)
+        return number, re.sub(r"[\W_]", "", own).casefold()
 
-    here = course.submitted(name)
-    left = Counter(known_by(s, number) for s in here for number in (True, False))
+    left = Counter(key for student in course.submitted(name) for key in keys(student))
     found = []
     for student in course.roster():
-        own = known_by(student, bool(_parts(student)[1]))
-        if left[own] > 0:
-            left[own] -= 1  # two may have the same name
+        number, letters = keys(student)
+        if left[number or letters] > 0:
+            left[number or letters] -= 1  # two may have the same name
         else:
             found.append(student)
     return found
@@ -211,22 +204,29 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
         "canvas": ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", name],
         "moodle": ["Identifier", "Full name", "Grade", "Last modified (grade)"],
     }
+    rows = [heads[form]]
+    for student in students:
+        own = [scores.get(student, {}).get(cell) for cell in cells]
+        known = [value for value in own if value is not None]
+        whole = f"{sum(known):g}" if len(known) == len(own) else ""
+        late = "late" * course.collected(name, student)["late"]
+        full, number = _parts(student)
+        row = {
+            "csv": [student, whole, late, *map(_shown, own)],
+            "canvas": [full, number, "", "", "", whole],
+            "moodle": [f"Participant {number}", full, whole, "-"],
+        }
+        rows.append(row[form])
+    return _write_csv(path, rows)
+
+
+def _shown(points: float | None) -> str:
+    return "" if points is None else f"{points:g}"
+
+
+def _write_csv(path: Path, rows: list[list[str]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(heads[form])
-        for student in students:
-            own = [scores.get(student, {}).get(cell) for cell in cells]
-            known = [value for value in own if value is not None]
-            whole = f"{sum(known):g}" if len(known) == len(own) else ""
-            late = "late" * course.collected(name, student)["late"]
-            full, number = _parts(student)
-            shown = ["" if value is None else f"{value:g}" for value in own]
-            row = {
-                "csv": [student, whole, late, *shown],
-                "canvas": [full, number, "", "", "", whole],
-                "moodle": [f"Participant {number}", full, whole, "-"],
-            }
-            rows.writerow(row[form])
+        csv.writer(file).writerows(rows)
     return path
 
 
@@ -248,7 +248,7 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
 
     The columns are student, answer, points (of how many), comment.
     """
-    most = _written(course, name, cell)
+    most = sum(map(points, course.written(name, cell)))
     with course.gradebook() as book:
         known = {
             s.student.id: (
@@ -257,14 +257,12 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
             )
             for s in book.assignment_submissions(name)
         }
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["student", "answer", f"points of {most:g}", "comment"])
-        for student, (score, comment) in sorted(known.items()):
-            notebook = course.submission(name, student)
-            answers = [c.source for c in notebook.cells if grade_id(c) == cell]
-            shown = "" if score is None else f"{score:g}"
-            rows.writerow([_cell(student), *map(_cell, answers), shown, comment or ""])
+    rows = [["student", "answer", f"points of {most:g}", "comment"]]
+    for student, (score, comment) in sorted(known.items()):
+        notebook = course.submission(name, student)
+        texts = [student, *(c.source for c in notebook.cells if grade_id(c) == cell)]
+        rows.append([*map(_cell, texts), _shown(score), comment or ""])
+    _write_csv(path, rows)
     return len(known)
 
 
@@ -306,7 +304,7 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[in
         ValueError: If a column is missing, points are neither `-` nor a number from 0
             to what the question is worth, a student is unknown, or the file is not CSV.
     """
-    most = _written(course, name, cell)
+    most = sum(map(points, course.written(name, cell)))
     head, rows = _read_csv(path)
     given = f"points of {most:g}"
     for column in ("student", given, "comment"):
@@ -314,38 +312,31 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[in
             raise ValueError(
                 f"{path.name} has no column {column!r}; it has: {_listed(head)}"
             )
-    marks: list[tuple[str, float | None, str]] = []
+    n = 0
     with course.gradebook() as book:
         known = {s.student.id for s in book.assignment_submissions(name)}
-    for number, row in enumerate(rows, start=2):
-        student, text = row["student"].removeprefix("'"), row[given].strip()
-        if student not in known:
-            raise ValueError(f"{path.name}, row {number}: no hand-in of {student!r}")
-        if not text:
-            continue
-        try:
-            score = None if text == "-" else float(text.replace(",", "."))
-        except ValueError:
-            score = -1.0
-        if score is not None and not 0 <= score <= most:
-            wanted = f"points from 0 to {most:g} were wanted, or - to take them back"
-            raise ValueError(f"{path.name}, row {number}: {wanted}; got {text!r}")
-        marks.append((student, score, row["comment"]))
-    with course.gradebook() as book:
-        for student, score, comment in marks:
+        for number, row in enumerate(rows, start=2):
+            where = f"{path.name}, row {number}"
+            student, text = row["student"].removeprefix("'"), row[given].strip()
+            if student not in known:
+                raise ValueError(f"{where}: no hand-in of {student!r}")
+            if not text:
+                continue
+            try:
+                score = None if text == "-" else float(text.replace(",", "."))
+            except ValueError:
+                score = -1.0
+            if score is not None and not 0 <= score <= most:
+                wanted = (
+                    f"points from 0 to {most:g} were wanted, or - to take them back"
+                )
+                raise ValueError(f"{where}: {wanted}; got {text!r}")
             one = book.find_grade(cell, name, name, student)
             one.manual_score, one.needs_manual_grade = score, score is None
-            book.find_comment(cell, name, name, student).manual_comment = comment
-        book.db.commit()
-    return len(rows), len(marks)
-
-
-def _written(course: Course, name: str, cell: str) -> float:
-    written = worth(course, name, "written")
-    if cell not in written:
-        known = ", ".join(written) or "none"
-        raise ValueError(f"no written question {cell!r} in {name}; known: {known}")
-    return written[cell]
+            book.find_comment(cell, name, name, student).manual_comment = row["comment"]
+            n += 1
+        book.db.commit()  # only if all of the file could be read
+    return len(rows), n
 
 
 def alike(

@@ -40,6 +40,6 @@ def check(
     with Student(partial(start, Limits(), unsafe=True), seconds=20.0) as student:
         graded = grade(own, own, student)
     for line in score_card(graded):
-        out.print(line, markup=False)
+        out.print(line)
     if graded.earned < graded.points:
         sys.exit(1)

@@ -31,15 +31,6 @@ Sources = Annotated[Path, typer.Option(help="The folder tests/assignments of a c
 HERE, SOURCES = Path(), Path("tests/assignments")
 
 
-def _check_sources(sources: Path) -> None:
-    if not sources.is_dir():
-        raise ValueError(
-            f"there are no sources in {sources}: they hold the solutions, so they are "
-            "not in the package; run this in a clone of the repository, or give "
-            "--sources CLONE/tests/assignments"
-        )
-
-
 def _opened(folder: Path) -> "Course":
     with needed_for("course", "classroom"):
         from llmcourse.classroom.course import Course
@@ -64,7 +55,6 @@ def init(
     sources: Sources = SOURCES,
 ) -> None:
     """Make a course's folder, with the assignments' sources and nbgrader's settings."""
-    _check_sources(sources)
     with needed_for("course", "classroom"):
         from llmcourse.classroom.course import Course
     made = Course.init(folder, sources, names or ())
@@ -80,7 +70,6 @@ def add(
     folder: Folder = HERE,
 ) -> None:
     """Add assignments to a course's folder."""
-    _check_sources(sources)
     added = _opened(folder).add(sources, names or ())
     out.print(f"added: {', '.join(added) or 'none, all are there'}")
 
@@ -109,12 +98,11 @@ def roster(
 ) -> None:
     """Read who is in the class, so that `report` can say who has not handed in."""
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     students = reporting.read_roster(path)
     write_json(own.folder / "roster.json", {"students": students})
-    out.print(counted(len(students), "student"))
+    out.print(collecting.counted(len(students), "student"))
 
 
 @course.command()
@@ -132,18 +120,15 @@ def collect(
     If a written answer has changed, the points that you gave it are taken back.
     """
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     hand_ins = own.collect(name, place, keep=keep)
-    for hand_in in hand_ins:
-        notes = [*["late"] * hand_in.late, *hand_in.notes]
-        if not hand_in.readable:
-            notes.append("NOT GRADED")
-        out.print(f"{hand_in.student}: {'; '.join(notes) or 'fine'}", markup=False)
+    for one in hand_ins:
+        notes = ["late"] * one.late + one.notes + ["NOT GRADED"] * (not one.readable)
+        out.print(f"{one.student}: {'; '.join(notes) or 'fine'}")
     for student in reporting.absent(own, name):
-        out.print(f"{student}: not handed in", markup=False)
-    out.print(counted(len(hand_ins), "hand-in"))
+        out.print(f"{student}: not handed in")
+    out.print(collecting.counted(len(hand_ins), "hand-in"))
 
 
 @course.command()
@@ -175,17 +160,16 @@ def grade(
 def report(name: Name, folder: Folder = HERE) -> None:
     """Show who needs a look, what is waiting for a grade, and how each test did."""
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     for student, what in reporting.looks(own, name):
-        out.print(f"look at {student}: {what}", markup=False)
+        out.print(f"look at {student}: {what}")
     for student in reporting.absent(own, name):
-        out.print(f"not handed in: {student}", markup=False)
+        out.print(f"not handed in: {student}")
     for cell, students in reporting.pending(own, name).items():
         if students:
-            answers = counted(len(students), "answer")
-            out.print(f"to be graded: {cell}, {answers}", markup=False)
+            answers = collecting.counted(len(students), "answer")
+            out.print(f"to be graded: {cell}, {answers}")
     table = Table("cell", "points", "mean score", "discrimination", "graded")
     points = reporting.worth(own, name)
     for item in reporting.items(own.scores(name), points):
@@ -193,11 +177,11 @@ def report(name: Name, folder: Folder = HERE) -> None:
         share = f"{item.mean_score:.0%}" if item.n else "-"
         table.add_row(item.name, f"{points[item.name]:g}", share, index, str(item.n))
     out.print(table)
-    done = [o for o in own.outcomes(name) if o.earned is not None]
-    mean = sum(sum((o.earned or {}).values()) for o in done) / max(1, len(done))
+    done = [o.earned for o in own.outcomes(name) if o.earned is not None]
+    mean = sum(sum(earned.values()) for earned in done) / max(1, len(done))
     most = sum(reporting.worth(own, name, "tests").values())
     found = f"; {mean:.1f} of {most:g} points from tests on average" if done else ""
-    among = counted(len(own.submitted(name)), "hand-in")
+    among = collecting.counted(len(own.submitted(name)), "hand-in")
     out.print(f"{len(done)} of {among} graded{found}")
     _warn_of_stale(own, name)
 
@@ -213,12 +197,11 @@ def feedback(
 ) -> None:
     """Write each student a page with points, messages and comments."""
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     _warn_of_stale(own, name)
     pages = own.feedback(name)
-    out.print(f"{counted(len(pages), 'page')} in {folder / 'feedback'}")
+    out.print(f"{collecting.counted(len(pages), 'page')} in {folder / 'feedback'}")
     if n := sum(map(len, reporting.pending(own, name).values())):
         have = "answer has" if n == 1 else "answers have"
         out.print(f"{n} written {have} no points yet; the pages say so")
@@ -259,7 +242,7 @@ def similarity(
 
     pairs = reporting.alike(own, name, least)
     for share, one, other in pairs:
-        out.print(f"{share:.0%}  {one}  {other}", markup=False)
+        out.print(f"{share:.0%}  {one}  {other}")
     them = "1 pair shares" if len(pairs) == 1 else f"{len(pairs)} pairs share"
     out.print(f"{them} at least {least:.0%} of the code")
 
@@ -311,7 +294,7 @@ def score(
         f"{own.n_bytes:,} bytes, {own.sha256[:12]}"
     )
     if against is not None:
-        out.print("\n".join(reasons) or "agrees", markup=False)
+        out.print("\n".join(reasons) or "agrees")
     if file is not None:
         contest.write_score(own, file)
     if reasons:
@@ -351,7 +334,7 @@ def leaderboard(
                 for path in contest.read_entry(folder)
             ]
     for line in contest.leaderboard(entries):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 @course.command()
@@ -379,7 +362,7 @@ def quiz(
         own = quizzes.Quiz.read(name)
         with needed_for("course", "classroom"):
             path = write(own, folder / f"{name}.{suffix}")
-        out.print(f"{path}: {len(own.questions)} questions", markup=False)
+        out.print(f"{path}: {len(own.questions)} questions")
 
 
 @written.command("export")
@@ -391,11 +374,10 @@ def written_export(
 ) -> None:
     """Write everyone's answers to one question."""
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     n = reporting.export_written(own, name, cell, path)
-    out.print(f"{counted(n, 'answer')} in {path}")
+    out.print(f"{collecting.counted(n, 'answer')} in {path}")
     if not n:
         say(f"no hand-in is graded: run `llmcourse course grade {name}` first")
 
@@ -410,7 +392,7 @@ def written_guide(
 ) -> None:
     """Show the model answers to written questions, and how to mark them."""
     for title, text in _opened(folder).guide(name, cell).items():
-        out.print(f"## {title}\n\n{text}\n", markup=False)
+        out.print(f"## {title}\n\n{text}\n")
 
 
 @written.command("import")
@@ -425,8 +407,7 @@ def written_import(
     A row without points changes nothing; `-` takes points back.
     """
     own = _opened(folder)
-    from llmcourse.classroom import reporting
-    from llmcourse.classroom.collecting import counted
+    from llmcourse.classroom import collecting, reporting
 
     rows, n = reporting.import_written(own, name, cell, path)
-    out.print(f"{counted(rows, 'row')}, {n} with points")
+    out.print(f"{collecting.counted(rows, 'row')}, {n} with points")

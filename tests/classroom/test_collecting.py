@@ -29,7 +29,7 @@ def chosen(*notebooks: NotebookNode | str) -> tuple[NotebookNode, HandIn]:
     texts = [n if isinstance(n, str) else nbformat.writes(n) for n in notebooks]
     files = {f"t-{i}.ipynb": text.encode() for i, text in enumerate(texts)}
     hand_in = HandIn(student="s", files=files)
-    return choose(hand_in, SOURCE), hand_in
+    return choose(hand_in, release(SOURCE)), hand_in
 
 
 def merge_of(notebook: NotebookNode) -> list[str]:
