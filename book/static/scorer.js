@@ -6,7 +6,7 @@ var Scorer = {
   score: ([page, , section, text, score]) => {
     if (section && text === null) score += 10;
     if (/book\/(api|assignments)/.test(page)) return score - 200;
-    return /book\/(glossary|notation|references|instructors|contest|explorers)/.test(page) ? score - 100 : score;
+    return /book\/(glossary|notation|references|instructors|objectives|oral_questions|course_plan|contest|explorers)/.test(page) ? score - 100 : score;
   },
   objNameMatch: 11,
   objPartialMatch: 6,
