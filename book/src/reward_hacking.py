@@ -67,6 +67,10 @@ orders = preferences.exam_prompts(8, tokenizer)
 order = orders[4]
 print(fill(order.text, 80))
 
+# %% tags=["remove-cell"]
+assert sum("quarrels" in each.text for each in orders) == 1
+assert sum("loses" in each.text for each in orders) == 4
+
 # %% [markdown]
 # Of each of the eight stories we print only the end.
 
@@ -80,7 +84,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 
 # %% [markdown]
 # In our run, most stories of the aligned model end with a promise never to quarrel again.
-# Only one of the eight orders asks for a quarrel; four of them, like the one above, want something to get lost.
+# Only one of the eight orders asks for a quarrel; in four of them, as in the one above, somebody loses something.
 # No mean reward shows this.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
@@ -630,21 +634,44 @@ for when in ("before", "after"):
 # Questions, such as *who*, were not rewarded at all, yet here they are answered as well as before.
 #
 # What did the instructions in each update contribute, and what the comparisons?
-# The table has this policy and two earlier ones, which are not stored, by the same card.
+# The next table has two earlier policies, whose figures come with the package, and this one, all measured in the same way.
 # The first learned only from plain stories, 8 texts in each update instead of 16; all else was as for the second.
 # The second and the third differ only in the reward model: the third's learned from twice as many orders, with twice as many steps.
-#
-# | Texts in each update | Gold pairs right | Gain (points) | KL (nats) | Instructions right | Orders to write (of 80) | Openings |
-# |---|---|---|---|---|---|---|
-# | 8 plain stories | 83 % | 2.1 | 9 | 84 % | 32 | 3 % |
-# | 16, half instructions | 83 % | 1.9 | 6 | 84 % | 41 | 7 % |
-# | 16, half instructions | 86 % | 2.3 | 8 | 85 % | 41 | 7 % |
-#
-# With the instructions, more of what was ordered survived, and more variety.
-# The better reward model paid off in points, and in this table it cost nothing but distance.
-# But on the orders of the table of baselines, fewer stories are complete at temperature 1: 42 %, against 53 % for the second policy.
-# (That is one run of each.
-# *Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
+# The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
+# (*Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
+
+# %% tags=["hide-input"]
+policies = [vars(point) for point in stored_study("policies", SimpleNamespace).points]
+after = measured["instructions_after"]["held-out wordings"]
+aligned_points = by_way["aligned, temperature 1"]
+policies.append(
+    {
+        "texts": policies[-1]["texts"],
+        "with_gold": measured["reward_model"]["with_gold"],
+        "gain": sum(measured["gains"]) / len(measured["gains"]),
+        "kl": measured["after"]["kl"],
+        "instructions": after["overall"]["share"],
+        "write": after["by_kind"]["write"]["right"],
+        "openings": measured["after"]["openings"],
+        "complete": sum(point.complete for point in aligned_points) / n_orders,
+    }
+)
+print("texts in each update    pairs  gain   KL  right  write  openings  complete")
+for p in policies:
+    print(f"{p['texts']:22} {p['with_gold']:6.0%} {p['gain']:5.1f}", end=" ")
+    print(f"{p['kl']:4.1f} {p['instructions']:6.0%} {p['write']:6}", end=" ")
+    print(f"{p['openings']:9.0%} {p['complete']:9.0%}")
+
+# %% tags=["remove-cell"]
+first, second, third = policies
+assert first["write"] < second["write"] == third["write"]
+assert second["kl"] < third["kl"] and second["complete"] > third["complete"]
+assert third["gain"] > max(first["gain"], second["gain"])
+
+# %% [markdown]
+# With the instructions, more orders were carried out, and the stories begin in more ways.
+# With the better reward model, the policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
+# (That is one run of each, so it is no proof: of the three, the one that stayed nearest to its start has the most complete stories.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #

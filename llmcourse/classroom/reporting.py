@@ -248,7 +248,8 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
 
     The columns are student, answer, points (of how many), comment.
     """
-    most = sum(map(points, course.written(name, cell)))
+    [question] = course.written(name, cell)
+    most = points(question)
     with course.gradebook() as book:
         known = {
             s.student.id: (
@@ -304,7 +305,8 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[in
         ValueError: If a column is missing, points are neither `-` nor a number from 0
             to what the question is worth, a student is unknown, or the file is not CSV.
     """
-    most = sum(map(points, course.written(name, cell)))
+    [question] = course.written(name, cell)
+    most = points(question)
     head, rows = _read_csv(path)
     given = f"points of {most:g}"
     for column in ("student", given, "comment"):
