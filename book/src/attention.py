@@ -741,7 +741,8 @@ AttentionExplorer(pieces, weights, kinds, query=returns_at)
 # One sentence isn't much to judge a head by.
 #
 # :::{div} llmcourse-sentence by-attention
-# On the course's site, `base-llm` reads a sentence of yours here, and shows what each head looks at; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
+# On the course's site, `base-llm` reads a sentence of yours here, and shows what each head looks at.
+# It begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
 # :::
 #
 # The heads for names seem to search by kind, as in *the hero's name, please*: the word before would be little help.

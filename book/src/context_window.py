@@ -190,7 +190,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 #
 # **Naive attention** is what the chapter {doc}`attention` computed, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
-# **Fused attention** is torch's own function for this, a single compiled program (a **kernel**); the best-known such kernel is **FlashAttention** {cite:p}`dao2022`.
+# **Fused attention** is torch's own function for this, a single compiled program (a **{term}`kernel`**); the best-known such kernel is **FlashAttention** {cite:p}`dao2022`.
 #
 # A **sliding window** ignores everything before it, but its reach adds up over the layers.
 # In the second layer, position $t$ reads from positions that have themselves gathered from up to $w - 1$ positions further back.

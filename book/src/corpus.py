@@ -62,7 +62,7 @@ plotting.use_course_style()
 # | books | long and well written, few, mostly under copyright | find what may be used, undo hyphens and page numbers |
 # | code | exact; the same files in thousands of projects | respect licences, remove copies, keep spaces and line breaks |
 #
-# The web is the largest by far: **Common Crawl** has collected pages since 2008, and stores them as they were sent, in files called **WARC**.
+# The web is the largest by far: **{term}`Common Crawl`** has collected pages since 2008, and stores them as they were sent, in files called **WARC**.
 # Here is what text from such pages looks like.
 # These are twelve pages, as a crawler might bring them from the site of a small harbour town.
 # The texts are invented; the faults are not.
@@ -1155,7 +1155,8 @@ SurpriseExplorer(
 # Name somebody, and see whether the name surprises it again later.
 #
 # :::{div} llmcourse-sentence by-surprise
-# On the course's site, `base-llm` reads words of yours here, and shows how surprising each is to it; it begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
+# On the course's site, `base-llm` reads words of yours here, and shows how surprising each is to it.
+# It begins with *Long ago there was a kind little boy named Walter, who lived above the bakery with his musical mother. He mostly wore a faded blue cardigan and liked painting. Nearly every day Walter put on his blue cardigan*.
 # :::
 #
 # Now for the source as a whole.
@@ -1243,6 +1244,10 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # %% [markdown]
 # Four fifths are web pages.
 # Books and Wikipedia are read more than twice, code less than once.
+#
+# FineWeb, a later corpus of cleaned English web pages, holds 15 trillion tokens {cite:p}`penedo2024`.
+# Llama 3 read about as many: half of them general knowledge, a quarter mathematics and reasoning, 17 % code, and 8 % in other languages {cite:p}`grattafiori2024`.
+# Some sources are {term}`synthetic data`: SmolLM2 also read textbooks that a model had written {cite:p}`allal2025`.
 #
 # What changes with the share of a source?
 # We count runs of three in 60,000 words, some from the Python manual and the rest from tales, and measure the loss on held-out text of both.

@@ -1096,6 +1096,7 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning only once.
 # A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and the time it may take.
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
+# While it runs, **{term}`monitoring`** watches these numbers: at `/metrics` ours reports its tokens, its queue and the time to first token.
 #
 # *In practice*: scheduling by the step instead of by the request came with Orca {cite:p}`yu2022`.
 # Each of our slots reserves memory for the longest answer that its request allows, at most the whole window.

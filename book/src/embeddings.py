@@ -798,7 +798,7 @@ assert same_sense > 0.8 and same > other + 0.05
 # (Here the word before gives the sense away, *magic* for water and *One*, *was* or *Next* for the season.
 # So this shows that the vector takes up what comes before it, not how much of it.)
 #
-# When people speak of the embedding of a sentence or a document, they mean contextual vectors, usually averaged over its words or taken at one of them.
+# A **{term}`sentence embedding`**, or that of a document, is made of contextual vectors: usually their mean over all words, or the one at a chosen place.
 # In large models, too, a word's vectors differ from context to context, and the deeper in the model, the more they differ {cite:p}`ethayarajh2019`.
 #
 # A row says what a token is, not where it is.
@@ -841,6 +841,7 @@ assert "puffin" not in vectors
 
 # %% [markdown]
 # Pieces of words help here, since every word is made of known pieces; they do not help with opposites.
+# **{term}`fastText`** learns a vector for each run of a few letters, and a word's vector is the sum of those of its runs {cite:p}`bojanowski2017`.
 #
 # ## Takeaways
 #

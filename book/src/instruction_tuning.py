@@ -1044,6 +1044,7 @@ for request in (
 # A model that has never seen a refusal answers every request, in the style of its examples.
 # It can't say that it doesn't know, unless examples have shown it how.
 # Refusals are taught like everything else: by conversations in which a request that cannot, or must not, be met gets a polite no.
+# If an answer could do harm, this is **{term}`safety training`**.
 # `instruct-llm` has read thousands of them, and its card counts how often it declines rightly, in wordings that it has not seen.
 # With too many of them, or careless ones, it also declines what it could answer; exercise 7 counts right and wrong refusals.
 #

@@ -527,6 +527,9 @@ pairs = zip(resumed.state_dict().values(), uninterrupted.state_dict().values())
 print("the same bits:", all(torch.equal(a, b) for a, b in pairs))
 
 # %% [markdown]
+# A checkpoint is also the way out of a **{term}`loss spike`**, a sudden jump of the loss, which is common in large runs.
+# For PaLM the run went back to a checkpoint from before each spike, and skipped a few hundred batches {cite:p}`chowdhery2023`.
+#
 # ### Precision
 #
 # A float32 has 32 bits.
@@ -1299,6 +1302,7 @@ SamplingExplorer(vocab, logits.tolist(), prompt=prompt)
 # The text is shuffled, as here, and not sorted from easy to hard, which would be a **{term}`curriculum`** {cite:p}`bengio2009`.
 # (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
+# Some models guess more than one token at each place, the next and those after it: **{term}`multi-token prediction`** {cite:p}`gloeckle2024,deepseek2024v3`.
 # How large a model should be, how much it should read and with which settings is the subject of {doc}`scaling_laws`.
 # What more a pretrained model can be taught, with few examples, is the subject of {doc}`fine_tuning`.
 

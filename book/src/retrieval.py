@@ -946,6 +946,7 @@ for n in (0, 1, 2, marks.index("wrong")):
     print(textwrap.fill(cited, 76, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
+# An answer that says nothing beyond its sources is *faithful* to them; **{term}`faithfulness`** is what to check.
 # A line with the same words does not prove an answer, but you can check it in a moment.
 # If the line says what the answer says, all is well.
 # If it shares only a word or a name with the answer, as some of these do, read the lines around it.
@@ -1089,7 +1090,8 @@ assert found["bm25", 10] > found["dense", 10]
 # A retrieved document is part of the prompt, and may give orders.
 #
 # *In practice*, today's systems mostly search with both words and vectors and fuse the two.
-# A second, slower model, a **reranker**, then reorders the first hundred, and another may rewrite the question first.
+# A second, slower model, a **reranker**, then reorders the first hundred.
+# Another may first put the question into the words of the documents: **{term}`query rewriting`**.
 # For millions of vectors, an index first groups them into cells, and a search compares only those in the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
 # It can also search only some of them, selected by author or date.

@@ -237,7 +237,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # $$
 #
 # The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (see the figure on clipping below).
-# The second part estimates the KL divergence from a single sampled token.
+# The second part, often called *k3*, estimates the KL divergence from a single sampled token.
 # Its mean over the policy's tokens is correct, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; unlike $\delta_t$ itself, it is never negative.
 #
 # A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`ahmadian2024`.

@@ -333,7 +333,7 @@ print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 #
 # ### With a library
 #
-# Torch's `DistributedDataParallel` (**DDP**) runs data parallelism for any model {cite:p}`li2020`.
+# Torch's `DistributedDataParallel` (**{term}`DDP`**) runs data parallelism for any model {cite:p}`li2020`.
 # It adds up gradients in buckets of 25 MB, while the backward pass is still computing those of the layers below.
 # This package does it in `llmcourse.training.parallel`, in one piece and without overlap.
 

@@ -607,7 +607,7 @@ assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 # At AdamW's highest rates the model learns little more than which tokens are frequent; knowing only that costs 6.1 nats a token ({doc}`pretraining`).
 # It doesn't explode, because AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
-# *μP* scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
+# **{term}`μP`** scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
 #
 # Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
 # A seed gives all settings the same start and the same order of stories, so the last column can compare them seed by seed.

@@ -1268,6 +1268,7 @@ assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 #
 # *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
 # Llama 3's vocabulary is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
+# OpenAI's are known by name: `cl100k_base`, of GPT-4, has about 100,000 ids, and `o200k_base`, of GPT-4o, about 200,000.
 # The tokenizers of T5, Llama 1 and 2 and Gemma come from SentencePiece: Unigram, or BPE with byte fallback.
 # Models without a tokenizer read bytes, and pay for it with longer texts, or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
 # The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.

@@ -358,7 +358,7 @@ print("equal to torch's layer")
 #
 # The feed-forward networks hold most parameters of a large model.
 # A **{term}`mixture of experts`** has several networks, the experts, where a block had one, and each token uses only a few {cite:p}`shazeer2017`.
-# A small matrix, the **router**, scores the experts for each token.
+# A small matrix, the **{term}`router`**, scores the experts for each token.
 # The experts with the highest scores get the token, and their outputs are mixed by the softmax of those scores.
 #
 # By hand: for one token the router gives four experts the scores $\ln 3$, $0$, $\ln 2$ and $\ln 9$, and two are used.

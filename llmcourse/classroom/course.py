@@ -503,7 +503,7 @@ class Course:
     def feedback(self, name: str) -> list[Path]:
         """Write each student's page of points, messages, comments; return the paths.
 
-        Whoever handed in nothing readable gets a page that says so.
+        A student who handed in nothing readable gets a page that says so.
         """
         paths, scores = [], self.scores(name)
         outcomes = {o.student: o for o in self.outcomes(name)}

@@ -138,8 +138,8 @@ def read_roster(path: Path) -> list[str]:
 def absent(course: Course, name: str) -> list[str]:
     """Return the students of the roster who have not handed in; none without a roster.
 
-    Whoever has a number (`Smith-Jane_123`) is known by it, anyone else by the letters
-    of the name: Canvas writes names differently in its two exports, and Moodle's
+    A student with a number (`Smith-Jane_123`) is known by it, others by the letters of
+    the name: Canvas writes names differently in its two exports, and Moodle's
     numbers differ between assignments.
     """
 
