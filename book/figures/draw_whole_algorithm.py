@@ -104,3 +104,32 @@ def model_of_one_page() -> Drawing:
         d.text(500, 52 + 24 * i, size, anchor="end", bold=bold)
     d.line((330, 136), (500, 136), colour="grey")
     return d
+
+
+@drawing
+def one_word_at_a_time() -> Drawing:
+    """How the model writes: read a word, score all, draw one, read that."""
+    d = Drawing(250)
+    left, middle, right = 14, 214, 424
+    d.box(left, 60, 122, 44, "last word\nand its place", tint="blue")
+    d.arrow((left + 122, 82), (middle - 2, 82))
+    d.box(middle, 60, 132, 44, "next_word", tint="orange", mono=True)
+    d.arrow((middle + 132, 82), (right - 2, 82))
+    d.box(right, 60, 122, 44, "261 scores", tint="blue")
+    d.box(middle, 10, 132, 30, "cache", dashed=True)
+    d.arrow((middle + 50, 60), (middle + 50, 42), dashed=True)
+    d.arrow((middle + 82, 40), (middle + 82, 58), dashed=True)
+    d.text(middle + 144, 25, "keys and values so far", anchor="start", size=15)
+    d.arrow((right + 61, 104), (right + 61, 150))
+    d.text(right + 51, 127, "softmax", anchor="end", mono=True, size=15)
+    d.box(right, 152, 122, 84, tint="white")
+    shares = (("boy", 0.45), ("girl", 0.43), ("otter", 0.02))
+    for i, (word, share) in enumerate(shares):
+        y = 172 + 22 * i
+        d.text(right + 52, y, word, anchor="end", size=15)
+        d.box(right + 58, y - 7, 130 * share, 14, tint="green", rounded=0)
+    d.arrow((right, 194), (middle + 134, 194))
+    d.box(middle, 172, 132, 44, "draw one word", tint="green")
+    d.arrow((middle, 194), (left + 61, 194), (left + 61, 106))
+    d.text(left + 70, 176, "read it as well", anchor="start", size=15)
+    return d

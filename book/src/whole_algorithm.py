@@ -381,6 +381,10 @@ for t in range(1, STEPS + 1):
 # ## Writing
 #
 # To write, ask the model for the probabilities of the next word, draw a word from them, and let the model read it like any other.
+#
+# ![A ring of boxes. The last word and its place go into next_word, which reads from the cache of keys and values and adds to it. Out come 261 scores; softmax makes shares of them: boy and girl have long bars, otter a short one. One word is drawn, and goes in as the next last word.](figures/one-word-at-a-time.svg)
+#
+# *Once around writes one word; the shares are an example.*
 
 
 # %%
