@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
-import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,13 +41,6 @@ class AttentionExplorer(Explorer):
 
     _css = script("explorer.css", "attention.css")
     _esm = script("common.js", "attention.js")
-    texts: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    kinds: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    n_layers = traitlets.Int().tag(sync=True)
-    n_heads = traitlets.Int().tag(sync=True)
-    layer = traitlets.Int().tag(sync=True)
-    head = traitlets.Int().tag(sync=True)
-    query = traitlets.Int().tag(sync=True)
 
     def __init__(
         self,
@@ -61,21 +53,26 @@ class AttentionExplorer(Explorer):
         if not texts:
             raise ValueError("there must be at least one text, got none")
         n_layers, n_heads = weights[0].shape[:2]
+        kinds = kinds or {}
+        for name, scores in kinds.items():
+            if scores.shape != (n_layers, n_heads):
+                raise ValueError(
+                    f"kind {name!r} must have a score for each of {n_layers} layers of "
+                    f"{n_heads} heads, got {tuple(scores.shape)}"
+                )
         best = int(next(iter(kinds.values())).argmax()) if kinds else 0
         start = len(texts[0]) if query is None else query
         check_range(1, len(texts[0]), query=start)
-        self._summary = (
-            f"{counted(len(texts), 'text')}, {counted(n_layers, 'layer')} of "
-            f"{counted(n_heads, 'head')}"
-        )
         super().__init__(
+            f"{counted(len(texts), 'text')}, {counted(n_layers, 'layer')} of "
+            f"{counted(n_heads, 'head')}",
             texts=[
                 packed_weights(tokens, each, n_layers, n_heads)
                 for tokens, each in zip(texts, weights, strict=True)
             ],
             kinds=[
-                head_scores(name, scores, n_layers, n_heads)
-                for name, scores in (kinds or {}).items()
+                {"name": name, "scores": scores.double().round(decimals=3).tolist()}
+                for name, scores in kinds.items()
             ],
             n_layers=n_layers,
             n_heads=n_heads,
@@ -124,20 +121,3 @@ def packed_weights(
         "tokens": list(tokens),
         "weights": b64encode(bytes(levels.flatten())).decode(),
     }
-
-
-def head_scores(
-    name: str, scores: Tensor, n_layers: int, n_heads: int
-) -> dict[str, Any]:
-    """Return a kind of head for the page: its name and each head's share of it.
-
-    Raises:
-        ValueError: If there is not one share for each head of each layer.
-    """
-    if scores.shape != (n_layers, n_heads):
-        raise ValueError(
-            f"kind {name!r} must have a score for each of {n_layers} layers of "
-            f"{n_heads} heads, got {tuple(scores.shape)}"
-        )
-    rows = scores.detach().double().tolist()
-    return {"name": name, "scores": [[round(x, 3) for x in row] for row in rows]}

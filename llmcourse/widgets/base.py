@@ -1,10 +1,12 @@
-"""What the explorers share: their style, a `repr`, and a check of their texts."""
+"""What the explorers share: style, state and `repr`, and checks of both."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anywidget
+import traitlets
 
 from llmcourse.text.bpe import to_utf8
 
@@ -36,11 +38,36 @@ def counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
+def as_json(value: object) -> str:
+    """Return a value as JSON: one line in a notebook, however long a list it holds.
+
+    Raises:
+        ValueError: If a number in it is not finite.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise ValueError("numbers must be finite, got an infinite one or NaN") from None
+
+
 class Explorer(anywidget.AnyWidget):
-    """A widget in the course's style whose ``repr`` is the same in every run."""
+    """A widget in the course's style whose ``repr`` is the same in every run.
+
+    Args:
+        summary: What the ``repr`` says of it.
+        state: What the page gets, and may change: `model.get("name")` in JavaScript.
+
+    Raises:
+        ValueError: If a number in the state is not finite.
+    """
 
     _css = script("explorer.css")
-    _summary = ""
+
+    def __init__(self, summary: str, **state: Any) -> None:
+        as_json(state)
+        self._summary = summary
+        self.add_traits(**{name: traitlets.Any().tag(sync=True) for name in state})
+        super().__init__(**state)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._summary})"

@@ -1,9 +1,7 @@
 """The explorer of batching: requests that share a model's steps, as timelines."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import traitlets
+from typing import NamedTuple
 
 from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, script
@@ -39,7 +37,6 @@ class BatchingExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css", "batching.css")
     _esm = script("common.js", "panels.js", "batching.js")
-    examples: traitlets.List[Any] = traitlets.List().tag(sync=True)
 
     def __init__(self, examples: Mapping[str, Sequence[Load]]) -> None:
         if not examples:
@@ -50,10 +47,10 @@ class BatchingExplorer(Explorer):
                 check_range(0, 100, arrival=arrival)
                 check_range(1, 2000, prompt=prompt)
                 check_range(1, 60, answer=answer)
-        self._summary = ", ".join(examples)
         super().__init__(
+            ", ".join(examples),
             examples=[
                 {"name": name, "requests": [list(request) for request in requests]}
                 for name, requests in examples.items()
-            ]
+            ],
         )

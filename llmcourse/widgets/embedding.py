@@ -2,10 +2,9 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import torch
-import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,15 +61,6 @@ class EmbeddingExplorer(Explorer):
 
     _css = script("explorer.css", "embedding.css")
     _esm = script("common.js", "embedding.js")
-    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    class_of = traitlets.List(traitlets.Int()).tag(sync=True)
-    packed = traitlets.Unicode().tag(sync=True)
-    scale = traitlets.Float().tag(sync=True)
-    width = traitlets.Int().tag(sync=True)
-    points: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    chosen = traitlets.Int().tag(sync=True)
-    analogy = traitlets.List(traitlets.Int()).tag(sync=True)
 
     def __init__(
         self,
@@ -91,9 +81,8 @@ class EmbeddingExplorer(Explorer):
         packed, scale = pack(vectors.vectors)
         points = project(vectors.vectors, 2).points
         points = points / points.abs().max()
-        n_classes = counted(len(names), "class", "classes")
-        self._summary = f"{len(words)} words, {n_classes}"
         super().__init__(
+            f"{len(words)} words, {counted(len(names), 'class', 'classes')}",
             words=words,
             classes=names,
             class_of=[names.index(classes[w]) if w in classes else -1 for w in words],

@@ -4,9 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import Any, Final, NamedTuple
-
-import traitlets
+from typing import Final, NamedTuple
 
 from llmcourse.arguments import check_range
 from llmcourse.widgets.base import Explorer, checked_texts, script
@@ -48,10 +46,6 @@ class LossExplorer(Explorer):
 
     _css = script("explorer.css", "loss.css")
     _esm = script("common.js", "loss.js")
-    moments: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    levels: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    curve: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    moment = traitlets.Int().tag(sync=True)
 
     def __init__(
         self,
@@ -62,10 +56,10 @@ class LossExplorer(Explorer):
         check_range(2, moments=len(moments), levels=len(levels))
         checked_texts([each.text for each in moments])
         _check_order("moments", [each.n_tokens for each in moments])
-        _check_losses([each.loss for each in moments])
-        _check_losses([*levels.values(), *curve[1]])
-        self._summary = f"{len(moments)} moments, {', '.join(levels)}"
+        for loss in (*(each.loss for each in moments), *levels.values(), *curve[1]):
+            check_range(0, loss=loss)
         super().__init__(
+            f"{len(moments)} moments, {', '.join(levels)}",
             moments=[
                 {"tokens": n_tokens, "loss": round(loss, 4), "text": text}
                 for n_tokens, loss, text in moments
@@ -108,8 +102,3 @@ def _check_order(name: str, tokens: Sequence[int]) -> None:
     grown = all(a < b for a, b in pairwise(tokens))
     if not grown or (tokens and tokens[0] < 0):
         raise ValueError(f"tokens of {name} must grow from 0 or more, got {tokens[:9]}")
-
-
-def _check_losses(losses: Sequence[float | int]) -> None:
-    if odd := [loss for loss in losses if not (math.isfinite(loss) and loss >= 0)]:
-        raise ValueError(f"losses must be finite and not negative, got {odd[0]}")

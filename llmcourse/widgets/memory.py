@@ -1,9 +1,6 @@
 """The explorer of memory: how much a model takes, in use and in training."""
 
 from collections.abc import Mapping
-from typing import Any
-
-import traitlets
 
 from llmcourse.arguments import check_positive
 from llmcourse.model.transformer import TransformerConfig
@@ -32,8 +29,6 @@ class MemoryExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css")
     _esm = script("common.js", "panels.js", "memory.js")
-    models: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    cards: traitlets.List[Any] = traitlets.List().tag(sync=True)
 
     def __init__(
         self, models: Mapping[str, TransformerConfig], cards: Mapping[str, float | int]
@@ -56,8 +51,8 @@ class MemoryExplorer(Explorer):
                 "gpt2": config.family == "gpt2",
                 "tied": config.tied_embeddings,
             }
-        self._summary = f"{', '.join(models)}; {', '.join(cards)}"
         super().__init__(
+            f"{', '.join(models)}; {', '.join(cards)}",
             models=sizes,
             cards=[{"name": name, "bytes": n} for name, n in cards.items()],
         )

@@ -1,15 +1,11 @@
 """The explorer of LoRA's rank against full fine-tuning: learning and forgetting."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import NamedTuple
 
-import traitlets
-
 from llmcourse.arguments import check_positive, check_range
-from llmcourse.widgets.base import Explorer, script
+from llmcourse.widgets.base import Explorer, as_json, script
 
 
 class Tuned(NamedTuple):
@@ -45,7 +41,6 @@ class RankExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css", "loss.css", "ranks.css")
     _esm = script("common.js", "panels.js", "ranks.js")
-    found = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
 
     def __init__(
         self, runs: Sequence[Tuned], learned: Mapping[int | None, int], guess: float
@@ -58,8 +53,6 @@ class RankExplorer(Explorer):
         for run in runs:
             check_positive(rate=run.rate)
             check_range(0, 1, right=run.right)
-            if not (isfinite(run.rate) and isfinite(run.forgotten)):
-                raise ValueError(f"numbers must be finite, got {run}")
         counts = Counter((run.rank, run.rate) for run in runs)
         if len({counts[rank, rate] for rank in (None, *ranks) for rate in rates}) > 1:
             raise ValueError(
@@ -70,7 +63,6 @@ class RankExplorer(Explorer):
                 f"the number of weights that learn is missing for {missing}"
             )
         check_positive(**{f"learned with {rank}": n for rank, n in learned.items()})
-        self._summary = f"rank {', '.join(map(str, ranks))}; {len(rates)} rates"
         ways = [
             {
                 "rank": rank,
@@ -87,4 +79,7 @@ class RankExplorer(Explorer):
             for rank in (None, *ranks)
         ]
         found = {"guess": guess, "rates": rates, "ways": ways}
-        super().__init__(found=json.dumps(found))
+        super().__init__(
+            f"rank {', '.join(map(str, ranks))}; {len(rates)} rates",
+            found=as_json(found),
+        )

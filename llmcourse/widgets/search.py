@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import traitlets
-
 from llmcourse.text.tokenizers import Tokenizer
 from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 from llmcourse.widgets.tokens import page_tokenizer
@@ -32,14 +30,14 @@ class SearchExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css")
     _esm = script("common.js", "bpe.js", "quick_encoder.js", "panels.js", "search.js")
-    text = traitlets.Unicode().tag(sync=True)
-    questions = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    spec = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
 
     def __init__(
         self, text: str, questions: Sequence[str], tokenizer: Tokenizer
     ) -> None:
         (text,), chosen = checked_texts([text]), checked_texts(questions)
-        n_questions = counted(len(chosen), "question")
-        self._summary = f"{len(text):,} characters, {n_questions}"
-        super().__init__(text=text, questions=chosen, spec=page_tokenizer(tokenizer))
+        super().__init__(
+            f"{len(text):,} characters, {counted(len(chosen), 'question')}",
+            text=text,
+            questions=chosen,
+            spec=page_tokenizer(tokenizer),
+        )

@@ -1,15 +1,11 @@
 """The explorer of over-optimisation: a policy, stopped where the reader likes."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isfinite
 from typing import NamedTuple
 
-import traitlets
-
 from llmcourse.arguments import check_range
-from llmcourse.widgets.base import Explorer, counted, script
+from llmcourse.widgets.base import Explorer, as_json, counted, script
 
 
 class Stop(NamedTuple):
@@ -43,8 +39,6 @@ class StoppingExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css", "loss.css")
     _esm = script("common.js", "panels.js", "stopping.js")
-    runs = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
-    unit = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self, runs: Mapping[str, Sequence[Stop]], unit: str = "iteration"
@@ -56,12 +50,10 @@ class StoppingExplorer(Explorer):
             check_range(2, **{f"moments of {name!r}": len(stops)})
             if not all(a.step < b.step for a, b in pairwise(stops)):
                 raise ValueError(f"the steps of {name!r} must grow")
-            if not all(isfinite(x) for stop in stops for x in stop[:4]):
-                raise ValueError(f"the numbers of {name!r} must be finite")
             rows = [
                 (s.step, round(s.kl, 2), round(s.proxy, 3), round(s.gold, 2), s.text)
                 for s in stops
             ]
             kept.append({"name": name, "stops": rows})
-        self._summary = counted(len(runs), "policy", "policies")
-        super().__init__(runs=json.dumps(kept, ensure_ascii=False), unit=unit)
+        summary = counted(len(runs), "policy", "policies")
+        super().__init__(summary, runs=as_json(kept), unit=unit)

@@ -1,11 +1,9 @@
 """The explorer of surprise: how surprising each word is, exactly and to models."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import traitlets
-
+from llmcourse.arguments import check_range
 from llmcourse.text.tales import word_surprises
 from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
@@ -34,20 +32,21 @@ class SurpriseExplorer(Explorer):
 
     _css = script("explorer.css", "surprise.css")
     _esm = script("common.js", "surprise.js")
-    stories: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    predictors: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    word = traitlets.Int(1).tag(sync=True)  # the one pointed at
 
     def __init__(
         self, stories: Sequence[str], models: Mapping[str, Surprises] | None = None
     ) -> None:
         chosen = checked_texts(stories)
         predictors = {"the grammar": word_surprises, **(models or {})}
-        words = [story.split() for story in chosen]
-        states = [predictor_state(name, p, chosen) for name, p in predictors.items()]
-        n_stories = counted(len(chosen), "story", "stories")
-        self._summary = f"{n_stories}, {', '.join(predictors)}"
-        super().__init__(stories=words, predictors=states)
+        super().__init__(
+            f"{counted(len(chosen), 'story', 'stories')}, {', '.join(predictors)}",
+            stories=[story.split() for story in chosen],
+            predictors=[
+                predictor_state(name, surprises, chosen)
+                for name, surprises in predictors.items()
+            ],
+            word=1,  # the one pointed at
+        )
 
 
 def predictor_state(
@@ -63,10 +62,7 @@ def predictor_state(
                 f"{name!r} must give one surprise for each of {n_words} words, "
                 f"got {len(values)} for {text[:40]!r}"
             )
-        if not all(math.isfinite(value) and value >= 0 for value in values):
-            raise ValueError(
-                f"surprises must be finite and not negative, {name!r} gave "
-                f"{min(values):g} to {max(values):g}"
-            )
+        for value in values:
+            check_range(0, **{f"surprises of {name!r}": value})
         nats.append([round(value, 6) for value in values])
     return {"name": name, "nats": nats}

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-import traitlets
-
 from llmcourse.arguments import check_range
 from llmcourse.text.bpe import (
     BYTE_ORDER,
@@ -19,7 +17,6 @@ from llmcourse.text.bpe import (
     spell,
     to_utf8,
 )
-from llmcourse.text.tokenizer_files import BPEOptions
 from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -27,7 +24,7 @@ from llmcourse.text.tokenizers import (
     Tokenizer,
     WordTokenizer,
 )
-from llmcourse.widgets.base import Explorer, checked_texts, counted, script
+from llmcourse.widgets.base import Explorer, as_json, checked_texts, counted, script
 
 MAX_PRETOKENS: Final = 500
 MAX_MERGES: Final = 1_000  # of a tokenizer that runs in the page
@@ -78,8 +75,6 @@ class TokenExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css")
     _esm = script("common.js", "bpe.js", "panels.js", "tokens.js")
-    texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    tokenizers = traitlets.List(traitlets.Dict()).tag(sync=True)
 
     def __init__(
         self, texts: Sequence[str], tokenizers: Mapping[str, Tokenizer]
@@ -87,12 +82,14 @@ class TokenExplorer(Explorer):
         chosen = checked_texts(texts)
         if not tokenizers:
             raise ValueError("tokenizers must name at least one, got none")
-        states = [
-            tokenizer_state(name, tokenizer, chosen)
-            for name, tokenizer in tokenizers.items()
-        ]
-        self._summary = f"{counted(len(chosen), 'text')}, {', '.join(tokenizers)}"
-        super().__init__(texts=chosen, tokenizers=states)
+        super().__init__(
+            f"{counted(len(chosen), 'text')}, {', '.join(tokenizers)}",
+            texts=chosen,
+            tokenizers=[
+                tokenizer_state(name, tokenizer, chosen)
+                for name, tokenizer in tokenizers.items()
+            ],
+        )
 
 
 class MergeExplorer(Explorer):
@@ -110,19 +107,14 @@ class MergeExplorer(Explorer):
 
     Raises:
         ValueError: If there is no text, if it has over 500 distinct words, if it
-            yields fewer merges than asked for, or if the tokenizer is not byte-level,
-            drops bytes or ignores merges.
+            yields fewer merges than asked for, or if the tokenizer does more than merge
+            bytes (see `BPEOptions.are_plain`).
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)
     """
 
     _esm = script("common.js", "bpe.js", "merges.js")
-    words: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    steps: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    ranks = traitlets.Dict().tag(sync=True)
-    learning = traitlets.Bool().tag(sync=True)
-    step = traitlets.Int(0).tag(sync=True)  # how many merges are done
 
     def __init__(
         self,
@@ -132,23 +124,28 @@ class MergeExplorer(Explorer):
     ) -> None:
         chosen = checked_texts([texts] if isinstance(texts, str) else texts)
         ranks: dict[str, int] = {}
+        learning = tokenizer is None
         if tokenizer is None:
             counts = count_pretokens(chosen, GPT2_PATTERN)
             tokenizer = BPETokenizer.train(chosen, 256 + n_merges, pattern=GPT2_PATTERN)
             words = [[spell(word), times] for word, times in counts.items()]
             steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
-            learning = True
-        elif _merges_otherwise(tokenizer.options):
-            raise ValueError("tokenizer must merge bytes, all of them and always")
+        elif not tokenizer.options.are_plain:
+            raise ValueError("tokenizer must have plain options, got others")
         else:
             words_of = tokenizer.pretokens
             pretokens = [to_utf8(word) for text in chosen for word in words_of(text)]
             words = [[spell(word), 1] for word in pretokens]
             steps, ranks = applied_merges(pretokens, tokenizer)
-            learning = False
         check_range(0, MAX_PRETOKENS, **{"distinct words": len(words)})
-        self._summary = f"{len(words)} words, {len(steps)} merges"
-        super().__init__(words=words, steps=steps, ranks=ranks, learning=learning)
+        super().__init__(
+            f"{len(words)} words, {len(steps)} merges",
+            words=words,
+            steps=steps,
+            ranks=ranks,
+            learning=learning,
+            step=0,  # how many merges are done
+        )
 
 
 class GuessExplorer(Explorer):
@@ -168,17 +165,10 @@ class GuessExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css")
     _esm = script("common.js", "bpe.js", "panels.js", "guess.js")
-    text = traitlets.Unicode().tag(sync=True)
-    pattern = traitlets.Unicode(in_javascript(GPT2_PATTERN)).tag(sync=True)
 
     def __init__(self, text: str) -> None:
         (text,) = checked_texts([text])
-        self._summary = repr(text)
-        super().__init__(text=text)
-
-
-def _merges_otherwise(options: BPEOptions) -> bool:
-    return not options.are_byte_level or options.ignore_merges or options.drops_bytes
+        super().__init__(repr(text), text=text, pattern=in_javascript(GPT2_PATTERN))
 
 
 def tokenizer_state(
@@ -289,4 +279,4 @@ def page_tokenizer(tokenizer: Tokenizer) -> str:
             f"wanted a plain BPE tokenizer of at most {MAX_PAGE_MERGES} merges, "
             f"got {tokenizer!r}"
         )
-    return json.dumps(spec, ensure_ascii=False)
+    return as_json(spec)

@@ -1,9 +1,6 @@
 """The explorer of the context window: what fits, what a query sees, what it costs."""
 
 from collections.abc import Mapping
-from typing import Any
-
-import traitlets
 
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text.tokenizers import Tokenizer
@@ -37,15 +34,14 @@ class WindowExplorer(Explorer):
 
     _css = script("explorer.css", "panels.css")
     _esm = script("common.js", "bpe.js", "quick_encoder.js", "panels.js", "window.js")
-    text = traitlets.Unicode().tag(sync=True)
-    spec = traitlets.Unicode().tag(sync=True)  # as JSON: one line in a notebook
-    models: traitlets.List[Any] = traitlets.List().tag(sync=True)
 
     def __init__(
         self, text: str, tokenizer: Tokenizer, models: Mapping[str, TransformerConfig]
     ) -> None:
         (text,) = checked_texts([text])
-        self._summary = ", ".join(models)
         super().__init__(
-            text=text, spec=page_tokenizer(tokenizer), models=cache_sizes(models)
+            ", ".join(models),
+            text=text,
+            spec=page_tokenizer(tokenizer),
+            models=cache_sizes(models),
         )

@@ -104,9 +104,13 @@ def test_warmth_and_total(javascript):
         ([], {}, "at least one text"),
         (["No tale at all."], {}, "not a story"),
         (STORIES, {"short": lambda text: [1.0]}, "'short' must give one surprise"),
-        (STORIES, {"m": lambda text: [-x for x in even(text)]}, "not negative"),
-        (STORIES, {"m": lambda text: [math.inf] * len(text.split())}, "finite"),
-        (STORIES, {"m": lambda text: [math.nan] * len(text.split())}, "finite"),
+        (
+            STORIES,
+            {"m": lambda text: [-x for x in even(text)]},
+            "surprises of 'm' must be at least 0",
+        ),
+        (STORIES, {"m": lambda text: [math.inf] * len(text.split())}, "got inf"),
+        (STORIES, {"m": lambda text: [math.nan] * len(text.split())}, "got nan"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(stories, models, message):

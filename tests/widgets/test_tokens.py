@@ -353,7 +353,7 @@ def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
         ),
         (
             lambda: MergeExplorer("ab", tokenizer=sentencepiece(["low"])),
-            "tokenizer must merge bytes, all of them and always",
+            "tokenizer must have plain options",
         ),
         (lambda: SamplingExplorer(["a"], [0.0]), "tokens must be at least 2, got 1"),
         (lambda: SamplingExplorer(["a", "b"], [0.0]), "2 tokens, got 1"),
