@@ -1302,7 +1302,7 @@ assert fresh[8] < fresh[4] < fresh[2] < fresh[1] == repeated[1] < repeated[8]
 # %% [markdown]
 # New text helps each time.
 # Repeating the same text does harm here: the counts grow, so the model becomes too sure of the few runs that it has seen.
-# It **overfits**.
+# It **{term}`overfits <overfitting>`**.
 # Networks that train in small steps tolerate repetition better.
 # For large models, up to four epochs were nearly as good as new text, and later ones gained less and less {cite:p}`muennighoff2023`.
 #

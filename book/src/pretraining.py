@@ -949,7 +949,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # %% [markdown]
 # With twenty stories, read in sixteen epochs, the loss on them falls below the floor.
 # Given the first eight words of its first story, it writes all the rest, to the last letter; this is **memorisation**.
-# For new stories it pays far more than the other two models, because it is sure of the wrong words: it has **overfitted**.
+# For new stories it pays far more than the other two models, because it is sure of the wrong words: this is **{term}`overfitting`**.
 # The third model reads each of its three hundred and twenty stories once, and pays only a little less for a story that it has read than for a new one.
 # (Each line is one run.
 # The gap between twenty stories and the others is too large for chance.

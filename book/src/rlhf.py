@@ -115,10 +115,10 @@ assert best > worst + 2
 #
 # | Word | Meaning | Here |
 # |---|---|---|
-# | *reinforcement learning* | learning by trial and error: act, receive a reward, do more of what was rewarded | a language model writes a story |
+# | *{term}`reinforcement learning`* | learning by trial and error: act, receive a reward, do more of what was rewarded | a language model writes a story |
 # | the {term}`policy` | what acts | `base-llm-small`, which will change |
-# | an action | one choice | the next token |
-# | the *reward* | how good the outcome was | one number for a whole story |
+# | an {term}`action` | one choice | the next token |
+# | the *{term}`reward`* | how good the outcome was | one number for a whole story |
 # | *human feedback* | where the reward comes from | comparisons of two stories |
 #
 # Learning from comparisons is older, but {cite:t}`christiano2017` made it work with deep networks.
