@@ -784,7 +784,8 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 #
 # Nine models of one size were trained on the same tales: three each with full attention, with a window of 32 tokens, and with linear attention.
 # Three of a kind are few, so we also print the lowest and the highest, and draw conclusions only from differences much larger than those among the three.
-# All nine have rotary positions, the copying start ({doc}`pretraining`) and the same learning rate, chosen for models with full attention; with settings of its own, linear attention might lose less.
+# All nine have rotary positions, the copying start ({doc}`pretraining`) and the same learning rate, chosen for models with full attention.
+# With settings of its own, linear attention might lose less.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` repeats them in about eighteen minutes.
 # Tales name facts early and need them late.
 # On tales that no model has read, we measure two things: the loss at each position, and how often a fact is repeated correctly.
@@ -1241,7 +1242,8 @@ for trained in (288, 96):
 #
 # Give a copy of `base` an attention of your own: each position sees the last `window` positions and the first `n_sinks`.
 # Every layer that is a `GroupedQueryAttention` has a function `attend(query, key, value)`, which you can replace.
-# All three have the shape (rows, heads, positions, width of a head), though other models may have fewer heads of keys and values; the result has the shape of `query`.
+# All three have the shape (rows, heads, positions, width of a head), though other models may have fewer heads of keys and values.
+# The result has the shape of `query`.
 # `scaled_dot_product_attention` takes `attn_mask` and `enable_gqa=True`; a sink must not let a position see what comes after it.
 # Measure the loss on `few` with a window of 32 and with 0, 1 and 4 sinks.
 # The first token is `<|endoftext|>`; the next three often name the hero.

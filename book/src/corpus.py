@@ -1458,7 +1458,8 @@ for rule in cleaning.GOPHER[:2]:
 # ## Takeaways
 #
 # - Text comes from web pages, books and code; extraction decides what on a page is text.
-# - Raw text is full of copies, and a model learns what is frequent, so copies are removed: exact ones by a hash, near ones by MinHash, whose agreement rate estimates the Jaccard similarity.
+# - Raw text is full of copies, and a model learns what is frequent, so copies are removed.
+#   Exact ones are found by a hash, near ones by MinHash, whose agreement rate estimates the Jaccard similarity.
 # - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
 # - A hash keeps test text apart, and shared runs of words show what leaked: a leak makes a model that remembers look like one that understands.
@@ -1627,11 +1628,13 @@ assert round(tales.entropy_per_word(), 2) == 0.64
 # def copy_groups(texts: list[str], threshold: float) -> list[list[int]]: ...
 # ```
 #
-# Use shingles of three words and 128 hashes in 32 bands, check exactly what the bands propose, and then form groups: if A is like B and B like C, all three belong together.
+# Use shingles of three words and 128 hashes in 32 bands, and check exactly what the bands propose.
+# Then form groups: if A is like B and B like C, all three belong together.
 # It takes about 25 lines.
 # On the twelve pages of the crawl, with a threshold of 0.6, it must find `[[0, 3, 4], [1, 5], [2, 6]]`.
 # Then test a chain of three texts.
-# The first has 40 different words; in the second its words 5, 15, 25 and 35 are replaced; in the third only words 5 and 15 are, by the same new words.
+# The first has 40 different words; in the second its words 5, 15, 25 and 35 are replaced.
+# In the third only words 5 and 15 are, by the same new words.
 # All three must be one group, `[[0, 1, 2]]`.
 # Can two texts in the same group be hardly alike?
 

@@ -1204,7 +1204,8 @@ print(disarm(forged, chat.CHAT_TOKENS))
 # %% [markdown]
 # ### Exercise 5 (explore): your own words ★★★
 #
-# Ask the tuned model about Emil, from the top of the page, in your own words: one of the five questions put another way, a question about something else, or no question at all.
+# Ask the tuned model about Emil, from the top of the page, in your own words.
+# Put one of the five questions another way, ask about something else, or ask no question at all.
 # What does it do when it can't know what is wanted?
 
 

@@ -889,7 +889,8 @@ assert fit[0.3] > 2 * fit[1.5]  # safer choices, more words that fit
 #
 # Run stages 2 and 3 on real text: `python_docs()` from `llmcourse.text.documents` gives the documentation of your Python.
 # Write a function `life(documents, steps)` of 20 to 30 lines.
-# It splits the documents, trains a tokenizer of 2,048 tokens, makes one row of ids for training and one for measuring, and trains a new model with `train` from above.
+# It splits the documents, trains a tokenizer of 2,048 tokens, and makes one row of ids for training and one for measuring.
+# Then it trains a new model with `train` from above.
 # It returns the held-out loss of the model and of a bigram model.
 # The windows may begin anywhere: leave out `start_token`.
 # `Windows(ids, 128).spread(100)` gives a hundred held-out windows to measure with.

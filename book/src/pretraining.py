@@ -734,7 +734,8 @@ LossExplorer(moments, levels, (tokens_read, training_losses))
 # In the last samples, watch whether the story sticks to its hero.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
 # The recalls lag: they are few, yet they make up a good part of what is left.
-# One still costs more than a guess among a hundred words: the model may know *that* a name comes here, but it hardly looks up the name that the story gave.
+# One still costs more than a guess among a hundred words.
+# The model may know *that* a name comes here, but it hardly looks up the name that the story gave.
 #
 # ### Why looking up is learned late
 #
@@ -950,7 +951,8 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # With twenty stories, read in sixteen epochs, the loss on them falls below the floor.
 # Given the first eight words of its first story, it writes all the rest, to the last letter; this is **memorisation**.
 # For new stories it pays far more than the other two models, because it is sure of the wrong words: this is **{term}`overfitting`**.
-# The third model reads each of its three hundred and twenty stories once, and pays only a little less for a story that it has read than for a new one.
+# The third model reads each of its three hundred and twenty stories once.
+# It pays only a little less for a story that it has read than for a new one.
 # (Each line is one run.
 # The gap between twenty stories and the others is too large for chance.
 # On new stories, the gap between eighty and three hundred and twenty may be chance.)

@@ -332,7 +332,8 @@ for runs in by_pairs.values():
 # %% [markdown]
 # The shape is the one that {cite:t}`gao2023` found: up, over the top, and down, while the learned reward keeps rising.
 # (The top is the highest class mean; the highest of many noisy evaluations would be too high.)
-# On average the top is lower with 100 pairs, but the bands overlap; with 1,000 and with 5,040 pairs it is the same, while seeds of one size differ by a point.
+# On average the top is lower with 100 pairs, but the bands overlap.
+# With 1,000 and with 5,040 pairs it is the same, while seeds of one size differ by a point.
 # The scale of a learned reward means nothing by itself.
 # The reward models with 100 pairs have read each pair many times, and give the highest rewards.
 #
@@ -493,7 +494,8 @@ for name, other in (("start", start_gold), ("best of 4", best_of_4)):
     print(f"{gap[gap < 0].mean():+.1f}")
 
 # %% [markdown]
-# One answer from the aligned model is worth more than one from the start at a lower temperature, more than the best of four, and about as much as the best of sixteen.
+# One answer from the aligned model is worth more than one from the start at a lower temperature.
+# It is also worth more than the best of four, and about as much as the best of sixteen.
 # These cheap ways stay much nearer to the start.
 # So the headline number of a report, *aligned against start*, tells us little about the training.
 #
@@ -575,7 +577,8 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # Of the aligned model's stories that hold together, 97 % end happily, more than of those that the best of four keeps.
 # At temperature 0.5, all do.
 # In openings and words, the aligned model went further than any choosing.
-# At temperature 1 it has between half and two thirds as many openings as the start, and at 0.5 less than a third as many as the start at 0.5.
+# At temperature 1 it has between half and two thirds as many openings as the start.
+# At 0.5 it has less than a third as many as the start at 0.5.
 # A lower temperature makes this plainer: distinct-4 is 0.85 at 1, and 0.80 at 0.5.
 # This is **mode collapse**, a common effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
 # Here it shows across orders: *within* one order, distinct-4 hardly fell.

@@ -89,7 +89,8 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # The three models have different weights; the length is that of the first.
 # After four layers all positions hold nearly the same vector, and after twelve almost nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures end up looking alike {cite:p}`dong2021`.
-# Each layer's last matrix starts with small weights, since its output is meant to be added to vectors; with nothing to add to, it makes the vectors shorter each time.
+# Each layer's last matrix starts with small weights, since its output is meant to be added to vectors.
+# With nothing to add to, it makes the vectors shorter each time.
 # (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
 # So something must preserve what each position had, and something must keep the vectors at one size.
@@ -1010,7 +1011,8 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # Is there a word that is settled before the last block?
 #
 # :::{div} llmcourse-sentence by-layer
-# On the course's site, `base-llm` reads a sentence of yours here, and shows what it would say after each block; it begins with *Once upon a time there was a brave young girl named Ella. "I shall make a hat," said*.
+# On the course's site, `base-llm` reads a sentence of yours here, and shows what it would say after each block.
+# It begins with *Once upon a time there was a brave young girl named Ella. "I shall make a hat," said*.
 # :::
 #
 # Finding out from a model's numbers how it works is called **{term}`interpretability`**.
