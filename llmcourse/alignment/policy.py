@@ -257,7 +257,7 @@ class PolicyTrainer(ABC):
         """Make one update of the policy's weights, from this process's loss."""
         schedule = self.config.schedule(self.n_updates)
         step, shares = self.n_updates, chain([loss], self._losses_of_texts())
-        update_weights(self.policy, self.optimizer, shares, step, schedule, shared=True)
+        update_weights(self.policy, self.optimizer, shares, step, schedule)
         self.n_updates += 1
 
     def _losses_of_texts(self) -> Iterator[Tensor]:

@@ -121,9 +121,7 @@ class PPO(PolicyTrainer):
         critic, schedule = self.value_head, self._value_schedule()
         step = self.n_updates
         shares = [share * value_loss]
-        update_weights(
-            critic, self.value_optimizer, shares, step, schedule, shared=True
-        )
+        update_weights(critic, self.value_optimizer, shares, step, schedule)
         self.update_policy(share * policy.loss)
         return UpdateRecord.of_shares(
             share, uncertainty, policy.clip_fraction, value_loss.item()

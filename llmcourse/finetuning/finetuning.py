@@ -12,9 +12,8 @@ Ouyang et al. (2022), "Training language models to follow instructions with huma
 feedback", section 3.5 (supervised fine-tuning).
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import asdict, dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -34,11 +33,9 @@ from llmcourse.finetuning.examples import (
     examples_fingerprint,
 )
 from llmcourse.model.transformer import Transformer
-from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
-from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
-from llmcourse.training.loop import predict, train, update_weights
-from llmcourse.training.optimizers import make_optimizer
+from llmcourse.training.config import History, PretrainingConfig
+from llmcourse.training.loop import predict, train
 
 _Row = TypeVar("_Row", bound=Sized)
 
@@ -108,30 +105,6 @@ def answer_loss(
     return masked_cross_entropy(logits, targets, mask)
 
 
-def weighted_losses(
-    rows: Sequence[_Row],
-    size: int,
-    loss: Callable[[Sequence[_Row]], Tensor],
-    weight: Callable[[_Row], int],
-    total: int | None = None,
-) -> Iterator[Tensor]:
-    """Yield what each part of some rows contributes to the mean over all of them.
-
-    Parts can have different weights, so the mean of their means would be wrong.
-
-    Args:
-        rows: What to learn from.
-        size: Rows of a part; the last part gets what is left.
-        loss: Returns the mean loss of a part.
-        weight: Returns how much a row counts in the means.
-        total: Weight of all rows, if other processes have more; else of these.
-    """
-    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    weights = [sum(map(weight, part)) for part in parts]
-    for part, count in zip(parts, weights, strict=True):
-        yield loss(part) * (count / (total or sum(weights)))
-
-
 def train_on_rows(
     model: nn.Module,
     rows: Sequence[_Row],
@@ -151,10 +124,10 @@ def train_on_rows(
         model: Changed in place where it is not frozen.
         rows: What is learned: examples, or pairs of them.
         valid: The same, held out; `eval_examples` of them are evaluated.
-        loss: As in `weighted_losses`, with the current model.
+        loss: As in `loop.train`.
         config: How long and how fast.
         generator: Decides the order of the rows.
-        weight: As in `weighted_losses`.
+        weight: Returns how much a row counts in a mean.
         metrics: Returns what else was measured since its last call.
         recipe: What must be the same to resume from a checkpoint.
         run: Where to save checkpoints and report progress.
@@ -169,31 +142,14 @@ def train_on_rows(
     """
     places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
     held_out = [valid[place] for place in places.round().astype(int)]
-    held_out.sort(key=len)
-    parallel.check_divides(config)
-    size = config.batch_size // config.accumulation
-    optimizer = make_optimizer(model, config)
-
-    def update(batch: Sequence[_Row], step: int) -> Update:
-        own = parallel.own_rows(batch)
-        part = size // parallel.n_processes()
-        shares = weighted_losses(own, part, loss, weight, sum(map(weight, batch)))
-        record = update_weights(model, optimizer, shares, step, config, shared=True)
-        return replace(record, metrics=metrics())
-
-    @torch.no_grad()
-    def evaluate(step: int) -> Evaluation:
-        shares = weighted_losses(held_out, size, loss, weight)
-        mean = math.fsum(share.item() for share in shares)
-        return Evaluation(step=step, loss=mean, metrics=metrics())
-
     return train(
         model,
-        optimizer,
         ShuffledExamples(rows, config.batch_size, generator),
+        sorted(held_out, key=len),
+        loss,
         config,
-        update=update,
-        evaluate=evaluate,
+        weight=lambda part: sum(map(weight, part)),
+        metrics=metrics,
         recipe=recipe,
         run=run,
     )

@@ -12,8 +12,8 @@ import ctypes
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +33,7 @@ from llmcourse.training.config import (
     Update,
     learning_rate,
 )
+from llmcourse.training.optimizers import make_optimizer
 
 
 @runtime_checkable
@@ -45,33 +46,37 @@ class Batches(Stateful, Protocol):
 
 def train(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
     batches: Batches,
+    held_out: Any,
+    loss: Callable[[Any], Tensor],
     config: PretrainingConfig,
     *,
-    update: Callable[[Any, int], Update],
-    evaluate: Callable[[int], Evaluation],
+    weight: Callable[[Any], int],
+    metrics: Callable[[], dict[str, float]] = dict,
     recipe: dict[str, Any],
     run: Run,
 ) -> History:
     """Make all steps of a run, or those that are left; return the losses.
 
     Args:
-        model: Changed in place, like optimizer and batches.
-        optimizer: The model's optimizer.
+        model: Changed in place where it is not frozen, and so are the batches.
         batches: An endless iterator that knows where it is.
+        held_out: Rows like those of a batch, a tensor or a list.
+        loss: Returns the current model's mean loss on some rows.
         config: How long and how fast.
-        update: Makes an update from a batch and the number of updates before it.
-        evaluate: Measures the model after the given number of updates.
+        weight: Returns how much some rows count in a mean, such as their targets.
+        metrics: Returns what else was measured since its last call.
         recipe: What must match to resume, besides the config: plain values.
         run: Where the run is saved, and who follows it.
 
     Raises:
-        ValueError: As in `Run.resume`.
+        ValueError: If the whole model is frozen, if the processes of `parallel` cannot
+            share a batch or differ, or as in `Run.resume`.
         FloatingPointError: If a loss, a gradient or a weight is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    history = History()
+    parallel.check_divides(config)
+    optimizer, history = make_optimizer(model, config), History()
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
     parts |= {"batches": batches, "history": history}
     recipe = {"config": asdict(config), **recipe}
@@ -82,23 +87,63 @@ def train(
         last = step == config.steps
         if not resumed:  # what was saved has been evaluated
             if last or step % config.eval_interval == 0:
-                history.evaluations.append(_checked(evaluate(step), config))
-                run.log(history.evaluations[-1])
+                mean = mean_loss(held_out, loss, weight, config)
+                if not math.isfinite(mean):
+                    raise FloatingPointError(
+                        f"step {step} needs a finite loss on the held-out text, got "
+                        f"{mean}: try a lower learning rate than {config.learning_rate}"
+                    )
+                found = Evaluation(step=step, loss=mean, metrics=metrics())
+                history.evaluations.append(found)
+                run.log(found)
             run.save_if_due(step, recipe, parts, last=last)
         if not last:
-            history.updates.append(update(next(batches), step))
+            shares = weighted_losses(next(batches), loss, weight, config)
+            update = update_weights(model, optimizer, shares, step, config)
+            history.updates.append(replace(update, metrics=metrics()))
             run.log(history.updates[-1])
         resumed = False
     return history
 
 
-def _checked(evaluation: Evaluation, config: PretrainingConfig) -> Evaluation:
-    if not math.isfinite(evaluation.loss):
-        raise FloatingPointError(
-            f"step {evaluation.step} needs a finite loss on the held-out text, got "
-            f"{evaluation.loss}: try a lower learning rate than {config.learning_rate}"
-        )
-    return evaluation
+def weighted_losses(
+    batch: Any,
+    loss: Callable[[Any], Tensor],
+    weight: Callable[[Any], int],
+    config: PretrainingConfig,
+) -> Iterator[Tensor]:
+    """Yield what each of this process's parts of a batch adds to its mean loss.
+
+    Parts can have different weights, so the mean of their means would be wrong.
+
+    Args:
+        batch: Rows, a tensor or a list, in `accumulation` parts.
+        loss: As in `train`.
+        weight: As in `train`.
+        config: Sets the number of parts.
+    """
+    own, total = parallel.own_rows(batch), weight(batch)
+    for part in _cut(own, math.ceil(len(own) / config.accumulation)):
+        yield loss(part) * (weight(part) / total)
+
+
+@torch.no_grad()
+def mean_loss(
+    rows: Any,
+    loss: Callable[[Any], Tensor],
+    weight: Callable[[Any], int],
+    config: PretrainingConfig,
+) -> float:
+    """Return the mean loss over any number of rows, read in parts as large as a step's.
+
+    Arguments are as in `weighted_losses`.
+    """
+    parts = _cut(rows, config.batch_size // config.accumulation)
+    return math.fsum(loss(part).item() * weight(part) for part in parts) / weight(rows)
+
+
+def _cut(rows: Any, size: int) -> list[Any]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def update_weights(
@@ -107,8 +152,6 @@ def update_weights(
     shares: Iterable[Tensor],
     step: int,
     config: PretrainingConfig,
-    *,
-    shared: bool = False,
 ) -> Update:
     """Make one update from a loss in parts; return its record, in the loss's unit.
 
@@ -119,10 +162,10 @@ def update_weights(
     Args:
         model: Changed in place, where its weights are not frozen.
         optimizer: The optimizer of these weights.
-        shares: Scalars, each with its graph; at least one.
+        shares: Scalars, each with its graph; at least one. The shares of all processes
+            of `parallel` add up.
         step: Updates made before this one; sets the learning rate.
         config: How long and how fast.
-        shared: Whether the processes of `parallel` each have shares of this loss.
 
     Raises:
         FloatingPointError: If the loss or its gradient is not finite.
@@ -133,9 +176,7 @@ def update_weights(
         for share in shares:
             share.backward()  # type: ignore[no-untyped-call]
             losses.append(share.detach())
-        loss = torch.stack(losses).sum().item()
-        if shared:
-            loss = parallel.add_up(loss, model)
+        loss = parallel.add_up(torch.stack(losses).sum().item(), model)
         learning = [weight for weight in model.parameters() if weight.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(learning, config.clip_norm)
         norm = parallel.whole(norm)

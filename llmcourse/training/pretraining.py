@@ -8,9 +8,8 @@ Each position is a training example of its own, so one window of T + 1 tokens gi
 T of them in a single pass.
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -18,12 +17,10 @@ from torch import Tensor
 
 from llmcourse.arguments import check_ids, check_range
 from llmcourse.model.transformer import Transformer
-from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run
-from llmcourse.training.config import Evaluation, History, PretrainingConfig, Update
-from llmcourse.training.loop import train, update_weights
+from llmcourse.training.config import History, PretrainingConfig, Update
+from llmcourse.training.loop import train, update_weights, weighted_losses
 from llmcourse.training.losses import blockwise_cross_entropy
-from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.windows import (
     NO_TOKEN,
     Tokens,
@@ -72,21 +69,15 @@ def pretrain(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    parallel.check_divides(config)
     windows = _windows(train_tokens, model, config, start_token)
     valid = _windows(valid_tokens, model, config, start_token)
-    held_out = valid.spread(config.eval_examples)
-    batches = windows.shuffled(config.batch_size, generator, in_order=in_order)
-    optimizer = make_optimizer(model, config)
     return train(
         model,
-        optimizer,
-        batches,
+        windows.shuffled(config.batch_size, generator, in_order=in_order),
+        valid.spread(config.eval_examples),
+        partial(next_token_loss, model, config=config),
         config,
-        update=lambda rows, step: train_step(model, optimizer, rows, step, config),
-        evaluate=lambda step: Evaluation(
-            step=step, loss=mean_loss(model, held_out, config)
-        ),
+        weight=n_targets,
         recipe={
             "model": asdict(model.config),
             "train_tokens": tokens_fingerprint(windows.tokens),
@@ -136,20 +127,9 @@ def train_step(
         ValueError: As in `next_token_loss`.
         FloatingPointError: If the loss or its gradient is not finite.
     """
-    shares = _shares(model, windows, config)
-    return update_weights(model, optimizer, shares, step, config, shared=True)
-
-
-def _shares(
-    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
-) -> Iterator[Tensor]:
-    """Yield what each of this process's parts of the batch adds to the mean loss.
-
-    A batch's mean is its parts' mean losses, weighted by their numbers of targets.
-    """
-    total = n_targets(windows)
-    for part in parallel.own_rows(windows).chunk(config.accumulation):
-        yield next_token_loss(model, part, config) * (n_targets(part) / total)
+    loss = partial(next_token_loss, model, config=config)
+    shares = weighted_losses(windows, loss, n_targets, config)
+    return update_weights(model, optimizer, shares, step, config)
 
 
 def n_targets(windows: Int[Tensor, "batch window"]) -> int:
@@ -175,16 +155,3 @@ def next_token_loss(
         logits = model(windows[:, :-1].clamp(min=0))  # (B, T, V)
     targets = windows[:, 1:].flatten()
     return blockwise_cross_entropy(logits.flatten(0, 1), targets, ignored=NO_TOKEN)
-
-
-@torch.no_grad()
-def mean_loss(
-    model: Transformer, windows: Int[Tensor, "batch window"], config: PretrainingConfig
-) -> float:
-    """Return the mean loss over any number of windows, in nats per token."""
-    parts = torch.split(windows, config.batch_size // config.accumulation)
-    losses = [next_token_loss(model, part, config).item() for part in parts]
-    weighted = (
-        loss * n_targets(part) for loss, part in zip(losses, parts, strict=True)
-    )
-    return math.fsum(weighted) / n_targets(windows)

@@ -9,7 +9,6 @@ import math
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 
 import pytest
 import torch
@@ -29,10 +28,9 @@ from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import (
     FinetuningConfig,
     answer_loss,
-    weighted_losses,
 )
 from llmcourse.training.config import PretrainingConfig
-from llmcourse.training.loop import update_weights
+from llmcourse.training.loop import update_weights, weighted_losses
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import train_step
 
@@ -109,6 +107,11 @@ COMMON = {
     "embedding_speed": 0.5,
 }
 
+
+def n_targets(examples):
+    return sum(example.n_targets for example in examples)
+
+
 # Reference
 
 
@@ -142,7 +145,7 @@ def test_finetuning():
             for p, a in ((p.tolist(), a.tolist()) for p, a in texts)
         ]
         loss = partial(answer_loss, ours, config=config)
-        shares = weighted_losses(examples, 2, loss, attrgetter("n_targets"))
+        shares = weighted_losses(examples, loss, n_targets, config)
         update_weights(ours, optimizer, shares, number, config)
         each = [log_prob(theirs, prompt, answer) for prompt, answer in texts]
         step(theirs, plain, -torch.cat(each).mean(), rate, 0.1)

@@ -34,7 +34,7 @@ from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.presets import BASE_LLM_SMALL
-from llmcourse.training.pretraining import mean_loss, train_step
+from llmcourse.training.pretraining import next_token_loss, train_step
 from llmcourse.training.windows import Windows
 
 RECIPE = BASE_LLM_SMALL
@@ -132,7 +132,8 @@ def main() -> None:
     for training in compared:
         model = RECIPE.new_model()  # which is not compiled, not for a measurement
         model.load_state_dict(training.model.state_dict())
-        loss = mean_loss(model, held_out, training.config)
+        with torch.no_grad():
+            loss = next_token_loss(model, held_out, training.config).item()
         peak = "–"
         if training.change is not compile_model:
             with PeakMemory() as memory:

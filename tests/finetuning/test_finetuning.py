@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from operator import attrgetter
 
 import pytest
 import torch
@@ -16,13 +15,12 @@ from llmcourse.finetuning.finetuning import (
     answer_loss,
     finetune,
     masked_cross_entropy,
-    weighted_losses,
 )
 from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update, learning_rate
-from llmcourse.training.loop import update_weights
+from llmcourse.training.loop import mean_loss, update_weights, weighted_losses
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import next_token_loss, train_step
 
@@ -117,10 +115,15 @@ def weights_of(model):
     return {name: w.detach().clone() for name, w in model.state_dict().items()}
 
 
-def shares_of(model, examples, size):
-    """Yield what each part of so many examples adds to their mean loss."""
+def shares_of(model, examples, n_parts=2):
+    """Yield what each of so many parts adds to the examples' mean loss."""
     loss = partial(answer_loss, model, config=SHORT)
-    return weighted_losses(examples, size, loss, attrgetter("n_targets"))
+    config = replace(SHORT, accumulation=n_parts)
+    return weighted_losses(examples, loss, n_targets, config)
+
+
+def n_targets(examples):
+    return sum(example.n_targets for example in examples)
 
 
 # Worked example
@@ -174,7 +177,7 @@ def test_a_batch_in_parts_is_the_whole_batch(accumulation):
     assert len({example.n_targets for example in examples}) > 1
     config = replace(SHORT, accumulation=accumulation, clip_norm=math.inf)
     model, whole = make_model(), make_model()
-    shares = shares_of(model, examples, 4 // accumulation)
+    shares = shares_of(model, examples, accumulation)
     update = update_weights(
         model, torch.optim.SGD(model.parameters()), shares, 4, config
     )
@@ -191,7 +194,9 @@ def test_a_batch_in_parts_is_the_whole_batch(accumulation):
 def test_the_mean_over_examples_does_not_depend_on_the_batches(batch_size):
     model, examples = make_model(), make_examples()
     whole = answer_loss(model, examples, SHORT).item()
-    mean = sum(shares_of(model, examples, batch_size)).item()
+    config = replace(SHORT, batch_size=batch_size, accumulation=1)
+    loss = partial(answer_loss, model, config=config)
+    mean = mean_loss(examples, loss, n_targets, config)
     assert mean == pytest.approx(whole, rel=1e-6)
 
 
@@ -276,7 +281,7 @@ def test_equals_pretraining_where_everything_counts():
     torch.testing.assert_close(
         answer_loss(ours, examples, SHORT), next_token_loss(theirs, windows, SHORT)
     )
-    shares = shares_of(ours, examples, 2)
+    shares = shares_of(ours, examples)
     update = update_weights(ours, make_optimizer(ours, SHORT), shares, 1, SHORT)
     other = train_step(theirs, make_optimizer(theirs, SHORT), windows, 1, SHORT)
     assert update.loss == pytest.approx(other.loss, rel=1e-6)
@@ -302,7 +307,7 @@ def test_equals_a_loop_of_steps():
     optimizer = make_optimizer(copy, config)
     batches = ShuffledExamples(make_examples(), config.batch_size, seeded())
     updates = [
-        update_weights(copy, optimizer, shares_of(copy, batch, 2), step, config)
+        update_weights(copy, optimizer, shares_of(copy, batch), step, config)
         for step, batch in enumerate(islice(batches, config.steps))
     ]
     assert updates == history.updates

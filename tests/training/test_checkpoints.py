@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from llmcourse import files
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
-from llmcourse.training import pretraining
+from llmcourse.training import loop
 from llmcourse.training.checkpoints import (
     Run,
     check_config_matches,
@@ -38,6 +38,7 @@ from llmcourse.training.checkpoints import (
     write_state,
 )
 from llmcourse.training.config import JSONLinesLog, PretrainingConfig, Update
+from llmcourse.training.loop import update_weights, weighted_losses
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import pretrain, train_step
 from llmcourse.training.windows import Windows
@@ -173,10 +174,10 @@ class Remembering(torch.optim.Optimizer):
 
 
 def spoiling_step(number):
-    """Return a `train_step` that spoils a weight in a certain step."""
+    """Return an `update_weights` that spoils a weight in a certain step."""
 
-    def step(model, optimizer, windows, step, config):
-        update = train_step(model, optimizer, windows, step, config)
+    def step(model, *args):
+        update = update_weights(model, *args)
         if update.step == number:
             model.norm.weight.data[0] = math.nan
         return update
@@ -367,11 +368,11 @@ def test_checkpoints_change_nothing(tmp_path):
 
 
 def test_the_next_windows_are_the_same_whether_stopped_or_not(tmp_path, monkeypatch):
-    def spy(model, optimizer, windows, step, config):
+    def spy(windows, *args):
         seen.append(windows)
-        return train_step(model, optimizer, windows, step, config)
+        return weighted_losses(windows, *args)
 
-    monkeypatch.setattr(pretraining, "train_step", spy)
+    monkeypatch.setattr(loop, "weighted_losses", spy)
     seen = []
     run()
     whole, seen = seen, []
@@ -385,7 +386,7 @@ def test_the_next_windows_are_the_same_whether_stopped_or_not(tmp_path, monkeypa
 @pytest.mark.parametrize("step", [3, 4])
 def test_any_optimizer_goes_on(tmp_path, monkeypatch, step):
     monkeypatch.setattr(
-        pretraining, "make_optimizer", lambda model, _: Remembering(model.parameters())
+        loop, "make_optimizer", lambda model, _: Remembering(model.parameters())
     )
     whole = run()
     stopped_run(tmp_path, step)
@@ -463,7 +464,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
     """A fault of the memory spoils a weight in step 5. What comes next is step 6 or
     a checkpoint; either finds it out.
     """
-    monkeypatch.setattr(pretraining, "train_step", spoiling_step(5))
+    monkeypatch.setattr(loop, "update_weights", spoiling_step(5))
     with pytest.raises(FloatingPointError, match=r"step [56] needs .*finite"):
         run(tmp_path, interval=interval)
     monkeypatch.undo()
@@ -473,7 +474,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
 
 def test_an_evaluation_that_is_no_number_stops_the_training(monkeypatch):
     """After the last step there is no other that could find it out."""
-    monkeypatch.setattr(pretraining, "train_step", spoiling_step(11))
+    monkeypatch.setattr(loop, "update_weights", spoiling_step(11))
     with pytest.raises(FloatingPointError, match="step 11 needs .* held-out"):
         run()
 

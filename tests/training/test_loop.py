@@ -43,14 +43,14 @@ def seeded(seed=0):
 
 
 class Counting:
-    """Batches that are the numbers 0, 1, 2, …"""
+    """Batches of one number: 0, 1, 2, …"""
 
     def __init__(self):
         self.next = 0
 
     def __next__(self):
         self.next += 1
-        return self.next - 1
+        return [self.next - 1]
 
     def state_dict(self):
         return {"next": torch.tensor(self.next)}
@@ -59,29 +59,23 @@ class Counting:
         self.next = int(state["next"])
 
 
-def run(folder=None, interval=2, evaluate=None, progress=None):
+def run(folder=None, interval=2, held_out=-1, progress=None):
     """Train one number to follow the batches; return it, its history and the log."""
     model, log = nn.Linear(1, 1, bias=False), []
     with torch.no_grad():
         model.weight.fill_(3.0)
-    optimizer = torch.optim.SGD(model.parameters(), momentum=0.5)
 
-    def update(batch, step):
-        log.append(("update", batch, step))
-        loss = (model.weight - batch).square().sum()
-        return update_weights(model, optimizer, [loss], step, CONFIG)
-
-    def look(step):
-        log.append(("evaluate", step))
-        return Evaluation(step=step, loss=model.weight.item())
+    def loss(rows):
+        log.append(rows[0])
+        return (model.weight - rows[0]).square().sum()
 
     history = train(
         model,
-        optimizer,
         Counting(),
+        [held_out],
+        loss,
         CONFIG,
-        update=update,
-        evaluate=evaluate or look,
+        weight=len,
         recipe={"train_tokens": "a"},
         run=Run(folder=folder, interval=interval, progress=progress),
     )
@@ -113,11 +107,10 @@ def test_worked_example_of_a_loop(tmp_path):
     """Five steps, a look every two and at the end, checkpoints likewise."""
     seen = []
     _, history, log = run(tmp_path, progress=seen.append)
-    order = ["evaluate", "update", "update"] * 2 + ["evaluate", "update", "evaluate"]
-    assert [entry[0] for entry in log] == order
-    updates = [entry[1:] for entry in log if entry[0] == "update"]
-    assert updates == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)]
-    assert [entry[1] for entry in log if entry[0] == "evaluate"] == [0, 2, 4, 5]
+    assert log == [-1, 0, 1, -1, 2, 3, -1, 4, -1]  # -1 is held out
+    assert [update.step for update in history.updates] == [1, 2, 3, 4, 5]
+    assert [found.step for found in history.evaluations] == [0, 2, 4, 5]
+    assert history.evaluations[0].loss == 16  # (3 + 1)²
     assert [r for r in seen if isinstance(r, Update)] == history.updates
     assert [r for r in seen if isinstance(r, Evaluation)] == history.evaluations
     names = [path.stem for path in checkpoint_paths(tmp_path)]
@@ -139,8 +132,10 @@ def test_stopped_anywhere_it_ends_the_same(tmp_path, step, interval):
         run(tmp_path, interval, progress=progress)
     weight, history, log = run(tmp_path, interval)
     assert (weight, history) == whole[:2]
-    first = next(entry[1] for entry in log if entry[0] == "update")
-    assert first == (step - 1) // interval * interval
+    assert (
+        next(number for number in log if number >= 0)
+        == (step - 1) // interval * interval
+    )
 
 
 def test_one_share_is_asked_for_after_the_gradient_of_the_other():
@@ -228,11 +223,8 @@ def test_a_loss_that_is_no_number_changes_nothing():
 
 
 def test_a_held_out_loss_that_is_no_number_stops_the_training():
-    def poisoned(step):
-        return Evaluation(step=step, loss=math.nan if step == 2 else 1.0)
-
-    with pytest.raises(FloatingPointError, match="step 2 needs a finite loss on the"):
-        run(evaluate=poisoned)
+    with pytest.raises(FloatingPointError, match="step 0 needs a finite loss on the"):
+        run(held_out=math.nan)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -16,10 +17,11 @@ from llmcourse.training.config import (
     Update,
     learning_rate,
 )
+from llmcourse.training.loop import mean_loss
 from llmcourse.training.losses import cross_entropy
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import (
-    mean_loss,
+    n_targets,
     next_token_loss,
     pretrain,
     train_step,
@@ -64,6 +66,11 @@ def run(config=SHORT, seed=0, **options):
         model, random_tokens(), random_tokens(seed=1), config, seeded(seed), **options
     )
     return model, history
+
+
+def mean_loss_of(model, windows, config):
+    loss = partial(next_token_loss, model, config=config)
+    return mean_loss(windows, loss, n_targets, config)
 
 
 # Worked example
@@ -162,8 +169,8 @@ def test_the_mean_over_windows_does_not_depend_on_the_batches():
     """Seven windows in batches of 3, 3 and 1 or all at once."""
     model = make_model()
     windows = Windows(random_tokens(), 7).spread(7)
-    parts = mean_loss(model, windows, SHORT)
-    whole = mean_loss(model, windows, replace(SHORT, batch_size=7))
+    parts = mean_loss_of(model, windows, SHORT)
+    whole = mean_loss_of(model, windows, replace(SHORT, batch_size=7))
     assert parts == pytest.approx(whole, rel=1e-6)
 
 
@@ -191,7 +198,7 @@ def test_parts_are_what_the_model_reads():
     config = replace(SHORT, batch_size=6, accumulation=3)
     windows = Windows(random_tokens(), 7).spread(6)
     train_step(model, make_optimizer(model, config), windows, 0, config)
-    mean_loss(model, windows, config)
+    mean_loss_of(model, windows, config)
     assert sizes == [(2, 7)] * 6
 
 
@@ -236,7 +243,7 @@ def test_rows_that_end_early_are_as_if_read_alone(accumulation):
     ) / sum(n - 1 for n in ends)
     for row, n in zip(rows, ends, strict=True):
         row[n:] = NO_TOKEN
-    assert mean_loss(model, rows, config) == pytest.approx(expected, rel=1e-6)
+    assert mean_loss_of(model, rows, config) == pytest.approx(expected, rel=1e-6)
     update = train_step(model, make_optimizer(model, config), rows, 0, config)
     assert update.loss == pytest.approx(expected, rel=1e-6)
 
