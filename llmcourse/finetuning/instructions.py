@@ -286,7 +286,7 @@ class Tale:
     story: Story
     beginning: str
     end: str
-    words: Mapping[str, Entry]
+    words: dict[str, Entry]
 
     @property
     def new_pair(self) -> bool:
@@ -314,8 +314,8 @@ class _Task:
 
     topic: str
     wordings: Sequence[str]
-    answer: str
-    texts: Mapping[str, str] = field(default_factory=dict)  # to fill into the wordings
+    answer: str = ""  # the first of those accepted, if there are any
+    texts: Mapping[str, str] = field(default_factory=dict)  # more to fill in
     accepted: tuple[str, ...] = ()
     beginning: str = ""
     wanted: Mapping[str, str] = field(default_factory=dict)
@@ -338,13 +338,14 @@ def make(
         return None
     last = len(task.wordings) - 1
     phrasing = last if new_phrasing else rng.randrange(last)
-    texts = {name: Entry(word=text) for name, text in task.texts.items()}
+    texts = {"story": tale.story.text, "beginning": task.beginning, "end": tale.end}
+    filled = {name: Entry(word=text) for name, text in (texts | {**task.texts}).items()}
     *systems, new_system = task.systems
     return Example(
         kind=kind,
         topic=task.topic,
-        prompt=fill(task.wordings[phrasing], {**tale.words, **texts}),
-        answer=task.answer,
+        prompt=fill(task.wordings[phrasing], tale.words | filled),
+        answer=task.answer or task.accepted[0],
         story=tale.story,
         phrasing=phrasing,
         accepted=task.accepted,
@@ -358,13 +359,10 @@ def _question(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     topic = _any_topic(kind, tale, rng)
     if topic is None:
         return None
-    accepted = topic.right_answers(tale.words)
     return _Task(
         topic=topic.name,
         wordings=_with_story(topic.phrasings),
-        texts={"story": tale.story.text},
-        answer=accepted[0],
-        accepted=accepted,
+        accepted=topic.right_answers(tale.words),
     )
 
 
@@ -381,7 +379,7 @@ def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     asked = _question(rng.choice(QUESTIONS), tale, rng)
     if asked is None or not (short := _shorter(asked.accepted)):
         return None
-    return replace(asked, accepted=short, answer=short[0], systems=_wordings(kind))
+    return replace(asked, accepted=short, systems=_wordings(kind))
 
 
 def _shorter(accepted: Sequence[str]) -> tuple[str, ...]:
@@ -412,8 +410,6 @@ def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     return _Task(
         topic=topic.name,
         wordings=[fill(wording, words) for wording in _with_story([*fitting, new])],
-        texts={"story": tale.story.text},
-        answer=UNSAID,
         accepted=(UNSAID,),
     )
 
@@ -424,7 +420,7 @@ def _outside(kind: str, tale: Tale, rng: random.Random) -> _Task:
     for split in ("seen", "new"):
         drawn = (_not_tales().sample(rng) for _ in range(_TRIES))
         wordings += [next(d.text for d in drawn if d.facts["wording"] == split)]
-    return _Task(topic=kind, wordings=wordings, answer=OUTSIDE, accepted=(OUTSIDE,))
+    return _Task(topic=kind, wordings=wordings, accepted=(OUTSIDE,))
 
 
 @cache
@@ -440,13 +436,10 @@ def _summarise(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
         return None
     what = fill(topic.answers[0], tale.words)
     who = ("{hero}, {trait.a} {kind},", "{hero}, {kind.a},", "{hero}")
-    accepted = tuple(f"{fill(names, tale.words)} {what}" for names in who)
     return _Task(
         topic=topic.name,
         wordings=_wordings(kind),
-        texts={"story": tale.story.text},
-        answer=accepted[0],
-        accepted=accepted,
+        accepted=tuple(f"{fill(names, tale.words)} {what}" for names in who),
     )
 
 
@@ -462,7 +455,6 @@ def _continue(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     return _Task(
         topic="rest",
         wordings=_wordings(kind),
-        texts={"beginning": text[:at]},
         answer=text[at + 1 :],
         beginning=text[:at],
     )
@@ -479,7 +471,7 @@ def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     return _Task(
         topic=tone,
         wordings=_wordings(kind),
-        texts={"beginning": tale.beginning, "end": tale.end, "tone": tone},
+        texts={"tone": tone},
         answer=other.text[len(tale.beginning) + 1 :],
         beginning=tale.beginning,
         wanted={"ending": tone},
