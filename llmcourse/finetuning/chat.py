@@ -48,7 +48,7 @@ from llmcourse.files import DATA, write_json
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.model.folders import check_same_ids, read_json
 from llmcourse.model.transformer import Transformer
-from llmcourse.text.packing import END_OF_TEXT, text_borders
+from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -198,10 +198,8 @@ def ollama_modelfile(tokenizer: BPETokenizer, weights: str, context_length: int)
     template = "{{ .Prompt }}"
     if has_chat_tokens(tokenizer) or uses_template(tokenizer):
         template = _go_template(tokenizer)
-    _, ends = text_borders(tokenizer)
-    stops = [name for name, i in tokenizer.special_tokens.items() if i in ends]
-    if has_chat_tokens(tokenizer) and END_OF_TURN not in stops:
-        stops.append(END_OF_TURN)
+    ends = {END_OF_TEXT, END_OF_TURN, *tokenizer.options.end_tokens}
+    stops = [name for name in tokenizer.special_tokens if name in ends]
     lines = [f"FROM ./{weights}", f'TEMPLATE """{template}"""']
     lines += [f"PARAMETER stop {name}" for name in stops]
     return "\n".join([*lines, f"PARAMETER num_ctx {context_length}", ""])
@@ -277,12 +275,18 @@ def encode_chat(
             assistant's, or if the tokenizer lacks the special tokens.
     """
     check_turns(messages, "assistant")
+    return _with_mask(messages, tokenizer)
+
+
+def _with_mask(
+    messages: Sequence[Message], tokenizer: BPETokenizer
+) -> tuple[list[int], list[bool]]:
     special = _special_ids(tokenizer)
     ids, mask = [special[END_OF_TEXT]], [False]
     for message in messages:
-        turn = _encode_turn(message, tokenizer, special)
-        ids += turn
-        mask += [False, *[message.role == "assistant"] * (len(turn) - 1)]
+        content = tokenizer.encode(message.content)  # no special tokens: plain text
+        ids += [special[f"<|{message.role}|>"], *content, special[END_OF_TURN]]
+        mask += [False, *[message.role == "assistant"] * (len(content) + 1)]
     return ids, mask
 
 
@@ -316,18 +320,8 @@ def _encode(messages: Sequence[Message], tokenizer: BPETokenizer) -> list[int]:
     if uses_template(tokenizer):
         text = render_template(messages, tokenizer, add_generation_prompt=asked)
         return tokenizer.encode(text, allowed_special="all")
-    special = _special_ids(tokenizer)
-    ids = [special[END_OF_TEXT]]
-    for message in messages:
-        ids += _encode_turn(message, tokenizer, special)
-    return [*ids, special["<|assistant|>"]] if asked else ids
-
-
-def _encode_turn(
-    message: Message, tokenizer: BPETokenizer, special: dict[str, int]
-) -> list[int]:
-    content = tokenizer.encode(message.content)  # no special tokens: plain text
-    return [special[f"<|{message.role}|>"], *content, special[END_OF_TURN]]
+    ids, _ = _with_mask(messages, tokenizer)
+    return [*ids, tokenizer.special_tokens["<|assistant|>"]] if asked else ids
 
 
 def _special_ids(tokenizer: BPETokenizer) -> dict[str, int]:
@@ -467,8 +461,7 @@ def _conversation(line: str) -> list[Message]:
         raise ValueError(
             f'must be JSON, like {{"messages": [...]}}: {error}'
         ) from error
-    turns = _turns(value) if isinstance(value, dict) else None
-    if not isinstance(turns, list):
+    if (turns := _turns(value)) is None:
         raise ValueError(f'wanted {{"messages": [...]}}, got {line.strip()[:40]!r}')
     messages = [_message(turn) for turn in turns]
     check_turns(messages, "assistant")
@@ -478,42 +471,34 @@ def _conversation(line: str) -> list[Message]:
     return messages
 
 
-_SPEAKERS = {"system": "system", "human": "user", "gpt": "assistant"}  # in ShareGPT
-
-
-def _turns(value: dict[str, Any]) -> Any:
+def _turns(value: Any) -> list[Any] | None:
     """Return the turns of a conversation, in whichever form it comes."""
-    if isinstance(turns := value.get("messages"), list):  # perhaps beside a prompt
-        return turns
-    if isinstance(turns := value.get("conversations"), list):
-        texts = [turn if isinstance(turn, dict) else {} for turn in turns]
-        return [
-            {"role": _SPEAKERS.get(str(turn.get("from"))), "content": turn.get("value")}
-            for turn in texts
-        ]
-    if "instruction" in value:
-        parts = [value["instruction"], value.get("input") or ""]
-        asked, said = None, value.get("output")
-        if all(isinstance(part, str) for part in parts):
-            asked = "\n\n".join(filter(None, parts))
-    elif "prompt" in value:
-        asked, said = value["prompt"], value.get("completion")
-    else:
-        return None
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": said},
-    ]
+    match value:
+        case {"messages": list(turns)} | {"conversations": list(turns)}:
+            return turns  # perhaps beside a prompt
+        case {"instruction": asked}:
+            parts, said = [asked, value.get("input") or ""], value.get("output")
+            is_text = all(isinstance(part, str) for part in parts)
+            asked = "\n\n".join(filter(None, parts)) if is_text else None
+        case {"prompt": asked}:
+            said = value.get("completion")
+        case _:
+            return None
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+
+
+_SPEAKERS = {"human": "user", "gpt": "assistant"}  # in ShareGPT
 
 
 def _message(turn: Any) -> Message:
-    texts = turn if isinstance(turn, dict) else {}
-    role, content = texts.get("role"), texts.get("content")
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise ValueError(
-            f"a turn must have texts as role and content, got {str(turn)[:60]}"
-        )
-    return Message(role, content)
+    match turn:
+        case {"role": str(role), "content": str(content)}:
+            return Message(role, content)
+        case {"from": str(role), "value": str(content)}:
+            return Message(_SPEAKERS.get(role, role), content)
+    raise ValueError(
+        f"a turn must have texts as role and content, got {str(turn)[:60]}"
+    )
 
 
 def tokenized(
