@@ -23,6 +23,7 @@ Source: Hu et al. (2022), "LoRA: Low-rank adaptation of large language models".
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -155,7 +156,6 @@ def add_lora(
     if isinstance(targets, str) or not targets or not set(targets) <= names:
         raise ValueError(f"targets must be some of {sorted(names)}, got {targets!r}")
     chosen = [name for name in layers if name.rpartition(".")[2] in targets]
-    _check_size(rank, alpha)
     # A higher rank would not improve any correction.
     check_range(1, max(min(layers[name].weight.shape) for name in chosen), rank=rank)
     add_lora_to(model, dict.fromkeys(chosen, (rank, alpha)), generator)
@@ -174,16 +174,14 @@ def add_lora_to(
         generator: As in `add_lora`.
 
     Raises:
-        ValueError: If the model already has adapters, if no layer is named, if one is
-            not a linear layer in the blocks, or as in `LoRALinear`.
+        ValueError: If the model already has adapters, if a name is not that of a
+            linear layer in the blocks, or as in `LoRALinear`.
     """
     if n_layers := len(list(lora_layers(model))):
         raise ValueError(
             f"the model has {n_layers} adapters already: call remove_lora first"
         )
     layers = dict(linear_layers(model))
-    if not sizes:
-        raise ValueError("adapters need at least one layer, got none")
     if unknown := sorted(sizes.keys() - layers.keys()):
         raise ValueError(f"names must be linear layers in the blocks, got {unknown}")
     for rank, alpha in sizes.values():
@@ -241,12 +239,8 @@ def remove_lora(model: nn.Module) -> None:
     """
     _all_adapted(model)
     for name, adapted in list(lora_layers(model)):
-        layer = nn.Linear(
-            adapted.in_features,
-            adapted.out_features,
-            adapted.bias is not None,
-            device="meta",
-        )
+        sizes = adapted.in_features, adapted.out_features
+        layer = nn.Linear(*sizes, bias=adapted.bias is not None, device="meta")
         layer.weight, layer.bias = adapted.weight, adapted.bias
         model.set_submodule(name, layer)
     model.requires_grad_(True)
@@ -280,7 +274,7 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_ENDINGS = {".lora_A.weight": "A", ".lora_B.weight": "B"}
+_NAME = re.compile(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight")
 # Settings that are accepted: those read below, those that matter only in training, and
 # those that the weights' names and shapes imply. Any others are refused.
 _HARMLESS = {
@@ -392,17 +386,16 @@ def _joined(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor, float | int]:
     """
     adapted = [layer for layer in layers if isinstance(layer, LoRALinear)]
     rank, first = sum(layer.rank for layer in adapted), adapted[0]
-    rows, start = [], 0
-    for layer in layers:
-        b = layer.weight.new_zeros(layer.out_features, rank)
-        if isinstance(layer, LoRALinear):
-            part = layer.lora_b.detach() * (layer.scale / first.scale)
-            b[:, start : start + layer.rank] = part
-            start += layer.rank
-        rows.append(b)
-    a = torch.cat([layer.lora_a.detach() for layer in adapted])
+    parts = [
+        layer.lora_b * (layer.scale / first.scale)
+        if isinstance(layer, LoRALinear)
+        else layer.weight.new_zeros(layer.out_features, 0)
+        for layer in layers
+    ]
+    a = torch.cat([layer.lora_a for layer in adapted])
     alpha = first.alpha if rank == first.rank else first.alpha * rank / first.rank
-    return a, torch.cat(rows), alpha
+    b: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
+    return a.detach(), b.detach(), alpha
 
 
 def _config(
@@ -466,11 +459,9 @@ def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """Return A and B of each layer in the file, or whichever of them is there."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, weight in StoredWeights([path]).items():
-        ending = name[-len(".lora_A.weight") :]
-        if not name.startswith(_PREFIX) or ending not in _ENDINGS:
+        if (match := _NAME.fullmatch(name)) is None:
             raise ValueError(f"{name!r} in {str(path)!r} is not part of an adapter")
-        module = name.removeprefix(_PREFIX).removesuffix(ending)
-        found.setdefault(module, {})[_ENDINGS[ending]] = weight
+        found.setdefault(match[1], {})[match[2]] = weight
     if not found:
         raise ValueError(f"{str(path)!r} must hold an adapter, got none")
     return found
