@@ -60,18 +60,9 @@ from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, plain_stories, prepare
 from llmcourse.model.costs import n_parameters
-from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import (
-    Facts,
-    Row,
-    Table,
-    between,
-    fill_card,
-    markdown,
-    percent,
-    settings,
-)
+from llmcourse.recipes.cards import Facts, Row, Table, between, fill_card, percent
 from llmcourse.recipes.instruct import (
     BASE_SPLITS,
     Exam,
@@ -823,16 +814,9 @@ def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:
         config: The recipe of both models.
         facts: As `make_aligned` writes them into `card.json`.
     """
+    table = reward_table(facts["quality"]["reward_model"])
     return fill_card(
-        "reward",
-        _cases(config, facts) | {"reader": config.reader is not None},
-        facts,
-        folder="reward/model",
-        name=name,
-        config=config,
-        agreement=100 * config.agreement,
-        settings=settings(config.reward),
-        table=markdown(reward_table(facts["quality"]["reward_model"])),
+        "reward", facts, folder="reward/model", name=name, config=config, table=table
     )
 
 
@@ -844,27 +828,5 @@ def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
         config: The recipe of both models.
         facts: As `make_aligned` writes them into `card.json`.
     """
-    before, after = (facts["quality"][name] for name in ("before", "after"))
-    collapsed = 2 * after["openings"] < before["openings"]
-    return fill_card(
-        "aligned",
-        _cases(config, facts)
-        | {
-            "collapsed": collapsed,
-            "ptx": bool(getattr(config.training, "ptx_coef", 0)),
-        },
-        facts,
-        name=name,
-        config=config,
-        quality=facts["quality"],
-        n_seeds=len(facts["quality"]["gains"]),
-        method=config.method.upper(),
-        agreement=100 * config.agreement,
-        before="instructions and plain stories" if facts["chat"] else "stories",
-        settings=settings(config.training),
-        table=markdown(aligned_table(facts["quality"])),
-    )
-
-
-def _cases(config: AlignConfig, facts: Facts) -> dict[str, bool]:
-    return {"free": config.policy in shipped_models(), "chat": facts["chat"]}
+    table = aligned_table(facts["quality"])
+    return fill_card("aligned", facts, name=name, config=config, table=table)

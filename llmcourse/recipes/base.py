@@ -13,7 +13,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, Table, between, fill_card, markdown, settings
+from llmcourse.recipes.cards import Facts, Table, between, fill_card
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
@@ -316,32 +316,14 @@ def base_card(
         facts: As `make_base` writes them into `card.json`.
         sources: Paths and patterns of your own text; none: the tales.
     """
-    sizes, training, is_own = config.model, config.pretraining, bool(sources)
+    quality = facts["quality"]
     return fill_card(
         "base",
-        {
-            "own": is_own,
-            "free": not is_own,
-            "copying": config.copying_start,
-            "first": bool(config.first),
-            "costly": bool(facts["quality"].get("costliest")),
-        },
         facts,
         name=name,
         config=config,
-        sizes=sizes,
-        quality=facts["quality"],
-        n_read=min(config.n_stories, training.steps * training.batch_size),
-        n_by_word=min(N_BY_WORD, facts["quality"]["n_documents"]),
-        n_parameters=n_parameters(sizes),
-        family={"llama": "Llama", "gpt2": "GPT-2"}[sizes.family],
-        sources=", ".join(f"`{source}`" for source in sources),
-        first=" or ".join(f"`{line}`" for line in config.first),
-        start=f"`{config.base}`" if config.base else "random weights",
-        settings=settings(training),
-        tables="\n\n".join(
-            markdown(table)
-            for table in (loss_table(facts["quality"]), feature_table(facts["quality"]))
-            if table.rows
-        ),
+        sources=sources,
+        n_parameters=n_parameters(config.model),
+        n_by_word=min(N_BY_WORD, quality["n_documents"]),
+        tables=[t for t in (loss_table(quality), feature_table(quality)) if t.rows],
     )

@@ -1,27 +1,25 @@
 """Model cards: the `README.md` beside a model's weights.
 
-    recipe, facts (JSON) ── data/cards/KIND.md, with its fields filled in ── README.md
+    recipe, facts (JSON) ── data/cards/KIND.jinja, filled in ── README.md
 
 A card says what a model is, what it learned from and how, how good it is, where it
 fails, and how to make it again. Each number comes from the recipe or from `card.json`,
 the facts in the same folder; none is typed by hand.
 
-Fields are written as for `str.format`: `{config.seed}`, `{facts[n_pairs]:,}`. A line
-that begins with `[own]` is kept only where `own` applies, and one that begins with
-`[not own]` only where it does not.
+Templates are in Jinja, with Python's `format`: `{{ n | format(",") }}` writes 1,234.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from llmcourse.files import DATA
+from llmcourse.model.folders import shipped_models
 
 Row = Sequence[str]
 Facts = Mapping[str, Any]
 """How a model was made and how good it is, as JSON holds it: see `making.Making`."""
-
-_MARK = re.compile(r"\[(not )?(\w+)\] ?")
 
 
 class Table(NamedTuple):
@@ -29,43 +27,6 @@ class Table(NamedTuple):
 
     head: Row
     rows: Sequence[Row]
-
-
-def fill_card(
-    kind: str,
-    cases: Mapping[str, bool],
-    facts: Facts,
-    *,
-    folder: str = "model",
-    **values: Any,
-) -> str:
-    """Return a card in Markdown, with the front matter that Hugging Face reads.
-
-    Args:
-        kind: Name of the template.
-        cases: Whether each case applies, by name.
-        facts: As in `card.json`.
-        folder: Where the model is, in the folder that the command writes.
-        values: The other fields of the template.
-    """
-    path = DATA / "cards" / f"{kind}.md"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [text for line in lines if (text := _in_case(line, cases)) is not None]
-    threads = f"{facts['n_threads']} thread{'s' * (facts['n_threads'] > 1)}"
-    software = f"| software | torch {facts['torch']}, {threads} |"
-    if facts["machine"]:
-        software += f"\n| machine | {facts['machine']} |"
-    common = {"facts": facts, "folder": folder, "software": software}
-    return "\n".join([*kept, ""]).format(**common, **values)
-
-
-def _in_case(line: str, cases: Mapping[str, bool]) -> str | None:
-    """Return a line without its marks, or None if it is to be left out."""
-    while mark := _MARK.match(line):
-        if cases[mark[2]] == bool(mark[1]):
-            return None
-        line = line[mark.end() :]
-    return line
 
 
 def markdown(table: Table) -> str:
@@ -120,3 +81,31 @@ def settings(config: object) -> str:
     """
     fields = vars(config).items()
     return "\n".join(_row((name.replace("_", " "), str(v))) for name, v in fields)
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(DATA / "cards"),
+    trim_blocks=True,
+    keep_trailing_newline=True,
+    undefined=StrictUndefined,
+)
+_TEMPLATES.filters |= {
+    "format": format,
+    "markdown": markdown,
+    "repr": repr,
+    "settings": settings,
+}
+_TEMPLATES.globals["shipped_models"] = shipped_models
+
+
+def fill_card(kind: str, facts: Facts, *, folder: str = "model", **values: Any) -> str:
+    """Return a card in Markdown, with the front matter that Hugging Face reads.
+
+    Args:
+        kind: Name of the template.
+        facts: As in `card.json`.
+        folder: Where the model is, in the folder that the command writes.
+        values: What else the template reads.
+    """
+    values |= {"facts": facts, "quality": facts["quality"], "folder": folder}
+    return _TEMPLATES.get_template(f"{kind}.jinja").render(values)

@@ -3,7 +3,6 @@
 What it learns from, and how long, is in `finetuning.instruction_tuning`.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,17 +36,9 @@ from llmcourse.finetuning.lora import (
 )
 from llmcourse.intervals import Count
 from llmcourse.model.costs import n_parameters
-from llmcourse.model.folders import load_pretrained, shipped_models
+from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import (
-    Facts,
-    Row,
-    Table,
-    counted,
-    fill_card,
-    markdown,
-    settings,
-)
+from llmcourse.recipes.cards import Facts, Row, Table, counted, fill_card
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
@@ -301,32 +292,14 @@ def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
         config: Its recipe.
         facts: As `make_instruct` writes them into `card.json`.
     """
-    training, n = config.finetuning, facts["n_examples"]
     *scores, table = instruct_tables(facts["quality"])
-    own = bool(config.sources)
-    cases = {
-        "own": own,
-        "free": not own and config.base in shipped_models(),
-        "scores": bool(scores),
-        "drawn": "tale_temperature" in facts["quality"],
-        "lora": config.rank is not None,
-        "embeddings": facts["embeddings_learned"],
-        "truncate": config.truncate,
-        "whole": not own and config.whole_every > 0,
-    }
     return fill_card(
         "instruct",
-        cases,
         facts,
         name=name,
         config=config,
-        n_asked=n - config.n_stories,
-        sources=", ".join(f"`{source}`" for source in config.sources),
-        kinds=", ".join(f"{n} × {kind}" for kind, n in Counter(config.kinds).items()),
         n_held_out_pairs=len(HELD_OUT_PAIRS),
-        passes=training.steps * training.batch_size / n,
-        settings=settings(training),
-        scores="\n\n".join(map(markdown, scores)),
-        before_and_after=markdown(table),
+        scores=scores,
+        before_and_after=table,
         question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )

@@ -17,10 +17,8 @@ from llmcourse.intervals import Count, wilson_interval
 from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes import cards
 from llmcourse.recipes.align import ALIGNED_LLM, aligned_card, reward_card
 from llmcourse.recipes.base import base_card, feature_table
-from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import instruct_card, score_table
 from llmcourse.training.presets import BASE_LLM, PRESETS
 
@@ -143,21 +141,6 @@ def test_a_card_claims_no_licence_of_others_and_no_machine_unless_given():
     text = base_card("mine", BASE_LLM, facts | {"machine": "a laptop"})
     assert "\nlicense: mit\n" in text
     assert "| machine | a laptop |" in text
-
-
-def test_a_line_of_a_template_may_stand_in_some_cases_alone(monkeypatch, tmp_path):
-    template = "[own] [not free] {own}\n[own]\n[not own] {other}\n{facts[torch]}\n"
-    (tmp_path / "cards").mkdir()
-    (tmp_path / "cards/some.md").write_text(template, encoding="utf-8")
-    monkeypatch.setattr(cards, "DATA", tmp_path)
-    facts = {"torch": "2.5", "n_threads": 1, "machine": ""}
-    for cases, wanted in (
-        ((True, False), "[a] {b}\n\n2.5\n"),
-        ((True, True), "\n2.5\n"),
-        ((False, True), "c\n2.5\n"),
-    ):
-        named = dict(zip(("own", "free"), cases, strict=True))
-        assert fill_card("some", named, facts, own="[a] {b}", other="c") == wanted
 
 
 def test_kinds_are_counted_together():
