@@ -11,32 +11,25 @@ part of the loss.
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from llmcourse.alignment.losses import (
     Averaging,
+    PolicyLoss,
     group_advantages,
     grpo_loss,
-    masked_average,
 )
 from llmcourse.alignment.policy import (
     PolicyConfig,
     PolicyIteration,
     PolicyTrainer,
     RolloutBatch,
-    UpdateRecord,
-    optimise,
 )
-from llmcourse.alignment.preferences import Prompt
-from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Rollouts
+from llmcourse.alignment.rollouts import Rollouts, Scores
 from llmcourse.arguments import check_one_of, check_range
-from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 
 
@@ -74,12 +67,14 @@ class GRPO(PolicyTrainer):
         size, scale = self.config.answers_per_prompt, self.config.scale
         return {"advantages": group_advantages(scores, size, scale=scale)}
 
-    def update(self, whole: RolloutBatch) -> UpdateRecord:
-        """Make one update of the policy."""
-        averaging = self.config.averaging
-        part = self.own_part(whole)
-        now = self.scorer(part.ids, part.mask)
-        policy = grpo_loss(
+    @property
+    def averaging(self) -> Averaging:
+        """How the policy's loss weighs the tokens of long and short answers."""
+        return self.config.averaging
+
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+        """Return the loss of some answers, the distance to the reference included."""
+        return grpo_loss(
             now.log_probs,
             part.log_probs,
             part.reference_log_probs,
@@ -87,40 +82,22 @@ class GRPO(PolicyTrainer):
             part.mask,
             clip_range=self.config.clip_range,
             kl_coef=self.config.kl_coef,
-            averaging=averaging,
+            averaging=self.averaging,
         )
-        self.update_policy(self.share(part, whole, averaging) * policy.loss)
-        uncertainty = masked_average(now.entropy, part.mask).item()
-        share = self.share(part, whole)
-        return UpdateRecord.of_shares(share, uncertainty, policy.clip_fraction)
 
 
-def grpo(
-    policy: Transformer,
-    prompts: Sequence[Prompt],
-    reward: RewardFunction,
-    config: GRPOConfig,
-    generator: torch.Generator,
-    *,
-    run: Run = Run(),
-    **others: Any,
-) -> list[PolicyIteration]:
+def grpo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
     """Train a policy in place by GRPO; return the measurements of each iteration.
 
     Args:
-        policy: Changed in place, except for frozen weights.
-        prompts: Sampled in each iteration, without replacement.
-        reward: Scores the answers.
-        config: How long and how fast.
-        generator: Source of all randomness.
+        args: For `PolicyTrainer`: policy, prompts, reward, config and generator.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        options: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
-        ValueError: As in `PolicyTrainer` and `optimise`.
+        ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    trainer = GRPO(policy, prompts, reward, config, generator, **others)
-    return optimise(trainer, run)
+    return GRPO(*args, **options).train(run)

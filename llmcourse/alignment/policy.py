@@ -5,10 +5,10 @@
        │                                 │
        └── some updates ── advantages ───┘          an iteration
 
-`PolicyTrainer.iterate` is that picture in code; `compute_advantages` and `update` are
-where the methods differ, see `ppo` and `grpo`. The reference is the policy as it was at
-the start. It never changes, and the distance to it, the KL divergence, says how much of
-what was learned before is still there.
+`PolicyTrainer.iterate` is that picture in code; `compute_advantages` and `policy_loss`
+are where the methods differ, see `ppo` and `grpo`. The reference is the policy as it
+was at the start. It never changes, and the distance to it, the KL divergence, says how
+much of what was learned before is still there.
 
 With `ptx_coef` each update also learns from texts like those that the policy learned
 from earlier, so that less is forgotten: PPO-ptx.
@@ -24,16 +24,29 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import chain
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.alignment.losses import Averaging, Mask, PerToken, kl_k1
+from llmcourse.alignment.losses import (
+    Averaging,
+    Mask,
+    PerToken,
+    PolicyLoss,
+    kl_k1,
+    masked_average,
+)
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Rollouts, Scorer, check_room, sample_rollouts
+from llmcourse.alignment.rollouts import (
+    Rollouts,
+    Scorer,
+    Scores,
+    check_room,
+    sample_rollouts,
+)
 from llmcourse.arguments import check_ids, check_multiple, check_positive, check_range
 from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
@@ -51,20 +64,6 @@ from llmcourse.training.loop import update_weights
 from llmcourse.training.optimizers import make_optimizer
 
 _USUAL_INTERVAL = 10  # iterations between checkpoints
-
-
-class UpdateRecord(NamedTuple):
-    """Means over the tokens of one update."""
-
-    entropy: float  # in nats per token
-    clip_fraction: float
-    value_loss: float | None = None  # in squared points
-
-    @classmethod
-    def of_shares(cls, share: float, *means: float) -> "UpdateRecord":
-        """Return means over all processes, each of which has a share of the tokens."""
-        weighted = share * torch.tensor(means, dtype=torch.double)
-        return cls(*parallel.add(weighted).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,11 @@ class RolloutBatch:
             if part is not None
         }
         return RolloutBatch(**parts)
+
+    def weight(self, averaging: Averaging) -> int:
+        """Return what the answers weigh in a mean: the number of tokens or answers."""
+        counted = self.mask if averaging == "token" else self.mask.any(dim=1)
+        return int(counted.sum())
 
 
 # Settings that may be 0, including those of PPO, and their upper limits.
@@ -240,6 +244,11 @@ class PolicyTrainer(ABC):
         self.history: list[PolicyIteration] = []
         self.n_updates = 0
 
+    @property
+    def averaging(self) -> Averaging:
+        """How the policy's loss weighs the tokens of long and short answers."""
+        return "token"
+
     @abstractmethod
     def compute_advantages(
         self, rollouts: Rollouts, scores: Tensor, reference_log_probs: Tensor
@@ -250,15 +259,40 @@ class PolicyTrainer(ABC):
         """
 
     @abstractmethod
-    def update(self, whole: RolloutBatch) -> UpdateRecord:
-        """Make one update from some of the answers, the same in all processes."""
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+        """Return the loss of some answers, from what the policy says of them now."""
 
-    def update_policy(self, loss: Tensor) -> None:
-        """Make one update of the policy's weights, from this process's loss."""
-        schedule = self.config.schedule(self.n_updates)
-        step, shares = self.n_updates, chain([loss], self._losses_of_texts())
+    def update_critic(
+        self, now: Scores, part: RolloutBatch, share: float
+    ) -> list[float]:
+        """Make one update of the critic, if there is one; return its loss as a list.
+
+        Args:
+            now: What the policy says of the answers before its own update.
+            part: The answers of this process.
+            share: Of the update's tokens, those in `part`.
+        """
+        return []
+
+    def update(self, whole: RolloutBatch) -> list[float]:
+        """Make one update from some of the answers, the same in all processes.
+
+        Returns entropy, clip fraction and, with a critic, its loss: means over tokens.
+        """
+        part = whole.rows(parallel.own_rows(torch.arange(len(whole.ids))))
+        share = part.weight("token") / whole.weight("token")
+        now = self.scorer(part.ids, part.mask)
+        policy = self.policy_loss(now, part)
+        entropy = masked_average(now.entropy, part.mask).item()
+        value_loss = self.update_critic(now, part, share)
+        weight = part.weight(self.averaging) / whole.weight(self.averaging)
+        step, schedule = self.n_updates, self.config.schedule(self.n_updates)
+        shares = chain([weight * policy.loss], self._losses_of_texts())
         update_weights(self.policy, self.optimizer, shares, step, schedule)
         self.n_updates += 1
+        means = [entropy, policy.clip_fraction, *value_loss]
+        found = parallel.add(share * torch.tensor(means, dtype=torch.double))
+        return [*found.tolist()]
 
     def _losses_of_texts(self) -> Iterator[Tensor]:
         """Yield this process's share of the PPO-ptx term, if its weight is not 0."""
@@ -296,39 +330,21 @@ class PolicyTrainer(ABC):
             **self.compute_advantages(rollouts, scores - penalty, reference),
         )
         records = [self.update(batch.rows(rows)) for rows in self._minibatches()]
-        values = [r.value_loss for r in records if r.value_loss is not None]
+        entropy, clip_fraction, *value_loss = map(fmean, zip(*records, strict=True))
         kl = kl_k1(rollouts.log_probs, reference).sum(dim=1)
         self.history.append(
             PolicyIteration(
                 iteration=len(self.history) + 1,
                 reward=scores.mean().item(),
                 kl=kl.mean().item(),
-                entropy=fmean(record.entropy for record in records),
-                clip_fraction=fmean(record.clip_fraction for record in records),
-                value_loss=fmean(values) if values else None,
+                entropy=entropy,
+                clip_fraction=clip_fraction,
+                value_loss=value_loss[0] if value_loss else None,
                 length=rollouts.lengths.double().mean().item(),
                 finished=rollouts.finished.double().mean().item(),
             )
         )
         return self.history[-1]
-
-    @staticmethod
-    def own_part(whole: RolloutBatch) -> RolloutBatch:
-        """Return the part of a minibatch that this process learns from."""
-        if parallel.n_processes() == 1:
-            return whole
-        return whole.rows(parallel.own_rows(torch.arange(len(whole.ids))))
-
-    @staticmethod
-    def share(
-        part: RolloutBatch, whole: RolloutBatch, averaging: Averaging = "token"
-    ) -> float:
-        """Return the weight of a part's mean in the mean over its minibatch."""
-        n_part, n_whole = (
-            (each.mask if averaging == "token" else each.mask.any(dim=1)).sum().item()
-            for each in (part, whole)
-        )
-        return n_part / n_whole
 
     def _sample(self) -> Rollouts:
         order = torch.randperm(len(self.prompts), generator=self.generator)
@@ -387,9 +403,21 @@ class PolicyTrainer(ABC):
         self.history = [PolicyIteration(**found) for found in state["history"]]
         self.n_updates = state["n_updates"]
 
-    def recipe(self) -> dict[str, Any]:
-        """Return what must be the same to resume: names and plain values."""
-        return {
+    def train(self, run: Run) -> list[PolicyIteration]:
+        """Make all iterations, or those left to do; return the history.
+
+        Args:
+            run: Where to save checkpoints and report progress; its interval counts
+                iterations. To resume, pass the same reward: this is not checked.
+
+        Raises:
+            ValueError: If the folder's checkpoints belong to another run, or as in
+                `iterate`.
+            FloatingPointError: As in `iterate`, or if a weight to be saved is not
+                finite; the last checkpoint stays.
+            OSError: If a checkpoint cannot be written.
+        """
+        recipe = {  # what must be the same to resume
             "method": type(self).__name__,
             "reference": weights_fingerprint(self.reference),
             "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
@@ -399,30 +427,13 @@ class PolicyTrainer(ABC):
             "config": asdict(self.config),
             "model": asdict(self.policy.config),
         }
-
-
-def optimise(trainer: PolicyTrainer, run: Run = Run()) -> list[PolicyIteration]:
-    """Run all iterations of a training, or those left to do; return the history.
-
-    Args:
-        trainer: Changed in place, and so is its policy.
-        run: Where to save checkpoints and report progress; its interval counts
-            iterations. To resume, pass the same reward: this is not checked.
-
-    Raises:
-        ValueError: If the folder's checkpoints belong to another run, or as in
-            `PolicyTrainer.iterate`.
-        FloatingPointError: As in `PolicyTrainer.iterate`, or if a weight to be saved is
-            not finite; the last checkpoint stays.
-        OSError: If a checkpoint cannot be written.
-    """
-    recipe, parts = trainer.recipe(), trainer.parts()
-    run.resume(recipe, parts)
-    parallel.check_alike("recipe", str(recipe))
-    parallel.check_alike("number of iterations made", len(trainer.history))
-    first, iterations = len(trainer.history) + 1, trainer.config.iterations
-    for number in range(first, iterations + 1):
-        run.log(trainer.iterate())
-        last = number == iterations
-        run.save_if_due(number, recipe, parts, last=last, usual=_USUAL_INTERVAL)
-    return trainer.history
+        parts = self.parts()
+        run.resume(recipe, parts)
+        parallel.check_alike("recipe", str(recipe))
+        parallel.check_alike("number of iterations made", len(self.history))
+        iterations = self.config.iterations
+        for number in range(len(self.history) + 1, iterations + 1):
+            run.log(self.iterate())
+            last = number == iterations
+            run.save_if_due(number, recipe, parts, last=last, usual=_USUAL_INTERVAL)
+        return self.history

@@ -13,7 +13,6 @@ al. (2019), equation 2 (the penalty). Unlike theirs, the critic is a small netwo
 the policy's features, with an optimizer of its own, so it costs next to nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from llmcourse.alignment.losses import (
+    PolicyLoss,
     gae,
     kl_k1,
     masked_average,
@@ -32,13 +32,8 @@ from llmcourse.alignment.policy import (
     PolicyIteration,
     PolicyTrainer,
     RolloutBatch,
-    UpdateRecord,
-    optimise,
 )
-from llmcourse.alignment.preferences import Prompt
-from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Rollouts, ValueHead, spread
-from llmcourse.model.transformer import Transformer
+from llmcourse.alignment.rollouts import Rollouts, Scores, ValueHead, spread
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import update_weights
@@ -102,30 +97,22 @@ class PPO(PolicyTrainer):
         values = [self.value_head(scores.features) for scores in parts]
         return spread(torch.cat(values), mask)
 
-    def update(self, whole: RolloutBatch) -> UpdateRecord:
-        """Make one update of the critic and one of the policy."""
-        part = self.own_part(whole)
-        share = self.share(part, whole)
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+        """Return the clipped loss of some answers."""
+        old, epsilon = part.log_probs, self.config.clip_range
+        return ppo_policy_loss(now.log_probs, old, part.advantages, part.mask, epsilon)
+
+    def update_critic(
+        self, now: Scores, part: RolloutBatch, share: float
+    ) -> list[float]:
+        """Make one update of the critic; return its loss as a list."""
         assert part.returns is not None
-        now = self.scorer(part.ids, part.mask)
-        policy = ppo_policy_loss(
-            now.log_probs,
-            part.log_probs,
-            part.advantages,
-            part.mask,
-            self.config.clip_range,
-        )
-        uncertainty = masked_average(now.entropy, part.mask).item()
         errors = spread(self.value_head(now.features), part.mask) - part.returns
-        value_loss = 0.5 * masked_average(errors.square(), part.mask)
-        critic, schedule = self.value_head, self._value_schedule()
-        step = self.n_updates
-        shares = [share * value_loss]
-        update_weights(critic, self.value_optimizer, shares, step, schedule)
-        self.update_policy(share * policy.loss)
-        return UpdateRecord.of_shares(
-            share, uncertainty, policy.clip_fraction, value_loss.item()
-        )
+        loss = 0.5 * masked_average(errors.square(), part.mask)
+        critic, optimizer, step = self.value_head, self.value_optimizer, self.n_updates
+        schedule = self._value_schedule()
+        update_weights(critic, optimizer, [share * loss], step, schedule)
+        return [loss.item()]
 
     def parts(self) -> dict[str, Stateful]:
         """Return what a checkpoint holds, including the critic."""
@@ -163,32 +150,18 @@ def token_rewards(
     return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)
 
 
-def ppo(
-    policy: Transformer,
-    prompts: Sequence[Prompt],
-    reward: RewardFunction,
-    config: PPOConfig,
-    generator: torch.Generator,
-    *,
-    run: Run = Run(),
-    **others: Any,
-) -> list[PolicyIteration]:
+def ppo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
     """Train a policy in place by PPO; return the measurements of each iteration.
 
     Args:
-        policy: Changed in place, except for frozen weights.
-        prompts: Sampled in each iteration, without replacement.
-        reward: Scores the answers.
-        config: How long and how fast.
-        generator: Source of all randomness.
+        args: For `PolicyTrainer`: policy, prompts, reward, config and generator.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        options: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
-        ValueError: As in `PolicyTrainer` and `optimise`.
+        ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    trainer = PPO(policy, prompts, reward, config, generator, **others)
-    return optimise(trainer, run)
+    return PPO(*args, **options).train(run)
