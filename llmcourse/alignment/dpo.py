@@ -130,15 +130,9 @@ def dpo(
         theirs = torch.stack([once[pair] for pair in batch], dim=1).to(ours.chosen)
         return dpo_loss(*ours, *theirs, beta=config.beta, loss_type=config.loss_type)
 
+    objective = f"DPO, reference {weights_fingerprint(reference)}"
     return train_on_pairs(
-        model,
-        pairs,
-        valid,
-        compare,
-        config,
-        generator,
-        objective=f"DPO, reference {weights_fingerprint(reference)}",
-        run=run,
+        model, pairs, valid, config, generator, compare, objective, run=run
     )
 
 

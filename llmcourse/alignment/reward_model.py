@@ -14,7 +14,6 @@ al. (2022), section 3.5 (reward modeling).
     train    train_reward_model           on pairs, with the Bradley-Terry loss
     use      rewards_of, pair_rewards     of texts and pairs, as ids
              text_reward, batched         a function to train a policy on
-    check    pair_accuracy                does it prefer the chosen answers?
     store    save_reward_model, load_reward_model
 
 Training is fine-tuning on pairs, `train_on_pairs`, as in DPO: they differ in what a
@@ -46,7 +45,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -67,7 +66,6 @@ from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
-from llmcourse.intervals import Interval, wilson_interval
 from llmcourse.model.folders import (
     find_model,
     load_pretrained,
@@ -223,11 +221,11 @@ def train_on_pairs(
     model: "Transformer | RewardModel",
     pairs: Sequence[TokenizedPair],
     valid: Sequence[TokenizedPair],
-    compare: Callable[[Sequence[TokenizedPair]], Comparison],
     config: PairsConfig,
     generator: torch.Generator,
-    *,
+    compare: Callable[[Sequence[TokenizedPair]], Comparison],
     objective: str,
+    *,
     run: Run,
 ) -> History:
     """Train a model in place to agree with the preferences; return the losses.
@@ -240,9 +238,9 @@ def train_on_pairs(
         model: Changed in place where it is not frozen.
         pairs: What to learn.
         valid: Held-out pairs; `eval_examples` of them are evaluated.
-        compare: Makes a comparison of pairs with the current model.
         config: How long and how fast.
         generator: Decides the order of the pairs.
+        compare: Makes a comparison of pairs with the current model.
         objective: The loss in words, with all that it depends on.
         run: Where to save checkpoints and report progress.
 
@@ -340,11 +338,11 @@ def train_reward_model(
         generator: Decides the order of the pairs.
         run: Where to save checkpoints and report progress.
     """
-    pooled = "" if model.pooling == "last" else f", pooled by {model.pooling}"
-    reads = ""
+    objective = "Bradley-Terry"
+    if model.pooling != "last":
+        objective += f", pooled by {model.pooling}"
     if model.surprise is not None:
-        reads = f", with the surprisal of {model.surprise.reader.fingerprint}"
-
+        objective += f", with the surprisal of {model.surprise.reader.fingerprint}"
     low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
@@ -358,14 +356,7 @@ def train_reward_model(
         return Comparison(loss, chosen - rejected)
 
     return train_on_pairs(
-        model,
-        pairs,
-        valid,
-        compare,
-        config,
-        generator,
-        objective=f"Bradley-Terry{pooled}{reads}",
-        run=run,
+        model, pairs, valid, config, generator, compare, objective, run=run
     )
 
 
@@ -477,46 +468,8 @@ def batched(reward: Callable[[str, str], float | int]) -> RewardFunction:
     return scores
 
 
-class PairAccuracy(NamedTuple):
-    """The fraction of pairs in which the chosen answer is preferred."""
-
-    rate: float
-    interval: Interval  # Wilson's, at 95 %
-    n: int  # pairs
-
-
-def pair_accuracy(model: RewardModel, pairs: Sequence[TokenizedPair]) -> PairAccuracy:
-    """Return how often a reward model prefers the chosen answer, with an interval.
-
-    Ties count half; for the interval, half of them are right, rounded down.
-
-    Args:
-        model: A trained model.
-        pairs: Held-out pairs.
-
-    Raises:
-        ValueError: If there are no pairs, if a reward is not a number, or as in
-            `rewards_of`.
-    """
-    chosen, rejected = pair_rewards(model, pairs)
-    margins = chosen - rejected
-    if n_odd := int(margins.isnan().sum()):
-        raise ValueError(
-            f"rewards must be numbers, got NaN in {n_odd} of {len(pairs)} pairs"
-        )
-    rate = share_preferred(margins)
-    interval = wilson_interval(int(rate * len(pairs) + 1e-6), len(pairs))
-    return PairAccuracy(rate, interval, len(pairs))
-
-
 _HEAD = "score.weight"
 _SURPRISE = "surprise.weight"
-_ARCHITECTURES = {
-    "llama": "LlamaForSequenceClassification",
-    "qwen2": "Qwen2ForSequenceClassification",
-    "qwen3": "Qwen3ForSequenceClassification",
-    "gpt2": "GPT2ForSequenceClassification",
-}
 _OWN_TYPE = "llmcourse_reward_model"  # which `transformers` does not know
 
 
@@ -544,8 +497,9 @@ def save_reward_model(
         OSError: If a file cannot be written.
     """
     kind = config_to_json(model.config)["model_type"]
+    names = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "gpt2": "GPT2"}
     settings: dict[str, Any] = {
-        "architectures": [_ARCHITECTURES[kind]],
+        "architectures": [f"{names[kind]}ForSequenceClassification"],
         "num_labels": 1,
         "id2label": {"0": "reward"},
         "label2id": {"reward": 0},
@@ -571,9 +525,8 @@ def save_reward_model(
         body = without_unembedding(body)
         table = model.surprise.weight.detach()
         body.embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
-    save_pretrained(
-        body, tokenizer, folder, dtype, settings=settings, heads=_heads(model)
-    )
+    heads = _heads(model)
+    save_pretrained(body, tokenizer, folder, dtype, settings=settings, heads=heads)
 
 
 def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokenizer]:

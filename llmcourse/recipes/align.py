@@ -47,9 +47,9 @@ from llmcourse.alignment.reward_model import (
     RewardModel,
     centre,
     load_reward_model,
-    pair_accuracy,
     pair_rewards,
     save_reward_model,
+    share_preferred,
     text_reward,
     train_reward_model,
 )
@@ -59,6 +59,7 @@ from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, plain_stories, prepare
+from llmcourse.intervals import wilson_interval
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
@@ -659,7 +660,9 @@ def reward_quality(
     """
     tokens = tokenize_pairs(pairs, tokenizer, model.config.context_length)
     chosen, rejected = pair_rewards(model, tokens)
-    accuracy = pair_accuracy(model, tokens)
+    rate, n = share_preferred(chosen - rejected), len(pairs)
+    # Ties count half; for the interval, half of them are right, rounded down.
+    interval = wilson_interval(int(rate * n + 1e-6), n)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
     said = (chosen - rejected).abs().sigmoid()  # how sure it is of its preference
@@ -675,7 +678,7 @@ def reward_quality(
     gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
     both = torch.stack((gold.flatten(), torch.stack((chosen, rejected), 1).flatten()))
     return {
-        "accuracy": accuracy._asdict() | {"interval": accuracy.interval._asdict()},
+        "accuracy": {"rate": rate, "interval": interval._asdict(), "n": n},
         "ceiling": agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
         "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),

@@ -13,7 +13,8 @@ from llmcourse.alignment.reward_model import (
     RewardConfig,
     RewardModel,
     pad_texts,
-    pair_accuracy,
+    pair_rewards,
+    share_preferred,
     train_reward_model,
 )
 from llmcourse.alignment.surprisal import SurprisalReader
@@ -113,7 +114,8 @@ def test_worked_example_of_learning_what_is_preferred():
     config = replace(SHORT, steps=100, eval_interval=50)
     model, valid = make_model(), make_pairs(20, seed=1)
     train_reward_model(model, make_pairs(60), valid, config, seeded())
-    assert pair_accuracy(model, valid).rate > 0.9
+    chosen, rejected = pair_rewards(model, valid)
+    assert share_preferred(chosen - rejected) > 0.9
 
 
 # Law

@@ -1,7 +1,6 @@
 """What a reward model says of texts and pairs, how surely, and as a folder."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -15,15 +14,14 @@ from llmcourse.alignment.reward_model import (
     batched,
     centre,
     load_reward_model,
-    pair_accuracy,
     pair_rewards,
     rewards_of,
     save_reward_model,
+    share_preferred,
     text_reward,
 )
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.finetuning.chat import CHAT_TOKENS
-from llmcourse.intervals import wilson_interval
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
@@ -68,10 +66,8 @@ def test_worked_example_of_accuracy():
     low, middle, high = (n for _, n in sorted(((a, 1), (b, 2), (c, 3))))
     order = ((high, low), (middle, low), (low, high))
     pairs = [of_ids([0], [x], [y]) for x, y in order]
-    found = pair_accuracy(model, pairs)
-    assert found.rate == pytest.approx(2 / 3)
-    assert found.interval == wilson_interval(2, 3)
-    assert found.n == 3
+    chosen, rejected = pair_rewards(model, pairs)
+    assert share_preferred(chosen - rejected) == pytest.approx(2 / 3)
 
 
 # Law
@@ -200,15 +196,7 @@ def test_refuses_nothing():
     with pytest.raises(ValueError, match="texts with at least one token"):
         rewards_of(model, [])
     with pytest.raises(ValueError, match="texts with at least one token"):
-        pair_accuracy(model, [])
-
-
-def test_refuses_rewards_that_are_no_numbers():
-    model, pairs = make_model(), [of_ids([0], [1], [2]), of_ids([0], [3], [1])]
-    with torch.no_grad():
-        model.head.weight[0, 0] = math.nan
-    with pytest.raises(ValueError, match="must be numbers, got NaN in 2 of 2"):
-        pair_accuracy(model, pairs)
+        pair_rewards(model, [])
 
 
 def test_refuses_folders_of_other_models(tokenizer, tmp_path):

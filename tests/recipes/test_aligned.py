@@ -24,6 +24,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.instruction_evaluation import forgetting, instruction_scores
+from llmcourse.intervals import wilson_interval
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.recipes.align import (
@@ -129,6 +130,12 @@ def test_quality_is_of_the_weights_in_the_files(made):
     assert quality["reward_model"]["ceiling"] == agreement_rate(pairs)
     tokens = tokenize_pairs(pairs, tokenizer, reward_model.config.context_length)
     chosen, rejected = pair_rewards(reward_model, tokens)
+    right = int((chosen > rejected).sum())  # and no ties
+    assert quality["reward_model"]["accuracy"] == {
+        "rate": right / len(pairs),
+        "interval": wilson_interval(right, len(pairs))._asdict(),
+        "n": len(pairs),
+    }
     classes: dict[int, list[float]] = {}
     for gap in (chosen - rejected).tolist():
         sure = 1 / (1 + math.exp(-abs(gap)))
