@@ -33,14 +33,12 @@ from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.losses import kl_k1
 from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.alignment.reward_model import RewardFunction, batched
-from llmcourse.alignment.rollouts import Rollouts, Scorer, sample_rollouts
+from llmcourse.alignment.rollouts import Scorer, sample_in_batches
 from llmcourse.arguments import check_range
-from llmcourse.intervals import Interval, WinRate, bootstrap_interval, win_rate
+from llmcourse.intervals import bootstrap_interval, win_rate
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training.config import StageProgress
-
-_AT_ONCE = 64  # answers written in one batch
+from llmcourse.training.config import CountProgress
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +76,7 @@ def evaluate_policy(
     proxy: RewardFunction,
     max_new_tokens: int,
     seed: int = 0,
-    *,
-    name: str = "answers evaluated",
-    progress: StageProgress | None = None,
+    progress: CountProgress | None = None,
 ) -> PolicyEvaluation:
     """Return a policy's answer to each prompt, with what it is worth.
 
@@ -92,8 +88,7 @@ def evaluate_policy(
         proxy: What the policy was trained on, or might have been.
         max_new_tokens: Most tokens of an answer.
         seed: Of the sampling.
-        name: Of the work, for `progress`.
-        progress: Called with that name, the answers so far and the total.
+        progress: Called with the number of answers so far, and the total.
 
     Raises:
         ValueError: If there are no prompts, or as in `sample_rollouts`.
@@ -102,66 +97,39 @@ def evaluate_policy(
         raise ValueError("a policy is evaluated by its answers to prompts, got none")
     generator = torch.Generator().manual_seed(seed)
     scorer = Scorer(reference)
-    stop = [end_of_answer(tokenizer)]
     texts: list[str] = []
     found = []
-    for start in range(0, len(prompts), _AT_ONCE):
-        written = sample_rollouts(
-            policy,
-            prompts[start : start + _AT_ONCE],
-            max_new_tokens,
-            tokenizer=tokenizer,
-            stop=stop,
-            generator=generator,
+    for written in sample_in_batches(
+        policy,
+        prompts,
+        max_new_tokens,
+        progress=progress,
+        tokenizer=tokenizer,
+        stop=[end_of_answer(tokenizer)],
+        generator=generator,
+    ):
+        asked = [prompt.text for prompt in written.prompts]
+        theirs = scorer.log_probs(written.ids, written.answer_mask, 16)
+        measured = (
+            batched(gold_reward)(asked, written.texts),
+            proxy(asked, written.texts),
+            kl_k1(written.log_probs, theirs).sum(dim=1),
+            written.lengths,
+            written.finished,
         )
-        found.append(_marks(written, proxy, scorer))
+        found.append(torch.stack([row.float().cpu() for row in measured]))
         texts += written.texts
-        if progress is not None:
-            progress(name, len(texts), len(prompts))
     return PolicyEvaluation(tuple(texts), *torch.cat(found, dim=1))
 
 
-def _marks(written: Rollouts, proxy: RewardFunction, scorer: Scorer) -> Tensor:
-    """Return a row each of gold, proxy, KL divergence, length and whether it ended."""
-    asked = [prompt.text for prompt in written.prompts]
-    theirs = scorer.log_probs(written.ids, written.answer_mask, 16)
-    rows = (
-        batched(gold_reward)(asked, written.texts),
-        proxy(asked, written.texts),
-        kl_k1(written.log_probs, theirs).sum(dim=1),
-        written.lengths,
-        written.finished,
-    )
-    return torch.stack([row.float().cpu() for row in rows])
+def gain_of(
+    before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0
+) -> dict[str, Any]:
+    """Return what a policy has gained in gold reward, prompt by prompt, as for JSON.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """What a policy has gained in gold reward, prompt by prompt."""
-
-    before: float  # mean, in points
-    after: float
-    gain: float  # mean, in points
-    interval: Interval  # of the gain, at 95 %
-    sd: float  # of one answer's gold at the start, in points
-    better: WinRate  # how often the later answer was better, by gold
-
-    @property
-    def in_sd(self) -> float:
-        """The gain in standard deviations of the start; 0 if these are 0."""
-        return self.gain / self.sd if self.sd else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all numbers."""
-        return vars(self) | {
-            "interval": self.interval._asdict(),
-            "in_sd": self.in_sd,
-            "better": self.better.to_json(),
-        }
-
-
-def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) -> Gain:
-    """Return the gain in gold reward, with bootstrap intervals over the prompts.
+    Means are in points. "interval" is the gain's, by bootstrap over the prompts; "sd"
+    the deviation of one answer's gold at the start; "better" how often the later answer
+    was better; "in_sd" the gain in deviations of the start, 0 if these are 0.
 
     Args:
         before: The start's answers.
@@ -175,15 +143,17 @@ def gain_of(before: PolicyEvaluation, after: PolicyEvaluation, seed: int = 0) ->
     if n[0] != n[1] or n[0] < 2:
         raise ValueError(f"wanted as many answers before and after, 2 or more, got {n}")
     gains = (after.gold - before.gold).double()
+    gain, sd = gains.mean().item(), before.gold.double().std().item()
     generator = torch.Generator().manual_seed(seed)
-    return Gain(
-        before=before.gold.double().mean().item(),
-        after=after.gold.double().mean().item(),
-        gain=gains.mean().item(),
-        interval=bootstrap_interval(gains, generator),
-        sd=before.gold.double().std().item(),
-        better=win_rate(after.gold, before.gold, generator),
-    )
+    return {
+        "before": before.gold.double().mean().item(),
+        "after": after.gold.double().mean().item(),
+        "gain": gain,
+        "interval": bootstrap_interval(gains, generator)._asdict(),
+        "sd": sd,
+        "better": win_rate(after.gold, before.gold, generator).to_json(),
+        "in_sd": gain / sd if sd else 0.0,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ said of the token before reading it.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,9 @@ from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
 from llmcourse.training import parallel
+from llmcourse.training.config import CountProgress
+
+_AT_ONCE = 64  # answers in a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,30 @@ def sample_rollouts(
         log_probs=log_probs[:, :width],
         finished=finished,
     )
+
+
+def sample_in_batches(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    *,
+    progress: CountProgress | None = None,
+    **options: Any,
+) -> Iterator[Rollouts]:
+    """Yield answers to all prompts, 64 at a time.
+
+    Args:
+        policy: The model.
+        prompts: What to answer.
+        max_new_tokens: Most tokens of an answer.
+        progress: Called with the number of answers so far, and the total.
+        options: For `sample_rollouts`.
+    """
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = prompts[start : start + _AT_ONCE]
+        yield sample_rollouts(policy, part, max_new_tokens, **options)
+        if progress is not None:
+            progress(start + len(part), len(prompts))
 
 
 def _text(prompt: Prompt, answer: Sequence[int], tokenizer: Tokenizer) -> str:

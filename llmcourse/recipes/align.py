@@ -19,6 +19,7 @@ Source: Ouyang et al. (2022), section 3.
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -53,7 +54,7 @@ from llmcourse.alignment.reward_model import (
     text_reward,
     train_reward_model,
 )
-from llmcourse.alignment.rollouts import sample_rollouts
+from llmcourse.alignment.rollouts import sample_in_batches
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
@@ -85,7 +86,6 @@ from llmcourse.training.config import Evaluation, Record, StageProgress
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
-_AT_ONCE = 64  # answers written in one batch
 _N_CENTRED = 200  # about so many held-out answers set the zero of the rewards
 _SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # borders between classes of probabilities
 
@@ -344,24 +344,19 @@ def collect(
     prompts = make_prompts(n_prompts, seed, tokenizer)
     generator = torch.Generator().manual_seed(seed)
     n = config.answers_per_prompt
-    answered: list[tuple[str, list[str]]] = []
-    size = max(1, _AT_ONCE // n)
-    for start in range(0, n_prompts, size):
-        part = prompts[start : start + size]
-        written = sample_rollouts(
-            policy,
-            [prompt for prompt in part for _ in range(n)],
-            config.max_new_tokens,
-            tokenizer=tokenizer,
-            stop=[end_of_answer(tokenizer)],
-            generator=generator,
-            shared=True,
-        )
-        texts = iter(written.texts)
-        answered += [(prompt.text, [*islice(texts, n)]) for prompt in part]
-        if progress is not None:
-            progress(stage, n * len(answered), n * n_prompts)
-    comparable = [(prompt, texts) for prompt, texts in answered if len({*texts}) > 1]
+    parts = sample_in_batches(
+        policy,
+        [prompt for prompt in prompts for _ in range(n)],
+        config.max_new_tokens,
+        progress=progress and partial(progress, stage),
+        tokenizer=tokenizer,
+        stop=[end_of_answer(tokenizer)],
+        generator=generator,
+        shared=True,
+    )
+    texts = iter([text for part in parts for text in part.texts])
+    answered = [(prompt.text, [*islice(texts, n)]) for prompt in prompts]
+    comparable = [(prompt, own) for prompt, own in answered if len({*own}) > 1]
     if not comparable:
         raise ValueError(
             f"wanted prompts with two different answers, got none among {len(answered)}"
@@ -719,8 +714,7 @@ def aligned_quality(
             proxy,
             config.max_new_tokens,
             seed,
-            name=f"stories to order {name}",
-            progress=stages,
+            partial(stages, f"stories to order {name}"),
         )
 
     seeds = range(exam.seed, exam.seed + exam.n_seeds)
@@ -737,11 +731,11 @@ def aligned_quality(
         "n_prompts": exam.n_prompts,
         "before": _means([each.summary() for each in before]),
         "after": _means([each.summary() for each in after]),
-        "gold": gains[0].to_json(),
-        "gains": [gain.gain for gain in gains],
-        "gain_in_sd": fmean(gain.in_sd for gain in gains),
-        "win_rates": [gain.better.rate for gain in gains],
-        "control": gain_of(before[0], again).to_json(),
+        "gold": gains[0],
+        "gains": [gain["gain"] for gain in gains],
+        "gain_in_sd": fmean(gain["in_sd"] for gain in gains),
+        "win_rates": [gain["better"]["rate"] for gain in gains],
+        "control": gain_of(before[0], again),
     } | instruct_quality(start, made, exam, stages, BASE_SPLITS)
 
 

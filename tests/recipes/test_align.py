@@ -98,7 +98,7 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
     path = tmp_path / "pairs.json"
     first = collected(path, CONFIG, *base())
     with monkeypatch.context() as patch:
-        patch.delattr(align, "sample_rollouts")  # nobody may be asked again
+        patch.delattr(align, "sample_in_batches")  # nobody may be asked again
         assert collected(path, CONFIG, *base()) == first
     with pytest.raises(
         ValueError, match="holds pairs of another recipe or policy: .* must be"
@@ -118,9 +118,9 @@ def test_pairs_stay_in_a_file_of_their_recipe(tmp_path, monkeypatch):
 
 def test_answers_that_are_all_alike_cannot_be_compared(monkeypatch):
     def alike(policy, prompts, *_, **__):
-        return SimpleNamespace(texts=["same"] * len(prompts))
+        return [SimpleNamespace(texts=["same"] * len(prompts))]
 
-    monkeypatch.setattr(align, "sample_rollouts", alike)
+    monkeypatch.setattr(align, "sample_in_batches", alike)
     with pytest.raises(ValueError, match="two different answers, got none among 5"):
         collect(CONFIG, *base())
 
