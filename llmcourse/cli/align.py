@@ -79,7 +79,7 @@ def align(
     """
     from llmcourse.cli.running import Command, run_command, show, show_model
     from llmcourse.recipes import align as recipes
-    from llmcourse.recipes.align import aligned_table, make_aligned, reward_table
+    from llmcourse.recipes.cards import tables
     from llmcourse.recipes.instruct import Exam
 
     command = Command(align, locals())
@@ -104,10 +104,11 @@ def align(
         n_stories=max(2, stories // 2),
     )
     folder, quality = run_command(
-        command, lambda run: make_aligned(config, run, exam), name="aligned-llm"
+        command, lambda run: recipes.make_aligned(config, run, exam), name="aligned-llm"
     )
     if as_json or not quality:
         return  # another process has measured, or all is printed already
-    show(reward_table(quality["reward_model"]), aligned_table(quality))
+    show(*tables("reward_tables", quality=quality["reward_model"]))
+    show(*tables("aligned_tables", quality=quality))
     show_model(folder / "reward" / "model")
     show_model(folder / "model", "generate")

@@ -48,6 +48,7 @@ def evaluate(
     from llmcourse.finetuning.chat import has_chat_tokens
     from llmcourse.finetuning.instruction_evaluation import instruction_scores
     from llmcourse.recipes import base, instruct
+    from llmcourse.recipes.cards import tables
     from llmcourse.training.evaluation import Sample
 
     if everything:
@@ -81,8 +82,8 @@ def evaluate(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "
         f"{quality['n_bytes']:,} bytes"
     )
-    show(base.loss_table(quality), base.feature_table(quality))
+    show(*tables("base_tables", quality=quality))
     for sample in written[:show_samples]:
         out.print(f"\n{sample.text}\n→ {sample.error or 'valid'}")
     if "instructions" in quality:
-        show(instruct.score_table(quality["instructions"]))
+        show(*tables("scores", scores=quality["instructions"]))

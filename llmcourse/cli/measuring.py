@@ -9,7 +9,7 @@ from llmcourse.cli.console import bars, out
 from llmcourse.cli.running import show
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.recipes import align, base, instruct
-from llmcourse.recipes.cards import Table
+from llmcourse.recipes.cards import Table, tables
 from llmcourse.training.config import StageProgress
 from llmcourse.training.evaluation import TEST_SEED
 
@@ -19,7 +19,7 @@ def _base(name: str, draw: StageProgress) -> list[Table]:
     quality, _ = base.tale_quality(
         *model, base.N_STORIES, base.N_SAMPLES, TEST_SEED, draw
     )
-    return [base.loss_table(quality), base.feature_table(quality)]
+    return tables("base_tables", quality=quality)
 
 
 def _instruct(draw: StageProgress) -> list[Table]:
@@ -36,11 +36,8 @@ _ALIGN = align.ALIGNED_LLM["grpo"]
 def _reward(draw: StageProgress) -> list[Table]:
     policy = load_pretrained(_ALIGN.policy)
     pairs = align.collect(_ALIGN, *policy, draw, held_out=True)
-    return [
-        align.reward_table(
-            align.reward_quality(*load_reward_model("reward-model"), pairs)
-        )
-    ]
+    quality = align.reward_quality(*load_reward_model("reward-model"), pairs)
+    return tables("reward_tables", quality=quality)
 
 
 def _aligned(draw: StageProgress) -> list[Table]:
@@ -48,7 +45,7 @@ def _aligned(draw: StageProgress) -> list[Table]:
     reward_model, _ = load_reward_model("reward-model")
     exam = instruct.CARD_EXAM
     quality = align.aligned_quality(_ALIGN, *models, reward_model, exam, draw)
-    return [align.aligned_table(quality)]
+    return tables("aligned_tables", quality=quality)
 
 
 MEASURES: Mapping[str, Callable[[StageProgress], list[Table]]] = {

@@ -93,6 +93,7 @@ def pretrain(
 
     from llmcourse.cli.running import Command, run_command, show, show_model, use_cores
     from llmcourse.recipes import base
+    from llmcourse.recipes.cards import tables
     from llmcourse.training.pipeline import estimate_training
 
     command = Command(pretrain, locals())
@@ -135,7 +136,7 @@ def pretrain(
     folder, quality = run_command(command, recipe)
     if as_json or not quality:
         return  # another process has measured, or all is printed already
-    show(base.loss_table(quality))
+    show(tables("base_tables", quality=quality)[0])
     for number, text in enumerate(quality.get("written", []), start=1):
         out.print(f"\nsample {number}: {text}")
     show_model(folder / "model", "generate")

@@ -64,12 +64,11 @@ from llmcourse.intervals import wilson_interval
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, Row, Table, between, fill_card, percent
+from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import (
     BASE_SPLITS,
     Exam,
     Model,
-    before_and_after,
     instruct_quality,
 )
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
@@ -602,7 +601,7 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     """
     policy, tokenizer = load_pretrained(config.policy)
     reader_of(config, tokenizer)  # to fail before anything slow
-    folder, place = run.folder / "model", run.folder / "reward"
+    folder, reward_folder = run.folder / "model", run.folder / "reward" / "model"
     run.folder.mkdir(parents=True, exist_ok=True)
     run.say(
         f"{config.policy} answers {config.n_prompts + config.n_held_out:,} prompts "
@@ -615,9 +614,9 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     saved = run.saved("reward model", reward.steps, reward.eval_interval, "reward")
     reward_model = train_reward(config, policy, tokenizer, pairs, saved)
     if parallel.rank() == 0:
-        save_reward_model(reward_model, tokenizer, place / "model", torch.float16)
+        save_reward_model(reward_model, tokenizer, reward_folder, torch.float16)
     parallel.wait()
-    reward_model, _ = load_reward_model(place / "model")  # as stored, in float16
+    reward_model, _ = load_reward_model(reward_folder)  # as stored, in float16
     interval = getattr(config.training, "eval_interval", 5)
     saved = run.saved("policy", config.steps, interval)
     train_policy(config, policy, tokenizer, pairs, reward_model, saved)
@@ -635,8 +634,11 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
         "example": {"prompt": example.prompt, "answer": example.chosen},
         "quality": quality,
     }
-    write_card(place / "model", reward_card("reward-model", config, facts), facts)
-    write_card(folder, aligned_card(run.name, config, facts), facts)
+    for kind, place, name in (
+        ("reward", reward_folder, "reward-model"),
+        ("aligned", folder, run.name),
+    ):
+        write_card(place, fill_card(kind, facts, name=name, config=config), facts)
     return quality
 
 
@@ -741,89 +743,3 @@ def aligned_quality(
 
 def _means(found: list[dict[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in found) for name in found[0]}
-
-
-def reward_table(quality: Facts) -> Table:
-    """Return how often a reward model is right, compared with what can be reached."""
-    accuracy = quality["accuracy"]
-    ceiling, with_gold = percent(quality["ceiling"]), percent(quality["with_gold"])
-    rows = [
-        (
-            "agreement with the annotator",
-            f"{percent(accuracy['rate'])} of {accuracy['n']} held-out pairs "
-            f"{between(accuracy['interval'])}",
-        ),
-        ("ceiling: how often the annotator agrees with the gold reward", ceiling),
-        ("agreement with the gold reward", with_gold),
-        (
-            "correlation with the gold reward, single answers",
-            f"{quality['correlation']:.2f}",
-        ),
-    ]
-    for found in quality.get("calibration", ()):
-        name = f"pairs that it is {percent(found['said'], 0)} sure of, on average"
-        rows.append((name, f"{percent(found['right'], 0)} right of {found['n']:,}"))
-    return Table(("measure", "value"), rows)
-
-
-def aligned_table(quality: Facts) -> Table:
-    """Return the measurements of a policy before and after training."""
-    gold, before, after = (quality[name] for name in ("gold", "before", "after"))
-    gains, (low, high) = quality["gains"], gold["interval"].values()
-    gain = (
-        f"{fmean(gains):+.2f} points, {quality['gain_in_sd']:+.2f} standard deviations "
-        "of the start"
-    )
-    each = ", ".join(f"{gain:+.2f}" for gain in gains[1:])
-    own = f"{gains[0]:+.2f} ({low:+.2f} … {high:+.2f})"
-    control = quality["control"]
-    lowest, highest = control["interval"].values()
-    noise = f"{control['gain']:+.2f} points ({lowest:+.2f} … {highest:+.2f})"
-    ties = percent(gold["better"]["ties"] / quality["n_prompts"], 0)
-    rates = [percent(rate, 0) for rate in quality["win_rates"]]
-    finished = [percent(part["finished"], 0) for part in (before, after)]
-    openings = [percent(part["openings"], 0) for part in (before, after)]
-    rows: list[Row] = [
-        ("gold reward", f"{before['gold']:.2f}", f"{after['gold']:.2f} of 10 points"),
-        ("gain in gold reward", "", gain),
-        ("with the first sampling seed", "", own),
-        *([("with the others", "", each)] if each else []),
-        ("control: the start, sampled again", "", noise),
-        (
-            "win rate against the start, by gold reward",
-            "",
-            f"{', '.join(rates)} (ties of the first: {ties})",
-        ),
-        ("proxy reward", f"{before['proxy']:+.2f}", f"{after['proxy']:+.2f}"),
-        ("KL from the start", "0", f"{after['kl']:.1f} nats per answer"),
-        ("length", f"{before['length']:.0f}", f"{after['length']:.0f} tokens"),
-        ("finished answers", *finished),
-        ("different openings of three words, as a share of all answers", *openings),
-    ]
-    return Table(("measure", "before", "after"), [*rows, *before_and_after(quality)])
-
-
-def reward_card(name: str, config: AlignConfig, facts: Facts) -> str:
-    """Return a reward model's card.
-
-    Args:
-        name: Of the model, such as "reward-model".
-        config: The recipe of both models.
-        facts: As `make_aligned` writes them into `card.json`.
-    """
-    table = reward_table(facts["quality"]["reward_model"])
-    return fill_card(
-        "reward", facts, folder="reward/model", name=name, config=config, table=table
-    )
-
-
-def aligned_card(name: str, config: AlignConfig, facts: Facts) -> str:
-    """Return an aligned model's card.
-
-    Args:
-        name: Of the model, such as "aligned-llm".
-        config: The recipe of both models.
-        facts: As `make_aligned` writes them into `card.json`.
-    """
-    table = aligned_table(facts["quality"])
-    return fill_card("aligned", facts, name=name, config=config, table=table)

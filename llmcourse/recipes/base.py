@@ -1,6 +1,5 @@
 """How `base-llm` is made, measured and described; `training.presets` has its sizes."""
 
-import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, Table, between, fill_card
+from llmcourse.recipes.cards import Facts, fill_card
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
@@ -250,61 +249,6 @@ def tale_quality(
     return quality | {"samples": count_valid(written).to_json()}, written
 
 
-def loss_table(quality: Facts) -> Table:
-    """Return a model's loss, its gap to the floor and its valid stories."""
-    rows = [
-        ("loss", f"{quality['loss']:.4f} nats/token"),
-        ("perplexity", f"{quality['perplexity']:.3f}"),
-        ("bits per byte", f"{quality['bits_per_byte']:.4f}"),
-    ]
-    for name, bits in quality.get("baselines", {}).items():
-        rows.append((f"bits per byte of {name}", f"{bits:.4f}"))
-    if "floor" in quality:
-        gap, excess = quality["paired_gap"], quality["excess_per_story"]
-        rows += [
-            ("floor", f"{quality['floor']['value']:.4f} nats/token"),
-            ("floor of these stories", f"{quality['sample_floor']:.4f} nats/token"),
-            (
-                "gap to the floor",
-                f"{gap['value']:.2%} ± {gap['standard_error']:.2%}, "
-                f"{excess['value']:.2f} ± {excess['standard_error']:.2f} nats/story",
-            ),
-        ]
-    if samples := quality.get("samples"):
-        right = f"{samples['right']} of {samples['n']} {between(samples['interval'])}"
-        rows.append(("valid stories at temperature 1", right))
-        if samples["right"]:
-            rows += _split(quality["excess_per_story"]["value"], samples)
-    return Table(("measure", "value"), rows)
-
-
-def _split(excess: float, samples: Facts) -> list[tuple[str, str]]:
-    """Return the two parts of a divergence: from invalid stories, and from valid ones.
-
-    Restricting a model to its valid stories, of probability v, closes −log v of the
-    gap; the rest is between the restricted model and the grammar.
-    """
-    low, high = samples["interval"]["low"], samples["interval"]["high"]
-    shares = (samples["right"] / samples["n"], high, low)
-    lost, least, most = (math.log(1 / share) for share in shares)
-    return [
-        (
-            "part of the gap from invalid stories",
-            f"{lost:.2f} ({least:.2f} … {most:.2f})",
-        ),
-        ("part of the gap from valid stories", f"{excess - lost:.2f} nats/story"),
-    ]
-
-
-def feature_table(quality: Facts) -> Table:
-    """Return the parts of the grammar that cost a model most; no rows if unknown."""
-    rows = [
-        (feature["name"], f"{feature['excess']:.2f}", f"… {feature['example']}")
-        for feature in quality.get("costliest", [])
-    ]
-    return Table(("part of the grammar", "nats/story", "where it cost most"), rows)
-
-
 def base_card(
     name: str, config: PipelineConfig, facts: Facts, sources: tuple[str, ...] = ()
 ) -> str:
@@ -316,7 +260,6 @@ def base_card(
         facts: As `make_base` writes them into `card.json`.
         sources: Paths and patterns of your own text; none: the tales.
     """
-    quality = facts["quality"]
     return fill_card(
         "base",
         facts,
@@ -324,6 +267,5 @@ def base_card(
         config=config,
         sources=sources,
         n_parameters=n_parameters(config.model),
-        n_by_word=min(N_BY_WORD, quality["n_documents"]),
-        tables=[t for t in (loss_table(quality), feature_table(quality)) if t.rows],
+        n_by_word=min(N_BY_WORD, facts["quality"]["n_documents"]),
     )

@@ -4,44 +4,32 @@
 
 A card says what a model is, what it learned from and how, how good it is, where it
 fails, and how to make it again. Each number comes from the recipe or from `card.json`,
-the facts in the same folder; none is typed by hand.
+the facts in the same folder; none is typed by hand. The command line prints the rows of
+the same tables.
 
 Templates are in Jinja, with Python's `format`: `{{ n | format(",") }}` writes 1,234.
 """
 
 from collections.abc import Mapping, Sequence
+from math import log
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from llmcourse.files import DATA
+from llmcourse.finetuning.instructions import QUESTIONS
+from llmcourse.intervals import Count
 from llmcourse.model.folders import shipped_models
 
-Row = Sequence[str]
 Facts = Mapping[str, Any]
 """How a model was made and how good it is, as JSON holds it: see `making.Making`."""
 
-
-class Table(NamedTuple):
-    """Rows of equal length under a header."""
-
-    head: Row
-    rows: Sequence[Row]
-
-
-def markdown(table: Table) -> str:
-    """Return a table in Markdown.
-
-    >>> print(markdown(Table(("kind", "right"), [("who", "3 of 4")])))
-    | kind | right |
-    | --- | --- |
-    | who | 3 of 4 |
-    """
-    return "\n".join(map(_row, [table.head, ["---"] * len(table.head), *table.rows]))
-
-
-def _row(cells: Row) -> str:
-    return f"| {' | '.join(cells)} |"
+GROUPS = {
+    "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
+    "write, continue": ("write", "continue"),
+}
+"""Kinds of instruction that are also counted together: the closed and the open ones."""
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -71,6 +59,13 @@ def counted(count: Facts) -> str:
     return f"{percent(count['share'])} of {count['n']} {between(count['interval'])}"
 
 
+def together(score: Facts, kinds: Sequence[str]) -> str:
+    """Return how many answers of some kinds were right, of those that were asked."""
+    found = [score["by_kind"][kind] for kind in kinds if kind in score["by_kind"]]
+    right, n = (sum(count[name] for count in found) for name in ("right", "n"))
+    return counted(Count(right, n).to_json())
+
+
 def settings(config: object) -> str:
     """Return table rows for all fields of a training config.
 
@@ -80,7 +75,7 @@ def settings(config: object) -> str:
     | betas | (0.9, 0.99) |
     """
     fields = vars(config).items()
-    return "\n".join(_row((name.replace("_", " "), str(v))) for name, v in fields)
+    return "\n".join(f"| {name.replace('_', ' ')} | {v} |" for name, v in fields)
 
 
 _TEMPLATES = Environment(
@@ -89,23 +84,41 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
     undefined=StrictUndefined,
 )
-_TEMPLATES.filters |= {
-    "format": format,
-    "markdown": markdown,
-    "repr": repr,
-    "settings": settings,
-}
-_TEMPLATES.globals["shipped_models"] = shipped_models
+_FILTERS = (format, repr, percent, between, counted, together, settings, fmean)
+_TEMPLATES.filters |= {function.__name__: function for function in _FILTERS}
+_TEMPLATES.globals |= {"shipped_models": shipped_models, "groups": GROUPS, "log": log}
 
 
-def fill_card(kind: str, facts: Facts, *, folder: str = "model", **values: Any) -> str:
+def fill_card(kind: str, facts: Facts, **values: Any) -> str:
     """Return a card in Markdown, with the front matter that Hugging Face reads.
 
     Args:
         kind: Name of the template.
         facts: As in `card.json`.
-        folder: Where the model is, in the folder that the command writes.
         values: What else the template reads.
     """
-    values |= {"facts": facts, "quality": facts["quality"], "folder": folder}
+    values |= {"facts": facts, "quality": facts["quality"]}
     return _TEMPLATES.get_template(f"{kind}.jinja").render(values)
+
+
+class Table(NamedTuple):
+    """Rows of equal length under a header."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def tables(kind: str, **values: Any) -> list[Table]:
+    """Return tables as they are in a card.
+
+    Args:
+        kind: Name of the tables' template.
+        values: What it reads.
+    """
+    text = _TEMPLATES.get_template(f"{kind}.jinja").render(values)
+    found = []
+    for block in text.strip().split("\n\n"):
+        lines = [line.strip("|").split("|") for line in block.splitlines()]
+        head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+        found.append(Table(head, rows))
+    return found

@@ -27,18 +27,17 @@ from llmcourse.finetuning.instruction_tuning import (
     run_recipe,
     start,
 )
-from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, QUESTIONS, examples
+from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
 from llmcourse.finetuning.lora import (
     count_parameters,
     merge_lora,
     remove_lora,
     save_adapter,
 )
-from llmcourse.intervals import Count
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, Row, Table, counted, fill_card
+from llmcourse.recipes.cards import Facts, Table, fill_card, tables
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
@@ -47,12 +46,6 @@ from llmcourse.training.evaluation import TEST_SEED
 
 BASE_SPLITS = ("held-out wordings",)
 """What the base model is also asked, to see what it could do before."""
-
-GROUPS = {
-    "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
-    "write, continue": ("write", "continue"),
-}
-"""Kinds that are also counted together: the closed ones, and the open ones."""
 
 Model: TypeAlias = tuple[Transformer, BPETokenizer]
 
@@ -237,51 +230,12 @@ def scores_to_json(scores: Mapping[str, Score]) -> dict[str, Any]:
     return {split: score.to_json() for split, score in scores.items()}
 
 
-def score_table(scores: Facts) -> Table:
-    """Return right answers: a row for each kind, a column for each split."""
-    rows: list[Row] = []
-    asked = next(iter(scores.values()))["by_kind"]
-    for kind in asked:
-        counts = [score["by_kind"][kind] for score in scores.values()]
-        rows.append((kind, *(f"{c['right']} of {c['n']}" for c in counts)))
-    for name, kinds in GROUPS.items():
-        if asked.keys() & {*kinds}:
-            rows.append((name, *(_together(each, kinds) for each in scores.values())))
-    rows.append(("all kinds", *(counted(s["overall"]) for s in scores.values())))
-    return Table(("kind", *scores), rows)
-
-
-def _together(score: Facts, kinds: Sequence[str]) -> str:
-    """Return how many of some kinds were right, of those that were asked."""
-    found = [score["by_kind"][kind] for kind in kinds if kind in score["by_kind"]]
-    right, n = (sum(count[name] for count in found) for name in ("right", "n"))
-    return counted(Count(right, n).to_json())
-
-
-def before_and_after(quality: Facts) -> list[Row]:
-    """Return the rows on instructions and on plain stories, where known."""
-    rows: list[Row] = []
-    for split, score in quality.get("instructions_before", {}).items():
-        after = counted(quality["instructions_after"][split]["overall"])
-        rows.append((f"instructions, {split}", counted(score["overall"]), after))
-    if cost := quality.get("forgetting"):
-        name = f"loss on {cost['n_stories']:,} plain stories, above the floor"
-        change, error = cost["increase"]["value"], cost["increase"]["standard_error"]
-        after = f"{cost['after']:.4f} nats/token ({change:+.4f} ± {error:.4f})"
-        rows.append((name, f"{cost['before']:.4f}", after))
-    return rows
-
-
 def instruct_tables(quality: Facts) -> list[Table]:
     """Return scores by kind, and what was measured before and after."""
-    rows = before_and_after(quality)
-    if losses := quality.get("held_out_loss"):
-        after = f"{losses['after']:.3f} nats/token of the answers"
-        name = f"loss on {losses['n']:,} held-out conversations"
-        rows.insert(0, (name, f"{losses['before']:.3f}", after))
-    scores = quality.get("instructions_after")
-    found = [score_table(scores)] if scores else []
-    return [*found, Table(("measure", "before", "after"), rows)]
+    found = tables("instruct_tables", quality=quality)
+    if scores := quality.get("instructions_after"):
+        return [*tables("scores", scores=scores), *found]
+    return found
 
 
 def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
@@ -292,14 +246,11 @@ def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
         config: Its recipe.
         facts: As `make_instruct` writes them into `card.json`.
     """
-    *scores, table = instruct_tables(facts["quality"])
     return fill_card(
         "instruct",
         facts,
         name=name,
         config=config,
         n_held_out_pairs=len(HELD_OUT_PAIRS),
-        scores=scores,
-        before_and_after=table,
         question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
     )

@@ -28,12 +28,11 @@ from llmcourse.intervals import wilson_interval
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.recipes.align import (
-    aligned_card,
     collected,
     make_aligned,
-    reward_card,
     reward_quality,
 )
+from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import Exam, scores_to_json
 from llmcourse.recipes.making import Making
 from llmcourse.text.tokenizers import BPETokenizer
@@ -72,13 +71,13 @@ def long_is_good(monkeypatch):
 
 def test_the_facts_make_the_cards(made):
     folder, config, _ = made
-    for place, card, name in (
-        ("model", aligned_card, "small"),
-        ("reward/model", reward_card, "reward-model"),
+    for place, kind, name in (
+        ("model", "aligned", "small"),
+        ("reward/model", "reward", "reward-model"),
     ):
         facts = json.loads((folder / place / "card.json").read_text(encoding="utf-8"))
         text = (folder / place / "README.md").read_text(encoding="utf-8")
-        assert text == card(name, config, facts)
+        assert text == fill_card(kind, facts, name=name, config=config)
         assert COMMAND in text
 
 

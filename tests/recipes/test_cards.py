@@ -17,9 +17,10 @@ from llmcourse.intervals import Count, wilson_interval
 from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
-from llmcourse.recipes.align import ALIGNED_LLM, aligned_card, reward_card
-from llmcourse.recipes.base import base_card, feature_table
-from llmcourse.recipes.instruct import instruct_card, score_table
+from llmcourse.recipes.align import ALIGNED_LLM
+from llmcourse.recipes.base import base_card
+from llmcourse.recipes.cards import fill_card, tables
+from llmcourse.recipes.instruct import instruct_card
 from llmcourse.training.presets import BASE_LLM, PRESETS
 
 NAMES = (
@@ -38,14 +39,16 @@ def facts_of(name: str) -> dict:
 
 def card_of(name: str) -> str:
     """Return the card that the recipe and the facts of a shipped model make."""
-    facts, aligned = facts_of(name), ALIGNED_LLM["grpo"]
+    facts = facts_of(name)
     if name.startswith("base-llm"):
         return base_card(name, PRESETS[name], facts)
     if name == "instruct-llm":
         return instruct_card(name, INSTRUCT_LLM, facts)
-    return (reward_card if name == "reward-model" else aligned_card)(
-        name, aligned, facts
-    )
+    return card("reward" if name == "reward-model" else "aligned", facts, name)
+
+
+def card(kind: str, facts: dict, name: str = "mine") -> str:
+    return fill_card(kind, facts, name=name, config=ALIGNED_LLM["grpo"])
 
 
 def shipped(name: str) -> Path:
@@ -148,17 +151,18 @@ def test_kinds_are_counted_together():
     kinds = {"who": Count(1, 2), "rewrite": Count(3, 4), "tell": Count(0, 9)}
     by_kind = {kind: count.to_json() for kind, count in kinds.items()}
     score = {"by_kind": by_kind, "overall": Count(4, 15).to_json()}
-    rows = {row[0]: row[1] for row in score_table({"new wordings": score}).rows}
+    (table,) = tables("scores", scores={"new wordings": score})
+    rows = {row[0]: row[1] for row in table.rows}
     assert rows["questions, summarise, rewrite"].startswith("66.7 % of 6 (")
     assert rows.keys() == {*kinds, "questions, summarise, rewrite", "all kinds"}
 
 
 def test_what_costs_most_has_a_table_where_it_is_known():
+    quality = facts_of("base-llm")["quality"]
     costly = [{"name": "hero", "excess": 0.25, "example": "said Ella"}]
-    assert feature_table({"costliest": costly}).rows == [
-        ("hero", "0.25", "… said Ella")
-    ]
-    assert not feature_table({}).rows
+    _, table = tables("base_tables", quality=quality | {"costliest": costly})
+    assert table.rows == [["hero", "0.25", "… said Ella"]]
+    assert len(tables("base_tables", quality=quality | {"costliest": []})) == 1
 
 
 def test_a_card_says_where_stories_have_become_alike():
@@ -167,17 +171,17 @@ def test_a_card_says_where_stories_have_become_alike():
         quality = dict(facts["quality"])
         quality["before"] = quality["before"] | {"openings": 0.4}
         quality["after"] = quality["after"] | {"openings": after}
-        card = aligned_card("mine", ALIGNED_LLM["grpo"], facts | {"quality": quality})
-        assert ("mode collapse" in card) is said
+        text = card("aligned", facts | {"quality": quality})
+        assert ("mode collapse" in text) is said
 
 
 def test_code_survives_quotation_marks():
     example = {"prompt": 'Say "no".', "answer": '"Yes," it\'s said. "Good night!"'}
     facts = facts_of("aligned-llm") | {"example": example}
-    for make, chat in product((reward_card, aligned_card), (True, False)):
-        card = make("mine", ALIGNED_LLM["grpo"], facts | {"chat": chat})
-        assert ("first words of stories" in card) is not chat
-        (code,) = blocks(card, "python")
+    for kind, chat in product(("reward", "aligned"), (True, False)):
+        text = card(kind, facts | {"chat": chat})
+        assert ("first words of stories" in text) is not chat
+        (code,) = blocks(text, "python")
         compile(code, "README.md", "exec")
 
 
