@@ -65,7 +65,7 @@ from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
-from llmcourse.finetuning.finetuning import FinetuningConfig, train_on_rows
+from llmcourse.finetuning.finetuning import FinetuningConfig, batches_of
 from llmcourse.model.folders import (
     find_model,
     load_pretrained,
@@ -80,6 +80,7 @@ from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
 from llmcourse.training.config import History
+from llmcourse.training.loop import train
 
 _AT_ONCE = 32  # texts read in one batch
 
@@ -273,14 +274,13 @@ def train_on_pairs(
         margin, accuracy, n = parallel.add(sums).tolist()  # over all processes' pairs
         return {"margin": margin / n, "accuracy": accuracy / n}
 
-    return train_on_rows(
+    held_out = [PromptPairs((pair,)) for pair in valid]
+    return train(
         model,
-        rows,
-        [PromptPairs((pair,)) for pair in valid],
+        *batches_of(rows, held_out, config, generator),
         loss,
         config,
-        generator,
-        weight=lambda row: len(row.pairs),
+        weight=lambda part: sum(len(row.pairs) for row in part),
         metrics=metrics,
         recipe={
             "model": asdict(model.config),

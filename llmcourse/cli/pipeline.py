@@ -38,6 +38,8 @@ def pipeline(
 
     import torch
 
+    from llmcourse.files import write_file
+    from llmcourse.model.folders import save_pretrained
     from llmcourse.model.generation import write
     from llmcourse.training import pipeline as stages
     from llmcourse.training.losses import gap_to_floor
@@ -52,8 +54,15 @@ def pipeline(
     with bars(quiet) as show:
         done_to = steps_of(sources or (), filter, language)
         result = stages.run(config, documents, show, done_to)
+    untrained = stages.fit_recipe(config, result.data).new_model()
+    samples = {"before": write(untrained, result.tokenizer, seed=seed)}
+    for n, name in enumerate(("after", "another (1) after", "another (2) after")):
+        samples[name] = write(result.model, result.tokenizer, seed=seed + n)
     if out_folder is not None:
-        stages.save(result, out_folder)
+        save_pretrained(result.model, result.tokenizer, out_folder)
+        write_file(out_folder / "corpus.txt", f"{result.data.report}\n")
+        text = f"before\n{samples['before']}\n\nafter\n{samples['after']}\n"
+        write_file(out_folder / "samples.txt", text)
     if as_json:
         found = {"loss": result.loss, "bits_per_byte": result.bits_per_byte}
         typer.echo(json.dumps(found | {"floor": result.floor and result.floor.value}))
@@ -68,10 +77,6 @@ def pipeline(
         out.print(f"floor: {floor:.2f} nats/token; the loss is {gap:.0%} above it")
     bits = [f"{name} {value:.2f}" for name, value in result.bits_per_byte.items()]
     out.print(f"bits per byte: {' · '.join(bits)}")
-    samples = {"before": result.before, "after": result.after}
-    for n in (1, 2):
-        more = write(result.model, result.tokenizer, seed=seed + n)
-        samples[f"another ({n}) after"] = more
     for name, text in samples.items():
         out.print(f"\n{name} training: {text[:600]}")
     out.print("\nwhat comes next: llmcourse finetune, llmcourse align, llmcourse serve")

@@ -55,11 +55,7 @@ class TokenizedExample:
                 f"an example needs as many targets and marks as ids ({len(self.ids)}), "
                 f"got {n_targets} and {n_marks}"
             )
-        if not self.mask.any():
-            raise ValueError(
-                "an example needs at least one position that counts, "
-                f"got none of {len(self.ids)}"
-            )
+        check_range(1, **{"positions of an example that count": self.n_targets})
 
     @classmethod
     def of_tokens(cls, ids: Sequence[int], mask: Sequence[bool]) -> "TokenizedExample":
@@ -133,8 +129,7 @@ def collate(examples: Sequence[TokenizedExample]) -> Batch:
     tensor([[5, 6, 7],
             [8, 9, 0]])
     """
-    if not examples:
-        raise ValueError("a batch needs at least one example, got none")
+    check_range(1, **{"examples of a batch": len(examples)})
     ids, targets, mask = (
         pad_sequence([getattr(each, name) for each in examples], batch_first=True)
         for name in ("ids", "targets", "mask")
@@ -161,8 +156,7 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     >>> row.ids, row.lengths
     (tensor([[5, 6, 7, 8, 9]]), (3, 2))
     """
-    if not examples:
-        raise ValueError("a batch needs at least one example, got none")
+    check_range(1, **{"examples of a batch": len(examples)})
     return Batch(
         ids=torch.cat([example.ids for example in examples])[None],
         targets=torch.cat([example.targets for example in examples])[None],

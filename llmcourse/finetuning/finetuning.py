@@ -12,19 +12,18 @@ Ouyang et al. (2022), "Training language models to follow instructions with huma
 feedback", section 3.5 (supervised fine-tuning).
 """
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from functools import partial
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmcourse.arguments import check_ids
+from llmcourse.arguments import check_ids, check_range
 from llmcourse.finetuning.classification import Classifier
 from llmcourse.finetuning.examples import (
     ShuffledExamples,
@@ -77,10 +76,7 @@ def masked_cross_entropy(
     >>> masked_cross_entropy(logits, targets, torch.tensor([False, True, True]))
     tensor(1.3863)
     """
-    if not mask.any():
-        raise ValueError(
-            f"a loss needs at least one target that counts, got none of {mask.numel()}"
-        )
+    check_range(1, **{"targets that count": int(mask.sum())})
     return cross_entropy(logits[mask], targets[mask])
 
 
@@ -105,54 +101,27 @@ def answer_loss(
     return masked_cross_entropy(logits, targets, mask)
 
 
-def train_on_rows(
-    model: nn.Module,
+def batches_of(
     rows: Sequence[_Row],
     valid: Sequence[_Row],
-    loss: Callable[[Sequence[_Row]], Tensor],
     config: FinetuningConfig,
     generator: torch.Generator,
-    *,
-    weight: Callable[[_Row], int],
-    metrics: Callable[[], dict[str, float]] = dict,
-    recipe: dict[str, Any],
-    run: Run,
-) -> History:
-    """Train a model in place on batches of similar-length rows; return the losses.
+) -> tuple[ShuffledExamples[_Row], list[_Row]]:
+    """Return batches of similar-length rows, and the held-out rows to evaluate.
 
     Args:
-        model: Changed in place where it is not frozen.
         rows: What is learned: examples, or pairs of them.
-        valid: The same, held out; `eval_examples` of them are evaluated.
-        loss: As in `loop.train`.
-        config: How long and how fast.
+        valid: The same, held out.
+        config: Says how many rows a batch has, and how many are evaluated.
         generator: Decides the order of the rows.
-        weight: Returns how much a row counts in a mean.
-        metrics: Returns what else was measured since its last call.
-        recipe: What must be the same to resume from a checkpoint.
-        run: Where to save checkpoints and report progress.
 
     Raises:
-        ValueError: If there are fewer rows than a batch has, if the whole model is
-            frozen, if the processes of `parallel` cannot share a batch or differ, or if
-            the folder's checkpoints belong to another run.
-        FloatingPointError: If a loss or its gradient is not finite. The model then
-            still has the weights from before that step.
-        OSError: If a checkpoint cannot be written.
+        ValueError: If there are fewer rows than a batch has.
     """
     places = np.linspace(0, len(valid) - 1, min(config.eval_examples, len(valid)))
     held_out = [valid[place] for place in places.round().astype(int)]
-    return train(
-        model,
-        ShuffledExamples(rows, config.batch_size, generator),
-        sorted(held_out, key=len),
-        loss,
-        config,
-        weight=lambda part: sum(map(weight, part)),
-        metrics=metrics,
-        recipe=recipe,
-        run=run,
-    )
+    batches = ShuffledExamples(rows, config.batch_size, generator)
+    return batches, sorted(held_out, key=len)
 
 
 def finetune(
@@ -189,14 +158,12 @@ def finetune(
     """
     _check(model, examples, config)
     _check(model, valid, config)
-    return train_on_rows(
+    return train(
         model,
-        examples,
-        valid,
+        *batches_of(examples, valid, config, generator),
         partial(answer_loss, model, config=config),
         config,
-        generator,
-        weight=attrgetter("n_targets"),
+        weight=lambda rows: sum(row.n_targets for row in rows),
         recipe={
             "model": asdict(model.config),
             "train_tokens": examples_fingerprint(examples),
@@ -214,16 +181,9 @@ def _check(
     config: FinetuningConfig,
 ) -> None:
     """Check every example once, before the first step."""
-    if not examples:
-        raise ValueError(
-            "fine-tuning needs examples to learn from and to hold out, got none"
-        )
+    check_range(1, **{"examples to learn from or to hold out": len(examples)})
     limit = min(config.context_length, model.config.context_length)
-    if too_long := [len(example) for example in examples if len(example) > limit]:
-        raise ValueError(
-            f"examples must have at most {limit} tokens to read, "
-            f"but {len(too_long)} of {len(examples)} have up to {max(too_long)}"
-        )
+    check_range(1, limit, **{"tokens of an example": max(map(len, examples))})
     n_ids = model.config.vocab_size
     n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
     for name, vocab in (("ids", n_ids), ("targets", n_outputs)):

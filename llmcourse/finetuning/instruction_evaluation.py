@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.answering import answer_batch, knows_conversations
 from llmcourse.finetuning.instructions import KINDS, Example, HeldOut, check, examples
 from llmcourse.intervals import Count
@@ -103,11 +103,9 @@ def instruction_scores(
     Raises:
         ValueError: If nothing is asked, or a split or a kind is unknown.
     """
-    if n_per_kind < 1 or not kinds or not splits or not set(splits) <= SPLITS.keys():
-        raise ValueError(
-            f"wanted at least 1 instruction of some kinds in some of {list(SPLITS)}, "
-            f"got {n_per_kind} of {list(kinds)} in {list(splits)}"
-        )
+    check_range(1, n_per_kind=n_per_kind, kinds=len(kinds), splits=len(splits))
+    for split in splits:
+        check_one_of("split", split, SPLITS)
     longest = min(_MOST_TOKENS, model.config.context_length - 8)
     asked = [
         (split, kind, example)

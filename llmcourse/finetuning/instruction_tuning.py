@@ -18,6 +18,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 
@@ -139,22 +140,11 @@ PRESETS = {"instruct-llm": INSTRUCT_LLM, "tiny": TINY}
 """The recipes by name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class InstructData:
+class InstructData(NamedTuple):
     """What is learned, and what is held out to see how well."""
 
     train: list[TokenizedExample]
     valid: list[TokenizedExample]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens read in one pass."""
-        return sum(len(example) for example in self.train)
-
-    @property
-    def n_targets(self) -> int:
-        """Tokens learned in one pass."""
-        return sum(example.n_targets for example in self.train)
 
 
 def prepare(
@@ -189,11 +179,7 @@ def prepare(
     n, longest = config.n_stories, config.finetuning.context_length
     drawn = plain_stories(n, config.seed, tokenizer, longest)
     stories = [*report_progress(drawn, n, "stories", progress)]
-    if len(stories) < n:
-        raise ValueError(
-            f"wanted {n} plain stories of at most {longest} tokens, found "
-            f"{len(stories)}: ask for fewer or none"
-        )
+    check_range(n, **{f"plain stories of at most {longest} tokens": len(stories)})
     return InstructData(train=[*what, *stories], valid=valid)
 
 
@@ -221,11 +207,7 @@ def _parted(
     found: list[TokenizedExample],
 ) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
     """Return the conversations to learn from, and those held out."""
-    if len(found) < 2:
-        raise ValueError(
-            "wanted at least 2 conversations, one to learn from and one to hold out, "
-            f"got {len(found)}"
-        )
+    check_range(2, **{"conversations to learn from and to hold out": len(found)})
     every = min(_HELD_OUT_SHARE, len(found))
     learned = [row for number, row in enumerate(found, start=1) if number % every]
     return learned, found[every - 1 :: every]

@@ -46,7 +46,6 @@ from llmcourse.arguments import check_positive
 from llmcourse.files import write_file
 from llmcourse.training import parallel
 
-_HELD = ("recipe", "parts")  # in each checkpoint
 _KEPT = 2  # checkpoints kept in a folder
 _SHOWN = 3  # differences between two recipes that a message names
 
@@ -144,8 +143,7 @@ class Run:
         for name, weight in weights:
             if not parallel.whole(weight.isfinite().all()):
                 raise FloatingPointError(
-                    f"step {step} needs finite weights to be saved, but {name} has "
-                    "others"
+                    f"step {step} needs finite weights to be saved, but {name} is not"
                 )
         states = {name: part.state_dict() for name, part in parts.items()}
         state = {"recipe": self.whole_recipe(recipe, parts), "parts": states}
@@ -156,22 +154,22 @@ class Run:
     ) -> dict[str, Any]:
         """Return all that must match to resume, including the weights' shapes."""
         shapes = {name: f"{w.dtype} {tuple(w.shape)}" for name, w in _weights(parts)}
-        modules = [part for part in parts.values() if isinstance(part, nn.Module)]
-        inside = [pair for module in modules for pair in module.named_modules()]
-        named = [pair for module in modules for pair in module.named_parameters()]
-        alphas = {name: getattr(module, "alpha", None) for name, module in inside}
-        return {
-            **recipe,
-            "tokenizer": self.tokenizer,
-            "weights": shapes,
-            "alphas": {n: a for n, a in alphas.items() if isinstance(a, int | float)},
-            "frozen": {n: True for n, weight in named if not weight.requires_grad},
-        }
+        alphas: dict[str, Any] = {}
+        frozen: dict[str, bool] = {}
+        for module in _modules(parts):
+            inside, learned = module.named_modules(), module.named_parameters()
+            alphas |= {name: m.alpha for name, m in inside if hasattr(m, "alpha")}
+            frozen |= {name: True for name, w in learned if not w.requires_grad}
+        own = {"tokenizer": self.tokenizer, "weights": shapes}
+        return {**recipe, **own, "alphas": alphas, "frozen": frozen}
+
+
+def _modules(parts: Mapping[str, Stateful]) -> list[nn.Module]:
+    return [part for part in parts.values() if isinstance(part, nn.Module)]
 
 
 def _weights(parts: Mapping[str, Stateful]) -> list[tuple[str, Tensor]]:
-    modules = (part for part in parts.values() if isinstance(part, nn.Module))
-    return [pair for module in modules for pair in module.state_dict().items()]
+    return [pair for module in _modules(parts) for pair in module.state_dict().items()]
 
 
 def _sharded_weights(parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
@@ -278,10 +276,7 @@ def load_checkpoint(
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
-            state = read_state(path, weights)
-            if not all(isinstance(state.get(name), dict) for name in _HELD):
-                raise ValueError(f"it must hold {' and '.join(_HELD)}")
-            return state
+            return read_state(path, weights)
         except (OSError, ValueError) as error:
             warnings.warn(
                 f"the checkpoint {str(path)!r} is damaged ({error}), "
@@ -377,9 +372,7 @@ def _read(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Ten
             # Copies: an old file could not be deleted while it is mapped.
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} must be a whole safetensors file: {error}"
-        ) from error
+        raise ValueError(f"{path} must be a whole safetensors file: {error}") from error
     text = metadata.get("state", "")
     _check_digest(path, metadata.get("sha256"), _digest(text, tensors))
     for name, tensor in tensors.items():
@@ -441,10 +434,8 @@ def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
             return {"$tensor": name}
         case dict():
             start = f"{name}/" if name else ""
-            parts = value.items()
-            return {
-                "$dict": [(k, _packed(v, f"{start}{k}", tensors)) for k, v in parts]
-            }
+            pairs = [(k, _packed(v, f"{start}{k}", tensors)) for k, v in value.items()]
+            return {"$dict": pairs}
         case list() | tuple():
             return [_packed(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
         case None | bool() | int() | float() | str():

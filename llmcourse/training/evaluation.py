@@ -101,8 +101,7 @@ def text_loss(
         ValueError: If there are no texts or only empty ones, or no `<|endoftext|>`.
     """
     n_bytes = sum(len(text.encode()) for text in texts)
-    if n_bytes == 0:
-        raise ValueError(f"a loss needs some text, got {len(texts)} empty documents")
+    check_range(1, **{"bytes of text": n_bytes})
     nll, n_tokens = document_nll(model, tokenizer, texts, progress)
     return TextLoss(
         n_documents=len(texts),
@@ -163,10 +162,9 @@ def document_nll(
 
 def _windows(document: int, ids: list[int], limit: int) -> Iterator[_Window]:
     """Yield the windows of at most `limit` targets that a document is read in."""
-    yield _Window(document, ids[: limit + 1], 0)
-    known = limit  # targets predicted so far
+    known = 0  # targets predicted so far
     while known < len(ids) - 1:
-        start = known - limit // 2
+        start = max(0, known - limit // 2)
         yield _Window(document, ids[start : start + limit + 1], known - start)
         known = start + limit
 
@@ -247,8 +245,7 @@ def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
     [1.0, 14.0]
     """
     n_words = len("".join(pieces).split())
-    if n_words == 0:
-        raise ValueError("a loss by word needs at least one word, got none")
+    check_range(1, **{"words of a text": n_words})
     words, read = [0.0] * n_words, ""
     for loss, piece in zip(losses, [*pieces, " "], strict=True):
         if len(piece.split()) > 1:
@@ -311,11 +308,7 @@ def recall_losses(
         for place, loss in enumerate(losses(story.text)):
             found[place in places].append(loss)
     counts = len(found[True]), len(found[False])
-    if not all(counts):
-        raise ValueError(
-            f"wanted words that repeat a fact and others, got {counts[0]} and "
-            f"{counts[1]}"
-        )
+    check_range(1, **{"words that repeat a fact": counts[0], "others": counts[1]})
     totals = math.fsum(found[True]), math.fsum(found[False])
     return RecallLosses(totals[0] / counts[0], totals[1] / counts[1], *counts)
 

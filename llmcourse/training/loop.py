@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from llmcourse.model.attention import Cache, KVCache, RaggedCache
-from llmcourse.model.positions import Rotation
+from llmcourse.model.attention import KVCache, RaggedCache
 from llmcourse.model.transformer import Block
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, Stateful
@@ -231,19 +230,15 @@ def checkpoint_blocks(model: nn.Module) -> None:
             part.forward = again  # type: ignore[method-assign]
 
 
-def _compute_twice(
-    forward: Callable[..., Tensor],
-    x: Tensor,
-    rotation: Rotation | None = None,
-    cache: Cache | None = None,
-    layer: int = 0,
-) -> Tensor:
-    if torch.is_grad_enabled() and isinstance(cache, KVCache | RaggedCache):
-        raise ValueError(
-            "a model with checkpoint_blocks must get no key-value cache, got a "
-            f"{type(cache).__name__}: use torch.no_grad() to read with it"
-        )
-    update: Tensor = checkpoint(forward, x, rotation, cache, layer, use_reentrant=False)
+def _compute_twice(forward: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    if torch.is_grad_enabled():
+        for each in inputs:
+            if isinstance(each, KVCache | RaggedCache):
+                raise ValueError(
+                    "a model with checkpoint_blocks must get no key-value cache, got a "
+                    f"{type(each).__name__}: use torch.no_grad() to read with it"
+                )
+    update: Tensor = checkpoint(forward, *inputs, use_reentrant=False)
     return update
 
 

@@ -114,8 +114,7 @@ def blockwise_cross_entropy(
 
 
 def _check_targets(targets: Int[Tensor, "*batch"], vocab: int) -> None:
-    if targets.numel() == 0:
-        raise ValueError("cross_entropy needs at least one target, got none")
+    check_range(1, **{"number of targets": targets.numel()})
     check_ids("targets", targets, vocab)
 
 

@@ -31,10 +31,9 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
-from llmcourse.files import write_file
+from llmcourse.arguments import check_range
 from llmcourse.model.costs import PeakMemory
-from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.model.generation import write
+from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.corpus import STEPS, build_corpus, split
 from llmcourse.text.documents import Document, Report, Step, tales
@@ -178,13 +177,8 @@ def prepare_text(
     encoded = report_progress(texts, n, "tokens", progress)
     train = token_array(encoded, tokenizer, dtype)
     valid = token_array(held_out, tokenizer, dtype)
-    length = config.pretraining.context_length
-    if len(valid) <= length:
-        raise ValueError(
-            f"the held-out part of the text must have more than {length} "
-            f"tokens, the length of a window, got {len(valid)}: more text is needed, "
-            "or a shorter context"
-        )
+    window = config.pretraining.context_length + 1
+    check_range(window, **{"tokens of the held-out part of the text": len(valid)})
     return TrainingData(
         tokenizer=tokenizer,
         train=train,
@@ -306,11 +300,8 @@ def token_array(
         ValueError: If the vocabulary does not fit into the type, or there is no
             `<|endoftext|>` in it.
     """
-    if tokenizer.vocab_size - 1 > np.iinfo(dtype).max:
-        raise ValueError(
-            f"ids of type {np.dtype(dtype)} need a vocabulary of at most "
-            f"{np.iinfo(dtype).max + 1}, got {tokenizer.vocab_size}"
-        )
+    largest = {f"largest id of type {np.dtype(dtype)}": tokenizer.vocab_size - 1}
+    check_range(0, np.iinfo(dtype).max, **largest)
     end = end_of_text(tokenizer)
     parts = [np.array([end], dtype=dtype)]
     for document in documents:
@@ -434,8 +425,6 @@ class Pipeline(TrainingResult):
     floor: Estimate | None  # in nats per token; known for tales alone
     loss: float  # after training, on held-out documents, in nats per token
     bits_per_byte: dict[str, float]  # on the same, of the "model" and of `baselines`
-    before: str  # what the untrained model writes
-    after: str  # what it writes after training
 
 
 def run(
@@ -465,7 +454,6 @@ def run(
         if isinstance(record, Update) and progress is not None:
             progress("pretraining", record.step, config.pretraining.steps)
 
-    before = write(config.new_model(), data.tokenizer, seed=config.seed)
     trained = run_recipe(config, Run(progress=tell), data=data)
     texts = [document.text for document in data.held_out]
     loss = text_loss(trained.model, data.tokenizer, texts[:100])
@@ -475,26 +463,7 @@ def run(
         floor=entropy_per_token(data.tokenizer, texts) if is_tales else None,
         loss=loss.loss,
         bits_per_byte={"model": loss.bits_per_byte} | baselines(data, texts[:100]),
-        before=before,
-        after=write(trained.model, data.tokenizer, seed=config.seed),
     )
-
-
-def save(result: Pipeline, folder: str | Path) -> None:
-    """Write the model and its tokenizer, the corpus report and the samples.
-
-    Args:
-        result: What `run` returned.
-        folder: Created if missing; `load_pretrained` opens it.
-
-    Raises:
-        OSError: If a file cannot be written.
-    """
-    folder = Path(folder)
-    save_pretrained(result.model, result.tokenizer, folder)
-    write_file(folder / "corpus.txt", f"{result.data.report}\n")
-    samples = f"before\n{result.before}\n\nafter\n{result.after}\n"
-    write_file(folder / "samples.txt", samples)
 
 
 def kept_or_made(

@@ -17,13 +17,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from torch import Tensor
+
+from llmcourse.arguments import check_positive, check_range
 
 _GRID = 20  # exponents tried along each axis
 _REACH = 2.0  # the largest of them
@@ -80,8 +81,8 @@ def fit(points: Sequence[Point]) -> Law:
     sizes, texts, losses = _columns(points)
     # In units of typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
-    data = _Data((sizes / unit_n).log(), (texts / unit_d).log(), losses)
-    (end, a, b), (alpha, beta) = _search(data)
+    logs = (sizes / unit_n).log(), (texts / unit_d).log()
+    (end, a, b), (alpha, beta) = _search(*logs, losses)
     return Law(
         floor=end,
         a=a * float(unit_n) ** alpha,
@@ -91,48 +92,41 @@ def fit(points: Sequence[Point]) -> Law:
     )
 
 
-class _Data(NamedTuple):
-    """Logarithms of parameters and tokens, in typical units, and the losses."""
-
-    log_n: Float64[Tensor, "point"]
-    log_d: Float64[Tensor, "point"]
-    losses: Float64[Tensor, "point"]
-
-
-def _search(data: _Data) -> tuple[list[float], list[float]]:
+def _search(
+    log_n: Float64[Tensor, "point"],
+    log_d: Float64[Tensor, "point"],
+    losses: Float64[Tensor, "point"],
+) -> tuple[list[float], list[float]]:
     """Return floor, a and b, and the exponents alpha and beta, of the least squares.
 
     The neighbours of the best exponents so far are tried; if none is better, those at
     half the distance. Source: Hooke and Jeeves (1961), "Direct search".
     """
+
+    def best_of(exponents: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return the best exponents, their floor, a and b, and the sum of squares.
+
+        For given exponents, the law is linear in the other three.
+        """
+        by_size = (-exponents[:, :1] * log_n).exp()  # (grid, point)
+        by_text = (-exponents[:, 1:] * log_d).exp()
+        columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
+        weights, squares = _least_squares(columns, losses)
+        best = squares.argmin()
+        return exponents[best], weights[best], squares[best].item()
+
     around = torch.arange(-2, 3, dtype=_DOUBLE)
     neighbours = torch.cartesian_prod(around, around)
     step = _REACH / _GRID
     grid = torch.arange(1, _GRID + 1, dtype=_DOUBLE) * step
-    best, weights, least = _best_of(torch.cartesian_prod(grid, grid), data)
+    best, weights, least = best_of(torch.cartesian_prod(grid, grid))
     while step > _FINEST:
-        tried = (best + step * neighbours).clamp(min=_FINEST)
-        exponents, found, squares = _best_of(tried, data)
-        if squares < least:
-            best, weights, least = exponents, found, squares
+        tried = best_of((best + step * neighbours).clamp(min=_FINEST))
+        if tried[-1] < least:
+            best, weights, least = tried
         else:
             step /= 2
     return weights.tolist(), best.tolist()
-
-
-def _best_of(
-    exponents: Float64[Tensor, "grid 2"], data: _Data
-) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "3"], float]:
-    """Return the best of some exponents, their floor, a and b, and the sum of squares.
-
-    For given exponents, the law is linear in the other three, and is solved for them.
-    """
-    by_size = (-exponents[:, :1] * data.log_n).exp()  # (grid, point)
-    by_text = (-exponents[:, 1:] * data.log_d).exp()
-    columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
-    weights, squares = _least_squares(columns, data.losses)
-    best = squares.argmin()
-    return exponents[best], weights[best], squares[best].item()
 
 
 def _least_squares(
@@ -161,18 +155,13 @@ def _least_squares(
 def _columns(points: Sequence[Point]) -> list[Tensor]:
     sizes = {point.n_parameters for point in points}
     texts = {point.n_tokens for point in points}
-    if len(points) < 5 or len(sizes) < 3 or len(texts) < 3:
-        raise ValueError(
-            "a law of five numbers needs at least 5 points of 3 numbers of parameters "
-            f"and 3 of tokens, got {len(points)} points of {len(sizes)} and "
-            f"{len(texts)}"
-        )
+    check_range(5, points=len(points))
+    check_range(3, **{"different n_parameters": len(sizes)})
+    check_range(3, **{"different n_tokens": len(texts)})
     rows = [(p.n_parameters, p.n_tokens, p.loss) for p in points]
-    for each in rows:
-        if not all(0 < value < math.inf for value in each):
-            raise ValueError(
-                f"parameters, tokens and losses must be positive, got {each}"
-            )
+    for n_parameters, n_tokens, loss in rows:
+        check_positive(n_parameters=n_parameters, n_tokens=n_tokens, loss=loss)
+        check_range(0, loss=loss)  # which also refuses infinity
     return list(torch.tensor(rows, dtype=_DOUBLE).T)
 
 

@@ -16,6 +16,7 @@ They then also end with it, and batches consist of documents of about equal leng
 import hashlib
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -122,11 +123,8 @@ class Windows:
             ]
             starts = np.concatenate(found)
             self.starts = starts[starts < len(self.tokens) - 1]
-            if len(self.starts) == 0:
-                raise ValueError(
-                    f"windows must begin at token {start_token}, but it does not "
-                    "occur before the last token"
-                )
+            n_starts = {f"windows that begin at token {start_token}": len(self.starts)}
+            check_range(1, **n_starts)
             # Up to and including the next document's first token, which marks the end.
             ends = np.append(self.starts[1:], len(self.tokens) - 1)
             self.lengths = np.minimum(ends - self.starts, context_length) + 1
@@ -211,52 +209,40 @@ class Windows:
         return batch
 
 
+@dataclass(eq=False)
 class ShuffledBatches(Iterator[Tensor]):
     """An endless iterator over batches of windows that knows where it is.
 
     Two things decide which windows are still to come: those left of the current
     pass, in order, and the state of the generator that will shuffle the next ones.
-
-    Args:
-        windows: The data.
-        batch_size: Windows in each batch; at most as many as there are.
-        generator: Decides the order.
-        in_order: Whether the first pass is in order.
     """
 
-    def __init__(
-        self,
-        windows: Windows,
-        batch_size: int,
-        generator: torch.Generator,
-        in_order: bool = False,
-    ) -> None:
-        self.windows = windows
-        self.batch_size = batch_size
-        self.generator = generator
-        self._in_order = in_order  # the next pass
-        self._left = np.empty(0, dtype=np.int64)  # beginnings of windows to come
+    windows: Windows
+    batch_size: int  # at most as many windows as there are
+    generator: torch.Generator
+    in_order: bool = False  # the next pass
+    left: NDArray[Any] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __next__(self) -> Int[Tensor, "batch window"]:
-        while len(self._left) < self.batch_size:
+        while len(self.left) < self.batch_size:
             one_pass = self.windows.one_pass(
-                self.generator, self.batch_size, self._in_order
+                self.generator, self.batch_size, self.in_order
             )
-            self._in_order = False
-            self._left = np.concatenate((self._left, one_pass))
-        chosen, self._left = np.split(self._left, [self.batch_size])
+            self.in_order = False
+            self.left = np.concatenate((self.left, one_pass))
+        chosen, self.left = np.split(self.left, [self.batch_size])
         return self.windows.take(chosen)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what `load_state_dict` needs to continue with the next batch."""
         return {
-            "left": torch.tensor(self._left),
-            "in_order": torch.tensor(self._in_order),  # the next pass
+            "left": torch.tensor(self.left),
+            "in_order": torch.tensor(self.in_order),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where another iterator over the same data stopped."""
-        self._left = state["left"].numpy().astype(np.int64)
-        self._in_order = bool(state["in_order"])
+        self.left = state["left"].numpy().astype(np.int64)
+        self.in_order = bool(state["in_order"])
         self.generator.set_state(state["generator"])

@@ -457,4 +457,4 @@ def test_too_little_text_is_refused(monkeypatch, capsys, tmp_path):
     )
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
-    assert "held-out part of the text must have more than 333 tokens" in line
+    assert "tokens of the held-out part of the text must be at least 334" in line

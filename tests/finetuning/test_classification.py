@@ -141,7 +141,9 @@ def test_refuses_a_classifier_that_cannot_be():
 def test_refuses_no_texts():
     _, classifier = make()
     for call in (classify, accuracy):
-        with pytest.raises(ValueError, match="at least one example, got none"):
+        with pytest.raises(
+            ValueError, match="examples of a batch must be at least 1, got 0"
+        ):
             call(classifier, [])
 
 

@@ -601,7 +601,7 @@ def test_refuses_a_checkpoint_of_another_version(tmp_path):
 def test_refuses_to_save_weights_that_are_no_numbers(tmp_path, part):
     parts = {"policy": torch.nn.Linear(2, 3), "critic": torch.nn.Linear(3, 1)}
     parts[part].weight.data[0, 1] = math.inf
-    with pytest.raises(FloatingPointError, match="step 2 needs .* but weight has"):
+    with pytest.raises(FloatingPointError, match="step 2 needs .* but weight is not"):
         Run(folder=tmp_path).save_if_due(2, {}, parts, last=True)
     assert not [*tmp_path.iterdir()]
 

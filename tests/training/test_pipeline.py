@@ -57,8 +57,6 @@ def test_every_stage_leaves_something(result):
     assert result.data.report.steps[-1].documents_out > 100
     assert result.tokenizer.vocab_size == 300
     assert len(result.history.updates) == 2
-    assert result.before
-    assert result.after
     assert result.floor is not None
     assert 0 < result.floor.value < result.history.evaluations[-1].loss
 
@@ -66,7 +64,6 @@ def test_every_stage_leaves_something(result):
 def test_the_same_seed_gives_the_same_model(result):
     again = pipeline.run(CONFIG)
     assert again.history == result.history
-    assert again.after == result.after
     other = pipeline.run(replace(CONFIG, seed=1))
     assert other.history != result.history
 
@@ -95,7 +92,7 @@ def test_token_array_takes_the_type_that_is_asked_for(result):
     narrow = pipeline.token_array(iter(documents), result.tokenizer, np.uint16)
     assert (wide.dtype, narrow.dtype) == (np.int64, np.uint16)
     assert narrow.tolist() == wide.tolist()
-    with pytest.raises(ValueError, match="uint8 need a vocabulary of at most 256, got"):
+    with pytest.raises(ValueError, match="largest id of type uint8 must be in 0 … 255"):
         pipeline.token_array(documents, result.tokenizer, np.uint8)
 
 
@@ -340,7 +337,9 @@ def test_too_little_text_is_refused():
     wide = replace(RECIPE.model, vocab_size=258, context_length=99)
     long = replace(RECIPE.pretraining, context_length=99)
     assert len(text) / 20 < 99 < len(text)
-    with pytest.raises(ValueError, match="must have more than 99 tokens"):
+    with pytest.raises(
+        ValueError, match="tokens of the held-out part of the text must be at least 100"
+    ):
         prepare_text(replace(RECIPE, model=wide, pretraining=long), [Document(text)])
 
 

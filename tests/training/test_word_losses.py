@@ -109,13 +109,17 @@ def test_a_words_loss_is_that_of_its_tokens_given_what_came_before(model, tokeni
 
 def test_refusals(model, tokenizer):
     for text in ("", "  \n"):
-        with pytest.raises(ValueError, match="at least one word, got none"):
+        with pytest.raises(
+            ValueError, match="words of a text must be at least 1, got 0"
+        ):
             word_losses(model, tokenizer, text)
     with pytest.raises(ValueError, match="context_length is 900 tokens, got"):
         word_losses(model, tokenizer, "word " * 901)
     with pytest.raises(ValueError, match="endoftext"):
         word_losses(model, BPETokenizer.train(["a"], 256), "a")
-    with pytest.raises(ValueError, match="got 0 and 0"):
+    with pytest.raises(
+        ValueError, match="words that repeat a fact must be at least 1, got 0"
+    ):
         recall_losses([], lambda text: [])
     pairs = BPETokenizer.train(
         ["a b a b a b"], 259, special_tokens=["<|endoftext|>"], pattern=r".+"
