@@ -16,12 +16,11 @@ one `KVCache` per row, and `PackedSequences` separates texts that share a row.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from llmcourse.arguments import check_fits, check_multiple, check_range
@@ -127,8 +126,7 @@ def causal_attention(
     if not (half and 1 < query.shape[-2] == key.shape[-2] <= 512):
         return fused_attention(query, key, value)
     group_size(query, key)
-    context: Tensor = TwoBlockCausalAttention.apply(query, key, value)  # type: ignore[no-untyped-call, unused-ignore]
-    return context
+    return two_block_attention(query, key, value)
 
 
 def group_size(query: Tensor, key: Tensor) -> int:
@@ -142,8 +140,12 @@ def group_size(query: Tensor, key: Tensor) -> int:
     return n_heads // n_kv_heads
 
 
-class TwoBlockCausalAttention(torch.autograd.Function):
-    """Causal attention for short sequences, with its gradient written out by hand.
+def two_block_attention(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head query d_head"],
+    value: Float[Tensor, "batch kv_head query d_head"],
+) -> Float[Tensor, "batch head query d_head"]:
+    """Return causal attention's context vectors for a short text, from two blocks.
 
                      keys
                   ┌───────┬───────┐
@@ -152,61 +154,23 @@ class TwoBlockCausalAttention(torch.autograd.Function):
                   │    second     │     is never computed
                   └───────────────┘
 
-    With weights W = softmax(S), context C = W V and dots marking gradients of the loss:
-
-        V̇ = Wᵀ Ċ,  Ẇ = Ċ Vᵀ,  Ṡ = W · (Ẇ - Σ over keys of W · Ẇ),  Q̇ = Ṡ K,  K̇ = Ṡᵀ Q
-
-    Written by hand, each block's gradient is added where it belongs; autograd would
-    first pad the gradient of each block of keys with zeros. All query heads that share
-    a key-value head are rows of one product, so the keys need not be copied for each.
-    There is no second derivative: asking for one raises a RuntimeError.
+    All query heads that share a key-value head are rows of one product, so the keys
+    need not be copied for each.
     """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return the context; save what the gradient needs."""
-        length, d_head = query.shape[2:]
-        query = query / math.sqrt(d_head)
-        query = torch.unflatten(
-            query, 1, (key.shape[1], -1)
-        )  # (B, K, H / K, T, d_head)
-        hidden = torch.full((length, length), -math.inf, dtype=query.dtype).triu_(1)
-        context, blocks = torch.empty_like(query), []
-        for start, end in ((0, length // 2), (length // 2, length)):
-            rows = query[:, :, :, start:end].flatten(2, 3)  # (B, K, H / K · R, d_head)
-            scores = rows @ key[:, :, :end].transpose(-2, -1)
-            of_heads = torch.unflatten(scores, 2, (-1, end - start))
-            of_heads += hidden[start:end, :end]
-            weights = scores.softmax(dim=-1)
-            of_rows = weights @ value[:, :, :end]
-            context[:, :, :, start:end] = torch.unflatten(of_rows, 2, (-1, end - start))
-            blocks += [rows, weights]
-        ctx.save_for_backward(key, value, *blocks)
-        return context.flatten(1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of query, key and value, given the context's."""
-        key, value, *blocks = ctx.saved_tensors
-        length, d_head = g.shape[2:]
-        g = torch.unflatten(g, 1, (key.shape[1], -1))
-        for_query = torch.empty_like(g)
-        for_key, for_value = torch.zeros_like(key), torch.zeros_like(value)
-        for start, end in ((0, length // 2), (length // 2, length)):
-            rows, weights, *blocks = blocks
-            upstream = g[:, :, :, start:end].flatten(2, 3)
-            for_value[:, :, :end] += weights.transpose(-2, -1) @ upstream
-            for_weights = upstream @ value[:, :, :end].transpose(-2, -1)
-            for_scores = torch._softmax_backward_data(
-                for_weights, weights, -1, weights.dtype
-            )
-            of_rows = (for_scores @ key[:, :, :end]) / math.sqrt(d_head)
-            for_query[:, :, :, start:end] = torch.unflatten(
-                of_rows, 2, (-1, end - start)
-            )
-            for_key[:, :, :end] += for_scores.transpose(-2, -1) @ rows
-        return for_query.flatten(1, 2), for_key, for_value
+    length, d_head = query.shape[2:]
+    query = torch.unflatten(query / math.sqrt(d_head), 1, (key.shape[1], -1))
+    hidden = torch.full((length, length), -math.inf, dtype=query.dtype).triu_(1)
+    context = []
+    for start, end in ((0, length // 2), (length // 2, length)):
+        rows = query[:, :, :, start:end].flatten(2, 3)  # (B, K, H / K · R, d_head)
+        scores = rows @ key[:, :, :end].transpose(-2, -1)
+        of_heads = (
+            torch.unflatten(scores, 2, (-1, end - start)) + hidden[start:end, :end]
+        )
+        weights = of_heads.softmax(dim=-1).flatten(2, 3)
+        of_rows = weights @ value[:, :, :end]
+        context.append(torch.unflatten(of_rows, 2, (-1, end - start)))
+    return torch.cat(context, dim=3).flatten(1, 2)
 
 
 def next_positions(start: int, n_new: int, context_length: int) -> slice:

@@ -12,12 +12,12 @@ from llmcourse.model.attention import (
     KVCache,
     PackedSequences,
     RaggedCache,
-    TwoBlockCausalAttention,
     causal_attention,
     causal_mask,
     fused_attention,
     naive_attention,
     next_positions,
+    two_block_attention,
 )
 from llmcourse.model.positions import rope_tables
 
@@ -182,7 +182,7 @@ def test_a_layer_without_rotation_equals_torchs_multi_head_attention(bias):
 
 @pytest.mark.parametrize(
     ("attend", "n_queries"),
-    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(TwoBlockCausalAttention.apply, 7)],
+    [(fused_attention, n) for n in (1, 2, 5, 7)] + [(two_block_attention, 7)],
 )
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
 def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_heads):
@@ -204,14 +204,6 @@ def test_fast_ways_equal_naive_with_their_gradients(attend, n_queries, n_kv_head
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize("length", [2, 5])
-def test_the_gradient_of_the_halves_is_the_slope(length):
-    inputs = [random(2, heads, length, 3, seed=heads).double() for heads in (4, 2, 2)]
-    assert torch.autograd.gradcheck(
-        TwoBlockCausalAttention.apply, [each.requires_grad_() for each in inputs]
-    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -248,14 +240,6 @@ def test_refuses_heads_that_cannot_be_shared(dtype):
         ValueError, match="n_heads must be a multiple of n_kv_heads, got 6 and 4"
     ):
         causal_attention(query, key, key)
-
-
-def test_refuses_a_second_derivative_of_the_halves():
-    query, key = random(1, 4, 5, 6).requires_grad_(), random(1, 2, 5, 6)
-    context = TwoBlockCausalAttention.apply(query, key, key)
-    (gradient,) = torch.autograd.grad(context.sum(), query, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        gradient.sum().backward()
 
 
 def test_refuses_a_full_cache_and_stays_as_it_was():
