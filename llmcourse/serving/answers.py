@@ -34,12 +34,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.types import Receive, Scope, Send
 
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.answering import end_tokens, knows_conversations
 from llmcourse.finetuning.chat import Message, encode_prompt
+from llmcourse.model.folders import check_same_ids
 from llmcourse.model.generation import Sampling
 from llmcourse.model.transformer import Transformer
 from llmcourse.serving.batching import Batcher, Engine, QueueFullError, Request
@@ -50,7 +50,6 @@ from llmcourse.serving.wire import (
     FinishReason,
     SamplingOptions,
     ServiceConfig,
-    Usage,
 )
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer, TextDecoder
@@ -141,22 +140,34 @@ class Metrics:
         waiting.set_function(lambda: len(batcher.waiting))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Service:
-    """What all requests share."""
+    """What all requests share.
 
-    name: str  # of the model
-    model: Transformer
-    tokenizer: BPETokenizer
-    engine: Engine
-    metrics: Metrics
-    config: ServiceConfig
-    started: int  # seconds since 1970
+    Args:
+        model: The model that writes.
+        tokenizer: Its tokenizer.
+        name: The name that callers send as `model`.
+        config: The service's limits.
 
-    @property
-    def context_length(self) -> int:
-        """Most tokens of a prompt and its answer together."""
-        return self.config.context or self.model.config.context_length
+    Raises:
+        ValueError: If tokenizer and model differ in the number of ids, or if the
+            service is to read more than the model can.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: BPETokenizer,
+        name: str,
+        config: ServiceConfig,
+    ) -> None:
+        check_same_ids(model.config, tokenizer)
+        check_range(1, model.config.context_length, context=config.context)
+        self.tokenizer, self.name, self.config = tokenizer, name, config
+        self.context_length = config.context or model.config.context_length  # tokens
+        self.started = int(time.time())  # seconds since 1970
+        batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
+        self.engine, self.metrics = Engine(batcher), Metrics(batcher)
 
     def check_model(self, name: str) -> None:
         """Raise ApiError 404 unless the service has this model."""
@@ -182,10 +193,6 @@ class Service:
         start = self.tokenizer.special_tokens.get(END_OF_TEXT)
         own = self.tokenizer.ids_of(self.tokenizer.options.start_tokens)
         return own or ([] if start is None else [start])
-
-    def encode_text(self, prompt: str) -> list[int]:
-        """Return the ids of a text to continue, after `start`."""
-        return [*self.start, *self.encode(prompt, param="prompt")]
 
     def encode_chat(self, messages: list[ChatMessage]) -> list[int]:
         """Return the ids of a conversation, or raise ApiError 400."""
@@ -228,8 +235,6 @@ class Choice:
     finish_reason: FinishReason | None = None
     n_tokens: int = 0  # written so far
     begun: bool = False  # whether a token, or the end, has arrived
-    n_echoed: int = 0  # characters of the echoed prompt
-    n_scored: int = 0  # tokens of the prompt in the request's logprobs
     unsent: list[Placed] = field(default_factory=list)  # logprobs not sent yet
 
 
@@ -351,19 +356,17 @@ class Answer:
         if new is None and request.finish not in ("stop", "length"):
             raise ApiError(500 if self.service.engine.alive else 503)
         text = "" if choice.begun else self._begin(choice)
-        place = choice.n_scored + choice.n_tokens
-        scored = request.logprobs[place : place + 1]
-        offset = choice.n_echoed + pieces.offset(new)
+        if new is None and self.chat:
+            request.logprobs.clear()  # the token that ends a message is not part of it
+        choice.unsent += [(token, pieces.offset(new)) for token in request.logprobs[:1]]
+        del request.logprobs[:1]
         if new is not None:
             choice.n_tokens += 1
             text += pieces.push(new)
         else:
             text += pieces.finish()
             choice.finish_reason = "stop" if request.finish == "stop" else "length"
-            if self.chat:
-                scored = []  # the token that ends a message is not part of it
         choice.text += text
-        choice.unsent += [(token, offset) for token in scored]
         if pieces.stopped:
             choice.finish_reason = "stop"
             choice.unsent = [t for t in choice.unsent if t[1] < len(choice.text)]
@@ -377,26 +380,27 @@ class Answer:
             return ""
         request, text = choice.request, ""
         pieces = TextPieces(self.service.tokenizer)
-        for place in range(self._echo, len(request.ids)):
+        for place, id_ in enumerate(request.ids[self._echo :], self._echo):
             scored = request.logprobs[place : place + 1]
-            offset = pieces.offset(request.ids[place])
-            choice.unsent += [(token, offset) for token in scored]
-            text += pieces.push(request.ids[place])
+            choice.unsent += [(token, pieces.offset(id_)) for token in scored]
+            text += pieces.push(id_)
         text += pieces.finish()
-        choice.n_echoed = len(text)
-        choice.n_scored = len(request.ids)
+        choice.pieces.n_characters = len(text)
+        del request.logprobs[: len(request.ids)]
         return text
 
-    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
-        """Return the log-probabilities not sent yet, if any were asked for."""
-        if choice.request.n_top is None:
-            return None
-        tokens, ended = choice.unsent, choice.finish_reason is not None
-        # Text that is held back may never be sent, so its logprobs wait with it.
-        choice.unsent = [] if ended else [t for t in tokens if t[1] >= len(choice.text)]
-        tokens = tokens[: len(tokens) - len(choice.unsent)]
-        form = chat_logprobs if self.chat else completion_logprobs
-        return form(tokens, self.service.tokenizer)
+    def _part(self, choice: Choice, **content: Any) -> dict[str, Any]:
+        """Return a choice, or a part of one, as it is sent."""
+        logprobs = None
+        if choice.request.n_top is not None and choice.begun:
+            # Text that is held back may never be sent, so its logprobs wait with it.
+            ended, n_sent = choice.finish_reason is not None, len(choice.text)
+            n = sum(ended or offset < n_sent for _, offset in choice.unsent)
+            form = chat_logprobs if self.chat else completion_logprobs
+            logprobs = form(choice.unsent[:n], self.service.tokenizer)
+            choice.unsent = choice.unsent[n:]
+        ends = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
+        return {"index": choice.index} | content | ends
 
     async def whole(self) -> dict[str, Any]:
         """Return the response's body, once the text of every choice is complete.
@@ -410,8 +414,9 @@ class Answer:
         for choice in self.choices:
             content: dict[str, Any] = {"text": choice.text}
             if self.chat:
-                content = {"message": {"role": "assistant", "content": choice.text}}
-            choices.append(_part(choice, **content, logprobs=self._logprobs(choice)))
+                message = {"role": "assistant", "content": choice.text, "refusal": None}
+                content = {"message": message}
+            choices.append(self._part(choice, **content))
         head = self._head("chat.completion" if self.chat else "text_completion")
         return head | {"choices": choices, "usage": self.usage}
 
@@ -419,27 +424,24 @@ class Answer:
         """Yield the answer as events; with `usage`, one more has the token counts."""
         head = self._head("chat.completion.chunk" if self.chat else "text_completion")
         tail = {"usage": None} if usage else {}
+
+        def part(choice: Choice, **content: Any) -> str:
+            return event(head | {"choices": [self._part(choice, **content)]} | tail)
+
         try:
-            async with aclosing(self._parts()) as parts:
-                async for part in parts:
-                    yield event(head | {"choices": [part]} | tail)
+            for choice in self.choices if self.chat else ():
+                yield part(choice, delta={"role": "assistant", "content": ""})
+            async with aclosing(self.pieces()) as pieces:
+                async for choice, text in pieces:
+                    if self.chat:
+                        yield part(choice, delta={"content": text} if text else {})
+                    else:
+                        yield part(choice, text=text)
             if usage:
-                yield event(head | {"choices": [], "usage": self.usage.model_dump()})
+                yield event(head | {"choices": [], "usage": self.usage})
         except ApiError as error:
             yield event(error.body.model_dump())
         yield "data: [DONE]\n\n"
-
-    async def _parts(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the parts of all choices, in the order they arrive."""
-        for choice in self.choices:
-            if self.chat:
-                yield _part(choice, delta={"role": "assistant", "content": ""})
-        async with aclosing(self.pieces()) as pieces:
-            async for choice, text in pieces:
-                content: dict[str, Any] = {"text": text}
-                if self.chat:
-                    content = {"delta": {"content": text} if text else {}}
-                yield _part(choice, **content, logprobs=self._logprobs(choice))
 
     def _head(self, kind: str) -> dict[str, Any]:
         """Return the fields that begin every answer and each of its events."""
@@ -452,15 +454,15 @@ class Answer:
         }
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> dict[str, int]:
         """Tokens read and written."""
         n_read = sum(map(len, self.prompts))
         n_written = sum(choice.n_tokens for choice in self.choices)
-        return Usage(
-            prompt_tokens=n_read,
-            completion_tokens=n_written,
-            total_tokens=n_read + n_written,
-        )
+        return {
+            "prompt_tokens": n_read,
+            "completion_tokens": n_written,
+            "total_tokens": n_read + n_written,
+        }
 
 
 def event(value: Any) -> str:
@@ -470,38 +472,3 @@ def event(value: Any) -> str:
     'data: {"text": "a\\nb"}\n\n'
     """
     return f"data: {json.dumps(value)}\n\n"
-
-
-def _part(
-    choice: Choice, *, logprobs: dict[str, Any] | None = None, **content: Any
-) -> dict[str, Any]:
-    """Return a choice, or a part of one, as it is sent."""
-    ends = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
-    return {"index": choice.index} | content | ends
-
-
-class AnswerStream(StreamingResponse):
-    """An answer as server-sent events; the writing ends with the connection.
-
-    A caller may leave before the first event, and a generator that never started does
-    not run its `finally`; so `__call__` cancels the answer.
-
-    Args:
-        answer: The answer being written.
-        usage: See `Answer.events`.
-    """
-
-    def __init__(self, answer: Answer, *, usage: bool) -> None:
-        super().__init__(
-            answer.events(usage),
-            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-            media_type="text/event-stream",
-        )
-        self.answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events while the caller is connected."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.answer.cancel()

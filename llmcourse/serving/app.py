@@ -16,7 +16,6 @@ Source: OpenAI, "API reference".
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,21 +24,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from llmcourse.arguments import check_range
 from llmcourse.files import DATA
 from llmcourse.finetuning.answering import knows_conversations
-from llmcourse.model.folders import check_same_ids
 from llmcourse.model.transformer import Transformer
 from llmcourse.serving import wire
-from llmcourse.serving.answers import Answer, AnswerStream, Metrics, Service
-from llmcourse.serving.batching import Batcher, Engine
+from llmcourse.serving.answers import Answer, Service
 from llmcourse.text.tokenizers import BPETokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -53,12 +50,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
-_STOPPING: dict[int | str, dict[str, Any]] = {
-    503: {"model": wire.Health, "description": "It is stopping."}
-}
-
-
-_COUNTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 
 
 class LimitedRequest(Request):
@@ -131,7 +122,9 @@ async def complete(
     """Continue a text, or several."""
     service.check_model(body.model)
     prompts = [
-        service.encode_text(prompt) if isinstance(prompt, str) else prompt
+        [*service.start, *service.encode(prompt, param="prompt")]
+        if isinstance(prompt, str)
+        else prompt
         for prompt in body.prompts
     ]
     max_tokens = _DEFAULT_NEW if body.max_tokens is None else body.max_tokens
@@ -149,7 +142,7 @@ async def complete(
     return await _sent(request, body, answer)
 
 
-@api.post("/chat/completions", response_model=wire.ChatCompletion, responses=_STREAMED)
+@api.post("/chat/completions", response_model=wire.Completion, responses=_STREAMED)
 async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
@@ -191,29 +184,26 @@ def _info(service: Service) -> wire.ModelInfo:
 
 
 async def _sent(request: Request, body: wire.SamplingOptions, answer: Answer) -> Any:
-    """Return an answer in the form asked for: as a stream, or as a whole."""
+    """Return an answer in the form asked for; it ends when the caller leaves."""
     if body.stream:
-        return AnswerStream(answer, usage=body.wants_usage)
-    return await _unless_gone(request, answer.whole())
+        return StreamingResponse(
+            answer.events(body.wants_usage),
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+            media_type="text/event-stream",
+            # A caller may leave before the first event, so `events` may never start.
+            background=BackgroundTask(answer.cancel),
+        )
 
-
-async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
-    """Return the result of some work; cancel it if the caller disconnects."""
-
-    async def gone() -> None:
+    async def cancel_when_gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
+        answer.cancel()
 
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    watch = asyncio.create_task(cancel_when_gone())
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise wire.ApiError(408, "The caller went away.")  # nobody receives this
+        return await answer.whole()
     finally:
-        task.cancel()
         watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 _PAGE = {"/": "index.html", "/chat.css": "chat.css", "/chat.js": "chat.js"}
@@ -246,18 +236,7 @@ def create_app(
             service is to read more than the model can.
     """
     config = config or wire.ServiceConfig()
-    check_same_ids(model.config, tokenizer)
-    check_range(1, model.config.context_length, context=config.context)
-    batcher = Batcher(model.eval(), config.max_batch, config.max_queue)
-    service = Service(
-        name=name,
-        model=model,
-        tokenizer=tokenizer,
-        engine=Engine(batcher),
-        metrics=Metrics(batcher),
-        config=config,
-        started=int(time.time()),
-    )
+    service = Service(model, tokenizer, name, config)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -279,8 +258,10 @@ def create_app(
     app.state.service = service
     needs_key = [Depends(_key_check(config.api_key))] if config.api_key else []
     app.include_router(api, dependencies=needs_key)
-    app.add_api_route("/health", health, responses=_STOPPING)
-    app.add_api_route("/metrics", metrics, responses=_COUNTED)
+    app.add_api_route("/health", health, responses={503: {"model": wire.Health}})
+    app.add_api_route(
+        "/metrics", metrics, responses={200: {"content": {"text/plain": {}}}}
+    )
     for path, file in _PAGE.items():
         shown = partial(_page, DATA / "chat_page" / file)
         app.add_route(path, shown, include_in_schema=False)

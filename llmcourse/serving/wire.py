@@ -225,90 +225,15 @@ class ChatRequest(SamplingOptions):
 FinishReason = Literal["stop", "length"]
 
 
-class Usage(BaseModel):
-    """Tokens read and written."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class CompletionLogprobs(BaseModel):
-    """How likely each token was: lists of the same length."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]  # None: nothing came before it
-    top_logprobs: list[dict[str, float] | None]  # the top ones, and the token itself
-    text_offset: list[int]  # of a token's first character in the choice's text
-
-
-class CompletionChoice(BaseModel):
-    """One continuation, or a piece of it."""
-
-    index: int
-    text: str
-    logprobs: CompletionLogprobs | None = None
-    finish_reason: FinishReason | None
-
-
 class Completion(BaseModel):
-    """Continuations of prompts."""
+    """Continuations of prompts, or answers to a conversation."""
 
     id: str
-    object: Literal["text_completion"] = "text_completion"
+    object: Literal["text_completion", "chat.completion"]
     created: int  # seconds since 1970
     model: str
-    choices: list[CompletionChoice]
-    usage: Usage | None = None
-
-
-class AnswerMessage(BaseModel):
-    """What the assistant says."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class LikelyToken(BaseModel):
-    """A token, and how likely it was."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChatToken(LikelyToken):
-    """A token of an answer, and what else was likely there."""
-
-    top_logprobs: list[LikelyToken]
-
-
-class ChatLogprobs(BaseModel):
-    """How likely each token was."""
-
-    content: list[ChatToken]
-    refusal: None = None
-
-
-class ChatChoice(BaseModel):
-    """One answer."""
-
-    index: int
-    message: AnswerMessage
-    logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason
-
-
-class ChatCompletion(BaseModel):
-    """Answers to a conversation."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int  # seconds since 1970
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
+    choices: list[dict[str, Any]]  # `text` or `message`, `logprobs`, `finish_reason`
+    usage: dict[str, int]  # tokens of the prompts, of the choices, and in total
 
 
 class ModelInfo(BaseModel):
