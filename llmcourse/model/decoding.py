@@ -16,13 +16,12 @@ Nothing here is needed to understand a transformer, and none of it is ever saved
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import embedding, gelu, layer_norm, silu
+from torch.nn.functional import gelu, layer_norm, silu
 
 from llmcourse.model.attention import GroupedQueryAttention, KVCache, causal_attention
 from llmcourse.model.positions import RotaryEmbedding, Rotation
@@ -92,9 +91,7 @@ class FusedDecoder:
     def __init__(self, model: Transformer) -> None:
         if not can_fuse(model):
             raise ValueError("FusedDecoder needs a model that `can_fuse` accepts")
-        self.config = model.config
-        self.rotary, self.positions = model.rotary, model.positions
-        self.embedding = model.embedding.weight.detach()
+        self.model = model
         self.blocks = [_FusedBlock(block) for block in model.blocks]
         self.score = _Fused(model.norm, model.unembedding or model.embedding)
 
@@ -113,12 +110,13 @@ class FusedDecoder:
                 `context_length`.
         """
         n_new = ids.shape[1]
-        positions = cache.positions(n_new, self.config.context_length)
-        x, rotation = embedding(ids, self.embedding), None  # (B, T, D)
-        if self.positions is not None:
-            x = x + self.positions.weight[positions]
-        if self.rotary is not None:
-            cos, sin = (table.to(x.dtype) for table in self.rotary(positions))
+        model, rotation = self.model, None
+        positions = cache.positions(n_new, model.config.context_length)
+        x = model.embedding(ids)  # (B, T, D)
+        if model.positions is not None:
+            x = x + model.positions.weight[positions]
+        if model.rotary is not None:
+            cos, sin = (table.to(x.dtype) for table in model.rotary(positions))
             rotation = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, cache, layer)
@@ -129,8 +127,7 @@ class FusedDecoder:
 class _FusedBlock:
     """A `Block` in which matrices with the same input are merged."""
 
-    def __init__(self, block: nn.Module) -> None:
-        assert isinstance(block, Block)
+    def __init__(self, block: Any) -> None:
         attention, network = block.attention, block.feed_forward
         self.d_head = attention.d_head
         self.n_kv_heads = attention.key.out_features // attention.d_head
@@ -149,8 +146,10 @@ class _FusedBlock:
         fused = self.query_key_value(x)
         heads = fused.view(*x.shape[:2], -1, self.d_head).transpose(1, 2)
         turned, value = heads[:, : -self.n_kv_heads], heads[:, -self.n_kv_heads :]
-        if rotation is not None:
-            turned = _turned(turned, *rotation)
+        if rotation is not None:  # as in `apply_rope`, with tables for both halves
+            cos, sin = rotation
+            other_half = turned.roll(self.d_head // 2, -1)
+            turned = torch.addcmul(turned * cos, other_half, sin)
         query, key = turned[:, : -self.n_kv_heads], turned[:, -self.n_kv_heads :]
         context = cache.attend(causal_attention, layer, query, key, value)
         x = x + self.output(context.transpose(1, 2).flatten(-2))
@@ -180,6 +179,7 @@ class _Fused:
     """
 
     def __init__(self, norm: Any, *layers: Any, copied: bool = True) -> None:
+        self.norm = norm
         with torch.no_grad():
             weights = [layer.weight for layer in layers]
             matrix = torch.cat(weights) if copied else weights[0]
@@ -188,15 +188,21 @@ class _Fused:
                 added = added + matrix @ norm.bias
                 matrix = matrix * norm.weight
             elif norm is not None:
-                matrix = matrix * (norm.weight * math.sqrt(len(norm.weight)))
+                width = len(norm.weight)
+                matrix = matrix * (norm.weight * math.sqrt(width))
+                self.floor = (norm.weight.new_tensor(width) * norm.eps).sqrt()
             self.added = added if added.any() else None
             by_input = matrix.detach().t()  # (inputs, outputs)
             self.matrix = by_input.contiguous() if copied else by_input
-        self.normed = _without_weights(norm)
 
     def __call__(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch n"]:
         """Return the products with all matrices, concatenated."""
-        product = self.normed(x) @ self.matrix
+        if isinstance(self.norm, LayerNorm):
+            x = layer_norm(x, x.shape[-1:], eps=self.norm.eps)
+        elif self.norm is not None:
+            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            x = x / torch.hypot(length, self.floor)
+        product = x @ self.matrix
         return product if self.added is None else product.add_(self.added)
 
 
@@ -204,21 +210,3 @@ def _bias(layer: Any) -> Float[Tensor, "outputs"]:
     bias: Tensor | None = getattr(layer, "bias", None)
     zeros: Tensor = layer.weight.new_zeros(len(layer.weight))
     return zeros if bias is None else bias
-
-
-def _without_weights(norm: nn.Module | None) -> Callable[[Tensor], Tensor]:
-    """Return a norm without its weights; see `_Fused` for the factor √D."""
-    if isinstance(norm, LayerNorm):
-        shape = norm.weight.shape
-        return lambda x: layer_norm(x, shape, eps=norm.eps)
-    if isinstance(norm, RMSNorm):
-        floor = (norm.weight.new_tensor(len(norm.weight)) * norm.eps).sqrt()
-        return lambda x: (
-            x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
-        )
-    return lambda x: x
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return what `apply_rope` returns, from tables for both halves of a head."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
