@@ -147,16 +147,8 @@ def generate(
     torch.Size([5])
     """
     batch = ids if ids.ndim == 2 else ids[None]
-    steps = _steps(model, batch, max_new_tokens, sampling, generator)
-    stop_ids = torch.tensor(sorted(stop), dtype=batch.dtype, device=batch.device)
-    written = [batch]
-    stopped = torch.zeros(len(batch), 1, dtype=torch.bool, device=batch.device)
-    for new in steps:  # (B, 1)
-        written.append(torch.where(stopped, written[-1][:, -1:], new))
-        stopped = torch.isin(written[-1], stop_ids)
-        if bool(stopped.all()):
-            break
-    result = torch.cat(written, dim=1)
+    steps = _steps(model, batch, max_new_tokens, sampling, stop, generator)
+    result = torch.cat([batch, *steps], dim=1)
     return result if ids.ndim == 2 else result[0]
 
 
@@ -187,15 +179,8 @@ def stream(
     >>> len(list(stream(model, torch.tensor([4, 8]), max_new_tokens=3)))
     3
     """
-    steps = _steps(model, ids[None], max_new_tokens, sampling, generator)
-    return _until_stop((int(new) for new in steps), stop)
-
-
-def _until_stop(ids: Iterator[int], stop: Collection[int]) -> Iterator[int]:
-    for new in ids:
-        yield new
-        if new in stop:
-            return
+    steps = _steps(model, ids[None], max_new_tokens, sampling, stop, generator)
+    return (int(new) for new in steps)
 
 
 def _steps(
@@ -203,6 +188,7 @@ def _steps(
     ids: Int[Tensor, "batch prompt"],
     max_new_tokens: int,
     sampling: Sampling,
+    stop: Collection[int],
     generator: torch.Generator | None,
 ) -> Iterator[Int[Tensor, "batch 1"]]:
     """Check the request now; return an iterator over the new ids of all rows."""
@@ -214,13 +200,18 @@ def _steps(
     def steps() -> Iterator[Tensor]:
         read: Callable[..., Tensor] = model
         cache = model.new_cache(len(ids), capacity=n_prompt + max_new_tokens)
+        stop_ids = torch.tensor(sorted(stop), dtype=ids.dtype, device=ids.device)
+        stopped = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
         unread = ids
         for n_written in range(max_new_tokens):
             if n_written == _WARM_UP and can_fuse(model):
                 read = FusedDecoder(model)  # the same logits, in less time
-            logits = read(unread, cache)[:, -1]  # (B, V)
-            unread = draw(logits, sampling, generator)  # (B, 1)
+            new = draw(read(unread, cache)[:, -1], sampling, generator)  # (B, 1)
+            unread = torch.where(stopped, unread[:, -1:], new)
             yield unread
+            stopped = torch.isin(unread, stop_ids)
+            if stopped.all():
+                return
 
     return steps()
 
