@@ -21,21 +21,8 @@ import torch
 Wrap = Callable[[Callable[..., Any]], int]
 Unwrap = Callable[[int], Callable[..., Any] | None]
 
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.bool,
-        torch.uint8,
-        torch.int8,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-        torch.bfloat16,
-        torch.float16,
-        torch.float32,
-        torch.float64,
-    )
-}
+_DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64"}
+_DTYPES |= {"bfloat16", "float16", "float32", "float64"}
 
 
 def _bytes(data: bytes) -> str:
@@ -52,10 +39,11 @@ def _tensor(value: torch.Tensor) -> list[Any]:
 
 
 def _untensor(name: str, shape: list[int], data: str) -> torch.Tensor:
-    raw = bytearray(base64.b64decode(data))
-    if not raw:
-        return torch.empty(0, dtype=_DTYPES[name]).reshape(shape)
-    return torch.frombuffer(raw, dtype=_DTYPES[name]).reshape(shape)
+    if name not in _DTYPES:
+        raise ValueError(f"no type of numbers: {name!r}")
+    raw, dtype = bytearray(base64.b64decode(data)), getattr(torch, name)
+    found = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+    return found.reshape(shape)
 
 
 def encode(value: Any, wrap: Wrap | None = None) -> Any:
@@ -132,16 +120,15 @@ def decode(value: Any, unwrap: Unwrap | None = None) -> Any:
     raise ValueError(f"not a value: {str(value)[:60]}")
 
 
-def copy_into(old: Any, new: Any) -> None:
-    """Change a mutable value in place to what it has become in the other process.
+def copy_into(old: Any, new: Any) -> Any:
+    """Return `old`, changed in place to `new` if it can be, or else `new`.
 
-    So what a function writes into its arguments is seen here: lists, dicts, sets,
-    tensors, arrays and generators, at any depth.
+    So what a function in the other process writes into its arguments is seen here:
+    lists, dicts, sets, tensors, arrays and generators, at any depth.
 
     >>> ids = [1, 2, 3]
-    >>> copy_into(ids, [4, 3])
-    >>> ids
-    [4, 3]
+    >>> copy_into(ids, [4, 3]) is ids, ids
+    (True, [4, 3])
     """
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
         with torch.no_grad():
@@ -155,28 +142,19 @@ def copy_into(old: Any, new: Any) -> None:
             old[...] = new
     elif isinstance(old, torch.Generator) and isinstance(new, torch.Generator):
         old.set_state(new.get_state())
-    elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
-        for before, after in zip(old, new, strict=False):
-            copy_into(before, after)
-        if isinstance(old, list):
-            same = len(old) == len(new)
-            old[:] = [
-                before if same and _mutable(before, after) else after
-                for before, after in zip(old + [None] * len(new), new, strict=False)
-            ]
+    elif isinstance(old, list | tuple) and type(new) is type(old):
+        before = [*old, *[None] * len(new)]
+        items = [copy_into(a, b) for a, b in zip(before, new, strict=False)]
+        if isinstance(old, tuple):
+            return tuple(items)
+        old[:] = items
     elif isinstance(old, dict) and isinstance(new, dict):
-        for key, after in list(new.items()):
-            copy_into(old.get(key), after)
-            if key not in old or not _mutable(old[key], after):
-                old[key] = after
-        for key in [key for key in old if key not in new]:
-            del old[key]
+        changed = {key: copy_into(old.get(key), value) for key, value in new.items()}
+        old.clear()
+        old.update(changed)
     elif isinstance(old, set) and isinstance(new, set):
         old.clear()
         old.update(new)
-
-
-def _mutable(old: Any, new: Any) -> bool:
-    """Return whether `copy_into` has changed `old` itself."""
-    kinds = (list, dict, set, torch.Tensor, np.ndarray, torch.Generator)
-    return any(isinstance(old, kind) and isinstance(new, kind) for kind in kinds)
+    else:
+        return new
+    return old
