@@ -14,14 +14,16 @@ for. The same settings say where the book is, so that links to chapters lead the
 import copy
 import re
 from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 OPENING = "for-this-class"  # the cell's id
 TORCH = "https://download.pytorch.org/whl/cpu"  # builds without graphics cards
-ENVIRONMENT = "python3 -m venv llm && . llm/bin/activate"
+PAGE = Path(__file__).with_name("opening.md")
 CHAPTER = re.compile(r"\[([^\]]*)\]\(\.\./(\w+)\.(?:ipynb|md)\)")
 ASSISTANTS = (
     "You may ask an assistant to explain an idea or an error message. "
@@ -68,43 +70,9 @@ def left_out(settings: dict[str, Any], name: str) -> list[str]:
 
 def opening(settings: dict[str, Any], name: str) -> str:
     """Return the text of the cell, as Markdown."""
-    parts = [
-        f"**{title}:** {text}"
-        for title, text in (
-            ("Due", settings["due"].get(name)),
-            ("Hand in", settings["hand_in"]),
-            ("Late work", settings["late"]),
-        )
-        if text
-    ]
-    if settings["repository"]:
-        # This installs without a clone, which would hold the reference answers.
-        wanted = f"llmcourse[classroom] @ git+{settings['repository']}"
-        parts += [
-            "**Before you start.**\n"
-            "You need Python 3.11 or newer, and git.\n"
-            "Run this in a terminal, once for the whole course:",
-            "```bash\n"
-            f"python -m pip install torch --index-url {TORCH}\n"
-            f'python -m pip install "{wanted}"\n'
-            "```",
-            "The first line keeps PyTorch small: "
-            "without it, Linux downloads some 6 GB for graphics cards.\n"
-            "If there is no `python`, or `pip` says *externally-managed-environment*, "
-            f"first run `{ENVIRONMENT}`. In every new terminal, run the second half of "
-            "that line again.",
-            f"Open this notebook with `jupyter lab {name}.ipynb`.\n"
-            f'In Colab, run `%pip install -q "{wanted}"` in a new cell instead.',
-        ]
-    parts.append(
-        "**When you finish.**\n"
-        "Restart the kernel, run all cells, and save.\n"
-        f"Run `llmcourse check {name}.ipynb` in a terminal.\n"
-        "Then hand in this file; keep its name."
-    )
-    last = {"Assistants": settings["assistants"], "The book": settings["site"]}
-    parts += [f"**{title}:** {text}" for title, text in last.items() if text]
-    return "\n\n".join(parts)
+    page = Template(PAGE.read_text(encoding="utf-8"), trim_blocks=True)
+    due = settings["due"].get(name)
+    return str(page.render(settings | {"name": name, "due": due, "torch": TORCH}))
 
 
 def linked(text: str, site: str) -> str:

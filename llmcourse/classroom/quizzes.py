@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from jinja2 import Template
+
 from llmcourse.files import DATA, new_file
 
 FOLDER = DATA / "quizzes"
@@ -137,22 +139,8 @@ class Quiz:
 
     def _repr_html_(self) -> str:
         """Return the quiz as HTML: buttons, and a line that gives the reason."""
-        parts = []
-        for number, question in enumerate(self.questions, start=1):
-            buttons = "".join(
-                f'<li><button type="button" aria-pressed="false">'
-                f"{_html(option.text)}</button>"
-                f'<span hidden data-right="{int(option is question.right)}">'
-                f"{_html(option.reason)}</span></li>"
-                for option in question.options
-            )
-            parts.append(
-                f"<fieldset><legend>{number}. {_html(question.text)}</legend>"
-                f"{_block(question.code)}"
-                f'<ul>{buttons}</ul><p role="status"></p></fieldset>'
-            )
-        page = PAGE.read_text(encoding="utf-8")
-        return page.replace("QUESTIONS", "\n".join(parts))
+        page = Template(PAGE.read_text(encoding="utf-8"), keep_trailing_newline=True)
+        return str(page.render(questions=self.questions, html=_html, block=_block))
 
 
 def chapters() -> list[str]:
