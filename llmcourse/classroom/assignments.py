@@ -31,7 +31,6 @@ from nbformat import NotebookNode
 from llmcourse.files import write_file
 
 KINDS = ("given", "answer", "test", "hidden", "written")
-SOLUTION = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -194,22 +193,6 @@ def release(source: NotebookNode) -> NotebookNode:
         preprocessors.ComputeChecksums(),
     ):
         notebook, resources = step.preprocess(notebook, resources)
-    return notebook
-
-
-def solved(source: NotebookNode, **answers: str) -> NotebookNode:
-    """Return the released notebook with the reference answers filled in, or others.
-
-    Args:
-        source: The notebook from `read_source`.
-        answers: Texts of other answers, by cell name, with `_` for `-`.
-    """
-    texts = {grade_id(cell): SOLUTION.sub("", cell.source) for cell in source.cells}
-    texts |= {name.replace("_", "-"): text for name, text in answers.items()}
-    notebook = release(source)
-    for cell in notebook.cells:
-        if is_answer(cell):
-            cell.source = texts[grade_id(cell)]
     return notebook
 
 

@@ -33,7 +33,6 @@ import jupytext
 from nbformat import NotebookNode, v4
 
 from llmcourse.classroom.assignments import (
-    SOLUTION,
     grade_id,
     is_answer,
     is_given,
@@ -42,6 +41,7 @@ from llmcourse.classroom.assignments import (
     release,
 )
 
+SOLUTION = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
 HERE = Path(__file__).parent
 SURVIVORS = HERE / "survivors.json"
 BOOK = HERE.parents[1] / "book"
@@ -89,6 +89,22 @@ def _cell(
     own["locked"] = not solution
     code = ast.unparse(ast.Module(body, []))
     return v4.new_code_cell(code, metadata={"nbgrader": own})
+
+
+def solved(source: NotebookNode, **answers: str) -> NotebookNode:
+    """Return the released notebook with the reference answers filled in, or others.
+
+    Args:
+        source: The notebook from `read_source`.
+        answers: Texts of other answers, by cell name, with `_` for `-`.
+    """
+    texts = {grade_id(cell): SOLUTION.sub("", cell.source) for cell in source.cells}
+    texts |= {name.replace("_", "-"): text for name, text in answers.items()}
+    notebook = release(source)
+    for cell in notebook.cells:
+        if is_answer(cell):
+            cell.source = texts[grade_id(cell)]
+    return notebook
 
 
 def failed(

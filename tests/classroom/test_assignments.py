@@ -15,6 +15,7 @@ from proving import (
     apart,
     failed,
     mutants,
+    solved,
     source_of,
     stubs,
     with_figures,
@@ -29,7 +30,6 @@ from llmcourse.classroom.assignments import (
     points,
     read_source,
     release,
-    solved,
 )
 
 ROOT = HERE.parents[1]

@@ -11,10 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from proving import HERE, wrong_answers
+from proving import HERE, solved, wrong_answers
 
 from llmcourse.classroom import reporting
-from llmcourse.classroom.assignments import grade_id, points, release, solved
+from llmcourse.classroom.assignments import grade_id, points, release
 from llmcourse.classroom.course import Course
 
 pytestmark = pytest.mark.classroom

@@ -6,13 +6,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from proving import HERE
+from proving import HERE, solved
 
 from llmcourse.classroom.assignments import (
     grade_id,
     read_source,
     release,
-    solved,
     write,
 )
 from llmcourse.classroom.collecting import HandIn, choose, read

@@ -2,12 +2,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from proving import HERE
+from proving import HERE, solved
 from typer.testing import CliRunner
 
 from llmcourse import cli
 from llmcourse.classroom import reporting
-from llmcourse.classroom.assignments import solved
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.sandbox import MISSING
 

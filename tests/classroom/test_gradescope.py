@@ -14,9 +14,9 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from proving import HERE, NAMES
+from proving import HERE, NAMES, solved
 
-from llmcourse.classroom.assignments import read_source, release, solved
+from llmcourse.classroom.assignments import read_source, release
 from llmcourse.classroom.gradescope import requirements, results, write_autograder
 from llmcourse.classroom.grading import Graded, Result, score_card
 from llmcourse.classroom.opening import TORCH

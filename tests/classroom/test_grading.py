@@ -1,8 +1,8 @@
 from collections.abc import Callable
 
-from proving import HERE
+from proving import HERE, solved
 
-from llmcourse.classroom.assignments import read_source, solved
+from llmcourse.classroom.assignments import read_source
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.student import Student
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from proving import HERE
+from proving import HERE, solved
 from typer.testing import CliRunner
 
 from llmcourse import cli
@@ -15,7 +15,6 @@ from llmcourse.classroom.assignments import (
     is_answer,
     points,
     read_source,
-    solved,
 )
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.opening import ASSISTANTS, OPENING, TORCH, opening

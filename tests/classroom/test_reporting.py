@@ -3,10 +3,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from proving import HERE
+from proving import HERE, solved
 
 from llmcourse.classroom import reporting
-from llmcourse.classroom.assignments import solved
 from llmcourse.classroom.course import Course
 from llmcourse.files import write_json
 

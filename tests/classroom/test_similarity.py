@@ -1,9 +1,9 @@
 """Hand-ins that are alike, whatever their variables are called."""
 
 import nbformat
-from proving import HERE
+from proving import HERE, solved
 
-from llmcourse.classroom.assignments import grade_id, is_answer, read_source, solved
+from llmcourse.classroom.assignments import grade_id, is_answer, read_source
 from llmcourse.classroom.similarity import fingerprints, likeness
 
 SOURCE = read_source(HERE / "tokenization.py")

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from proving import HERE
+from proving import HERE, solved
 from typer.testing import CliRunner
 
 from llmcourse import cli
-from llmcourse.classroom.assignments import grade_id, read_source, solved
+from llmcourse.classroom.assignments import grade_id, read_source
 
 SOURCE = read_source(HERE / "tokenization.py")
 
