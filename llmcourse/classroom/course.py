@@ -44,7 +44,7 @@ from llmcourse.classroom.assignments import (
 from llmcourse.classroom.collecting import HandIn, choose, counted, read, student_name
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.opening import ASSISTANTS, homepage, with_opening
-from llmcourse.classroom.sandbox import MISSING, Limits, available, start
+from llmcourse.classroom.sandbox import MISSING, available
 from llmcourse.classroom.student import Student
 from llmcourse.files import write_file, write_json
 from llmcourse.model.folders import read_json
@@ -314,9 +314,7 @@ class Course:
         old = {grade_id(c): c.source for c in self.submission(name, student).cells}
         new = {grade_id(c): c.source for c in notebook.cells if is_answer(c)}
         other = [cell for cell, text in new.items() if text != old.get(cell)]
-        taken: dict[str, float] = {}
-        if not other:
-            return taken
+        taken = {}
         with self.gradebook() as book:
             for one in self._grades(book, name).get(student, []):
                 if one.name in other and one.manual_score is not None:
@@ -401,11 +399,11 @@ class Course:
             outcome = known.get(student)
             key = self._key(name, student, source)
             if not self.collected(name, student)["readable"]:
-                self._enter(name, self._outcome(name, student, source, None))
+                self._keep(name, self._outcome(name, student, source, None))
             elif outcome is None or outcome.earned is None or outcome.key != key:
                 todo.append(student)
             elif not outcome.entered:
-                self._enter(name, outcome)
+                self._keep(name, outcome)
         done = len(students) - len(todo)
         progress(done, len(students))
         work = partial(_grade_one, self, name, source, unsafe)
@@ -422,8 +420,7 @@ class Course:
                     outcome = self._outcome(name, student, source, error)
                     if error is None:
                         outcome = replace(outcome, **job.result())
-                    self._save(name, outcome)
-                    self._enter(name, outcome)
+                    self._keep(name, outcome)
                     todo.remove(student)
                     done += 1
                     progress(done, len(students))
@@ -459,22 +456,23 @@ class Course:
             student=student, earned=None, messages={}, flags=flags, notes=notes, key=key
         )
 
-    def _save(self, name: str, outcome: Outcome) -> None:
+    def _keep(self, name: str, outcome: Outcome) -> None:
+        """Store an outcome; enter it into the gradebook, or flag that this failed."""
         path = self.folder / "results" / name / f"{outcome.student}.json"
         write_json(path, asdict(outcome))
-
-    def _enter(self, name: str, outcome: Outcome) -> None:
-        """Enter an outcome into the gradebook, or flag that this failed."""
+        if outcome.earned is None:
+            return
         refused = "not entered into the gradebook"
         flags = [flag for flag in outcome.flags if not flag.startswith(refused)]
-        entered = True
-        if outcome.earned is not None:
-            try:
-                self._nbgrader("autograde", name, outcome.student)
-            except ValueError as error:
-                flags.append(f"{refused}: {str(error)[-300:]}")
-                entered = False
-        self._save(name, replace(outcome, flags=flags, entered=entered))
+        try:
+            self._nbgrader("autograde", name, outcome.student)
+        except ValueError as error:
+            outcome = replace(
+                outcome, flags=[*flags, f"{refused}: {str(error)[-300:]}"]
+            )
+        else:
+            outcome = replace(outcome, flags=flags, entered=True)
+        write_json(path, asdict(outcome))
 
     def _nbgrader(self, action: str, *arguments: str) -> None:
         """Run an action of nbgrader.
@@ -557,13 +555,15 @@ def _grade_one(
 ) -> dict[str, Any]:
     """Run a hand-in and its tests; write the notebook that was run."""
     assert student == student_name(student)
-    settings, data = course.settings, data_of(course.path(name))
-    os.environ["LLMCOURSE_SEED"] = str(settings["seed"])
+    os.environ["LLMCOURSE_SEED"] = str(course.settings["seed"])
     hand_in = course.submission(name, student)
-    limits = Limits(memory=settings["memory_gib"] << 30)
-    blocked = tuple(source.metadata["llmcourse"]["blocked"])
-    begin = partial(start, limits, data=data, blocked=blocked, unsafe=unsafe)
-    with Student(begin, settings["seconds"]) as process:
+    with Student(
+        course.settings["seconds"],
+        memory=course.settings["memory_gib"] << 30,
+        data=data_of(course.path(name)),
+        blocked=source.metadata["llmcourse"]["blocked"],
+        unsafe=unsafe,
+    ) as process:
         graded = grade(source, hand_in, process)
     write(hand_in, course.folder / "results" / name / f"{student}.ipynb")
     return {

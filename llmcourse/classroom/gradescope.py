@@ -18,7 +18,6 @@ import shlex
 import sys
 import zipfile
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from llmcourse.classroom.assignments import (
 from llmcourse.classroom.collecting import HandIn, choose, notebooks_in
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.opening import TORCH
-from llmcourse.classroom.sandbox import PACKAGE, Limits, available, files_of, start
+from llmcourse.classroom.sandbox import PACKAGE, available, files_of
 from llmcourse.classroom.student import Student
 from llmcourse.files import new_file, write_json
 
@@ -140,19 +139,13 @@ def main(root: Path) -> None:
         hand_in.notes.append("no notebook (.ipynb) was handed in")
     released = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     notebook = choose(hand_in, released)
-    blocked = tuple(source.metadata["llmcourse"]["blocked"])
+    blocked = source.metadata["llmcourse"]["blocked"]
     if unsafe := not available():
         for hidden in files_of(blocked):  # from all but the package's owner
             hidden.chmod(0o700 if hidden.is_dir() else 0o600)
-    begin = partial(
-        start,
-        Limits(),
-        data=data_of(path),
-        blocked=blocked,
-        unsafe=unsafe,
-        user=NOBODY if not os.getuid() else 0,
-    )
-    with Student(begin, seconds=30) as student:
+    user = 0 if os.getuid() else NOBODY
+    data = data_of(path)
+    with Student(30, data=data, blocked=blocked, unsafe=unsafe, user=user) as student:
         graded = grade(source, notebook, student)
     if not hand_in.readable:
         failed = [replace(result, message=UNREADABLE) for result in graded.results]

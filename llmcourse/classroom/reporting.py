@@ -199,34 +199,34 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
     if form == "csv":
         students += absent(course, name)
     title = f"{name} (of {sum(cells.values()):g})"
-    heads = {
-        "csv": ["student", title, "late", *cells],
-        "canvas": ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", name],
-        "moodle": ["Identifier", "Full name", "Grade", "Last modified (grade)"],
-    }
-    rows = [heads[form]]
+    unused = dict.fromkeys(("SIS User ID", "SIS Login ID", "Section"), "")
+    rows = []
     for student in students:
-        own = [scores.get(student, {}).get(cell) for cell in cells]
-        known = [value for value in own if value is not None]
+        own = {cell: scores.get(student, {}).get(cell) for cell in cells}
+        known = [value for value in own.values() if value is not None]
         whole = f"{sum(known):g}" if len(known) == len(own) else ""
+        shown = {cell: _shown(value) for cell, value in own.items()}
         late = "late" * course.collected(name, student)["late"]
         full, number = _parts(student)
         row = {
-            "csv": [student, whole, late, *map(_shown, own)],
-            "canvas": [full, number, "", "", "", whole],
-            "moodle": [f"Participant {number}", full, whole, "-"],
+            "csv": {"student": student, title: whole, "late": late} | shown,
+            "canvas": {"Student": full, "ID": number} | unused | {name: whole},
+            "moodle": {"Identifier": f"Participant {number}", "Full name": full}
+            | {"Grade": whole, "Last modified (grade)": "-"},
         }
         rows.append(row[form])
-    return _write_csv(path, rows)
+    return _write_csv(path, list(rows[0]), rows)
 
 
 def _shown(points: float | None) -> str:
     return "" if points is None else f"{points:g}"
 
 
-def _write_csv(path: Path, rows: list[list[str]]) -> Path:
+def _write_csv(path: Path, head: list[str], rows: list[dict[str, str]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+        writer = csv.DictWriter(file, head)
+        writer.writeheader()
+        writer.writerows(rows)
     return path
 
 
@@ -249,7 +249,6 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
     The columns are student, answer, points (of how many), comment.
     """
     [question] = course.written(name, cell)
-    most = points(question)
     with course.gradebook() as book:
         known = {
             s.student.id: (
@@ -258,13 +257,14 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
             )
             for s in book.assignment_submissions(name)
         }
-    rows = [["student", "answer", f"points of {most:g}", "comment"]]
+    given, rows = f"points of {points(question):g}", []
     for student, (score, comment) in sorted(known.items()):
-        notebook = course.submission(name, student)
-        texts = [student, *(c.source for c in notebook.cells if grade_id(c) == cell)]
-        rows.append([*map(_cell, texts), _shown(score), comment or ""])
-    _write_csv(path, rows)
-    return len(known)
+        cells = course.submission(name, student).cells
+        answer = "".join(c.source for c in cells if grade_id(c) == cell)
+        row = {"student": _cell(student), "answer": _cell(answer)}
+        rows.append(row | {given: _shown(score), "comment": comment or ""})
+    _write_csv(path, ["student", "answer", given, "comment"], rows)
+    return len(rows)
 
 
 def _cell(text: str) -> str:

@@ -14,8 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -29,37 +28,34 @@ MISSING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one hand-in may use."""
-
-    cpu_seconds: int = 120
-    memory: int = 6 << 30  # bytes of address space
-    processes: int = 24  # and threads
-    file_bytes: int = 64 << 20  # of one file
-    disk_bytes: int = 256 << 20  # of all files
+# What one hand-in may use.
+CPU_SECONDS = 120
+MEMORY = 6 << 30  # bytes of address space
+PROCESSES = 24  # and threads
+FILE_BYTES = 64 << 20  # of one file
+DISK_BYTES = 256 << 20  # of all files
 
 
 def available() -> bool:
     """Return whether a sandbox can be made here."""
     if shutil.which("bwrap") is None:
         return False
-    command = [*_bwrap(Limits(), None, ()), shutil.which("true") or "/bin/true"]
+    command = [*_bwrap(None, ()), shutil.which("true") or "/bin/true"]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def start(
-    limits: Limits,
     *,
+    memory: int = MEMORY,
     data: Path | None = None,
-    blocked: tuple[str, ...] = (),
+    blocked: Sequence[str] = (),
     unsafe: bool = False,
     user: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start the process that runs a student's code (`child`).
 
     Args:
-        limits: What it may use.
+        memory: How many bytes it may use.
         data: A folder whose files appear in its working folder.
         blocked: Modules of the package that hold the answers, such as
             `llmcourse.text.bpe`. They cannot be imported.
@@ -74,10 +70,10 @@ def start(
     if not unsafe:  # each of several at once gets its own user
         user = 0 if os.getuid() else 50_000 + os.getpid() % 10_000
     used = {
-        "RLIMIT_CPU": limits.cpu_seconds,
-        "RLIMIT_AS": limits.memory,
-        "RLIMIT_FSIZE": limits.file_bytes,
-        "RLIMIT_NPROC": 0 if unsafe else limits.processes,
+        "RLIMIT_CPU": CPU_SECONDS,
+        "RLIMIT_AS": memory,
+        "RLIMIT_FSIZE": FILE_BYTES,
+        "RLIMIT_NPROC": 0 if unsafe else PROCESSES,
         "user": user,
     }
     run = [sys.executable, "-m", "llmcourse.classroom.child", json.dumps(used)]
@@ -88,27 +84,25 @@ def start(
         "PYTHONPATH": str(PACKAGE.parent),
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLBACKEND": "agg",
-        **dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-        ),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
     }
     if unsafe:
-        cwd = data
         own = {name: os.environ.get(name, "") for name in ("PATH", "HOME")}
         environment = {**os.environ, **environment, **own}
         environment.pop("LLMCOURSE_SEED", None)  # seeds hidden tests' inputs
     else:
         if shutil.which("bwrap") is None:
             raise OSError(MISSING)
-        cwd = None
-        run = [*_bwrap(limits, data, blocked), *run]
+        run = [*_bwrap(data, blocked), *run]
     return subprocess.Popen(
         run,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-        cwd=cwd,
+        cwd=data if unsafe else None,
         start_new_session=True,  # so that all it starts can be killed with it
     )
 
@@ -129,7 +123,7 @@ def files_of(modules: Iterable[str]) -> list[Path]:
     return found
 
 
-def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[str]:
+def _bwrap(data: Path | None, blocked: Sequence[str]) -> list[str]:
     """Return a command prefix that runs a command in a sandbox."""
     # Root needs no user namespace, and gives up its rights in the child.
     # Anyone else gets a namespace in which they are nobody.
@@ -140,7 +134,7 @@ def _bwrap(limits: Limits, data: Path | None, blocked: tuple[str, ...]) -> list[
     command += ["--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
     command += ["--new-session", "--cap-drop", "ALL", *rights]
     command += ["--proc", "/proc", "--dev", "/dev"]
-    size = ["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs"]
+    size = ["--perms", "1777", "--size", str(DISK_BYTES), "--tmpfs"]
     command += [*size, "/tmp", *size, "/dev/shm"]
     made: set[Path] = {Path("/")}
 

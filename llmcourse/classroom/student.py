@@ -16,8 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
+from llmcourse.classroom.sandbox import start
 from llmcourse.classroom.values import copy_into, decode, encode
 
 MESSAGE = 64 << 20  # bytes of one reply
@@ -63,14 +65,12 @@ class Student:
     """The process with the student's code.
 
     Args:
-        start: Starts such a process (`sandbox.start`).
         seconds: How long to wait for one cell or one call.
+        sandbox: What the process may see and use: arguments of `sandbox.start`.
     """
 
-    def __init__(
-        self, start: Callable[[], subprocess.Popen[bytes]], seconds: float
-    ) -> None:
-        self._start, self.seconds = start, seconds
+    def __init__(self, seconds: float, **sandbox: Any) -> None:
+        self._start, self.seconds = partial(start, **sandbox), seconds
         self._cells: list[tuple[str, str]] = []
         self._restarts = 0
         self._process: subprocess.Popen[bytes] | None = None

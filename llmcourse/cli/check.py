@@ -1,7 +1,6 @@
 """The command `check`: your own notebook against the tests that it shows."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,6 @@ def check(
     with needed_for("check", "classroom"):
         import nbformat
     from llmcourse.classroom.grading import grade, score_card
-    from llmcourse.classroom.sandbox import Limits, start
     from llmcourse.classroom.student import Student
 
     try:
@@ -37,7 +35,7 @@ def check(
     if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is not the notebook of an assignment")
     # For a call that takes a moment, if it ever ends.
-    with Student(partial(start, Limits(), unsafe=True), seconds=20.0) as student:
+    with Student(seconds=20.0, unsafe=True) as student:
         graded = grade(own, own, student)
     for line in score_card(graded):
         out.print(line)

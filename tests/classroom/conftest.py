@@ -1,10 +1,9 @@
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 
-from llmcourse.classroom.sandbox import Limits, available, start
+from llmcourse.classroom.sandbox import available
 from llmcourse.classroom.student import Student
 
 
@@ -22,8 +21,8 @@ def student(sandbox: None) -> Iterator[Callable[..., Student]]:
     """Give processes for a student's code, in a sandbox."""
     made: list[Student] = []
 
-    def make(seconds: float = 60.0, **limits: int) -> Student:
-        made.append(Student(partial(start, Limits(**limits)), seconds))
+    def make(seconds: float = 60.0) -> Student:
+        made.append(Student(seconds))
         return made[-1]
 
     yield make

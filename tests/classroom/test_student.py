@@ -1,13 +1,12 @@
 import os
 import py_compile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from llmcourse.classroom.sandbox import Limits, files_of, start
+from llmcourse.classroom.sandbox import files_of
 from llmcourse.classroom.student import Function, StoppedError, Student
 from llmcourse.classroom.tasks import gradient
 from llmcourse.text import bpe
@@ -163,7 +162,7 @@ def f():
         time.sleep(20)
     time.sleep(20)
 """
-    with Student(partial(start, Limits(), unsafe=True), 3.0) as own:
+    with Student(3.0, unsafe=True) as own:
         own.run(code)
         with pytest.raises(StoppedError, match="no answer"):
             Function(own, "f")()
