@@ -26,14 +26,15 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from jinja2 import Template
 
-from llmcourse.files import DATA, new_file
+from llmcourse.files import DATA, new_file, write_file
 
 FOLDER = DATA / "quizzes"
 PAGE = Path(__file__).with_name("quiz.html")
+MOODLE = Path(__file__).with_name("quiz.xml")
 CODE = re.compile(r"`([^`]+)`")
 
 
@@ -159,31 +160,8 @@ def _block(code: str) -> str:
 
 def write_moodle(quiz: Quiz, path: Path) -> Path:
     """Write a quiz as Moodle XML (https://docs.moodle.org/en/Moodle_XML_format)."""
-    root = ElementTree.Element("quiz")
-
-    def add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Element:
-        made = ElementTree.SubElement(parent, name)
-        ElementTree.SubElement(made, "text").text = text
-        return made
-
-    first = ElementTree.SubElement(root, "question", type="category")
-    add(first, "category", f"$course$/top/llmcourse/{quiz.chapter}")
-    for number, question in enumerate(quiz.questions, start=1):
-        item = ElementTree.SubElement(root, "question", type="multichoice")
-        add(item, "name", f"{quiz.chapter} {number}")
-        asked = f"<p>{_html(question.text)}</p>{_block(question.code)}"
-        text = add(item, "questiontext", asked)
-        text.set("format", "html")
-        for name, value in [("single", "true"), ("shuffleanswers", "true")]:
-            ElementTree.SubElement(item, name).text = value
-        for option in question.options:
-            answer = add(item, "answer", _html(option.text))
-            answer.set("fraction", "100" if option is question.right else "0")
-            answer.set("format", "html")
-            add(answer, "feedback", _html(option.reason)).set("format", "html")
-    ElementTree.indent(root)
-    with new_file(path) as file:
-        ElementTree.ElementTree(root).write(file, "utf-8", xml_declaration=True)
+    page = Template(MOODLE.read_text(encoding="utf-8"), trim_blocks=True)
+    write_file(path, page.render(quiz=quiz, html=_html, block=_block, escape=escape))
     return path
 
 
