@@ -35,11 +35,10 @@ from llmcourse.classroom.opening import OPENING, without_links
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
-NO_NOTEBOOK = "{} is not a notebook"
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+(?:_.*)?$")
 
-Found = tuple[PurePosixPath, bytes | None, str]  # where, a notebook, what to know of it
+Found = tuple[PurePosixPath, bytes | str]  # where, and a notebook or why there is none
 
 
 @dataclass(kw_only=True)
@@ -62,12 +61,12 @@ class HandIn:
     readable: bool = True
     is_other: bool = False
 
-    def add(self, path: PurePosixPath, data: bytes | None, note: str) -> None:
+    def add(self, path: PurePosixPath, found: bytes | str) -> None:
         """Add a notebook, or a note on why there is none."""
-        if data is not None:
-            self.files[str(path)] = data
-        if note:
-            self.notes.append(note)
+        if isinstance(found, bytes):
+            self.files[str(path)] = found
+        else:
+            self.notes.append(found)
 
 
 def counted(n: int, noun: str) -> str:
@@ -119,28 +118,26 @@ def read(place: Path) -> list[HandIn]:
     """Return the hand-ins in a folder, an archive, or a folder of archives.
 
     Raises:
-        ValueError: If the place is neither a folder nor a zip archive, or is empty or
-            damaged.
+        ValueError: If the place is neither a folder nor a zip archive, or is damaged.
     """
     if not place.exists():
         raise ValueError(f"there is no {place}")
     if not place.is_dir() and not zipfile.is_zipfile(place):
         raise ValueError(f"wanted a folder or a zip archive, got {place}")
-    if place.is_dir() and not any(place.iterdir()):
-        raise ValueError(f"{place} is empty")
     try:
         found = list(notebooks_in(place) if place.is_dir() else _members(place, 1))
     except _BROKEN as error:
         raise ValueError(f"{place.name} cannot be read: {error}") from error
-    around = "" if place.is_dir() else _around_all([p for p, data, _ in found if data])
+    inside = [path for path, data in found if isinstance(data, bytes)]
+    around = "" if place.is_dir() else _around_all(inside)
     hand_ins: dict[str, HandIn] = {}
-    for path, data, note in found:
+    for path, data in found:
         if around and path.parts[:1] == (around,):
             path = PurePosixPath(*path.parts[1:])
         owner, late = _owner(path)
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
-        hand_in.add(path, data, note)
+        hand_in.add(path, data)
     return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
 
 
@@ -185,7 +182,7 @@ def notebooks_in(folder: Path) -> Iterator[Found]:
     for file in sorted(folder.rglob("*")):
         path = PurePosixPath(file.relative_to(folder).as_posix())
         if file.is_symlink():
-            yield path, None, LINK.format(path)
+            yield path, LINK.format(path)
         elif file.is_file():
             yield from _in_file(path, partial[IO[bytes]](file.open, "rb"), levels=2)
 
@@ -197,9 +194,9 @@ def _members(archive: Path | IO[bytes], levels: int) -> Iterator[Found]:
             path = PurePosixPath(member.filename)
             is_zip = path.suffix.lower() == ".zip"
             if stat.S_ISLNK(member.external_attr >> 16):
-                yield path, None, LINK.format(path)
+                yield path, LINK.format(path)
             elif is_zip and member.file_size > LARGEST and not _hidden(path):
-                yield path, None, TOO_LARGE.format(path)
+                yield path, TOO_LARGE.format(path)
             elif not member.is_dir():
                 yield from _in_file(path, partial(opened.open, member), levels)
 
@@ -212,19 +209,17 @@ def _in_file(
     try:
         if kind == ".zip" and levels:
             with open_file() as file:
-                for inner, data, note in _members(file, levels - 1):
-                    yield path / inner, data, note
+                for inner, found in _members(file, levels - 1):
+                    yield path / inner, found
         elif kind == ".ipynb":
             with open_file() as file:
                 data = file.read(LARGEST + 1)  # an archive may give a wrong size
-            if len(data) > LARGEST:
-                yield path, None, TOO_LARGE.format(path)
-            else:
-                yield path, _without_outputs(data), ""
+            large = len(data) > LARGEST
+            yield path, TOO_LARGE.format(path) if large else _without_outputs(data)
         elif _by_platform(path) and not _hidden(path):
-            yield path, None, NO_NOTEBOOK.format(path)
+            yield path, f"{path} is not a notebook"
     except _BROKEN as error:
-        yield path, None, f"{path} cannot be read: {error}"
+        yield path, f"{path} cannot be read: {error}"
 
 
 def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
