@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 import typer
 
-from llmcourse.cli.console import bars, duration, make_folder, out, say
+from llmcourse.cli.console import bars, make_folder, out, say
 from llmcourse.cli.tensorboard import TensorBoardLog
 from llmcourse.files import locked
 from llmcourse.model.folders import find_model, load_pretrained
@@ -27,7 +26,6 @@ from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
 
-_TIMED = 10  # updates, from which the total time is estimated
 _DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboard"}
 
 
@@ -164,18 +162,11 @@ def run_command(
             if board is not None:
                 logs.append(TensorBoardLog(board / name))
             beside: dict[str, str] = {}
-            times: list[float] = []  # at which the first updates ended
 
             def progress(record: Record) -> None:
                 for log in logs:
                     log(record)
                 is_update = isinstance(record, Update)
-                if is_update and len(times) < _TIMED:
-                    times.append(perf_counter())
-                    left = (times[-1] - times[0]) / (_TIMED - 1)
-                    left *= steps - record.step
-                    if len(times) == _TIMED and left > 60 and not options["quiet"]:
-                        say(f"{name}: {duration(left)}")
                 beside["loss" if is_update else "held out"] = f"{record.loss:.3f}"
                 if record.step < steps or not is_update:  # an evaluation comes last
                     draw(name, record.step, steps, **beside)

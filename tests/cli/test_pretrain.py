@@ -338,13 +338,6 @@ def test_a_resumed_training_reads_what_was_prepared(tmp_path, monkeypatch):
     assert result.stdout.count("\nsample ") == 3
 
 
-def test_a_long_training_says_how_long_it_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "_TIMED", 2)
-    monkeypatch.setattr(running, "perf_counter", iter([0.0, 100.0]).__next__)
-    result = pretrain(tmp_path, "--steps=8")
-    assert "llmcourse: pretraining: about 10 minutes\n" in result.stderr
-
-
 def test_a_folder_with_checkpoints_is_refused_without_resume(
     whole, monkeypatch, capsys
 ):
