@@ -35,6 +35,7 @@ from llmcourse.files import DATA, new_file, write_file
 FOLDER = DATA / "quizzes"
 PAGE = Path(__file__).with_name("quiz.html")
 MOODLE = Path(__file__).with_name("quiz.xml")
+TEXT = Path(__file__).with_name("quiz.txt")  # as text2qti reads it
 CODE = re.compile(r"`([^`]+)`")
 
 
@@ -171,19 +172,9 @@ def write_qti(quiz: Quiz, path: Path) -> Path:
     from text2qti.qti import QTI
     from text2qti.quiz import Quiz as Text
 
-    lines = [f"Quiz title: {quiz.chapter}", ""]
-    for number, question in enumerate(quiz.questions, start=1):
-        lines += [f"Title: {quiz.chapter} {number}", "Points: 1"]
-        lines += [f"{number}.  {_markdown(question.text)}", ""]
-        if question.code:
-            block = ["```", *question.code.strip("\n").splitlines(), "```", ""]
-            lines += [f"    {line}" for line in block]
-        for letter, option in zip("abcdefgh", question.options, strict=False):
-            mark = "*" * (option is question.right)
-            lines += [f"{mark}{letter}) {_markdown(option.text)}"]
-            lines += [f"... {_markdown(option.reason)}"]
-        lines += [""]
-    made = Text("\n".join(lines), config=Config(), source_name=quiz.chapter)
+    page = Template(TEXT.read_text(encoding="utf-8"), trim_blocks=True)
+    text = page.render(quiz=quiz, markdown=_markdown)
+    made = Text(text, config=Config(), source_name=quiz.chapter)
     with new_file(path) as file:
         QTI(made).write(file)
     return path

@@ -93,8 +93,6 @@ def start(
         environment = {**os.environ, **environment, **own}
         environment.pop("LLMCOURSE_SEED", None)  # seeds hidden tests' inputs
     else:
-        if shutil.which("bwrap") is None:
-            raise OSError(MISSING)
         run = [*_bwrap(data, blocked), *run]
     return subprocess.Popen(
         run,
