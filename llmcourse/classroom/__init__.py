@@ -11,6 +11,7 @@
     collecting   hand-ins from learning platforms, laid onto the release
     course       a class's folder: release, collect, grade
     recorded     replacements for steps of nbgrader
+    pages        what is written for people and platforms, from templates
     feedback     the page that a student gets back
     reporting    which tests are good, grades as CSV, written answers in bulk
     gradescope   an assignment as an autograder for Gradescope

@@ -4,20 +4,7 @@ nbgrader makes it. It shows 0 points for an answer that nobody has marked, and c
 every test "Test cell", so its text is changed here.
 """
 
-import html
 import re
-
-UNREADABLE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{name}: not graded</title>
-<h1>{name}: not graded</h1>
-<p>We could not grade what you handed in:</p>
-<ul>{reasons}</ul>
-<p>Open your notebook of {name} in Jupyter, choose <i>Restart Kernel and Run All
-Cells</i>, save it, and hand in the file {name}.ipynb again.</p>
-</html>
-"""
 
 
 def finished(page: str, waiting: list[str]) -> str:
@@ -38,9 +25,3 @@ def finished(page: str, waiting: list[str]) -> str:
         own = rf'(?s)((?:href="#|name="){cell}">.*?)Score: [\d.]+ / ([\d.]+)'
         page = re.sub(own, r"\1Not marked yet: \2 points", page, count=2)
     return page
-
-
-def unreadable(name: str, reasons: list[str]) -> str:
-    """Return the page for a hand-in that could not be read."""
-    listed = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons)
-    return UNREADABLE.format(name=html.escape(name), reasons=listed)

@@ -33,34 +33,17 @@ from llmcourse.classroom.assignments import (
 from llmcourse.classroom.collecting import HandIn, choose, notebooks_in
 from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.opening import TORCH
+from llmcourse.classroom.pages import render
 from llmcourse.classroom.sandbox import PACKAGE, available, files_of
 from llmcourse.classroom.student import Student
 from llmcourse.files import new_file, write_json
 
 NOBODY = 65534
 NEEDED = ("filelock", "jupytext", "nbformat", "numpy", "torch")  # what grading imports
-SETUP = """#!/usr/bin/env bash
-set -e
-apt-get update
-apt-get install -y python3 python3-pip bubblewrap
-if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "Python 3.11 or newer is needed: choose the base image Ubuntu 24.04" >&2
-    exit 1
-fi
-# The build without graphics cards, which is much smaller.
-python3 -m pip install --break-system-packages {torch} --index-url {index}
-python3 -m pip install --break-system-packages {others}
-"""
 UNREADABLE = (
     "this file could not be opened as a notebook: restart the kernel, save, and hand "
     "in the .ipynb again"
 )
-RUN = """#!/usr/bin/env bash
-cd /autograder/source
-chmod 700 secret run_autograder ../run_autograder
-export LLMCOURSE_SEED={seed}
-PYTHONPATH=package python3 -m llmcourse.classroom.gradescope /autograder
-"""
 
 
 def requirements() -> list[str]:
@@ -83,13 +66,15 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
     """
     released = nbformat.writes(release(read_source(source)))
     *others, torch = map(shlex.quote, requirements())
-    setup = SETUP.format(torch=torch, index=TORCH, others=" ".join(others))
+    scripts = {
+        "setup.sh": render("setup.sh", torch=torch, index=TORCH, others=others),
+        "run_autograder": render("run_autograder", seed=seed),
+    }
     with (
         new_file(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out,
     ):
-        run = RUN.format(seed=seed)
-        for name, text in (("setup.sh", setup), ("run_autograder", run)):
+        for name, text in scripts.items():
             member = zipfile.ZipInfo(name)
             member.external_attr = 0o755 << 16
             out.writestr(member, text)

@@ -38,19 +38,22 @@ class Result:
     Attributes:
         name: The cell's name.
         points: What it is worth.
-        earned: All of these points, or 0.
         message: What is wrong, in the test's words; empty if nothing is.
     """
 
     name: str
     points: float
-    earned: float
     message: str = ""
 
     @property
     def is_passed(self) -> bool:
         """Whether nothing is wrong, also where the test is worth no points."""
         return not self.message
+
+    @property
+    def earned(self) -> float:
+        """All of its points, or 0."""
+        return self.points if self.is_passed else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +133,7 @@ def grade(source: NotebookNode, hand_in: NotebookNode, student: Student) -> Grad
             message = _message(error, not_run, "BEGIN HIDDEN" in ours.source)
             if isinstance(error, StoppedError):
                 stopped[name] = str(error)
-            most = points(ours)
-            earned = 0.0 if error else most
-            results.append(
-                Result(name=name, points=most, earned=earned, message=message)
-            )
+            results.append(Result(name=name, points=points(ours), message=message))
             if error:
                 cell.outputs = [_error(type(error).__name__, message, message)]
         else:

@@ -14,16 +14,15 @@ for. The same settings say where the book is, so that links to chapters lead the
 import copy
 import re
 from importlib.metadata import PackageNotFoundError, metadata
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Template
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from llmcourse.classroom.pages import render
+
 OPENING = "for-this-class"  # the cell's id
 TORCH = "https://download.pytorch.org/whl/cpu"  # builds without graphics cards
-PAGE = Path(__file__).with_name("opening.md")
 CHAPTER = re.compile(r"\[([^\]]*)\]\(\.\./(\w+)\.(?:ipynb|md)\)")
 ASSISTANTS = (
     "You may ask an assistant to explain an idea or an error message. "
@@ -70,9 +69,8 @@ def left_out(settings: dict[str, Any], name: str) -> list[str]:
 
 def opening(settings: dict[str, Any], name: str) -> str:
     """Return the text of the cell, as Markdown."""
-    page = Template(PAGE.read_text(encoding="utf-8"), trim_blocks=True)
-    due = settings["due"].get(name)
-    return str(page.render(settings | {"name": name, "due": due, "torch": TORCH}))
+    own = {"name": name, "due": settings["due"].get(name), "torch": TORCH}
+    return render("opening.md", **settings | own)
 
 
 def linked(text: str, site: str) -> str:

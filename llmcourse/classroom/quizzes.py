@@ -28,14 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from jinja2 import Template
-
+from llmcourse.classroom.pages import render
 from llmcourse.files import DATA, new_file, write_file
 
 FOLDER = DATA / "quizzes"
-PAGE = Path(__file__).with_name("quiz.html")
-MOODLE = Path(__file__).with_name("quiz.xml")
-TEXT = Path(__file__).with_name("quiz.txt")  # as text2qti reads it
 CODE = re.compile(r"`([^`]+)`")
 
 
@@ -141,8 +137,8 @@ class Quiz:
 
     def _repr_html_(self) -> str:
         """Return the quiz as HTML: buttons, and a line that gives the reason."""
-        page = Template(PAGE.read_text(encoding="utf-8"), keep_trailing_newline=True)
-        return str(page.render(questions=self.questions, html=_html, block=_block))
+        questions = self.questions
+        return render("quiz.html", questions=questions, html=_html, block=_block)
 
 
 def chapters() -> list[str]:
@@ -161,8 +157,8 @@ def _block(code: str) -> str:
 
 def write_moodle(quiz: Quiz, path: Path) -> Path:
     """Write a quiz as Moodle XML (https://docs.moodle.org/en/Moodle_XML_format)."""
-    page = Template(MOODLE.read_text(encoding="utf-8"), trim_blocks=True)
-    write_file(path, page.render(quiz=quiz, html=_html, block=_block, escape=escape))
+    page = render("quiz.xml", quiz=quiz, html=_html, block=_block, escape=escape)
+    write_file(path, page)
     return path
 
 
@@ -172,8 +168,7 @@ def write_qti(quiz: Quiz, path: Path) -> Path:
     from text2qti.qti import QTI
     from text2qti.quiz import Quiz as Text
 
-    page = Template(TEXT.read_text(encoding="utf-8"), trim_blocks=True)
-    text = page.render(quiz=quiz, markdown=_markdown)
+    text = render("quiz.txt", quiz=quiz, markdown=_markdown)
     made = Text(text, config=Config(), source_name=quiz.chapter)
     with new_file(path) as file:
         QTI(made).write(file)

@@ -1,4 +1,5 @@
-from llmcourse.classroom.feedback import finished, unreadable
+from llmcourse.classroom.feedback import finished
+from llmcourse.classroom.pages import render
 
 PAGE = """<html><h4>tokenization (Score: 14.0 / 20.0)</h4>
 <a href="#test-merge">Test cell</a> (Score: 1.0 / 1.0)
@@ -29,6 +30,6 @@ def test_a_page_where_all_is_marked_keeps_its_points() -> None:
 
 
 def test_the_page_of_an_unreadable_hand_in_quotes_what_is_wrong() -> None:
-    assert "<li>a.ipynb is no notebook: &lt;b&gt;</li>" in unreadable(
-        "rlhf", ["a.ipynb is no notebook: <b>"]
-    )
+    told = ["a.ipynb is no notebook: <b>"]
+    page = render("unreadable.html", name="rlhf", reasons=told)
+    assert "<li>a.ipynb is no notebook: &lt;b&gt;</li>" in page

@@ -70,7 +70,7 @@ def test_the_zip_grades_by_itself(autograder: Path) -> None:
 
 
 def test_a_test_worth_no_points_passes_and_fails_like_others() -> None:
-    right, wrong = (Result(name=n, points=0, earned=0, message=m)
+    right, wrong = (Result(name=n, points=0, message=m)
                     for n, m in (("right", ""), ("wrong", "too low")))  # fmt: skip
     both = Graded(results=[right, wrong], flags=[], errors=[])
     told: Any = results(both, [], set())["tests"]
