@@ -80,9 +80,6 @@ class BM25:
             for word, n in count.items():
                 self._weights.setdefault(word, {})[number] = n / (n + norm)
 
-    def _rarity(self, n_with: int) -> float:
-        return math.log1p((self.n_documents - n_with + 0.5) / (n_with + 0.5))
-
     def scores(self, query: Iterable[str]) -> Float[Tensor, "document"]:
         """Return how well each document matches, no unit; 0 where no word does.
 
@@ -92,7 +89,8 @@ class BM25:
         total = [0.0] * self.n_documents
         for word in query:
             weights = self._weights.get(word, {})
-            rarity = self._rarity(len(weights))
+            n_with = len(weights)
+            rarity = math.log1p((self.n_documents - n_with + 0.5) / (n_with + 0.5))
             for number, weight in weights.items():
                 total[number] += weight * rarity
         return torch.tensor(total, dtype=torch.float64)

@@ -30,8 +30,6 @@ from llmcourse.finetuning.instructions import (
 from llmcourse.retrieval.retrieval import Passage
 
 _GAP = "\n\n"  # between two tales
-_NAMES_A_HERO = "{hero}"
-_MOST_TALES = 80  # there are about ninety names
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,6 @@ class Book:
         """Where the tales begin, in characters."""
         lengths = (len(tale.story.text) + len(_GAP) for tale in self.tales)
         return tuple(accumulate(lengths, initial=0))[:-1]
-
-    def part(self, tale: int, start: int, end: int) -> str:
-        """Return the part of a tale in a span of the text; empty if there is none.
-
-        Args:
-            tale: Index of the tale.
-            start: Where the span starts, in characters.
-            end: Where it ends.
-        """
-        first = self.starts[tale]
-        last = first + len(self.tales[tale].story.text)
-        return self.text[max(start, first) : max(min(end, last), first)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +84,7 @@ def draw_book(n: int, seed: int) -> Book:
     Raises:
         ValueError: If n is not from 1 to 80.
     """
-    check_range(1, _MOST_TALES, n=n)
+    check_range(1, 80, n=n)  # there are about ninety names
     rng = random.Random(f"book {seed}")
     tales: dict[str, Tale] = {}
     while len(tales) < n:
@@ -107,40 +93,31 @@ def draw_book(n: int, seed: int) -> Book:
     return Book(tuple(tales.values()))
 
 
-def book_questions(
-    book: Book, seed: int, *, new_phrasing: bool = False
-) -> list[BookQuestion]:
+def book_questions(book: Book, seed: int) -> list[BookQuestion]:
     """Return the questions about each tale that name its hero, tale after tale.
 
     Questions whose answer is not in the tale word for word (sums) are left out.
 
     Args:
         book: The tales.
-        seed: Chooses the wordings.
-        new_phrasing: Whether to use the wordings held out from training.
+        seed: Chooses the wordings, from those used in training.
     """
     rng = random.Random(f"book questions {seed}")
-    fitting = (
-        (number, tale, topic)
-        for number, tale in enumerate(book.tales)
-        for kind in QUESTIONS
-        for topic in topics()[kind]
-        if topic.fits(tale.story.facts)
-    )
+    asked = [topic for kind in QUESTIONS for topic in topics()[kind]]
     questions = []
-    for number, tale, topic in fitting:
-        phrasings = topic.phrasings[-1:] if new_phrasing else topic.phrasings[:-1]
-        wordings = [wording for wording in phrasings if _NAMES_A_HERO in wording]
-        if not wordings:
-            continue
-        question = BookQuestion(
-            text=fill(rng.choice(wordings), tale.words),
-            accepted=topic.right_answers(tale.words),
-            tale=number,
-            topic=topic.name,
-        )
-        if question.is_answered_in(tale.story.text):
-            questions.append(question)
+    for number, tale in enumerate(book.tales):
+        for topic in asked:
+            wordings = [each for each in topic.phrasings[:-1] if "{hero}" in each]
+            if not wordings or not topic.fits(tale.story.facts):
+                continue
+            question = BookQuestion(
+                text=fill(rng.choice(wordings), tale.words),
+                accepted=topic.right_answers(tale.words),
+                tale=number,
+                topic=topic.name,
+            )
+            if question.is_answered_in(tale.story.text):
+                questions.append(question)
     return questions
 
 
@@ -157,5 +134,7 @@ def right_passages(
         question: About the book.
         found: Passages of its text.
     """
-    parts = (book.part(question.tale, each.start, each.end) for each in found)
-    return [n for n, part in enumerate(parts) if part and question.is_answered_in(part)]
+    first = book.starts[question.tale]
+    last = first + len(book.tales[question.tale].story.text)
+    parts = (book.text[max(p.start, first) : min(p.end, last)] for p in found)
+    return [n for n, part in enumerate(parts) if question.is_answered_in(part)]

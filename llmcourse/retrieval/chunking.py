@@ -14,8 +14,7 @@ follows it, as in the tokens themselves.
 import re
 import unicodedata
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeAlias
@@ -131,83 +130,58 @@ def _chunks(
     ends, tokens = _borders(text, tokenizer)
     longest = max((b - a for a, b in pairwise(tokens)), default=0)
     check_range(longest, size=size)
-    cutter = _Cutter(tokens, _places(text, ends), size, overlap)
-    spans = cutter.cut(0, len(ends) - 1, levels) if longest else []
+    places = _places(text, ends)
+
+    def cut(first: int, last: int, levels: Sequence[int]) -> Iterator[_Span]:
+        """Yield chunks of a span, cut at borders of the first level, else the next."""
+        inner = range(first + 1, last)
+        cuts = [border for border in inner if places[border] >= levels[0]]
+        small: list[_Span] = []
+        for piece in pairwise([first, *cuts, last]):
+            if tokens[piece[1]] - tokens[piece[0]] <= size:
+                small.append(piece)
+            else:
+                yield from packed(small)
+                yield from cut(*piece, levels[1:])
+                small = []
+        yield from packed(small)
+
+    def packed(pieces: Sequence[_Span]) -> Iterator[_Span]:
+        """Yield neighbouring pieces joined, as many as fit."""
+        first = 0  # of the pieces that are not in a chunk, or repeated from one
+        for start, end in pieces:
+            if tokens[end] - tokens[pieces[first][0]] > size:
+                yield pieces[first][0], start
+                room = min(overlap, size - (tokens[end] - tokens[start]))
+                while tokens[start] - tokens[pieces[first][0]] > room:
+                    first += 1
+        if pieces:
+            yield pieces[first][0], pieces[-1][1]
+
+    spans = cut(0, len(ends) - 1, levels) if longest else ()
     return [
         Chunk(text[ends[a] : ends[b]], ends[a], ends[b], tokens[b] - tokens[a])
         for a, b in spans
     ]
 
 
-class _Cutter:
-    """Cuts a span at the best of the borders inside it.
-
-    Args:
-        tokens: How many there are before each border.
-        places: How good a place to cut each border is.
-        size: The most tokens in a chunk.
-        overlap: The most tokens to repeat.
-    """
-
-    def __init__(
-        self, tokens: Sequence[int], places: Sequence[int], size: int, overlap: int
-    ) -> None:
-        self.tokens, self.places = tokens, places
-        self.size, self.overlap = size, overlap
-
-    def cut(self, first: int, last: int, levels: Sequence[int]) -> list[_Span]:
-        """Return chunks of a span, cut at borders of the first level, else the next."""
-        inner = range(first + 1, last)
-        cuts = [border for border in inner if self.places[border] >= levels[0]]
-        chunks: list[_Span] = []
-        small: list[_Span] = []
-        for piece in pairwise([first, *cuts, last]):
-            if self.tokens[piece[1]] - self.tokens[piece[0]] <= self.size:
-                small.append(piece)
-            else:
-                chunks += [*self.packed(small), *self.cut(*piece, levels[1:])]
-                small = []
-        return [*chunks, *self.packed(small)]
-
-    def packed(self, pieces: Iterable[_Span]) -> Iterator[_Span]:
-        """Yield neighbouring pieces joined, as many as fit."""
-        tokens, held = self.tokens, deque[_Span]()
-        for piece in pieces:
-            end = tokens[piece[1]]
-            if held and end - tokens[held[0][0]] > self.size:
-                yield held[0][0], held[-1][1]
-                full = tokens[held[-1][1]]
-                while held and (
-                    full - tokens[held[0][0]] > self.overlap
-                    or end - tokens[held[0][0]] > self.size
-                ):
-                    held.popleft()
-            held.append(piece)
-        if held:
-            yield held[0][0], held[-1][1]
-
-
 def _places(text: str, ends: Sequence[int]) -> list[int]:
     """Return for each border how good a place to cut it is."""
     places = [_TOKEN] * len(ends)
     for space in _SPACE.finditer(text):
+        start, lines = space.start(), space[0].count("\n")
+        before = text[max(start - 4, 0) : start]
+        after = text[space.end() : space.end() + 1]
+        place = _LINE if lines else _WORD
+        if _SENTENCE_END.search(before) and not after.islower():
+            place = _SENTENCE
+        if lines > 1:
+            place = _PARAGRAPH
         # Where a token reaches into the white space, the cut is after that token.
-        border = bisect_left(ends, space.start())
-        if space.start() and border < len(places):
-            places[border] = max(places[border], _place(text, space))
+        border = bisect_left(ends, start)
+        if start and border < len(places):
+            places[border] = max(places[border], place)
     return places
-
-
-def _place(text: str, space: re.Match[str]) -> int:
-    """Return how good a place to cut the beginning of some white space is."""
-    start, lines = space.start(), space[0].count("\n")
-    if lines > 1:
-        return _PARAGRAPH
-    before = text[max(start - 4, 0) : start]
-    after = text[space.end() : space.end() + 1]
-    if _SENTENCE_END.search(before) and not after.islower():
-        return _SENTENCE
-    return _LINE if lines else _WORD
 
 
 def _borders(text: str, tokenizer: BPETokenizer) -> tuple[list[int], list[int]]:

@@ -86,13 +86,6 @@ class Haystack:
         room = n_tokens - 1 - self._n_tokens(f"{first} {needle} {question}")
         if room < 0:
             raise ValueError(f"a needle needs more than {n_tokens} tokens")
-        hay = self._hay(room, rng)
-        place = round(depth * len(hay))
-        parts = [first, *hay[:place], needle, *hay[place:], question]
-        return Needle(" ".join(parts), colour)
-
-    def _hay(self, room: int, rng: random.Random) -> list[str]:
-        """Return sentences that nearly fill the room."""
         hay: list[str] = []
         failed = 0
         while failed < _TRIES:
@@ -103,7 +96,9 @@ class Haystack:
                 continue
             hay.append(sentence)
             room -= size
-        return hay
+        place = round(depth * len(hay))
+        parts = [first, *hay[:place], needle, *hay[place:], question]
+        return Needle(" ".join(parts), colour)
 
     def _n_tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text))

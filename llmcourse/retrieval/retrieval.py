@@ -121,22 +121,16 @@ class Retriever:
         check_range(1, k=k)
         if not words(question):
             raise ValueError(f"a question must have a word, got {question!r}")
-        if self.method == "bm25":
-            return self._by_words(question, k)
-        if self.method == "dense":
-            return self._by_vectors(question, k)
-        depth = max(k, _DEPTH)
-        rankings = self._by_words(question, depth), self._by_vectors(question, depth)
+        depth = max(k, _DEPTH) if self.method == "both" else k
+        rankings: list[list[int]] = []
+        if self.method != "dense":
+            found = self._bm25.search(words(question), depth)
+            rankings.append([number for number, _ in found])
+        if self.method != "bm25":
+            vectors = self._encoder.question_vectors([question]).detach()
+            scores = similarities(vectors, self._vectors)[0]
+            rankings.append(scores.topk(min(depth, len(scores))).indices.tolist())
         return [number for number, _ in reciprocal_rank_fusion(rankings)][:k]
-
-    def _by_words(self, question: str, k: int) -> list[int]:
-        return [number for number, _ in self._bm25.search(words(question), k)]
-
-    def _by_vectors(self, question: str, k: int) -> list[int]:
-        vectors = self._encoder.question_vectors([question]).detach()
-        scores = similarities(vectors, self._vectors)[0]
-        best: list[int] = scores.topk(min(k, len(scores))).indices.tolist()
-        return best
 
     def search(self, question: str, k: int) -> list[Passage]:
         """Return the k best passages, best first.
@@ -188,20 +182,16 @@ def prompt_with(
         found = plain
     used: list[Passage] = []
     for passage in found:
-        more = [*used, passage]
-        if _n_tokens(put_together(more), tokenizer) <= max_tokens:
-            used = more
+        message = Message("user", put_together([*used, passage]))
+        if len(encode_prompt([message], tokenizer)) <= max_tokens:
+            used.append(passage)
     if found and not used:
-        n_tokens = min(_n_tokens(put_together([each]), tokenizer) for each in found)
         raise ValueError(
-            f"question and passage must fit into {max_tokens} tokens, got {n_tokens}: "
-            "ask in fewer words, or cut the documents into smaller passages"
+            f"question and passage must fit into {max_tokens} tokens, but none of "
+            f"{len(found)} does: ask in fewer words, or cut the documents into smaller "
+            "passages"
         )
     return Prompt(put_together(used), tuple(used))
-
-
-def _n_tokens(text: str, tokenizer: BPETokenizer) -> int:
-    return len(encode_prompt([Message("user", text)], tokenizer))
 
 
 def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
@@ -214,10 +204,10 @@ def sources_of(answer: str, used: Sequence[Passage]) -> list[Passage]:
     >>> [passage.name for passage in sources_of("The blue hat.", [red, blue])]
     ['blue']
     """
-    wanted = set(words(answer)) - _EMPTY_WORDS
-    shares = [len(wanted & set(words(passage.text))) for passage in used]
-    best = max(shares, default=0)
-    return [p for p, n in zip(used, shares, strict=True) if n == best > 0]
+    said = _content_words(answer)
+    shared = [len(said & _content_words(passage.text)) for passage in used]
+    best = max(shared, default=0)
+    return [p for p, n in zip(used, shared, strict=True) if n == best > 0]
 
 
 def line_with(answer: str, passage: Passage) -> Passage:
@@ -272,8 +262,8 @@ _SENTENCE = re.compile(
 
 def _nearest(text: str, parts: Sequence[Passage]) -> Passage:
     """Return the part with the most words from a text, rare words counting more."""
-    wanted = set(words(text)) - _EMPTY_WORDS
-    found = [wanted.intersection(words(part.text)) for part in parts]
+    wanted = _content_words(text)
+    found = [wanted & _content_words(part.text) for part in parts]
     n_parts = Counter(word for part in found for word in part)
     shares = [fsum(1 / n_parts[word] for word in part) for part in found]
     return parts[shares.index(max(shares))]
@@ -299,3 +289,7 @@ _EMPTY_WORDS = frozenset(
         "on or she that the their them they to was were with you"
     )
 )
+
+
+def _content_words(text: str) -> set[str]:
+    return set(words(text)) - _EMPTY_WORDS

@@ -1,6 +1,6 @@
 """The explorer of LoRA's rank against full fine-tuning: learning and forgetting."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,11 +50,13 @@ class RankExplorer(Explorer):
         if not ranks or not any(run.rank is None for run in runs):
             raise ValueError("wanted runs of adapters and of all weights, got one kind")
         check_range(0, 1, guess=guess)
+        results = defaultdict(list)
         for run in runs:
             check_positive(rate=run.rate)
             check_range(0, 1, right=run.right)
-        counts = Counter((run.rank, run.rate) for run in runs)
-        if len({counts[rank, rate] for rank in (None, *ranks) for rate in rates}) > 1:
+            results[run.rank, run.rate].append((run.right, run.forgotten))
+        by_rank = [[results[rank, rate] for rate in rates] for rank in (None, *ranks)]
+        if len({len(found) for row in by_rank for found in row}) > 1:
             raise ValueError(
                 "each rank needs the same number of runs at each learning rate"
             )
@@ -64,19 +66,8 @@ class RankExplorer(Explorer):
             )
         check_positive(**{f"learned with {rank}": n for rank, n in learned.items()})
         ways = [
-            {
-                "rank": rank,
-                "learned": learned[rank],
-                "runs": [
-                    [
-                        (run.right, run.forgotten)
-                        for run in runs
-                        if (run.rank, run.rate) == (rank, rate)
-                    ]
-                    for rate in rates
-                ],
-            }
-            for rank in (None, *ranks)
+            {"rank": rank, "learned": learned[rank], "runs": row}
+            for rank, row in zip((None, *ranks), by_rank, strict=True)
         ]
         found = {"guess": guess, "rates": rates, "ways": ways}
         super().__init__(

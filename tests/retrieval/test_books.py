@@ -12,7 +12,7 @@ from llmcourse.retrieval.books import (
     right_passages,
 )
 from llmcourse.retrieval.chunking import sentence_chunks
-from llmcourse.retrieval.retrieval import passages
+from llmcourse.retrieval.retrieval import Passage, passages
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -24,12 +24,18 @@ ASKED = book_questions(BOOK, seed=1)
 
 
 def test_places_by_hand():
-    """The second tale begins after the first and a gap of two characters."""
+    """The second tale begins after the first and a gap of two characters.
+
+    Only a passage that reaches the end of its hero's name has that name in its tale.
+    """
     first, second = (len(tale.story.text) for tale in BOOK.tales[:2])
     assert BOOK.starts[:3] == (0, first + 2, first + second + 4)
-    assert BOOK.part(1, 0, first + 9) == BOOK.tales[1].story.text[:7]
-    assert BOOK.part(1, 0, first) == BOOK.part(0, first + 1, first + 9) == ""
-    assert BOOK.part(1, 0, 10**6) == BOOK.tales[1].story.text
+    name = BOOK.tales[1].story.facts["hero"]
+    asked = BookQuestion(text="Who?", accepted=(name,), tale=1, topic="x")
+    after = first + 2 + BOOK.tales[1].story.text.index(name) + len(name)
+    spans = ((0, first), (0, after - 1), (0, after), (first + second + 4, 10**6))
+    found = [Passage("", "", 1, start, end) for start, end in spans]
+    assert right_passages(BOOK, asked, found) == [2]
 
 
 def test_right_is_what_the_instructions_allow_and_a_whole_sentence():
@@ -70,16 +76,12 @@ def test_right_passages_are_of_the_right_tale_and_have_the_answer():
         for number in right_passages(BOOK, question, found):
             n_right += 1
             assert question.is_answered_in(found[number].text)
-            part = BOOK.part(question.tale, found[number].start, found[number].end)
-            assert part.strip() in found[number].text
     assert n_right >= 0.9 * len(ASKED)  # few answers are cut in two
 
 
-def test_the_same_seed_gives_the_same_and_wordings_can_be_new():
+def test_the_same_seed_gives_the_same():
     assert draw_book(12, seed=1).text == BOOK.text != draw_book(12, seed=2).text
     assert book_questions(BOOK, seed=1) == ASKED
-    new = book_questions(BOOK, seed=1, new_phrasing=True)
-    assert not {q.text for q in new} & {q.text for q in ASKED}
 
 
 def test_an_empty_book_has_no_questions():
