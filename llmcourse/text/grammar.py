@@ -69,7 +69,6 @@ class Story:
 class Measures:
     """Expectations over all stories."""
 
-    stories: int  # how many there are
     entropy: float  # in nats per story
     words: float  # mean length in words, as white space separates them
     size: float  # mean length in bytes of UTF-8
@@ -210,7 +209,7 @@ class Grammar:
 
     @cached_property
     def measures(self) -> Measures:
-        """The number of stories; exact mean entropy, words and bytes of a story."""
+        """The exact mean entropy, words and bytes of a story."""
         return _ExactMeasures(self._mentions).measures(self._start.cell)
 
     def _derive(self, text: str, *, whole: bool) -> list[State]:
@@ -339,31 +338,28 @@ class _ExactMeasures:
         self._needed = cache(self._new_needs)
         self._groups: dict[tuple[int, tuple[str, ...]], list[list[Entry]]] = {}
         self._written: dict[tuple[str, int], tuple[list[int], Vector]] = {}
-        self._after_choice: dict[tuple[object, ...], tuple[int, Vector]] = {}
+        self._after_choice: dict[tuple[object, ...], Vector] = {}
 
     def measures(self, root: Cell | None) -> Measures:
         """Return the measures of all stories; words are one more than the gaps."""
-        stories, vector = self._after(root, {})
-        entropy, gaps, size = vector[:MENTIONS].tolist()
-        return Measures(stories, entropy, gaps + 1, size)
+        entropy, gaps, size = self._after(root, {})[:MENTIONS].tolist()
+        return Measures(entropy, gaps + 1, size)
 
-    def _after(self, cell: Cell | None, env: Env) -> tuple[int, Vector]:
-        """Return the number of continuations from a cell on, and their means."""
+    def _after(self, cell: Cell | None, env: Env) -> Vector:
+        """Return the means of all continuations from a cell on."""
         segment = self._segment(cell)
-        if segment.choice is None:
-            stories, vector = 1, segment.vector
-        else:
+        vector = segment.vector
+        if segment.choice is not None:
             env = {**env, **segment.notes} if segment.notes else env
             key = (segment.choice, *self._looked_at(segment.choice, env))
             if key not in self._after_choice:
                 pick = isinstance(segment.choice.item, Pick)
                 choose = self._pick if pick else self._call
                 self._after_choice[key] = choose(segment.choice, env)
-            stories, vector = self._after_choice[key]
-            vector = vector + segment.vector
+            vector = vector + self._after_choice[key]
         for var, entry in segment.notes.items():
             vector = self._expand(vector, var, [entry])
-        return stories, vector
+        return vector
 
     def _looked_at(self, choice: Cell, env: Env) -> Iterator[object]:
         """Yield all that a choice and those after it can see of the variables."""
@@ -388,19 +384,17 @@ class _ExactMeasures:
             cell = cell.then
         return Segment(vector, notes, cell)
 
-    def _call(self, cell: Cell, env: Env) -> tuple[int, Vector]:
+    def _call(self, cell: Cell, env: Env) -> Vector:
         """Return the measures from the choice of a rule's alternative on."""
-        total, means = 0, np.zeros(MENTIONS + len(self._place))
+        means = np.zeros(MENTIONS + len(self._place))
         assert isinstance(cell.item, Call)
         choice = cell.item.rule.at(env)
         for prob, then in zip(choice.probs, choice.cells(cell.then), strict=True):
-            stories, vector = self._after(then, env)
-            total += stories
-            means += prob * vector
+            means += prob * self._after(then, env)
             means[ENTROPY] -= prob * math.log(prob)
-        return total, means
+        return means
 
-    def _pick(self, cell: Cell, env: Env) -> tuple[int, Vector]:
+    def _pick(self, cell: Cell, env: Env) -> Vector:
         """Return the measures from a pick on.
 
         Entries that look alike to all later choices form a group. Which entries of a
@@ -412,18 +406,16 @@ class _ExactMeasures:
         entries = pick.source.at(env)
         taken = pick.source.taken(entries, env)
         free = len(entries) - len(taken)
-        total, means = 0, np.zeros(MENTIONS + len(self._place))
+        means = np.zeros(MENTIONS + len(self._place))
         means[ENTROPY] = math.log(free)
         for group in self._alike(pick, cell.then, entries):
             left = [entry for entry in group if entry.index not in taken]
             if left:
                 bound = {**env, pick.var: left[0]} if pick.var else env
-                stories, vector = self._after(cell.then, bound)
-                vector = vector.copy()
+                vector = self._after(cell.then, bound).copy()
                 vector[self._place[pick.var, pick.form]] += 1  # the words of the pick
-                total += stories * len(left)
                 means += len(left) / free * self._expand(vector, pick.var, group)
-        return total, means
+        return means
 
     def _alike(
         self, pick: Pick, then: Cell | None, entries: list[Entry]
