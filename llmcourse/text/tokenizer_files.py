@@ -87,8 +87,11 @@ def to_json(parts: BPEParts) -> dict[str, Any]:
     ids = {names[piece]: i for piece, i in parts.vocab.items()}
     ids |= parts.special_tokens
     flags = dict.fromkeys(["single_word", "lstrip", "rstrip"], False)
-    around = _around_bytes if options.are_byte_level else _around_characters
-    normalizer, pre_tokenizer, decoder = around(parts)
+    normalizer: _Json = {"type": "NFC"} if options.nfc else None
+    pre_tokenizer: _Json = _patterns_to_json(options.first_patterns, parts.pattern)
+    decoder = _byte_level(use_regex=True)
+    if not options.are_byte_level:
+        normalizer, pre_tokenizer, decoder = _around_characters(parts)
     return {
         "version": "1.0",
         "truncation": None,
@@ -131,9 +134,8 @@ def from_json(document: dict[str, Any]) -> BPEParts:
             supported here. Files damaged in other ways raise other errors.
     """
     model = document["model"]
-    check_one_of(
-        "model type", model.get("type", "BPE"), ["BPE"]
-    )  # GPT-2's own has none
+    kind = model.get("type", "BPE")  # GPT-2's own has none
+    check_one_of("model type", kind, ["BPE"])
     decoder = document.get("decoder") or {"type": "ByteLevel"}
     by_bytes = decoder["type"] != "Sequence"
     read_cuts = _bytes_from_json if by_bytes else _characters_from_json
@@ -158,8 +160,7 @@ def from_json(document: dict[str, Any]) -> BPEParts:
         if type(i) is not int:
             raise ValueError(f"an id must be an integer, got {i!r}")
     ignores = model.get("ignore_merges", False)
-    if type(ignores) is not bool:
-        raise ValueError(f"ignore_merges must be true or false, got {ignores!r}")
+    check_one_of("ignore_merges", ignores, (True, False))
     read = unspell if by_bytes else to_utf8
     vocab = {read(name): i for name, i in names.items()}
     drops = by_bytes and lacks_bytes(vocab) and model.get("unk_token") is None
@@ -191,24 +192,23 @@ def _steps(said: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
     return list(said[inside]) if said.get("type") == "Sequence" else [said]
 
 
-def _start_to_json(parts: BPEParts) -> dict[str, Any] | None:
+def _template(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the JSON of special tokens and a text after them."""
+    start = [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
+    return [*start, {"Sequence": {"id": "A", "type_id": 0}}]
+
+
+def _start_to_json(parts: BPEParts) -> _Json:
     """Return the JSON of a step that puts special tokens before a text."""
-    names = parts.options.start_tokens
+    names, ids = parts.options.start_tokens, parts.special_tokens
     if not names:
         return None
-    first = [{"SpecialToken": {"id": name, "type_id": 0}} for name in names]
-    pair = [{"Sequence": {"id": part, "type_id": 0}} for part in "AB"]
     return {
         "type": "TemplateProcessing",
-        "single": [*first, pair[0]],
-        "pair": [*first, *pair],
+        "single": _template(names),
+        "pair": [*_template(names), {"Sequence": {"id": "B", "type_id": 0}}],
         "special_tokens": {
-            name: {
-                "id": name,
-                "ids": [parts.special_tokens[name]],
-                "tokens": [name],
-            }
-            for name in names
+            name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in names
         },
     }
 
@@ -222,17 +222,13 @@ def _start_from_json(
         if step["type"] == "ByteLevel":  # affects offsets, not ids
             continue
         check_one_of("post_processor type", step["type"], ["TemplateProcessing"])
-        *before, text = step["single"]
-        check_one_of("end of the template", [*text], [["Sequence"]])
-        for place in before:
-            check_one_of("place in the template", [*place], [["SpecialToken"]])
-            known = step["special_tokens"][place["SpecialToken"]["id"]]
-            check_one_of(
-                f"ids of {known['tokens']}",
-                known["ids"],
-                [[special[name] for name in known["tokens"]]],
-            )
-            start += known["tokens"]
+        places = step["single"]
+        names = [one["SpecialToken"]["id"] for one in places if "SpecialToken" in one]
+        check_one_of("template", places, [_template(names)])
+        for name in names:
+            ids = step["special_tokens"][name]["ids"]
+            check_one_of(f"ids of {name!r} in the template", ids, [[special[name]]])
+        start += names
     return tuple(start)
 
 
@@ -267,13 +263,6 @@ def _byte_level(*, use_regex: bool) -> dict[str, Any]:
     }
 
 
-def _around_bytes(parts: BPEParts) -> tuple[_Json, _Json, _Json]:
-    """Return normalizer, pre-tokenizer and decoder of a byte-level BPE."""
-    options = parts.options
-    cut = _patterns_to_json(options.first_patterns, parts.pattern)
-    return {"type": "NFC"} if options.nfc else None, cut, _byte_level(use_regex=True)
-
-
 def _bytes_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the last pattern of a byte-level BPE, and its options."""
     check_one_of("decoder type", document["decoder"]["type"], ["ByteLevel"])
@@ -299,7 +288,7 @@ _DECODERS: Final = [
 _STRIP: Final = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
-def _around_characters(parts: BPEParts) -> tuple[_Json, _Json, _Json]:
+def _around_characters(parts: BPEParts) -> tuple[_Json, _Json, dict[str, Any]]:
     """Return normalizer, pre-tokenizer and decoder of SentencePiece's BPE."""
     scheme, strip = parts.options.prepend_scheme, parts.options.strips_space
     decoder = {"type": "Sequence", "decoders": [*_DECODERS, *[_STRIP] * strip]}
@@ -331,15 +320,26 @@ def _characters_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]
     return pattern, {"prepend_scheme": scheme, "strips_space": strips}
 
 
+_DIGITS: Final[dict[str, Any]] = {"type": "Digits", "individual_digits": True}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    """Return the JSON of a step that splits by a pattern, and keeps all pieces."""
+    return {
+        "type": "Split",
+        "behavior": "Isolated",
+        "invert": False,
+        "pattern": {"Regex": pattern},
+    }
+
+
 def _patterns_to_json(first: Sequence[str], pattern: str) -> dict[str, Any]:
     """Return the JSON of a pre-tokenizer that splits by one pattern after another."""
     if pattern == GPT2_PATTERN and not first:
         return _byte_level(use_regex=True)
-    steps: list[dict[str, Any]] = [{"type": "Digits", "individual_digits": True}]
-    if pattern != DIGITS_PATTERN or first:
-        split = {"type": "Split", "behavior": "Isolated", "invert": False}
-        steps = [split | {"pattern": {"Regex": one}} for one in (*first, pattern)]
-    last = _byte_level(use_regex=pattern == DIGITS_PATTERN and not first)
+    by_digits = pattern == DIGITS_PATTERN and not first
+    steps = [_DIGITS] if by_digits else [_split(one) for one in (*first, pattern)]
+    last = _byte_level(use_regex=by_digits)
     return {"type": "Sequence", "pretokenizers": [*steps, last]}
 
 
@@ -349,24 +349,9 @@ def _patterns_from_json(pre_tokenizer: dict[str, Any]) -> list[str]:
     check_one_of("last pre-tokenizer", last["type"], ["ByteLevel"])
     check_one_of("add_prefix_space", last.get("add_prefix_space"), [False])
     by_itself = last.get("use_regex", True)
-    if by_itself and first == [{"type": "Digits", "individual_digits": True}]:
+    if by_itself and first == [_DIGITS]:
         return [DIGITS_PATTERN]
-    patterns = []
-    for step in first:
-        match step:
-            case {
-                "type": "Split",
-                "pattern": {"Regex": str(pattern)},
-                "behavior": "Isolated",
-                "invert": False,
-            }:
-                patterns.append(pattern)
-            case _:
-                raise ValueError(
-                    f"this pre-tokenizer is not supported: {pre_tokenizer}"
-                )
-    if by_itself:
-        patterns.append(GPT2_PATTERN)
-    if not patterns:
+    patterns = [step.get("pattern", {}).get("Regex") for step in first]
+    if first != [_split(pattern) for pattern in patterns] or not (first or by_itself):
         raise ValueError(f"this pre-tokenizer is not supported: {pre_tokenizer}")
-    return patterns
+    return [*patterns, GPT2_PATTERN] if by_itself else patterns

@@ -409,12 +409,7 @@ class BPETokenizer:
         Raises:
             ValueError: If an id is outside the vocabulary.
         """
-        if not self.options.are_byte_level:
-            return "".join(self.decode_iterable(ids, skip_special_tokens))
-        skipped = self.skipped_ids() if skip_special_tokens else set()
-        checked = _plain_ids(ids, self.vocab_size)
-        pieces = (self.pieces[i] for i in checked if i not in skipped)
-        return b"".join(pieces).decode("utf-8", errors="replace")
+        return "".join(self.decode_iterable(ids, skip_special_tokens))
 
     def decode_iterable(
         self,
@@ -621,29 +616,26 @@ class BPETokenizer:
         return {i for name, i in self.special_tokens.items() if name not in kept}
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
-        if self.options.ignore_merges:
-            whole = self.vocab.get(to_utf8(pretoken))
-            if whole is not None:
-                return [whole]
-        return apply_merges(self._byte_ids(pretoken), self._ranks, self._products)
-
-    def _byte_ids(self, text: str) -> list[int]:
-        if not self.options.are_byte_level:
-            names = (
-                [name] if name in self.vocab else [_BYTE_NAMES[byte] for byte in name]
-                for name in map(to_utf8, text)
-            )
-            return [self.vocab[name] for name in chain.from_iterable(names)]
-        pieces = [bytes([byte]) for byte in to_utf8(text)]
+        data = to_utf8(pretoken)
+        if self.options.ignore_merges and data in self.vocab:
+            return [self.vocab[data]]
+        if self.options.are_byte_level:
+            pieces = [bytes([byte]) for byte in data]
+        else:
+            pieces = []
+            for name in map(str.encode, pretoken):
+                known = name in self.vocab
+                pieces += [name] if known else [_BYTE_NAMES[byte] for byte in name]
         if self.options.drops_bytes:
             pieces = [piece for piece in pieces if piece in self.vocab]
         try:
-            return [self.vocab[piece] for piece in pieces]
+            ids = [self.vocab[piece] for piece in pieces]
         except KeyError as error:
             raise ValueError(
                 f"the vocabulary must hold the byte {show(error.args[0])!r}, "
                 "but lacks it"
             ) from None
+        return apply_merges(ids, self._ranks, self._products)
 
 
 _RUNS: Final = f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+"  # cuts before runs of spaces

@@ -538,7 +538,11 @@ def split_step(behavior, invert):
     [
         (["model", "type"], "WordPiece", "model type must be 'BPE', got 'WordPiece'"),
         (["model", "dropout"], 0.1, "dropout must be None"),
-        (["model", "ignore_merges"], 1, "ignore_merges must be true or false, got 1"),
+        (
+            ["model", "ignore_merges"],
+            "x",
+            "ignore_merges must be True or False, got 'x'",
+        ),
         (["model", "end_of_word_suffix"], "</w>", "end_of_word_suffix must be None"),
         (["model", "merges", 0], ["l", "!"], "must hold 'l!' for a merge"),
         (["model", "merges", 0], "l", "must be a pair of pieces, got 'l'"),
@@ -561,7 +565,7 @@ def split_step(behavior, invert):
         (
             ["post_processor"],
             template("<|end|>", 0, before=False),
-            "end of the template must be ['Sequence'], got ['SpecialToken']",
+            "template must be [{'SpecialToken'",
         ),
         (["pre_tokenizer"], {"type": "Whitespace"}, "last pre-tokenizer must be"),
         (["pre_tokenizer", "add_prefix_space"], True, "add_prefix_space must be False"),
