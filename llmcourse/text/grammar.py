@@ -39,7 +39,6 @@ import numpy as np
 import numpy.typing as npt
 
 from llmcourse.text.grammar_text import (
-    Call,
     Cell,
     Entry,
     Env,
@@ -112,7 +111,7 @@ class Grammar:
             raise ValueError("wanted a rule 'story' to start with, got none")
         self.rules, self.lists = reader.rules, reader.lists
         self._mentions = reader.mentions
-        self._start = State(Cell(Call(self.rules["story"]), None), "", {}, ())
+        self._start = State(Cell(self.rules["story"], None), "", {}, ())
 
     def sample(self, rng: random.Random) -> Story:
         """Return a story drawn from the grammar's distribution."""
@@ -183,9 +182,9 @@ class Grammar:
         cell, _, env, _ = self._start
         while cell is not None:
             item, then = cell.item, cell.then
-            if isinstance(item, Call):
-                rule = rule if item.rule.name.startswith("choice ") else item.rule.name
-                then = item.rule.at(env).cells(then)[next(choices)]
+            if isinstance(item, Rule):
+                rule = rule if item.name.startswith("choice ") else item.name
+                then = item.at(env).cells(then)[next(choices)]
             elif isinstance(item, Pick):
                 entry = item.source.free(env)[next(choices)]
                 env = {**env, item.var: entry} if item.var else env
@@ -248,8 +247,8 @@ def _derivations(
         cell, text, env, choices = stack.pop()
         while cell is not None and len(text) < enough:
             item = cell.item
-            if isinstance(item, Call):
-                choice = item.rule.at(env)
+            if isinstance(item, Rule):
+                choice = item.at(env)
                 cells = choice.cells(cell.then)
                 for number, prob in enumerate(choice.probs):
                     taken = (*choices, (number, prob))
@@ -287,8 +286,8 @@ def _finished(start: State, draw: Callable[[], float]) -> State:
             out.append(env[item.var][item.form])
         elif type(item) is Note:
             env[item.var] = item.entry
-        elif type(item) is Call:
-            choice = item.rule.at(env)
+        elif type(item) is Rule:
+            choice = item.at(env)
             number = bisect_right(choice.cumulative, draw())
             taken.append((number, choice.probs[number]))
             then = choice.cells(then)[number]
@@ -374,7 +373,7 @@ class _ExactMeasures:
         """Return what is always written between a cell and the next choice."""
         vector = np.zeros(MENTIONS + len(self._place))
         notes: Env = {}
-        while cell is not None and not isinstance(cell.item, Call | Pick):
+        while cell is not None and not isinstance(cell.item, Rule | Pick):
             if isinstance(cell.item, Ref):
                 vector[self._place[cell.item.var, cell.item.form]] += 1
             elif isinstance(cell.item, Note):
@@ -387,8 +386,8 @@ class _ExactMeasures:
     def _call(self, cell: Cell, env: Env) -> Vector:
         """Return the measures from the choice of a rule's alternative on."""
         means = np.zeros(MENTIONS + len(self._place))
-        assert isinstance(cell.item, Call)
-        choice = cell.item.rule.at(env)
+        assert isinstance(cell.item, Rule)
+        choice = cell.item.at(env)
         for prob, then in zip(choice.probs, choice.cells(cell.then), strict=True):
             means += prob * self._after(then, env)
             means[ENTROPY] -= prob * math.log(prob)
@@ -467,8 +466,8 @@ class _ExactMeasures:
             forms = {"", *(form for var, form in after if var == item.var)}
             needs.update((v, f) for v in item.source.variables for f in forms)
         else:
-            assert isinstance(item, Call)
-            block = item.rule
+            assert isinstance(item, Rule)
+            block = item
             for choice in block.choices.values():
                 for then in choice.cells(cell.then):
                     needs.update(self._later(then))

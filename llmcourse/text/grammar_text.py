@@ -187,14 +187,7 @@ class Note:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """Expand a rule."""
-
-    rule: Rule
-
-
-Item: TypeAlias = str | Ref | Pick | Note | Call
+Item: TypeAlias = str | Ref | Pick | Note | Rule  # a rule is to be expanded
 Env: TypeAlias = dict[str, Entry]  # the bound variables
 
 
@@ -318,13 +311,13 @@ class Reader:
                 inner = Rule(f"choice in line {self._line}", self._line)
                 inner.choices["*"] = Choice()
                 self._add(inner.choices["*"], tokens, closing="]")
-                items.append(Call(inner))
+                items.append(inner)
             else:
                 items.append(self._item(token))
 
     def _item(self, token: str) -> Item:
         if token[0] == "<" and re.fullmatch(f"<{NAME}>", token):
-            return Call(self._rule(token[1:-1]))
+            return self._rule(token[1:-1])
         if token in ("|", "{", "}", "<", ">"):
             raise self._fault(f"stray {token!r} in a template")
         if token[0] != "{":
