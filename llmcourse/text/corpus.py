@@ -30,19 +30,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmcourse.arguments import check_range
-from llmcourse.text.cleaning import (
-    clean,
-    filter_language,
-    filter_quality,
-    remove_boilerplate,
-)
-from llmcourse.text.deduplication import (
-    fingerprint,
-    ngram_hashes,
-    remove_duplicates,
-    remove_near_duplicates,
-    words,
-)
+from llmcourse.text import cleaning, deduplication
+from llmcourse.text.deduplication import fingerprint, ngram_hashes, words
 from llmcourse.text.documents import (
     Document,
     Removal,
@@ -59,12 +48,12 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 STEPS: tuple[Step, ...] = (
-    clean,
-    remove_boilerplate,
-    filter_quality,
-    filter_language,
-    remove_duplicates,
-    remove_near_duplicates,
+    cleaning.clean,
+    cleaning.remove_boilerplate,
+    cleaning.filter_quality,
+    cleaning.filter_language,
+    deduplication.remove_duplicates,
+    deduplication.remove_near_duplicates,
 )
 """Cheap steps first; copies last, since cleaning makes copies equal."""
 
@@ -83,12 +72,12 @@ def own_steps(*, filtered: bool = False, language: str | None = None) -> list[St
         filtered: Whether to apply the rules for good English prose.
         language: A key of `FUNCTION_WORDS`, to keep only text in it; None: keep all.
     """
-    steps: list[Step] = [clean, cut_long]
+    steps: list[Step] = [cleaning.clean, cut_long]
     if filtered:
-        steps += [remove_boilerplate, filter_quality]
+        steps += [cleaning.remove_boilerplate, cleaning.filter_quality]
     if language is not None:
-        steps.append(partial(filter_language, language=language))
-    return [*steps, remove_duplicates, remove_near_duplicates]
+        steps.append(partial(cleaning.filter_language, language=language))
+    return [*steps, *STEPS[-2:]]
 
 
 def cut_long(
@@ -182,7 +171,7 @@ def stream_corpus(
         documents: As in `build_corpus`.
         steps: As in `build_corpus`.
     """
-    compare = (remove_boilerplate, remove_duplicates, remove_near_duplicates)
+    compare = (cleaning.remove_boilerplate, *STEPS[-2:])
     alone = [step for step in steps if getattr(step, "func", step) not in compare]
     for document in documents:
         current = [document]

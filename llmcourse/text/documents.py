@@ -23,7 +23,9 @@ import tokenize
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from llmcourse.extras import needed_for
@@ -171,14 +173,8 @@ def excerpt(text: str, width: int = 50) -> str:
 
 # Folders that hold tests, foreign packages or generated files.
 _NOT_THE_LIBRARY = {
-    "__pycache__",
-    "dist-packages",
-    "idlelib",
-    "lib2to3",
-    "pydoc_data",
-    "site-packages",
-    "test",
-    "tests",
+    *("idlelib", "lib2to3", "pydoc_data", "test", "tests"),
+    *("__pycache__", "dist-packages", "site-packages"),
 }
 
 
@@ -212,7 +208,10 @@ def python_docs() -> Iterator[Document]:
         FileNotFoundError: If this Python comes without its library's sources.
     """
     files = _library_files(Path(sysconfig.get_paths()["stdlib"]))
-    for topic, text in sorted(_help_topics().items()):
+    topics: dict[str, str] = {}
+    with suppress(ImportError):  # some builds of Python leave them out
+        topics = import_module("pydoc_data.topics").topics
+    for topic, text in sorted(topics.items()):
         yield Document(text, name=f"topics/{topic}")
     for name, path in files:
         with tokenize.open(path) as file:  # obeys "# coding:" lines
@@ -236,15 +235,6 @@ def _library_files(library: Path) -> list[tuple[str, Path]]:
     return sorted(files)
 
 
-def _help_topics() -> dict[str, str]:
-    """Return the chapters of `help()`; an empty dictionary where there are none."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:  # some builds of Python leave them out
-        return {}
-    return dict(topics)
-
-
 def _docstrings(source: str) -> Iterator[str]:
     """Yield the docstrings in a module's source, in line order."""
     with warnings.catch_warnings():
@@ -260,8 +250,6 @@ def _docstrings(source: str) -> Iterator[str]:
 
 MAX_BYTES = 1 << 30
 """The most bytes of text: more, with its tokens, does not fit in a laptop's memory."""
-MAX_FILES = 200_000
-"""The most files to look at: a folder with more is a disk rather than notes."""
 
 
 def read_texts(
@@ -284,21 +272,20 @@ def read_texts(
             as ``notes/**/*.txt`` (``**``: any folders).
         skipped: Filled with the files that are not text and the folders that cannot
             be read, each with the reason.
-        max_bytes: The most bytes of all texts together, in up to `MAX_FILES` files;
-            None: any number of texts, of up to `MAX_BYTES` each. Larger files are
-            skipped.
+        max_bytes: The most bytes of all texts together; None: any number of texts, of
+            up to `MAX_BYTES` each. Larger files are skipped.
         column: The column of a dataset's texts; None: "text". If given, a file of JSON
             lines is read as a dataset as well.
 
     Raises:
-        ValueError: If there is no such file, or none is text; if there are more texts
-            or files than allowed; if a dataset is damaged or lacks the column.
+        ValueError: If there is no such file, or none is text; if there is more text
+            than allowed; if a dataset is damaged or lacks the column.
         ImportError: If a dataset is to be read and `datasets` is not installed.
     """
     if _is_dataset(Path(path), column):
         documents = _rows(path, column or "text")
     else:
-        documents = _texts(path, skipped, max_bytes)
+        documents = _texts(Path(path), skipped, max_bytes or MAX_BYTES)
     n_bytes = 0
     for document in documents:
         n_bytes += len(document.text.encode())
@@ -310,21 +297,13 @@ def read_texts(
         yield document
 
 
-def _texts(
-    path: str | Path, skipped: dict[str, str], max_bytes: int | None
-) -> Iterator[Document]:
+def _texts(path: Path, skipped: dict[str, str], most: int) -> Iterator[Document]:
     """Yield the texts among the files of a path, one at a time in memory."""
     found = False
-    for number, file in enumerate(_files(Path(path), skipped)):
-        if max_bytes is not None and number >= MAX_FILES:
-            raise ValueError(
-                f"{str(path)!r} must have at most {MAX_FILES:,} files: name a smaller "
-                "folder or a pattern"
-            )
+    for file in _files(path, skipped):
         name = file.as_posix()
         try:
-            text = _text_of(file, MAX_BYTES if max_bytes is None else max_bytes)
-            document = Document(text, name=name)
+            document = Document(_text_of(file, most), name=name)
         except OSError as error:
             skipped[name] = f"cannot be read: {error.strerror or error}"
         except ValueError as error:

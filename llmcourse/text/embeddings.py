@@ -30,6 +30,7 @@ The same lists sort words into classes (colours, trades, …) to compare cluster
 vectors with.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ def nearest(
     left_out = sorted(set(exclude))
     check_range(1, len(vectors) - len(left_out), k=k)
     scores = similarities(query, vectors, kind)
-    scores[left_out] = float("-inf")
+    scores[left_out] = -math.inf
     values, ids = scores.topk(k)
     return ids, values
 
@@ -258,7 +259,7 @@ def neighbour_purity(
     tensor([1., 1., 0., 0.])
     """
     check_range(2, n_vectors=len(vectors))
-    scores = similarities(vectors, vectors, kind).fill_diagonal_(float("-inf"))
+    scores = similarities(vectors, vectors, kind).fill_diagonal_(-math.inf)
     return (labels[scores.argmax(dim=1)] == labels).float()
 
 
@@ -566,17 +567,15 @@ def relations() -> dict[str, Pairs]:
     gender = [("girl", "boy"), *zip(she, he, strict=True)]
     gender += [(girl[form], boy[form]) for form in ("he", "him", "his", "himself")]
     cries = [(e["word"], e["noise"]) for e in entries(grammar, "visitor", "wayfarer")]
-    food = [entry for entry in listed("food") if len(words(entry["word"])) == 1]
     things = [
         (place, entry["word"])
         for place, held in grammar.lists["thing"].choices.items()
         for entry in held
-        if len(words(entry["word"])) == 1
     ]
     n_places = Counter(word for _, word in things)
     pairs_of = {
         "female : male": gender,
-        "one : many": [(entry["word"], entry["s"]) for entry in food],
+        "one : many": [(e["word"], e["s"]) for e in listed("food")],
         "number : one less": [(e["word"], e["less"]) for e in listed("number")],
         "young : parent": [(e["word"], e["parent"]) for e in listed("stray")],
         "young : cry": [(e["word"], e["cry"]) for e in listed("stray")],
@@ -588,7 +587,8 @@ def relations() -> dict[str, Pairs]:
     for name, pairs in pairs_of.items():
         grouped: defaultdict[str, set[str]] = defaultdict(set)
         for a, b in pairs:
-            grouped[a].add(b)
+            if len(words(a)) == len(words(b)) == 1:
+                grouped[a].add(b)
         relations[name] = {a: frozenset(partners) for a, partners in grouped.items()}
     return relations
 
@@ -657,8 +657,10 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     unit = normalize(vectors.vectors, dim=-1)
     a, b, c = unit[given].unbind(dim=1)  # (Q, D) each
     sums = analogy_query(a, b, c) @ unit.T  # (Q, V)
-    answers = [vectors.words[i] for i in _best_other(sums, given)]
-    neighbours = [vectors.words[i] for i in _best_other(c @ unit.T, given)]
+    answers, neighbours = (
+        [vectors.words[i] for i in scores.scatter(1, given, -math.inf).argmax(dim=1)]
+        for scores in (sums, c @ unit.T)
+    )
     copied = (sums.argmax(dim=1)[:, None] == given[:, 1:]).any(dim=1)  # b or c
     kind = frozenset[str]().union(*known.values())
     by_word: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
@@ -670,11 +672,3 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
         by_word[abc[-1]].append(outcome)
     means = torch.stack([torch.tensor(held).mean(dim=0) for held in by_word.values()])
     return AnalogyScore(*means.unbind(dim=1))
-
-
-def _best_other(
-    scores: Float[Tensor, "question vocab"], given: Int[Tensor, "question 3"]
-) -> list[int]:
-    """Return each question's best-scored word, except those given in it."""
-    best: list[int] = scores.scatter(1, given, float("-inf")).argmax(dim=1).tolist()
-    return best
