@@ -105,10 +105,8 @@ class Run:
             try:
                 part.load_state_dict(saved["parts"][name])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"the checkpoint in {str(self.folder)!r} is damaged: {name} cannot "
-                    f"go on from it: {error!r:.200}"
-                ) from error
+                place = f"the checkpoint in {str(self.folder)!r} is damaged: its {name}"
+                raise ValueError(f"{place} gives {error!r:.200}") from error
         return True
 
     def save_if_due(
@@ -278,14 +276,10 @@ def load_checkpoint(
         try:
             return read_state(path, weights)
         except (OSError, ValueError) as error:
-            warnings.warn(
-                f"the checkpoint {str(path)!r} is damaged ({error}), "
-                "trying the one before it",
-                stacklevel=2,
-            )
+            what = f"the checkpoint {str(path)!r} is damaged ({error})"
+            warnings.warn(f"{what}, trying the one before it", stacklevel=2)
     raise ValueError(
-        f"{str(folder)!r} must hold an undamaged checkpoint, "
-        f"got {len(paths)} damaged ones"
+        f"{str(folder)!r} must hold an undamaged checkpoint, got {len(paths)} damaged"
     )
 
 

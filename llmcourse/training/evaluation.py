@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.arguments import check_range
 from llmcourse.intervals import Count
@@ -115,8 +116,8 @@ class _Window(NamedTuple):
     """A part of a document that is read in one pass."""
 
     document: int
-    ids: list[int]  # what is read, and one more
-    n_known: int  # targets that an earlier window has predicted
+    ids: Tensor  # what is read, (T,)
+    targets: Tensor  # (T,); -100 where an earlier window has predicted them
 
 
 @torch.inference_mode()
@@ -149,8 +150,8 @@ def document_nll(
     parts: list[list[float]] = [[] for _ in rows]
     done = 0
     while done < len(windows):
-        length = len(windows[done].ids) - 1
-        most = max(1, _MOST_LOGITS // (length * model.config.vocab_size))
+        size = len(windows[done].ids) * model.config.vocab_size
+        most = max(1, _MOST_LOGITS // size)
         batch = windows[done : done + most]
         for window, nll in zip(batch, _window_nll(model, batch), strict=True):
             parts[window.document].append(nll)
@@ -165,25 +166,22 @@ def _windows(document: int, ids: list[int], limit: int) -> Iterator[_Window]:
     known = 0  # targets predicted so far
     while known < len(ids) - 1:
         start = max(0, known - limit // 2)
-        yield _Window(document, ids[start : start + limit + 1], known - start)
+        part = torch.tensor(ids[start : start + limit + 1])
+        targets = part[1:].clone()
+        targets[: known - start] = -100
+        yield _Window(document, part[:-1], targets)
         known = start + limit
 
 
 def _window_nll(model: Transformer, windows: Sequence[_Window]) -> list[float]:
     """Return the negative log-likelihood of the new targets of each window, in nats."""
-    lengths = [len(window.ids) - 1 for window in windows]
-    shape = (len(windows), max(lengths))
-    ids, targets = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
-    for row, (window, length) in enumerate(zip(windows, lengths, strict=True)):
-        whole = torch.tensor(window.ids)
-        ids[row, :length] = whole[:-1]  # padding comes after: nothing sees it
-        targets[row, window.n_known : length] = whole[1 + window.n_known :]
     device = model.embedding.weight.device
-    logits: Tensor = model(ids.to(device))  # (B, T, V)
-    losses = cross_entropy(
-        logits.flatten(0, 1).float(), targets.to(device).flatten(), reduction="none"
-    )
-    nll: list[float] = losses.view(shape).double().sum(dim=1).tolist()
+    ids = pad_sequence([window.ids for window in windows], batch_first=True)
+    targets = [window.targets for window in windows]
+    wanted = pad_sequence(targets, batch_first=True, padding_value=-100).to(device)
+    logits = model(ids.to(device)).flatten(0, 1)  # (B T, V); nothing sees the padding
+    losses = cross_entropy(logits.float(), wanted.flatten(), reduction="none")
+    nll: list[float] = losses.view(wanted.shape).double().sum(dim=1).tolist()
     return nll
 
 
@@ -394,6 +392,7 @@ def tale_loss(
     texts = [story.text for story in stories]
     nll, n_tokens = document_nll(model, tokenizer, texts, progress)
     excess = [p + story.log_prob for p, story in zip(nll, stories, strict=True)]
+    error = stdev(excess) / math.sqrt(n_stories)
     return TaleLoss(
         text=TextLoss(
             n_documents=n_stories,
@@ -403,9 +402,7 @@ def tale_loss(
         ),
         floor=tales.entropy_per_token(tokenizer, texts),
         sample_floor=-math.fsum(s.log_prob for s in stories) / sum(n_tokens),
-        excess=Estimate(
-            math.fsum(excess) / n_stories, stdev(excess) / math.sqrt(n_stories)
-        ),
+        excess=Estimate(math.fsum(excess) / n_stories, error),
     )
 
 
@@ -441,19 +438,18 @@ def costliest_features(
         ValueError: If there is no `<|endoftext|>`, or if a token holds parts of two
             words.
     """
-    total: defaultdict[str, float] = defaultdict(float)
-    worst: dict[str, tuple[float, str]] = {}
+    costs: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
     n_read = 0
     for number, story in enumerate(tales.generate(n_stories, seed), start=1):
         if len(tokenizer.encode(story.text)) < model.config.context_length:
             n_read += 1
             for name, cost, example in _costs(model, tokenizer, story):
-                total[name] += cost
-                worst[name] = max(worst.get(name, (0.0, "")), (cost, example))
+                costs[name].append((cost, example))
         if progress is not None:
             progress(number, n_stories)
     features = [
-        Feature(name, cost / n_read, worst[name][1]) for name, cost in total.items()
+        Feature(name, sum(cost for cost, _ in found) / n_read, max(found)[1])
+        for name, found in costs.items()
     ]
     return sorted(features, key=lambda feature: -feature.excess)
 
@@ -543,13 +539,8 @@ def write_samples(
     while len(samples) < n:
         shape = (min(_SAMPLES_AT_ONCE, n - len(samples)), 1)
         prompts = torch.full(shape, end, device=model.embedding.weight.device)
-        rows = generate(
-            model,
-            prompts,
-            model.config.context_length - 1,
-            stop=[end],
-            generator=generator,
-        )
+        room = model.config.context_length - 1
+        rows = generate(model, prompts, room, stop=[end], generator=generator)
         answers = (takewhile(end.__ne__, row) for row in rows[:, 1:].tolist())
         texts = map(tokenizer.decode, answers)
         samples += [Sample(text, _error(text)) for text in texts]
