@@ -12,13 +12,7 @@ from itertools import takewhile
 import torch
 
 from llmcourse.arguments import check_fits
-from llmcourse.finetuning.chat import (
-    END_OF_TURN,
-    Message,
-    encode_prompt,
-    has_chat_tokens,
-    uses_template,
-)
+from llmcourse.finetuning import chat
 from llmcourse.model.generation import GREEDY, Sampling, generate, stream
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.packing import END_OF_TEXT, end_of_text
@@ -30,13 +24,13 @@ _MOST_AT_ONCE = 64  # questions answered in one batch
 
 def knows_conversations(tokenizer: BPETokenizer) -> bool:
     """Return whether a tokenizer can write conversations: with tokens or a template."""
-    return has_chat_tokens(tokenizer) or uses_template(tokenizer)
+    return chat.has_chat_tokens(tokenizer) or chat.uses_template(tokenizer)
 
 
 def stream_answer(
     model: Transformer,
     tokenizer: BPETokenizer,
-    messages: Sequence[Message],
+    messages: Sequence[chat.Message],
     *,
     max_new_tokens: int | None = None,
     sampling: Sampling = Sampling(),
@@ -61,7 +55,7 @@ def stream_answer(
             in `generation.generate`.
     """
     limit = model.config.context_length
-    ids = encode_prompt(messages, tokenizer, limit - 1)
+    ids = chat.encode_prompt(messages, tokenizer, limit - 1)
     new_ids = stream(
         model,
         torch.tensor(ids, device=model.embedding.weight.device),
@@ -83,7 +77,7 @@ def _watched(ids: Iterator[int], watch: Callable[[int], None]) -> Iterator[int]:
 def end_tokens(tokenizer: BPETokenizer) -> set[int]:
     """Return the ids that end an answer, as far as a tokenizer has them."""
     special = tokenizer.special_tokens
-    names = {END_OF_TURN, END_OF_TEXT, *tokenizer.options.end_tokens}
+    names = {chat.END_OF_TURN, END_OF_TEXT, *tokenizer.options.end_tokens}
     return {special[name] for name in names if name in special}
 
 
@@ -98,14 +92,14 @@ def answer(model: Transformer, tokenizer: BPETokenizer, question: str) -> str:
     Raises:
         ValueError: As in `stream_answer`.
     """
-    turn = [Message("user", question)]
+    turn = [chat.Message("user", question)]
     return "".join(stream_answer(model, tokenizer, turn, sampling=GREEDY))
 
 
 def answer_batch(
     model: Transformer,
     tokenizer: BPETokenizer,
-    questions: Sequence[str | Sequence[Message]],
+    questions: Sequence[str | Sequence[chat.Message]],
     *,
     max_new_tokens: Sequence[int] | None = None,
     sampling: Sampling = GREEDY,
@@ -161,12 +155,12 @@ def answer_batch(
 
 
 def _prompt(
-    question: str | Sequence[Message], tokenizer: BPETokenizer, limit: int
+    question: str | Sequence[chat.Message], tokenizer: BPETokenizer, limit: int
 ) -> list[int]:
     """Return the ids of a question, in the form that the model knows."""
-    turns = [Message("user", question)] if isinstance(question, str) else question
+    turns = [chat.Message("user", question)] if isinstance(question, str) else question
     if knows_conversations(tokenizer):
-        return encode_prompt(turns, tokenizer, limit - 1)
+        return chat.encode_prompt(turns, tokenizer, limit - 1)
     text = "".join(f"{turn.content}\n\n" for turn in turns)
     ids = [end_of_text(tokenizer), *tokenizer.encode(text)]
     check_fits(len(ids), 1, limit)

@@ -496,9 +496,7 @@ def _message(turn: Any) -> Message:
             return Message(role, content)
         case {"from": str(role), "value": str(content)}:
             return Message(_SPEAKERS.get(role, role), content)
-    raise ValueError(
-        f"a turn must have texts as role and content, got {str(turn)[:60]}"
-    )
+    raise ValueError(f"a turn must have texts as role and content, got {turn!s:.60}")
 
 
 def tokenized(

@@ -17,8 +17,9 @@ length share a batch, and 5 % of the positions are padding; otherwise it would b
 (batches of 8, lengths from 1 to 64 tokens, see `tests/finetuning/test_examples.py`).
 """
 
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -129,12 +130,7 @@ def collate(examples: Sequence[TokenizedExample]) -> Batch:
     tensor([[5, 6, 7],
             [8, 9, 0]])
     """
-    check_range(1, **{"examples of a batch": len(examples)})
-    ids, targets, mask = (
-        pad_sequence([getattr(each, name) for each in examples], batch_first=True)
-        for name in ("ids", "targets", "mask")
-    )
-    return Batch(ids, targets, mask)
+    return _batch(examples, partial(pad_sequence, batch_first=True))
 
 
 def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
@@ -156,13 +152,19 @@ def pack_examples(examples: Sequence[TokenizedExample]) -> Batch:
     >>> row.ids, row.lengths
     (tensor([[5, 6, 7, 8, 9]]), (3, 2))
     """
+    row = _batch(examples, lambda parts: torch.cat(parts)[None])
+    return replace(row, lengths=tuple(map(len, examples)))
+
+
+def _batch(
+    examples: Sequence[TokenizedExample], join: Callable[[list[Tensor]], Tensor]
+) -> Batch:
     check_range(1, **{"examples of a batch": len(examples)})
-    return Batch(
-        ids=torch.cat([example.ids for example in examples])[None],
-        targets=torch.cat([example.targets for example in examples])[None],
-        mask=torch.cat([example.mask for example in examples])[None],
-        lengths=tuple(len(example) for example in examples),
+    ids, targets, mask = (
+        join([getattr(each, name) for each in examples])
+        for name in ("ids", "targets", "mask")
     )
+    return Batch(ids, targets, mask)
 
 
 def examples_fingerprint(examples: Sequence[TokenizedExample]) -> str:
@@ -171,6 +173,7 @@ def examples_fingerprint(examples: Sequence[TokenizedExample]) -> str:
     return f"{len(examples)} examples with the hash {hashed(parts)[:16]}"
 
 
+@dataclass(eq=False)
 class ShuffledExamples(Iterator[list[_Example]]):
     """An endless iterator over batches of similar-length examples, in random order.
 
@@ -179,25 +182,20 @@ class ShuffledExamples(Iterator[list[_Example]]):
     begins the next one, in a batch filled up from it: each example is seen equally
     often, and none twice in a batch.
 
-    Args:
-        examples: The data; anything that has a length.
-        batch_size: Examples in each batch.
-        generator: Decides the order.
-
     Raises:
         ValueError: If there are fewer examples than `batch_size`.
     """
 
-    def __init__(
-        self, examples: Sequence[_Example], batch_size: int, generator: torch.Generator
-    ) -> None:
-        check_range(1, batch_size=batch_size)
-        check_range(batch_size, examples=len(examples))
-        self.examples = examples
-        self.batch_size = batch_size
-        self.generator = generator
-        self._lengths = torch.tensor([len(example) for example in examples])
-        self._batches = torch.empty(0, batch_size, dtype=torch.int64)  # to come
+    examples: Sequence[_Example]  # anything that has a length
+    batch_size: int
+    generator: torch.Generator  # decides the order
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if there are too few examples."""
+        check_range(1, batch_size=self.batch_size)
+        check_range(self.batch_size, examples=len(self.examples))
+        self._lengths = torch.tensor([len(example) for example in self.examples])
+        self._batches = torch.empty(0, self.batch_size, dtype=torch.int64)  # to come
         self._over = torch.empty(0, dtype=torch.int64)  # left over for the next pass
 
     def __next__(self) -> list[_Example]:

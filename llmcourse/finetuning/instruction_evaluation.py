@@ -107,18 +107,12 @@ def instruction_scores(
     for split in splits:
         check_one_of("split", split, SPLITS)
     longest = min(_MOST_TOKENS, model.config.context_length - 8)
+    draw = partial(examples, n_per_kind, seed, tokenizer=tokenizer, max_tokens=longest)
     asked = [
         (split, kind, example)
         for split in splits
         for kind in kinds
-        for example in examples(
-            n_per_kind,
-            seed,
-            kinds=[kind],
-            held_out=SPLITS[split],
-            tokenizer=tokenizer,
-            max_tokens=longest,
-        )
+        for example in draw(kinds=[kind], held_out=SPLITS[split])
     ]
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
     chatty = knows_conversations(tokenizer)
@@ -218,11 +212,10 @@ def forgetting(
     exact = -math.fsum(story.log_prob for story in stories)
     total = sum(n_tokens)
     changes = [b - a for a, b in zip(first, second, strict=True)]  # nats per story
+    error = stdev(changes) * math.sqrt(n_stories) / total
     return Forgetting(
         n_stories=n_stories,
         before=(math.fsum(first) - exact) / total,
         after=(math.fsum(second) - exact) / total,
-        increase=Estimate(
-            math.fsum(changes) / total, stdev(changes) * math.sqrt(n_stories) / total
-        ),
+        increase=Estimate(math.fsum(changes) / total, error),
     )

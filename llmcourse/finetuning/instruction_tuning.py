@@ -23,22 +23,9 @@ from typing import NamedTuple
 import torch
 
 from llmcourse.arguments import check_range
-from llmcourse.finetuning.chat import (
-    CHAT_TOKENS,
-    Message,
-    add_special_tokens,
-    read_conversations,
-    tokenized,
-)
+from llmcourse.finetuning import chat, instructions
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.finetuning import FinetuningConfig, finetune
-from llmcourse.finetuning.instructions import (
-    KINDS,
-    QUESTIONS,
-    HeldOut,
-    examples,
-    follow_ups,
-)
 from llmcourse.finetuning.lora import add_lora, linear_layers
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
@@ -66,7 +53,7 @@ class InstructConfig:
     n_examples: int = 8000  # instructions; with `sources`, all that they hold
     n_stories: int = 800  # plain stories among them
     n_held_out: int = 200  # instructions for the loss during training
-    kinds: tuple[str, ...] = KINDS  # a kind named twice is drawn twice as often
+    kinds: tuple[str, ...] = instructions.KINDS  # named twice: drawn twice as often
     max_tokens: int = 420  # of a conversation, or of one instruction and its answer
     most_follow_ups: int = 0  # further questions about the same story
     whole_every: int = 0  # one in so many instructions is learned whole; 0: none
@@ -82,12 +69,12 @@ class InstructConfig:
         check_range(1, n_examples=self.n_examples, n_held_out=self.n_held_out)
         check_range(1, rank=self.rank)
         check_range(0, n_stories=self.n_stories, whole_every=self.whole_every)
+        check_range(0, most_follow_ups=self.most_follow_ups)
         if TEST_SEED in (self.seed, self.seed + _FAR):
             raise ValueError(
                 f"seed must be neither {TEST_SEED:,}, which draws what is measured, "
                 f"nor {TEST_SEED - _FAR:,}, got {self.seed}"
             )
-        check_range(0, most_follow_ups=self.most_follow_ups)
 
 
 INSTRUCT_LLM = InstructConfig(
@@ -99,7 +86,7 @@ INSTRUCT_LLM = InstructConfig(
     whole_every=2,
     # An answer to a question has about ten tokens, a story two hundred.
     kinds=(
-        *QUESTIONS,
+        *instructions.QUESTIONS,
         *["why"] * 2,
         "list",
         *["summarise"] * 2,
@@ -187,9 +174,9 @@ def _own(config: InstructConfig, tokenizer: BPETokenizer) -> Iterator[TokenizedE
     """Yield the conversations of all files, one file after the other."""
     for path in config.sources:
         limit = config.finetuning.context_length
-        talks = read_conversations(path)
+        talks = chat.read_conversations(path)
         try:
-            yield from tokenized(talks, tokenizer, limit, truncate=config.truncate)
+            yield from chat.tokenized(talks, tokenizer, limit, truncate=config.truncate)
         except ValueError as error:
             raise ValueError(f"{path!r}, {error}") from error
 
@@ -219,10 +206,10 @@ def _ask(
     """Yield instructions: held-out ones, or those to learn with their follow-ups."""
     limit = config.finetuning.context_length
     most_tokens = min(config.max_tokens, limit - _FRAME - _SYSTEM)
-    held_out: HeldOut = "phrasing" if new else False
+    held_out: instructions.HeldOut = "phrasing" if new else False
     rng = random.Random(f"follow-ups {config.seed}")
-    declined: list[Message] = []  # is repeated before the next instruction
-    asked = examples(
+    declined: list[chat.Message] = []  # is repeated before the next instruction
+    asked = instructions.examples(
         n,
         config.seed + new,
         kinds=config.kinds,
@@ -231,20 +218,20 @@ def _ask(
         max_tokens=most_tokens,
     )
     for number, example in enumerate(asked):
-        turns = [*example.turns, Message("assistant", example.answer)]
+        turns = [*example.turns, chat.Message("assistant", example.answer)]
         if example.kind == "outside":
             declined = turns
         elif not (new or example.system):
             turns, declined = [*declined, *turns], []
         room = most_tokens - _n_tokens((t.content for t in turns), tokenizer)
         most = 0 if new else config.most_follow_ups
-        for exchange in islice(follow_ups(example, rng), most):
+        for exchange in islice(instructions.follow_ups(example, rng), most):
             room -= _n_tokens(exchange, tokenizer) + _FRAME
             if room < 0:
                 break
-            turns += map(Message, ("user", "assistant"), exchange)
+            turns += map(chat.Message, ("user", "assistant"), exchange)
         # If that is too long, the declined exchange is dropped.
-        (row,) = tokenized([turns], tokenizer, limit, truncate=True)
+        (row,) = chat.tokenized([turns], tokenizer, limit, truncate=True)
         if config.whole_every and number % config.whole_every == 0 and not new:
             row = replace(row, mask=torch.ones_like(row.mask))
         yield row
@@ -291,10 +278,10 @@ def start(config: InstructConfig) -> tuple[Transformer, BPETokenizer]:
     """
     model, tokenizer = load_pretrained(config.base)
     generator = torch.Generator().manual_seed(config.seed)
-    wanted = (END_OF_TEXT, *CHAT_TOKENS)
+    wanted = (END_OF_TEXT, *chat.CHAT_TOKENS)
     missing = [name for name in wanted if name not in tokenizer.special_tokens]
     if missing:
-        model, tokenizer = add_special_tokens(model, tokenizer, missing, generator)
+        model, tokenizer = chat.add_special_tokens(model, tokenizer, missing, generator)
     if config.rank is not None:
         targets = sorted({name.rpartition(".")[2] for name, _ in linear_layers(model)})
         add_lora(model, config.rank, config.alpha, targets, generator)

@@ -313,13 +313,17 @@ class _Task:
     """What a kind of instruction turns a tale into; fields as in `Example`."""
 
     topic: str
-    wordings: Sequence[str]
+    wordings: Sequence[str] = ()  # by default those of the kind
     answer: str = ""  # the first of those accepted, if there are any
     texts: Mapping[str, str] = field(default_factory=dict)  # more to fill in
     accepted: tuple[str, ...] = ()
     beginning: str = ""
     wanted: Mapping[str, str] = field(default_factory=dict)
     systems: Sequence[str] = ("",)  # system prompts, the last one being held out
+
+
+class _UnfitTaleError(Exception):
+    """A tale does not allow an instruction of some kind."""
 
 
 def make(
@@ -333,10 +337,12 @@ def make(
         rng: Source of all choices: topic, wording, where to cut, what to order.
         new_phrasing: Whether to use the wording that training lacks.
     """
-    task = _MAKERS.get(kind, _question)(kind, tale, rng)
-    if task is None:
+    try:
+        task = _MAKERS.get(kind, _question)(kind, tale, rng)
+    except _UnfitTaleError:
         return None
-    last = len(task.wordings) - 1
+    wordings = task.wordings or _wordings(kind)
+    last = len(wordings) - 1
     phrasing = last if new_phrasing else rng.randrange(last)
     texts = {"story": tale.story.text, "beginning": task.beginning, "end": tale.end}
     filled = {name: Entry(word=text) for name, text in (texts | {**task.texts}).items()}
@@ -344,7 +350,7 @@ def make(
     return Example(
         kind=kind,
         topic=task.topic,
-        prompt=fill(task.wordings[phrasing], tale.words | filled),
+        prompt=fill(wordings[phrasing], tale.words | filled),
         answer=task.answer or task.accepted[0],
         story=tale.story,
         phrasing=phrasing,
@@ -355,10 +361,8 @@ def make(
     )
 
 
-def _question(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _question(kind: str, tale: Tale, rng: random.Random) -> _Task:
     topic = _any_topic(kind, tale, rng)
-    if topic is None:
-        return None
     return _Task(
         topic=topic.name,
         wordings=_with_story(topic.phrasings),
@@ -374,11 +378,11 @@ def _with_story(questions: Sequence[str]) -> list[str]:
     ]
 
 
-def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _brief(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Ask a question that has an answer shorter than a sentence, and require it."""
     asked = _question(rng.choice(QUESTIONS), tale, rng)
-    if asked is None or not (short := _shorter(asked.accepted)):
-        return None
+    if not (short := _shorter(asked.accepted)):
+        raise _UnfitTaleError
     return replace(asked, accepted=short, systems=_wordings(kind))
 
 
@@ -389,12 +393,12 @@ def _shorter(accepted: Sequence[str]) -> tuple[str, ...]:
     return tuple(text for text, length in pairs if length < first)
 
 
-def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Ask about something that is in another story, but not in this one."""
     other, words = draw_tale(rng), tale.words
     topic = _any_topic(rng.choice(QUESTIONS), other, rng)
-    if topic is None or topic.fits(tale.story.facts):
-        return None
+    if topic.fits(tale.story.facts):
+        raise _UnfitTaleError
     # What is in every story, such as the hero, is taken from this one.
     shared = {name: words[name] for name in _IN_EVERY_STORY}
     words = {**other.words, **shared, "story": Entry(word="{story}")}  # filled in later
@@ -406,7 +410,7 @@ def _unsaid(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     *seen, new = topic.phrasings
     fitting = [*filter(asks_for_it, seen)]
     if not fitting or not asks_for_it(new):
-        return None
+        raise _UnfitTaleError
     return _Task(
         topic=topic.name,
         wordings=[fill(wording, words) for wording in _with_story([*fitting, new])],
@@ -430,47 +434,38 @@ def _not_tales() -> Grammar:
     return Grammar(source.read_text(encoding="utf-8"))
 
 
-def _summarise(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _summarise(kind: str, tale: Tale, rng: random.Random) -> _Task:
     topic = _any_topic(kind, tale, rng)
-    if topic is None:
-        return None
     what = fill(topic.answers[0], tale.words)
     who = ("{hero}, {trait.a} {kind},", "{hero}, {kind.a},", "{hero}")
     return _Task(
         topic=topic.name,
-        wordings=_wordings(kind),
         accepted=tuple(f"{fill(names, tale.words)} {what}" for names in who),
     )
 
 
-def _continue(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _continue(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Cut a tale after a sentence, in its second or third quarter."""
     text = tale.story.text
     ends = [match.start() for match in _SENTENCE_END.finditer(text)]
     middle = [at for at in ends if 0.25 < at / len(text) < 0.75]
     cuts = [at for at in middle if text.count('"', 0, at) % 2 == 0]  # not within speech
     if not cuts:
-        return None
+        raise _UnfitTaleError
     at = rng.choice(cuts)
-    return _Task(
-        topic="rest",
-        wordings=_wordings(kind),
-        answer=text[at + 1 :],
-        beginning=text[:at],
-    )
+    return _Task(topic="rest", answer=text[at + 1 :], beginning=text[:at])
 
 
-def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Draw endings from the grammar until one has another tone."""
     drawn = (world().complete(tale.beginning, rng) for _ in range(_COMPLETIONS))
     old = tale.story.facts["ending"]
     other = next((story for story in drawn if story.facts["ending"] != old), None)
     if other is None:
-        return None
+        raise _UnfitTaleError
     tone = other.facts["ending"]
     return _Task(
         topic=tone,
-        wordings=_wordings(kind),
         texts={"tone": tone},
         answer=other.text[len(tale.beginning) + 1 :],
         beginning=tale.beginning,
@@ -478,11 +473,9 @@ def _rewrite(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     )
 
 
-def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _write(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Order a tale: who, what about, where, and up to two more things."""
     theme = _any_topic("theme", tale, rng)
-    if theme is None:
-        return None
     facts = tale.story.facts
     fitting = {topic.name: topic for topic in topics()["extra"] if topic.fits(facts)}
     where = "place" if "place" in fitting else "home"
@@ -496,24 +489,20 @@ def _write(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
     texts = [fill(template, tale.words) for template in templates]
     return _Task(
         topic=theme.name,
-        wordings=_wordings(kind),
         texts={"theme": texts[0], "extras": " ".join(texts[1:])},
         answer=tale.story.text,
         wanted={name: facts[name] for name in sorted(ordered | _ALWAYS_ORDERED)},
     )
 
 
-def _tell(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
+def _tell(kind: str, tale: Tale, rng: random.Random) -> _Task:
     """Order a tale in a few words: what about, how it ends, or neither."""
     about = _any_topic("about", tale, rng)
-    if about is None:
-        return None
     form = rng.choice([t for t in topics()["form"] if not t.fields & about.fields])
     order = fill(f"{form.answers[0]} {about.answers[0]}".strip(), tale.words)
     facts, ordered = tale.story.facts, form.fields | about.fields | about.when.keys()
     return _Task(
         topic=about.name,
-        wordings=_wordings(kind),
         texts={"order": order},
         answer=tale.story.text,
         wanted={name: facts[name] for name in sorted(ordered)},
@@ -521,7 +510,7 @@ def _tell(kind: str, tale: Tale, rng: random.Random) -> _Task | None:
 
 
 _ALWAYS_ORDERED = {"hero", "kind", "plot"}
-_MAKERS: Mapping[str, Callable[[str, Tale, random.Random], _Task | None]] = {
+_MAKERS: Mapping[str, Callable[[str, Tale, random.Random], _Task]] = {
     "summarise": _summarise,
     "continue": _continue,
     "rewrite": _rewrite,
@@ -537,11 +526,13 @@ _IN_EVERY_STORY = frozenset(
 )
 
 
-def _any_topic(kind: str, tale: Tale, rng: random.Random) -> Topic | None:
+def _any_topic(kind: str, tale: Tale, rng: random.Random) -> Topic:
     """Return a random topic that fits; those of its plot are three times as likely."""
     fitting = [topic for topic in topics()[kind] if topic.fits(tale.story.facts)]
     weighted = [topic for topic in fitting for _ in range(3 if topic.when else 1)]
-    return rng.choice(weighted) if weighted else None
+    if not weighted:
+        raise _UnfitTaleError
+    return rng.choice(weighted)
 
 
 def _wordings(task: str) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ def merge_lora(model: nn.Module) -> None:
     Raises:
         ValueError: If the model has no adapters.
     """
-    for layer in _all_adapted(model):
+    for layer in _all_adapted(model).values():
         layer.merge()
 
 
@@ -237,8 +237,7 @@ def remove_lora(model: nn.Module) -> None:
     Raises:
         ValueError: If the model has no adapters.
     """
-    _all_adapted(model)
-    for name, adapted in list(lora_layers(model)):
+    for name, adapted in _all_adapted(model).items():
         sizes = adapted.in_features, adapted.out_features
         layer = nn.Linear(*sizes, bias=adapted.bias is not None, device="meta")
         layer.weight, layer.bias = adapted.weight, adapted.bias
@@ -246,8 +245,8 @@ def remove_lora(model: nn.Module) -> None:
     model.requires_grad_(True)
 
 
-def _all_adapted(model: nn.Module) -> list[LoRALinear]:
-    if not (layers := [layer for _, layer in lora_layers(model)]):
+def _all_adapted(model: nn.Module) -> dict[str, LoRALinear]:
+    if not (layers := dict(lora_layers(model))):
         raise ValueError("the model must have adapters, got one without: see add_lora")
     return layers
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,18 @@ class Batches(Stateful, Protocol):
         """Return the next batch."""
 
 
+Loss: TypeAlias = Callable[[Any], Tensor]  # the mean loss on some rows
+Weight: TypeAlias = Callable[[Any], int]  # how much some rows count in a mean
+
+
 def train(
     model: nn.Module,
     batches: Batches,
     held_out: Any,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     config: PretrainingConfig,
     *,
-    weight: Callable[[Any], int],
+    weight: Weight,
     metrics: Callable[[], dict[str, float]] = dict,
     recipe: dict[str, Any],
     run: Run,
@@ -61,9 +65,9 @@ def train(
         model: Changed in place where it is not frozen, and so are the batches.
         batches: An endless iterator that knows where it is.
         held_out: Rows like those of a batch, a tensor or a list.
-        loss: Returns the current model's mean loss on some rows.
+        loss: With the current model.
         config: How long and how fast.
-        weight: Returns how much some rows count in a mean, such as their targets.
+        weight: For example, the number of the rows' targets.
         metrics: Returns what else was measured since its last call.
         recipe: What must match to resume, besides the config: plain values.
         run: Where the run is saved, and who follows it.
@@ -106,10 +110,7 @@ def train(
 
 
 def weighted_losses(
-    batch: Any,
-    loss: Callable[[Any], Tensor],
-    weight: Callable[[Any], int],
-    config: PretrainingConfig,
+    batch: Any, loss: Loss, weight: Weight, config: PretrainingConfig
 ) -> Iterator[Tensor]:
     """Yield what each of this process's parts of a batch adds to its mean loss.
 
@@ -128,10 +129,7 @@ def weighted_losses(
 
 @torch.no_grad()
 def mean_loss(
-    rows: Any,
-    loss: Callable[[Any], Tensor],
-    weight: Callable[[Any], int],
-    config: PretrainingConfig,
+    rows: Any, loss: Loss, weight: Weight, config: PretrainingConfig
 ) -> float:
     """Return the mean loss over any number of rows, read in parts as large as a step's.
 

@@ -35,26 +35,15 @@ from llmcourse.arguments import check_range
 from llmcourse.model.costs import PeakMemory
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.text import packing
 from llmcourse.text.corpus import STEPS, build_corpus, split
 from llmcourse.text.documents import Document, Report, Step, tales
 from llmcourse.text.grammar import Story
 from llmcourse.text.ngrams import NGramModel, compressed_bits_per_byte
-from llmcourse.text.packing import (
-    END_OF_TEXT,
-    end_of_text,
-    load_tokens,
-    tokenizer_fingerprint,
-)
 from llmcourse.text.tales import Estimate, entropy_per_token, generate
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import parallel
-from llmcourse.training.checkpoints import (
-    Run,
-    check_config_matches,
-    checkpoint_paths,
-    read_state,
-    write_state,
-)
+from llmcourse.training import checkpoints, parallel
+from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     History,
     Record,
@@ -105,7 +94,7 @@ def prepare(
         tokenizer=tokenizer,
         train=token_array(tracked, tokenizer, np.uint16),
         valid=token_array(tales(HELD_OUT_STORIES, seed + 1), tokenizer, np.uint16),
-        start_token=end_of_text(tokenizer),
+        start_token=packing.end_of_text(tokenizer),
     )
 
 
@@ -183,7 +172,7 @@ def prepare_text(
         tokenizer=tokenizer,
         train=train,
         valid=valid,
-        start_token=end_of_text(tokenizer) if from_starts else None,
+        start_token=packing.end_of_text(tokenizer) if from_starts else None,
         held_out=held_out,
         report=report,
     )
@@ -219,9 +208,10 @@ def packed_data(folder: str | Path) -> TrainingData:
     """
     folder = Path(folder)
     tokenizer = BPETokenizer.load(folder / "tokenizer.json")
-    train, valid = (load_tokens(folder / name, tokenizer) for name in _PACKED[:2])
+    arrays = [folder / name for name in _PACKED[:2]]
+    train, valid = (packing.load_tokens(path, tokenizer) for path in arrays)
     ids = valid[:_HELD_OUT_TOKENS]
-    parts = np.split(ids, np.flatnonzero(ids == end_of_text(tokenizer)))
+    parts = np.split(ids, np.flatnonzero(ids == packing.end_of_text(tokenizer)))
     whole = parts[:-1] or parts  # the last one is cut, also if it is the only one
     texts = [tokenizer.decode(p.tolist(), skip_special_tokens=True) for p in whole]
     return TrainingData(
@@ -269,7 +259,7 @@ def _train_tokenizer(
     return BPETokenizer.train(
         (document.text for document in documents),
         vocab_size=config.model.vocab_size,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[packing.END_OF_TEXT],
         allow_fewer=allow_fewer,
     )
 
@@ -302,7 +292,7 @@ def token_array(
     """
     largest = {f"largest id of type {np.dtype(dtype)}": tokenizer.vocab_size - 1}
     check_range(0, np.iinfo(dtype).max, **largest)
-    end = end_of_text(tokenizer)
+    end = packing.end_of_text(tokenizer)
     parts = [np.array([end], dtype=dtype)]
     for document in documents:
         parts.append(np.array([*tokenizer.encode(document.text), end], dtype=dtype))
@@ -352,7 +342,7 @@ def run_recipe(
         torch.Generator().manual_seed(config.seed),
         start_token=data.start_token,
         in_order=bool(config.first),
-        run=replace(run, tokenizer=tokenizer_fingerprint(data.tokenizer)),
+        run=replace(run, tokenizer=packing.tokenizer_fingerprint(data.tokenizer)),
     )
     model = parallel.unshard(model)
     return TrainingResult(model=model, tokenizer=data.tokenizer, history=history)
@@ -368,7 +358,7 @@ def baselines(data: TrainingData, texts: Sequence[str]) -> dict[str, float]:
         texts: Held-out documents, their ends counted as in `text_loss`.
     """
     tokenizer, known = data.tokenizer, data.train[-300_000:].tolist()
-    end = end_of_text(tokenizer)
+    end = packing.end_of_text(tokenizer)
     ids = [id_ for text in texts for id_ in (*tokenizer.encode(text), end)]
     nats = NGramModel([known], 3, tokenizer.vocab_size).loss([ids])
     n_bytes = sum(len(text.encode()) for text in texts)
@@ -492,10 +482,11 @@ def kept_or_made(
     before = {}
     # Nothing is there yet, or it is damaged.
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        state = read_state(place / "tokens.safetensors")
+        state = checkpoints.read_state(place / "tokens.safetensors")
         known = tokenizer or BPETokenizer.load(place / "tokenizer.json")
         before = dict(state["made_of"])
-        if before == made_of and tokenizer_fingerprint(known) == state["tokenizer"]:
+        digest = packing.tokenizer_fingerprint(known)
+        if before == made_of and digest == state["tokenizer"]:
             return TrainingData(
                 tokenizer=known,
                 train=state["train"].numpy(),
@@ -503,9 +494,9 @@ def kept_or_made(
                 start_token=state["start_token"],
                 held_out=tuple(map(Document, state["held_out"])),
             )
-    if before and checkpoint_paths(folder / "checkpoints"):
+    if before and checkpoints.checkpoint_paths(folder / "checkpoints"):
         refusal = f"{str(folder)!r} holds checkpoints of another run"
-        check_config_matches(refusal, before, made_of)
+        checkpoints.check_config_matches(refusal, before, made_of)
     data = make()
     if parallel.rank() == 0:
         place.mkdir(parents=True, exist_ok=True)
@@ -516,7 +507,7 @@ def kept_or_made(
             "train": torch.from_numpy(data.train),
             "valid": torch.from_numpy(data.valid),
             "held_out": [document.text for document in data.held_out],
-            "tokenizer": tokenizer_fingerprint(data.tokenizer),
+            "tokenizer": packing.tokenizer_fingerprint(data.tokenizer),
         }
-        write_state(place / "tokens.safetensors", state)
+        checkpoints.write_state(place / "tokens.safetensors", state)
     return data
