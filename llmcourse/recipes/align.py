@@ -56,7 +56,7 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.rollouts import sample_in_batches
 from llmcourse.alignment.surprisal import SurprisalReader
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_positive, check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, plain_stories, prepare
@@ -81,7 +81,7 @@ from llmcourse.training.checkpoints import (
     check_config_matches,
     weights_fingerprint,
 )
-from llmcourse.training.config import Evaluation, Record, StageProgress
+from llmcourse.training.config import Evaluation, StageProgress
 
 Training: TypeAlias = PPOConfig | GRPOConfig | DPOConfig
 
@@ -112,15 +112,10 @@ class AlignConfig:
         """Raise ValueError for impossible settings."""
         check_range(0.5, 1, agreement=self.agreement)
         check_range(2, answers_per_prompt=self.answers_per_prompt, n_texts=self.n_texts)
-        check_range(
-            self.reward.batch_size if self.reward.by_prompt else 1,
-            n_prompts=self.n_prompts,
-        )
-        check_range(
-            1,
-            n_held_out=self.n_held_out,
-            pairs_per_prompt=self.pairs_per_prompt,
-            max_new_tokens=self.max_new_tokens,
+        pairs_need = self.reward.batch_size if self.reward.by_prompt else 1
+        check_range(pairs_need, n_prompts=self.n_prompts)
+        check_positive(
+            n_held_out=self.n_held_out, pairs_per_prompt=self.pairs_per_prompt
         )
         if not isinstance(self.training, DPOConfig):
             least = self.training.prompts_per_iteration
@@ -150,11 +145,7 @@ def _by_method(
     return {each.method: AlignConfig(training=each, **shared) for each in trainings}
 
 
-_PAIRS: dict[str, Any] = {
-    "batch_size": 16,
-    "warmup_steps": 20,
-    "precision": "bfloat16",
-}
+_PAIRS: dict[str, Any] = {"batch_size": 16, "warmup_steps": 20, "precision": "bfloat16"}
 _REWARD = RewardConfig(
     **_PAIRS, steps=285, learning_rate=7e-4, eval_interval=95, eval_examples=100
 )
@@ -389,7 +380,13 @@ def collected(
             folder for it, or as in `collect`.
         OSError: If it cannot be read or written.
     """
-    path, recipe = Path(path), _recipe(config, policy)
+    path = Path(path)
+    decide = (
+        *("n_prompts", "n_held_out", "answers_per_prompt", "pairs_per_prompt"),
+        *("agreement", "max_new_tokens", "seed"),
+    )
+    recipe = {name: getattr(config, name) for name in decide}
+    recipe["policy"] = weights_fingerprint(policy)
     if path.exists():
         study = load_study(path, Preferences.of)
         refusal = f"{str(path)!r} holds pairs of another recipe or policy"
@@ -406,16 +403,6 @@ def collected(
     if parallel.rank() == 0:
         save_study(Study(recipe=recipe, points=(found,)), path)
     return found
-
-
-def _recipe(config: AlignConfig, policy: Transformer) -> dict[str, Any]:
-    """Return the settings that decide which pairs are made."""
-    names = (
-        *("n_prompts", "n_held_out", "answers_per_prompt", "pairs_per_prompt"),
-        *("agreement", "max_new_tokens", "seed"),
-    )
-    own = {name: getattr(config, name) for name in names}
-    return own | {"policy": weights_fingerprint(policy)}
 
 
 def train_reward(
@@ -486,11 +473,11 @@ def train_policy(
     run: Run = Run(),
     *,
     proxy: RewardFunction | None = None,
-) -> list[Record]:
-    """Train a policy in place by the method of the recipe; return its whole history.
+) -> None:
+    """Train a policy in place by the method of the recipe.
 
-    For PPO and GRPO, each iteration becomes an evaluation: its step is the iteration's
-    number, its loss the negative mean proxy reward, and its metrics hold the rest.
+    An iteration of PPO and GRPO is reported as an evaluation: its step is its number,
+    its loss the negative mean proxy reward, and its metrics hold the rest.
 
     Args:
         config: Says how long and how fast.
@@ -512,7 +499,7 @@ def train_policy(
     if isinstance(training, DPOConfig):
         most = min(policy.config.context_length, training.context_length)
         valid = preferences.valid[: training.eval_examples]
-        history = dpo(
+        dpo(
             policy,
             tokenize_pairs(preferences.train, tokenizer, most),
             tokenize_pairs(valid, tokenizer, most),
@@ -521,12 +508,17 @@ def train_policy(
             reference=deepcopy(policy).eval(),
             run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
         )
-        return [*history.updates, *history.evaluations]
+        return
+
+    def report(found: PolicyIteration) -> None:
+        metrics = {k: v for k, v in asdict(found).items() if v is not None}
+        step = metrics.pop("iteration")
+        run.log(Evaluation(step=step, loss=-found.reward, metrics=metrics))
 
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
-    made = learn(
+    learn(
         policy,
         prompts,
         reward,
@@ -535,9 +527,8 @@ def train_policy(
         tokenizer=tokenizer,
         stop=[end_of_answer(tokenizer)],
         texts=ptx_texts(config, policy, tokenizer) if training.ptx_coef else (),
-        run=replace(run, progress=lambda found: run.log(as_record(found))),
+        run=replace(run, progress=report),
     )
-    return [as_record(iteration) for iteration in made]
 
 
 def ptx_texts(
@@ -569,21 +560,6 @@ def ptx_texts(
         seed=seed,
     )
     return prepare(wanted, tokenizer).train
-
-
-def as_record(iteration: PolicyIteration) -> Evaluation:
-    """Return an iteration in the form in which other runs report theirs.
-
-    >>> found = PolicyIteration(iteration=2, reward=1.5, kl=3.0, entropy=0.5,
-    ...     clip_fraction=0.0, value_loss=None, length=90.0, finished=1.0)
-    >>> record = as_record(found)
-    >>> record.step, record.loss, record.metrics["kl"], "value_loss" in record.metrics
-    (2, -1.5, 3.0, False)
-    """
-    metrics = {k: v for k, v in asdict(iteration).items() if v is not None}
-    return Evaluation(
-        step=int(metrics.pop("iteration")), loss=-iteration.reward, metrics=metrics
-    )
 
 
 def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from align_cases import METHODS, config_of, want_length
+from align_cases import config_of, want_length
 from chat_cases import base, chatty
 
 from llmcourse.alignment.preferences import (
@@ -29,10 +29,8 @@ from llmcourse.recipes.align import (
     collected,
     ptx_texts,
     train_policy,
-    train_reward,
 )
 from llmcourse.text.tales import world
-from llmcourse.training.checkpoints import Run
 
 CONFIG = config_of("grpo", "unused")
 
@@ -138,23 +136,6 @@ def test_sizes_that_make_no_sense(field, value):
 def test_what_the_exam_asks_is_not_trained(seed):
     with pytest.raises(ValueError, match="seed must not be one of the exam's"):
         AlignConfig(seed=EXAM_SEED + seed)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_what_happened_is_returned_whole_when_nothing_is_left(
-    base_folder, tmp_path, method
-):
-    config, tokenizer = config_of(method, str(base_folder)), base()[1]
-    pairs = collected(tmp_path / "pairs.json", config, *base())
-    judge = train_reward(config, *base(), pairs)
-    first, again = (
-        train_policy(
-            config, deepcopy(base()[0]), tokenizer, pairs, judge, Run(folder=tmp_path)
-        )
-        for _ in range(2)
-    )
-    assert first
-    assert again == first
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo"])
