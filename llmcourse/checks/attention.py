@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import isclose
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,16 +41,10 @@ def cached_mask(fn: Callable[[int, int], Tensor]) -> None:
     assert bool(fn(1, 6).all()), "a single query is the last position: it sees all"
 
 
-def _torch_head(
-    x: Tensor,
-    matrices: list[Tensor],
-    is_causal: bool = True,
-    scale: float | None = None,
-) -> Tensor:
+def _torch_head(x: Tensor, matrices: list[Tensor], **options: Any) -> Tensor:
     query, key, value = ((x @ matrix)[None] for matrix in matrices)
-    return scaled_dot_product_attention(
-        query, key, value, is_causal=is_causal, scale=scale
-    )[0]
+    options = {"is_causal": True} | options
+    return scaled_dot_product_attention(query, key, value, **options)[0]
 
 
 @check

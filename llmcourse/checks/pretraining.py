@@ -18,13 +18,8 @@ def count_examples(fn: Callable[[int, int], tuple[int, int]]) -> None:
         fn: Maps a text's number of tokens and T to the number of windows of T + 1
             tokens that overlap by one token, and the number of guesses in them.
     """
-    for n_tokens, length, windows in (
-        (4, 3, 1),
-        (7, 3, 2),
-        (3, 3, 0),
-        (1000, 9, 111),
-        (9, 3, 2),
-    ):
+    cases = ((4, 3, 1), (7, 3, 2), (3, 3, 0), (1000, 9, 111), (9, 3, 2))
+    for n_tokens, length, windows in cases:
         got, guesses = fn(n_tokens, length)
         where = f"{n_tokens} tokens in windows of {length} + 1"
         assert got != n_tokens // (length + 1) or got == windows, (

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,22 +24,11 @@ def llama_parameters(fn: Callable[[int, int, int, int, int, int], int]) -> None:
             heads, key-value heads and hidden units to the number of parameters, with
             one matrix as both embedding and unembedding.
     """
-    for sizes in (
-        (10, 8, 1, 2, 2, 12),
-        (10, 8, 1, 2, 1, 12),
-        (49152, 576, 30, 9, 3, 1536),
-    ):
-        vocab_size, d_model, n_layers, n_heads, n_kv_heads, d_ff = sizes
-        wanted = n_parameters(
-            TransformerConfig(
-                vocab_size=vocab_size,
-                d_model=d_model,
-                n_layers=n_layers,
-                n_heads=n_heads,
-                n_kv_heads=n_kv_heads,
-                d_ff=d_ff,
-            )
-        )
+    names = ["vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff"]
+    many = (49152, 576, 30, 9, 3, 1536)
+    for sizes in ((10, 8, 1, 2, 2, 12), (10, 8, 1, 2, 1, 12), many):
+        named: dict[str, Any] = dict(zip(names, sizes, strict=True))
+        wanted = n_parameters(TransformerConfig(**named))
         got = fn(*sizes)
         assert got == wanted, (
             f"sizes {sizes}: wanted {wanted:,}, got {got:,}. A layer has four matrices "

@@ -34,6 +34,53 @@ def longest_path(fn: Callable[[int, int], int]) -> None:
         )
 
 
+_END = " How many pears does Kate have now?"
+_JUDGED = f"""
+Kate had nine pears. A fox took two. Howard gave her three.{_END}
+-1 nothing is wrong
+  First nine less two is seven. Then seven and three is ten. So ten.
+0 nine less two is not six; the end is right by luck
+  First nine less two is six. Then six and four is ten. So ten.
+1 seven and three is not nine
+  First nine less two is seven. Then seven and three is nine. So nine.
+0 the sums are right, but not those asked for
+  First nine and three is twelve. Then twelve less two is ten. So ten.
+1 the second is missing
+  First nine less two is seven. So seven.
+2 the question has two steps, this is a third
+  First nine less two is seven. Then seven and three is ten. Then ten and one is eleven. So eleven.
+0 no step is said, so the first is missing
+  So ten.
+0 the first step must begin with nine
+  First eight less one is seven. Then seven and three is ten. So ten.
+1 the second step must begin with seven
+  First nine less two is seven. Then six and four is ten. So ten.
+-1 the last sentence is not judged
+  First nine less two is seven. Then seven and three is ten. So nine.
+
+Kate had nine pears. She gave Howard two.{_END}
+-1 giving something away leaves less
+  First nine less two is seven. So seven.
+
+Kate had nine pears. Howard gave her two.{_END}
+-1 who is given something has more
+  First nine and two is eleven. So eleven.
+
+Jack had six pears. Lotte gave him two. He gave Howard one. How many pears does Jack have now?
+-1 a boy who is given something has more, too
+  First six and two is eight. Then eight less one is seven. So seven.
+
+Jack had six pears. Lotte gave him two. How many pears does Jack have now?
+0 a boy who is given something has more, too
+  First six less two is four. So four.
+
+Kate had two pears. She found three. She ate two. A bear took one.{_END}
+-1 what is found adds, what is eaten or taken is gone
+  First two and three is five. Then five less two is three. Then three less one is two. So two.
+"""  # noqa: E501
+"""Questions with answers; before each, the place of its first wrong step, and why."""
+
+
 @check
 def first_wrong_step(fn: Callable[[str, str], int]) -> None:
     """Check a function that finds the first wrong step of an answer.
@@ -42,90 +89,14 @@ def first_wrong_step(fn: Callable[[str, str], int]) -> None:
         fn: Maps the texts of a question and an answer to the place, counted from 0, of
             the first step that is wrong, missing or one too many; −1 if there is none.
     """
-    end = " How many pears does Kate have now?"
-    pears = f"Kate had nine pears. A fox took two. Howard gave her three.{end}"
-    right = "First nine less two is seven. Then seven and three is ten."
-    got = fn(pears, f"{right} So ten.")
-    assert got == -1, f"{pears!r}, {right!r}: nothing is wrong, wanted −1, got {got}"
-    cases: tuple[tuple[str, str, int, str], ...] = (
-        (
-            pears,
-            "First nine less two is six. Then six and four is ten. So ten.",
-            0,
-            "nine less two is not six; the end is right by luck",
-        ),
-        (
-            pears,
-            "First nine less two is seven. Then seven and three is nine. So nine.",
-            1,
-            "seven and three is not nine",
-        ),
-        (
-            pears,
-            "First nine and three is twelve. Then twelve less two is ten. So ten.",
-            0,
-            "the sums are right, but not those asked for",
-        ),
-        (pears, "First nine less two is seven. So seven.", 1, "the second is missing"),
-        (
-            pears,
-            f"{right} Then ten and one is eleven. So eleven.",
-            2,
-            "the question has two steps, this is a third",
-        ),
-        (pears, "So ten.", 0, "no step is said, so the first is missing"),
-        (
-            pears,
-            "First eight less one is seven. Then seven and three is ten. So ten.",
-            0,
-            "the first step must begin with nine",
-        ),
-        (
-            pears,
-            "First nine less two is seven. Then six and four is ten. So ten.",
-            1,
-            "the second step must begin with seven",
-        ),
-        (pears, f"{right} So nine.", -1, "the last sentence is not judged"),
-        (
-            f"Kate had nine pears. She gave Howard two.{end}",
-            "First nine less two is seven. So seven.",
-            -1,
-            "giving something away leaves less",
-        ),
-        (
-            f"Kate had nine pears. Howard gave her two.{end}",
-            "First nine and two is eleven. So eleven.",
-            -1,
-            "who is given something has more",
-        ),
-        (
-            "Jack had six pears. Lotte gave him two. He gave Howard one. How many "
-            "pears does Jack have now?",
-            "First six and two is eight. Then eight less one is seven. So seven.",
-            -1,
-            "a boy who is given something has more, too",
-        ),
-        (
-            "Jack had six pears. Lotte gave him two. How many pears does Jack have "
-            "now?",
-            "First six less two is four. So four.",
-            0,
-            "a boy who is given something has more, too",
-        ),
-        (
-            f"Kate had two pears. She found three. She ate two. A bear took one.{end}",
-            "First two and three is five. Then five less two is three. Then three less "
-            "one is two. So two.",
-            -1,
-            "what is found adds, what is eaten or taken is gone",
-        ),
-    )
-    for question, answer, place, why in cases:
-        got = fn(question, answer)
-        assert got == place, (
-            f"{question!r}, {answer!r}: {why}; wanted {place}, got {got}"
-        )
+    for part in _JUDGED.strip().split("\n\n"):
+        question, *judged = part.splitlines()
+        for said, answer in zip(judged[::2], map(str.strip, judged[1::2]), strict=True):
+            place, _, why = said.partition(" ")
+            got = fn(question, answer)
+            assert got == int(place), (
+                f"{question!r}, {answer!r}: {why}; wanted {place}, got {got}"
+            )
 
 
 @check

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+import torch
+
 from llmcourse.checks.base import check
 
 
@@ -78,12 +80,8 @@ def best_policy(
 def _tilted(
     reference: Sequence[float], rewards: Sequence[float], beta: float
 ) -> list[float]:
-    highest = max(rewards)
-    weights = [
-        p * math.exp((r - highest) / beta)
-        for p, r in zip(reference, rewards, strict=True)
-    ]
-    return [weight / sum(weights) for weight in weights]
+    scores = torch.tensor(reference).log() + torch.tensor(rewards) / beta
+    return [*scores.double().softmax(dim=0).tolist()]
 
 
 def _close(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -79,12 +79,8 @@ def split_network(
         found = torch.zeros_like(whole)
         for part in parts:
             assert len(part) == 3, "a part is a tuple of gate, up and down"
-            for name, matrix, shape in zip(
-                ("gate", "up", "down"),
-                part,
-                ((6 // n, 4), (6 // n, 4), (4, 6 // n)),
-                strict=True,
-            ):
+            shapes = {"gate": (6 // n, 4), "up": (6 // n, 4), "down": (4, 6 // n)}
+            for matrix, (name, shape) in zip(part, shapes.items(), strict=True):
                 why = f"{name} of one of {n} parts has its share of the hidden units"
                 check_shape(matrix, shape, why)
             mine, other, back = part

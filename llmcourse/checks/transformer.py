@@ -56,15 +56,10 @@ def parameter_count(fn: Callable[[TransformerConfig], int]) -> None:
     """
     grouped = replace(TINY, n_kv_heads=1)
     untied = replace(TINY, tied_embeddings=False)
-    lopsided = TransformerConfig(
-        vocab_size=37,
-        d_model=24,
-        n_layers=3,
-        n_heads=6,
-        n_kv_heads=2,
-        d_ff=20,
-        head_width=8,
+    lopsided = replace(
+        TINY, vocab_size=37, d_model=24, n_layers=3, n_heads=6, n_kv_heads=2, d_ff=20
     )
+    lopsided = replace(lopsided, head_width=8)
     lessons = {
         TINY: (
             "embedding V · D, once for reading and scoring; in each block query, key, "
