@@ -62,6 +62,7 @@ from llmcourse.text.packing import end_of_text
 from llmcourse.text.tokenizers import BPETokenizer
 
 Reward = Callable[[str, str], float]  # of a prompt and a text
+_Valued = tuple[str, float]  # a text and its gold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,7 @@ def preference_probability(
         raise ValueError(f"beta must not be negative, got {beta}")
     difference = gold_a - gold_b
     x = beta * difference if difference else 0.0  # not infinity times zero
-    if x < 0:
-        return math.exp(x) / (1 + math.exp(x))
-    return 1 / (1 + math.exp(-x))
+    return (1 + math.tanh(x / 2)) / 2  # σ(x), for x of any size
 
 
 def annotator_beta(differences: Sequence[float | int], agreement: float | int) -> float:
@@ -123,19 +122,19 @@ def annotator_beta(differences: Sequence[float | int], agreement: float | int) -
         )
     if agreement in (0.5, 1):
         return 0.0 if agreement == 0.5 else math.inf
+
+    def is_too_low(beta: float) -> bool:
+        return float(torch.sigmoid(beta * gaps).mean()) < agreement
+
     low, high = 0.0, 1.0 / float(gaps.max())
-    while _expected_agreement(gaps, high) < agreement:
+    while is_too_low(high):
         low, high = high, 2 * high
     while low < (middle := (low + high) / 2) < high:  # until floats are exhausted
-        if _expected_agreement(gaps, middle) < agreement:
+        if is_too_low(middle):
             low = middle
         else:
             high = middle
     return high
-
-
-def _expected_agreement(gaps: torch.Tensor, beta: float) -> float:
-    return float(torch.sigmoid(beta * gaps).mean())
 
 
 def sample_pairs(
@@ -163,11 +162,19 @@ def sample_pairs(
             answers; if `pairs_per_prompt` is not positive; as in `annotator_beta`.
     """
     check_positive(pairs_per_prompt=pairs_per_prompt)
-    drawn = [
-        (prompt, *pair)
-        for prompt, texts in candidates
-        for pair in _draw(prompt, texts, pairs_per_prompt, reward, generator)
-    ]
+    drawn: list[tuple[str, _Valued, _Valued]] = []
+    for prompt, texts in candidates:
+        different = list(dict.fromkeys(texts))
+        if len(different) < 2:
+            raise ValueError(
+                f"a prompt needs two different answers, got {len(different)} for "
+                f"{prompt!r}"
+            )
+        couples = list(combinations(different, 2))
+        order = torch.randperm(len(couples), generator=generator).tolist()
+        chosen = [couples[number] for number in order[:pairs_per_prompt]]
+        gold = {text: reward(prompt, text) for text in dict.fromkeys(chain(*chosen))}
+        drawn += [(prompt, (a, gold[a]), (b, gold[b])) for a, b in chosen]
     if not drawn:
         raise ValueError("wanted at least one prompt with answers, got none")
     differences = [a[1] - b[1] for _, a, b in drawn]
@@ -176,40 +183,12 @@ def sample_pairs(
     pairs = []
     for (prompt, a, b), u in zip(drawn, uniform, strict=True):
         prefers_a = u < preference_probability(a[1], b[1], beta)
-        (chosen, best), (rejected, other) = (a, b) if prefers_a else (b, a)
+        (best, gold_best), (other, gold_other) = (a, b) if prefers_a else (b, a)
+        golds = {"gold_chosen": gold_best, "gold_rejected": gold_other}
         pairs.append(
-            PreferencePair(
-                prompt=prompt,
-                chosen=chosen,
-                rejected=rejected,
-                gold_chosen=best,
-                gold_rejected=other,
-            )
+            PreferencePair(prompt=prompt, chosen=best, rejected=other, **golds)
         )
     return pairs
-
-
-_Valued = tuple[str, float]  # a text and its gold
-
-
-def _draw(
-    prompt: str,
-    texts: Sequence[str],
-    n: int,
-    reward: Reward,
-    generator: torch.Generator,
-) -> list[tuple[_Valued, _Valued]]:
-    """Return n different pairs of the different texts, in random order."""
-    different = list(dict.fromkeys(texts))
-    if len(different) < 2:
-        raise ValueError(
-            f"a prompt needs two different answers, got {len(different)} for {prompt!r}"
-        )
-    couples = list(combinations(different, 2))
-    order = torch.randperm(len(couples), generator=generator).tolist()
-    drawn = [couples[number] for number in order[:n]]
-    gold = {text: reward(prompt, text) for text in dict.fromkeys(chain(*drawn))}
-    return [((a, gold[a]), (b, gold[b])) for a, b in drawn]
 
 
 def agreement_rate(pairs: Sequence[PreferencePair]) -> float:

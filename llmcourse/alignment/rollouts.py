@@ -24,7 +24,7 @@ said of the token before reading it.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -64,6 +64,9 @@ class Rollouts:
     def lengths(self) -> Int[Tensor, "batch"]:
         """Length of each answer in tokens, the end token included."""
         return self.answer_mask.sum(dim=1)
+
+
+Ids: TypeAlias = Int[Tensor, "batch position"]
 
 
 def sample_rollouts(
@@ -107,11 +110,9 @@ def sample_rollouts(
     else:
         ids, mask, log_probs, finished = _write(policy, ids, lengths, uniform, stop)
     texts = []
-    for prompt, row, own, ended in zip(
-        prompts, ids, mask, finished.tolist(), strict=True
-    ):
-        answer = row[own].tolist()
-        texts.append(_text(prompt, answer[:-1] if ended else answer, tokenizer))
+    for n, prompt in enumerate(prompts):
+        answer = ids[n, mask[n]].tolist()
+        texts.append(_text(prompt, answer[:-1] if finished[n] else answer, tokenizer))
     width = int((lengths + mask.sum(dim=1)).max())
     return Rollouts(
         prompts=tuple(prompts),
@@ -244,9 +245,7 @@ class Scorer:
         self.model = model
         self._body = without_unembedding(model)
 
-    def __call__(
-        self, ids: Int[Tensor, "batch position"], mask: Bool[Tensor, "batch position"]
-    ) -> Scores:
+    def __call__(self, ids: Ids, mask: Mask) -> Scores:
         """Return what the model says of the tokens where the mask is True.
 
         Raises:
@@ -262,12 +261,7 @@ class Scorer:
             features=features,
         )
 
-    def in_parts(
-        self,
-        ids: Int[Tensor, "batch position"],
-        mask: Bool[Tensor, "batch position"],
-        size: int,
-    ) -> Iterator[Scores]:
+    def in_parts(self, ids: Ids, mask: Mask, size: int) -> Iterator[Scores]:
         """Yield the scores of `size` answers at a time, to save memory.
 
         Raises:
@@ -277,12 +271,7 @@ class Scorer:
             yield self(ids[start : start + size], mask[start : start + size])
 
     @torch.no_grad()
-    def log_probs(
-        self,
-        ids: Int[Tensor, "batch position"],
-        mask: Bool[Tensor, "batch position"],
-        size: int,
-    ) -> PerToken:
+    def log_probs(self, ids: Ids, mask: Mask, size: int) -> PerToken:
         """Return only the log-probabilities, in nats, from `size` answers at a time.
 
         Raises:
