@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
+from llmcourse.alignment import preferences
 from llmcourse.alignment.preferences import sample_pairs
-from llmcourse.recipes import align
 from llmcourse.recipes.align import TINY, AlignConfig
 
 METHODS = ("ppo", "grpo", "dpo")
@@ -24,4 +24,4 @@ def config_of(method: str, policy: str) -> AlignConfig:
 def want_length(patch: pytest.MonkeyPatch) -> None:
     """Let the annotator want long texts: to a model of random weights gold gives 0."""
     long = partial(sample_pairs, reward=lambda prompt, text: float(len(text)))
-    patch.setattr(align, "sample_pairs", long)
+    patch.setattr(preferences, "sample_pairs", long)

@@ -18,13 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.alignment.losses import (
-    PAIR_LOSSES,
-    PER_TOKEN_LOSSES,
-    Comparison,
-    dpo_loss,
-    sequence_log_probs,
-)
+from llmcourse.alignment import losses
 from llmcourse.alignment.preferences import TokenizedPair, check_pairs
 from llmcourse.alignment.reward_model import PairsConfig, train_on_pairs
 from llmcourse.arguments import check_one_of, check_positive
@@ -50,7 +44,7 @@ class DPOConfig(PairsConfig):
         """Raise ValueError for an impossible setting."""
         super().__post_init__()
         check_positive(beta=self.beta)
-        check_one_of("loss_type", self.loss_type, PAIR_LOSSES)
+        check_one_of("loss_type", self.loss_type, losses.PAIR_LOSSES)
 
 
 class PairLogProbs(NamedTuple):
@@ -79,8 +73,8 @@ def pair_log_probs(
     batch = collate([c for c, _ in examples] + [r for _, r in examples])
     logits = predict(model, batch.ids, config)  # (2 B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
-    log_probs = sequence_log_probs(logits, targets, mask)
-    if config.loss_type in PER_TOKEN_LOSSES:
+    log_probs = losses.sequence_log_probs(logits, targets, mask)
+    if config.loss_type in losses.PER_TOKEN_LOSSES:
         log_probs = log_probs / mask.sum(dim=1)
     return PairLogProbs(*log_probs.chunk(2))
 
@@ -125,10 +119,12 @@ def dpo(
     once = _log_probs_of_all(reference, valid, config)
     once |= _log_probs_of_all(reference, pairs, config)
 
-    def compare(batch: Sequence[TokenizedPair]) -> Comparison:
+    def compare(batch: Sequence[TokenizedPair]) -> losses.Comparison:
         ours = pair_log_probs(model, batch, config)
         theirs = torch.stack([once[pair] for pair in batch], dim=1).to(ours.chosen)
-        return dpo_loss(*ours, *theirs, beta=config.beta, loss_type=config.loss_type)
+        return losses.dpo_loss(
+            *ours, *theirs, beta=config.beta, loss_type=config.loss_type
+        )
 
     objective = f"DPO, reference {weights_fingerprint(reference)}"
     return train_on_pairs(

@@ -16,12 +16,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from llmcourse.alignment.losses import (
-    Averaging,
-    PolicyLoss,
-    group_advantages,
-    grpo_loss,
-)
+from llmcourse.alignment import losses
 from llmcourse.alignment.policy import (
     PolicyConfig,
     PolicyIteration,
@@ -40,7 +35,7 @@ class GRPOConfig(PolicyConfig):
     method: ClassVar[str] = "grpo"
 
     scale: bool = True  # divide by the group's deviation; Dr. GRPO: False
-    averaging: Averaging = "sequence"
+    averaging: losses.Averaging = "sequence"
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible setting."""
@@ -65,16 +60,16 @@ class GRPO(PolicyTrainer):
             reference_log_probs: Of their tokens, in nats.
         """
         size, scale = self.config.answers_per_prompt, self.config.scale
-        return {"advantages": group_advantages(scores, size, scale=scale)}
+        return {"advantages": losses.group_advantages(scores, size, scale=scale)}
 
     @property
-    def averaging(self) -> Averaging:
+    def averaging(self) -> losses.Averaging:
         """How the policy's loss weighs the tokens of long and short answers."""
         return self.config.averaging
 
-    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> losses.PolicyLoss:
         """Return the loss of some answers, the distance to the reference included."""
-        return grpo_loss(
+        return losses.grpo_loss(
             now.log_probs,
             part.log_probs,
             part.reference_log_probs,

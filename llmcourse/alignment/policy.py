@@ -30,14 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmcourse.alignment.losses import (
-    Averaging,
-    Mask,
-    PerToken,
-    PolicyLoss,
-    kl_k1,
-    masked_average,
-)
+from llmcourse.alignment import losses
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import (
@@ -78,11 +71,11 @@ class RolloutBatch:
     """
 
     ids: Int[Tensor, "batch position"]
-    mask: Mask
-    log_probs: PerToken  # under the policy that sampled the answers, in nats
-    reference_log_probs: PerToken
-    advantages: PerToken | Float[Tensor, "batch"]  # one for each token, or each answer
-    returns: PerToken | None = None  # the critic's targets
+    mask: losses.Mask
+    log_probs: losses.PerToken  # under the policy that sampled the answers, in nats
+    reference_log_probs: losses.PerToken
+    advantages: losses.PerToken | Float[Tensor, "batch"]  # of tokens, or answers
+    returns: losses.PerToken | None = None  # the critic's targets
 
     def rows(self, chosen: Int[Tensor, "row"]) -> "RolloutBatch":
         """Return some of the answers, cut to the longest of them."""
@@ -94,18 +87,15 @@ class RolloutBatch:
         }
         return RolloutBatch(**parts)
 
-    def weight(self, averaging: Averaging) -> int:
+    def weight(self, averaging: losses.Averaging) -> int:
         """Return what the answers weigh in a mean: the number of tokens or answers."""
         counted = self.mask if averaging == "token" else self.mask.any(dim=1)
         return int(counted.sum())
 
 
-# Settings that may be 0, including those of PPO, and their upper limits.
+# Settings that may be 0, including those of PPO; shares are at most 1.
 _COEFFICIENTS = ("warmup_updates", "kl_coef", "missing_eos_penalty", "ptx_coef")
-_FROM_ZERO = {
-    **dict.fromkeys(_COEFFICIENTS, math.inf),
-    **dict.fromkeys(("cooldown", "gamma", "gae_lambda"), 1.0),
-}
+_SHARES = ("cooldown", "gamma", "gae_lambda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +121,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible setting."""
         for name, value in vars(self).items():
-            if name in _FROM_ZERO:
-                check_range(0, _FROM_ZERO[name], **{name: value})
+            if name in _COEFFICIENTS + _SHARES:
+                check_range(0, 1.0 if name in _SHARES else math.inf, **{name: value})
             elif not isinstance(value, bool | str):
                 check_positive(**{name: value})
 
@@ -140,11 +130,6 @@ class PolicyConfig:
     def n_answers(self) -> int:
         """Answers of one iteration."""
         return self.prompts_per_iteration * self.answers_per_prompt
-
-    @property
-    def updates_per_iteration(self) -> int:
-        """Updates of the policy in one iteration."""
-        return self.epochs * math.ceil(self.n_answers / self.minibatch_size)
 
     def schedule(
         self, update: int = 0, learning_rate: float | int | None = None
@@ -162,7 +147,8 @@ class PolicyConfig:
         >>> [config.schedule(update).learning_rate for update in range(5)]
         [1.0, 1.0, 0.75, 0.5, 0.25]
         """
-        steps = self.iterations * self.updates_per_iteration
+        updates = self.epochs * math.ceil(self.n_answers / self.minibatch_size)
+        steps = self.iterations * updates
         falling = max(1, self.cooldown * steps)
         pace = min(1.0, max(1, steps - update) / falling)  # above 0 even after the last
         return PretrainingConfig(
@@ -245,7 +231,7 @@ class PolicyTrainer(ABC):
         self.n_updates = 0
 
     @property
-    def averaging(self) -> Averaging:
+    def averaging(self) -> losses.Averaging:
         """How the policy's loss weighs the tokens of long and short answers."""
         return "token"
 
@@ -259,7 +245,7 @@ class PolicyTrainer(ABC):
         """
 
     @abstractmethod
-    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> losses.PolicyLoss:
         """Return the loss of some answers, from what the policy says of them now."""
 
     def update_critic(
@@ -283,7 +269,7 @@ class PolicyTrainer(ABC):
         share = part.weight("token") / whole.weight("token")
         now = self.scorer(part.ids, part.mask)
         policy = self.policy_loss(now, part)
-        entropy = masked_average(now.entropy, part.mask).item()
+        entropy = losses.masked_average(now.entropy, part.mask).item()
         value_loss = self.update_critic(now, part, share)
         weight = part.weight(self.averaging) / whole.weight(self.averaging)
         step, schedule = self.n_updates, self.config.schedule(self.n_updates)
@@ -329,9 +315,12 @@ class PolicyTrainer(ABC):
             reference_log_probs=reference,
             **self.compute_advantages(rollouts, scores - penalty, reference),
         )
-        records = [self.update(batch.rows(rows)) for rows in self._minibatches()]
+        n, draws = len(rollouts), range(self.config.epochs)
+        orders = [torch.randperm(n, generator=self.generator) for _ in draws]
+        minibatches = [rows for order in orders for rows in torch.split(order, size)]
+        records = [self.update(batch.rows(rows)) for rows in minibatches]
         entropy, clip_fraction, *value_loss = map(fmean, zip(*records, strict=True))
-        kl = kl_k1(rollouts.log_probs, reference).sum(dim=1)
+        kl = losses.kl_k1(rollouts.log_probs, reference).sum(dim=1)
         self.history.append(
             PolicyIteration(
                 iteration=len(self.history) + 1,
@@ -348,8 +337,8 @@ class PolicyTrainer(ABC):
 
     def _sample(self) -> Rollouts:
         order = torch.randperm(len(self.prompts), generator=self.generator)
-        chosen = order[: self.config.prompts_per_iteration].tolist()
-        repeated = [n for n in chosen for _ in range(self.config.answers_per_prompt)]
+        chosen = order[: self.config.prompts_per_iteration]
+        repeated = chosen.repeat_interleave(self.config.answers_per_prompt).tolist()
         return sample_rollouts(
             self.policy,
             [self.prompts[number] for number in repeated],
@@ -375,15 +364,6 @@ class PolicyTrainer(ABC):
                 f"got {scores[~scores.isfinite()][0].item()}"
             )
         return scores.to(rollouts.ids.device)
-
-    def _minibatches(self) -> list[Tensor]:
-        """Return the rows of each update, in a new order for each epoch."""
-        n, size = self.config.n_answers, self.config.minibatch_size
-        return [
-            rows
-            for _ in range(self.config.epochs)
-            for rows in torch.split(torch.randperm(n, generator=self.generator), size)
-        ]
 
     def parts(self) -> dict[str, Stateful]:
         """Return what a checkpoint holds."""

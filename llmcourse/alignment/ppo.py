@@ -19,14 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from llmcourse.alignment.losses import (
-    PolicyLoss,
-    gae,
-    kl_k1,
-    masked_average,
-    ppo_policy_loss,
-    whiten,
-)
+from llmcourse.alignment import losses
 from llmcourse.alignment.policy import (
     PolicyConfig,
     PolicyIteration,
@@ -84,9 +77,9 @@ class PPO(PolicyTrainer):
         rewards = token_rewards(
             scores, log_probs, reference_log_probs, mask, config.kl_coef
         )
-        advantages = gae(rewards, values, mask, config.gamma, config.gae_lambda)
+        advantages = losses.gae(rewards, values, mask, config.gamma, config.gae_lambda)
         return {
-            "advantages": whiten(advantages, mask),
+            "advantages": losses.whiten(advantages, mask),
             "returns": advantages + values,
         }
 
@@ -97,10 +90,12 @@ class PPO(PolicyTrainer):
         values = [self.value_head(scores.features) for scores in parts]
         return spread(torch.cat(values), mask)
 
-    def policy_loss(self, now: Scores, part: RolloutBatch) -> PolicyLoss:
+    def policy_loss(self, now: Scores, part: RolloutBatch) -> losses.PolicyLoss:
         """Return the clipped loss of some answers."""
         old, epsilon = part.log_probs, self.config.clip_range
-        return ppo_policy_loss(now.log_probs, old, part.advantages, part.mask, epsilon)
+        return losses.ppo_policy_loss(
+            now.log_probs, old, part.advantages, part.mask, epsilon
+        )
 
     def update_critic(
         self, now: Scores, part: RolloutBatch, share: float
@@ -108,7 +103,7 @@ class PPO(PolicyTrainer):
         """Make one update of the critic; return its loss as a list."""
         assert part.returns is not None
         errors = spread(self.value_head(now.features), part.mask) - part.returns
-        loss = 0.5 * masked_average(errors.square(), part.mask)
+        loss = 0.5 * losses.masked_average(errors.square(), part.mask)
         critic, optimizer, step = self.value_head, self.value_optimizer, self.n_updates
         schedule = self._value_schedule()
         update_weights(critic, optimizer, [share * loss], step, schedule)
@@ -144,7 +139,7 @@ def token_rewards(
     >>> token_rewards(torch.tensor([5.0]), log_probs, log_probs - 1, mask, 0.1)
     tensor([[-0.1000, -0.1000,  4.9000]])
     """
-    penalty = kl_coef * kl_k1(log_probs, reference_log_probs)
+    penalty = kl_coef * losses.kl_k1(log_probs, reference_log_probs)
     after = mask.flip(1).cumsum(dim=1).flip(1)  # tokens from here on
     last = mask & (after == 1)
     return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)

@@ -43,13 +43,15 @@ def evaluate(
 
     `llmcourse evaluate --all`
     """
+    from functools import partial
+
     from llmcourse.cli import measuring
     from llmcourse.cli.running import open_model, show
     from llmcourse.finetuning.chat import has_chat_tokens
     from llmcourse.finetuning.instruction_evaluation import instruction_scores
     from llmcourse.recipes import base, instruct
     from llmcourse.recipes.cards import tables
-    from llmcourse.training.evaluation import Sample
+    from llmcourse.training.evaluation import Sample, text_loss
 
     if everything:
         measuring.evaluate_all(quiet, as_json)
@@ -61,7 +63,8 @@ def evaluate(
     with bars(quiet) as draw:
         if data:
             texts = [document.text for document in documents_of(data, stories, seed)]
-            quality = base.text_quality(loaded, tokenizer, texts, draw)
+            told = partial(draw, "text")
+            quality = text_loss(loaded, tokenizer, texts, told).to_json()
         else:
             quality, written = base.tale_quality(
                 loaded, tokenizer, stories, samples, seed, draw
@@ -72,7 +75,7 @@ def evaluate(
                     tokenizer,
                     questions,
                     seed,
-                    progress=lambda *at: draw("answers", *at),
+                    progress=partial(draw, "answers"),
                 )
                 quality["instructions"] = instruct.scores_to_json(scores)
     if as_json:

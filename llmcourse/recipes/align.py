@@ -27,21 +27,13 @@ from typing import Any, TypeAlias
 
 import torch
 
+from llmcourse.alignment import preferences
 from llmcourse.alignment.dpo import DPOConfig, dpo
 from llmcourse.alignment.evaluation import PolicyEvaluation, evaluate_policy, gain_of
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.policy import PolicyIteration
 from llmcourse.alignment.ppo import PPOConfig, ppo
-from llmcourse.alignment.preferences import (
-    EXAM_SEED,
-    PreferencePair,
-    agreement_rate,
-    end_of_answer,
-    exam_prompts,
-    make_prompts,
-    sample_pairs,
-    tokenize_pairs,
-)
+from llmcourse.alignment.preferences import EXAM_SEED, PreferencePair, make_prompts
 from llmcourse.alignment.reward_model import (
     RewardConfig,
     RewardFunction,
@@ -340,7 +332,7 @@ def collect(
         config.max_new_tokens,
         progress=progress and partial(progress, stage),
         tokenizer=tokenizer,
-        stop=[end_of_answer(tokenizer)],
+        stop=[preferences.end_of_answer(tokenizer)],
         generator=generator,
         shared=True,
     )
@@ -351,7 +343,7 @@ def collect(
         raise ValueError(
             f"wanted prompts with two different answers, got none among {len(answered)}"
         )
-    return sample_pairs(
+    return preferences.sample_pairs(
         comparable,
         generator,
         agreement=config.agreement,
@@ -409,7 +401,7 @@ def train_reward(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    preferences: Preferences,
+    pairs: Preferences,
     run: Run = Run(),
 ) -> RewardModel:
     """Return a reward model that starts as the policy and learns from the pairs.
@@ -420,7 +412,7 @@ def train_reward(
         config: Says how long and how fast.
         policy: Is not changed.
         tokenizer: The policy's.
-        preferences: The pairs.
+        pairs: The pairs.
         run: Where to save checkpoints and report progress.
 
     Raises:
@@ -429,8 +421,8 @@ def train_reward(
         OSError: If a checkpoint cannot be written.
     """
     most = min(policy.config.context_length, config.reward.context_length)
-    train = tokenize_pairs(preferences.train, tokenizer, most)
-    valid = tokenize_pairs(preferences.valid, tokenizer, most)
+    train = preferences.tokenize_pairs(pairs.train, tokenizer, most)
+    valid = preferences.tokenize_pairs(pairs.valid, tokenizer, most)
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel(policy, generator, config.pooling, reader).train()
@@ -468,7 +460,7 @@ def train_policy(
     config: AlignConfig,
     policy: Transformer,
     tokenizer: BPETokenizer,
-    preferences: Preferences,
+    pairs: Preferences,
     reward_model: RewardModel,
     run: Run = Run(),
     *,
@@ -483,7 +475,7 @@ def train_policy(
         config: Says how long and how fast.
         policy: Changed in place; its state at the start is the reference.
         tokenizer: The policy's.
-        preferences: The pairs, from which DPO learns.
+        pairs: The pairs, from which DPO learns.
         reward_model: Gives the rewards for PPO and GRPO.
         run: Where to save checkpoints and report progress; its interval counts
             iterations of PPO and GRPO.
@@ -498,11 +490,11 @@ def train_policy(
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
         most = min(policy.config.context_length, training.context_length)
-        valid = preferences.valid[: training.eval_examples]
+        valid = pairs.valid[: training.eval_examples]
         dpo(
             policy,
-            tokenize_pairs(preferences.train, tokenizer, most),
-            tokenize_pairs(valid, tokenizer, most),
+            preferences.tokenize_pairs(pairs.train, tokenizer, most),
+            preferences.tokenize_pairs(valid, tokenizer, most),
             training,
             generator,
             reference=deepcopy(policy).eval(),
@@ -525,7 +517,7 @@ def train_policy(
         training,
         generator,
         tokenizer=tokenizer,
-        stop=[end_of_answer(tokenizer)],
+        stop=[preferences.end_of_answer(tokenizer)],
         texts=ptx_texts(config, policy, tokenizer) if training.ptx_coef else (),
         run=replace(run, progress=report),
     )
@@ -631,7 +623,7 @@ def reward_quality(
     Raises:
         ValueError: If there are no pairs, or none differs in gold.
     """
-    tokens = tokenize_pairs(pairs, tokenizer, model.config.context_length)
+    tokens = preferences.tokenize_pairs(pairs, tokenizer, model.config.context_length)
     chosen, rejected = pair_rewards(model, tokens)
     rate, n = share_preferred(chosen - rejected), len(pairs)
     # Ties count half; for the interval, half of them are right, rounded down.
@@ -652,7 +644,7 @@ def reward_quality(
     both = torch.stack((gold.flatten(), torch.stack((chosen, rejected), 1).flatten()))
     return {
         "accuracy": {"rate": rate, "interval": interval._asdict(), "n": n},
-        "ceiling": agreement_rate(pairs),
+        "ceiling": preferences.agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
         "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),
         "calibration": [found for found in calibration if found["n"]],
@@ -680,7 +672,7 @@ def aligned_quality(
         stages: Called with the name of the work, how much is done, and the total.
     """
     tokenizer = start[1]
-    prompts = exam_prompts(exam.n_prompts, tokenizer)
+    prompts = preferences.exam_prompts(exam.n_prompts, tokenizer)
     proxy = text_reward(reward_model, tokenizer)
 
     def answers(name: str, model: Transformer, seed: int) -> PolicyEvaluation:

@@ -17,18 +17,10 @@ from llmcourse.recipes.making import Making, given, in_precision, save_model, wr
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.training import parallel, pipeline, presets
+from llmcourse.training import evaluation, parallel, pipeline, presets
 from llmcourse.training.checkpoints import texts_fingerprint, weights_fingerprint
 from llmcourse.training.config import StageProgress
-from llmcourse.training.evaluation import (
-    TEST_SEED,
-    Sample,
-    costliest_features,
-    count_valid,
-    tale_loss,
-    text_loss,
-    write_samples,
-)
+from llmcourse.training.evaluation import TEST_SEED
 from llmcourse.training.pipeline import kept_or_made
 from llmcourse.training.presets import PipelineConfig
 
@@ -170,7 +162,10 @@ def make_base(
     model, tokenizer = load_pretrained(folder)
     if sources:
         texts = [document.text for document in data.held_out]
-        quality = text_quality(model, tokenizer, texts, run.stages)
+        loss = evaluation.text_loss(
+            model, tokenizer, texts, partial(run.stages, "text")
+        )
+        quality = loss.to_json()
         quality["baselines"] = pipeline.baselines(data, texts)
         most = min(_SAMPLE, config.model.context_length - 1)
         quality["written"] = [
@@ -210,13 +205,6 @@ def _data(
     return kept_or_made(run.folder, made_of, make, tokenizer)
 
 
-def text_quality(
-    model: Transformer, tokenizer: BPETokenizer, texts: list[str], stages: StageProgress
-) -> dict[str, Any]:
-    """Return a model's loss on any texts."""
-    return text_loss(model, tokenizer, texts, partial(stages, "text")).to_json()
-
-
 def tale_quality(
     model: Transformer,
     tokenizer: BPETokenizer,
@@ -224,29 +212,22 @@ def tale_quality(
     n_samples: int,
     seed: int,
     stages: StageProgress,
-) -> tuple[dict[str, Any], list[Sample]]:
+) -> tuple[dict[str, Any], list[evaluation.Sample]]:
     """Return a model's loss on new tales, with its floor, and tales that it wrote."""
     told = partial(stages, "stories read")
-    quality = tale_loss(model, tokenizer, n_stories, seed, told).to_json()
+    quality = evaluation.tale_loss(model, tokenizer, n_stories, seed, told).to_json()
     with suppress(ValueError):  # raised if a token holds parts of two words
-        features = costliest_features(
-            model,
-            tokenizer,
-            min(n_stories, N_BY_WORD),
-            seed,
-            partial(stages, "words weighed"),
-        )
+        n, told = min(n_stories, N_BY_WORD), partial(stages, "words weighed")
+        features = evaluation.costliest_features(model, tokenizer, n, seed, told)
         quality["costliest"] = [feature._asdict() for feature in features[:5]]
     if n_samples == 0:
         return quality, []
-    written = write_samples(
-        model,
-        tokenizer,
-        n_samples,
-        generator=torch.Generator().manual_seed(seed),
-        progress=partial(stages, "stories written"),
+    generator = torch.Generator().manual_seed(seed)
+    told = partial(stages, "stories written")
+    written = evaluation.write_samples(
+        model, tokenizer, n_samples, generator=generator, progress=told
     )
-    return quality | {"samples": count_valid(written).to_json()}, written
+    return quality | {"samples": evaluation.count_valid(written).to_json()}, written
 
 
 def base_card(

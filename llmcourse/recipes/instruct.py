@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any, TypeAlias
 
 from llmcourse.arguments import check_range
-from llmcourse.finetuning import instruction_tuning
+from llmcourse.finetuning import instruction_tuning, lora
 from llmcourse.finetuning.chat import read_conversations
 from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_evaluation import (
@@ -19,21 +19,8 @@ from llmcourse.finetuning.instruction_evaluation import (
     forgetting,
     instruction_scores,
 )
-from llmcourse.finetuning.instruction_tuning import (
-    InstructConfig,
-    fit_recipe,
-    n_held_out,
-    prepare,
-    run_recipe,
-    start,
-)
+from llmcourse.finetuning.instruction_tuning import InstructConfig
 from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
-from llmcourse.finetuning.lora import (
-    count_parameters,
-    merge_lora,
-    remove_lora,
-    save_adapter,
-)
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
@@ -122,7 +109,7 @@ def configured(
 def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
     """Return the steps of three passes, at least 100 and at most the preset's."""
     n = sum(len(read_conversations(path)) for path in sources)
-    learned = n - n_held_out(n)
+    learned = n - instruction_tuning.n_held_out(n)
     return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
@@ -141,18 +128,18 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         FloatingPointError: If a loss is not finite; the last good checkpoint stays.
         OSError: If something cannot be written.
     """
-    model, tokenizer = begun = start(config)
+    model, tokenizer = begun = instruction_tuning.start(config)
     run.change(model.to(run.device))
-    config = fit_recipe(config, model.config.context_length)
+    config = instruction_tuning.fit_recipe(config, model.config.context_length)
     training, folder = config.finetuning, run.folder / "model"
     what = ", ".join(config.sources) or f"{config.n_examples:,} instructions"
     run.say(
         f"{run.name}: {config.base} learns {what} and {config.n_stories:,} plain "
         f"stories in {training.steps:,} steps of {training.batch_size} examples"
     )
-    data = prepare(config, tokenizer, run.stages)
+    data = instruction_tuning.prepare(config, tokenizer, run.stages)
     saved = run.saved("fine-tuning", training.steps, training.eval_interval)
-    tuned = run_recipe(config, saved, begun=begun, data=data)
+    tuned = instruction_tuning.run_recipe(config, saved, begun=begun, data=data)
     if parallel.rank() > 0:
         return {}
     sizes = model.config
@@ -164,14 +151,14 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         "n_examples": len(data.train),
         "n_tokens": sum(map(len, data.train)),
         "n_targets": sum(example.n_targets for example in data.train),
-        "n_learned": count_parameters(model).learned,
+        "n_learned": lora.count_parameters(model).learned,
         "embeddings_learned": embeddings_learned,
     }
     if config.rank is not None:
         if not embeddings_learned:
-            save_adapter(model, run.folder / "adapter", config.base)
-        merge_lora(model)
-        remove_lora(model)
+            lora.save_adapter(model, run.folder / "adapter", config.base)
+        lora.merge_lora(model)
+        lora.remove_lora(model)
     save_model(tuned.model, tokenizer, folder)
     losses = [found.loss for found in tuned.history.evaluations]
     n = min(len(data.valid), training.eval_examples)
