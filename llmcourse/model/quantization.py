@@ -25,7 +25,7 @@ al. (2023), "GPTQ" (by group).
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,10 @@ def unpack_int4(packed: UInt8[Tensor, "row half"]) -> Int8[Tensor, "row column"]
 
 
 class QuantizedMatrix(nn.Module):
-    """A matrix stored as whole numbers and turned into floats when needed.
+    """A layer's matrix as whole numbers, which are turned into floats when needed.
 
     Args:
-        weight: The matrix.
+        layer: Has the matrix; its bias, if any, stays as it is.
         bits: 8 or 4.
         group_size: Neighbours in a row that share a scale, see `quantize`.
 
@@ -139,13 +139,14 @@ class QuantizedMatrix(nn.Module):
 
     def __init__(
         self,
-        weight: Float[Tensor, "row column"],
+        layer: nn.Linear | nn.Embedding,
         bits: int = 8,
         group_size: int | None = None,
     ) -> None:
         super().__init__()
         self.bits, self.group_size = bits, group_size
-        numbers, scale = quantize(weight, bits, group_size)
+        self.bias: Tensor | None = getattr(layer, "bias", None)
+        numbers, scale = quantize(layer.weight, bits, group_size)
         self.register_buffer("numbers", numbers)
         self.register_buffer("scale", scale)
 
@@ -156,18 +157,12 @@ class QuantizedMatrix(nn.Module):
 
 
 class QuantizedLinear(QuantizedMatrix):
-    """A linear layer whose weights are whole numbers; its bias stays as it is.
+    """A linear layer whose weights are whole numbers.
 
     >>> layer = nn.Linear(6, 3)
     >>> QuantizedLinear(layer)(torch.ones(1, 6)).shape
     torch.Size([1, 3])
     """
-
-    def __init__(
-        self, layer: nn.Linear, bits: int = 8, group_size: int | None = None
-    ) -> None:
-        super().__init__(layer.weight, bits, group_size)
-        self.bias = layer.bias
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """Return the layer's output, up to the quantization error of its weights."""
@@ -190,6 +185,12 @@ class QuantizedEmbedding(QuantizedMatrix):
         return rows.reshape(*ids.shape, -1)
 
 
+_QUANTIZED: dict[type, Callable[..., QuantizedMatrix]] = {
+    nn.Linear: QuantizedLinear,
+    nn.Embedding: QuantizedEmbedding,
+}
+
+
 def quantize_model(
     model: Transformer, bits: int = 8, group_size: int | None = None
 ) -> Transformer:
@@ -207,26 +208,18 @@ def quantize_model(
         ValueError: If the model has layers of other kinds, or as in `quantize`.
     """
     small = copy.deepcopy(model).float().eval().requires_grad_(False)
-    for parent, name, layer in list(_matrices(small)):
-        if type(layer) is nn.Linear:
-            setattr(parent, name, QuantizedLinear(layer, bits, group_size))
-        elif type(layer) is nn.Embedding:
-            setattr(parent, name, QuantizedEmbedding(layer.weight, bits, group_size))
-        else:
-            raise ValueError(
-                f"only plain linear layers and embeddings can be quantized, got {name} "
-                f"of type {type(layer).__name__}"
-            )
-    return small
-
-
-def _matrices(model: Transformer) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Yield every matrix as (module that it is in, its name there, the matrix)."""
-    for parent in model.modules():
-        for name, layer in parent.named_children():
+    for parent in list(small.modules()):
+        for name, layer in list(parent.named_children()):
             is_matrix = isinstance(layer, nn.Linear | nn.Embedding | QuantizedMatrix)
-            if is_matrix and name != "positions":
-                yield parent, name, layer
+            if not is_matrix or name == "positions":
+                continue
+            if type(layer) not in _QUANTIZED:
+                raise ValueError(
+                    "only plain linear layers and embeddings can be quantized, got "
+                    f"{name} of type {type(layer).__name__}"
+                )
+            setattr(parent, name, _QUANTIZED[type(layer)](layer, bits, group_size))
+    return small
 
 
 def weight_bytes(model: nn.Module) -> int:
