@@ -28,7 +28,11 @@ from llmcourse.arguments import check_one_of
 from llmcourse.extras import needed_for
 from llmcourse.files import new_file
 from llmcourse.model.attention import check_full_attention
-from llmcourse.model.hugging_face import config_to_json, weights_to_theirs
+from llmcourse.model.hugging_face import (
+    config_to_json,
+    llama_modules,
+    weights_to_theirs,
+)
 from llmcourse.model.positions import RopeScaling, rope_frequencies, rope_to_json
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.bpe import (
@@ -67,24 +71,6 @@ _SCALING = {
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
 _OF_NO_EFFECT = {"rope.scaling.finetuned"}
-_PLACES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-_IN_BLOCKS = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -141,8 +127,12 @@ class GGUFFile(Mapping[str, Tensor]):
                 error
             )
         self._architecture = str(self.settings.get("general.architecture"))
+        n_layers = sum(name.endswith(".attn_norm.weight") for name in self._stored)
+        theirs = _modules(n_layers)
         self._names = {
-            _their_name(name): name for name in self._stored if name != _FREQUENCIES
+            _renamed(name, theirs): name
+            for name in self._stored
+            if name != _FREQUENCIES
         }
 
     def _read_header(self) -> tuple[dict[str, Any], dict[str, _Stored]]:
@@ -356,21 +346,18 @@ class _Header:
         return [self.value(_TEXT if inner == _TEXT else -1) for _ in range(n)]
 
 
-def _their_name(name: str, *, back: bool = False) -> str:
-    """Return a tensor's Hugging Face name, or GGUF's if `back`; unknown ones stay."""
-    outside, inside = _PLACES, _IN_BLOCKS
+def _modules(n_layers: int) -> dict[str, str]:
+    """Return the names of a model's modules in `transformers`, by GGUF's."""
+    gguf = _package()
+    # Qwen3 has all parts that models of the family have.
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, n_layers)
+    return {known.get_name(module): module for module in llama_modules(n_layers)}
+
+
+def _renamed(name: str, modules: Mapping[str, str]) -> str:
+    """Return a weight's name after its module is renamed; unknown ones stay."""
     module, _, kind = name.rpartition(".")
-    if back:
-        outside, inside = (
-            {new: old for old, new in d.items()} for d in (outside, inside)
-        )
-    if module in outside:
-        return f"{outside[module]}.{kind}"
-    before, after = ("model.layers.", "blk.") if back else ("blk.", "model.layers.")
-    layer, _, part = module.removeprefix(before).partition(".")
-    if module.startswith(before) and part in inside:
-        return f"{after}{layer}.{inside[part]}.{kind}"
-    return name
+    return f"{modules.get(module, module)}.{kind}"
 
 
 def _pairs_apart(weight: Tensor, n_heads: int) -> Tensor:
@@ -423,6 +410,8 @@ def write_gguf(
             sizes = model.config.d_head, model.config.rope_base
             slower = rope_frequencies(*sizes) / rope_frequencies(*sizes, scaling)
             writer.add_tensor(_FREQUENCIES, slower.numpy())
+        modules = _modules(model.config.n_layers)
+        ours = {theirs: module for module, theirs in modules.items()}
         heads = {"q_proj": model.config.n_heads, "k_proj": model.config.n_kv_heads}
         for theirs, weight in weights.items():
             part = theirs.split(".")[-2]
@@ -438,7 +427,7 @@ def write_gguf(
                 packed = gguf.quantize(numbers, number)
             if not np.isfinite(gguf.dequantize(packed, number)).all():
                 raise ValueError(f"{theirs} must be finite in {stored}, but is not")
-            writer.add_tensor(_their_name(theirs, back=True), packed, raw_dtype=number)
+            writer.add_tensor(_renamed(theirs, ours), packed, raw_dtype=number)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -372,6 +372,15 @@ def their_name(name: str, family: str) -> str:
     raise ValueError(f"{name!r} is not a weight of a plain {family} model")
 
 
+def llama_modules(n_layers: int) -> list[str]:
+    """Return the Hugging Face names of the modules that a Llama of ours may have."""
+    names = dict(_NAMES["llama"])
+    blocks = names.pop("blocks")
+    outside = [names.pop(name) for name in ("embedding", "norm", "unembedding")]
+    layers = [f"{blocks}.{layer}" for layer in range(n_layers)]
+    return outside + [f"{block}.{part}" for block in layers for part in names.values()]
+
+
 def _is_transposed(theirs: str, ndim: int) -> bool:
     """Return whether a weight is stored as (input, output), as GPT-2's matrices are."""
     return ndim == 2 and theirs.startswith(_NAMES["gpt2"]["blocks"])

@@ -322,12 +322,8 @@ def test_a_promise_of_more_than_the_file_holds_is_refused(field, tmp_path):
         GGUFFile(tmp_path / "model.gguf")
 
 
-def test_names_go_both_ways():
-    for name in ("model.embed_tokens.weight", "model.layers.7.self_attn.q_norm.weight"):
-        there = gguf_files._their_name(name, back=True)
-        assert there != name
-        assert gguf_files._their_name(there) == name
-    assert gguf_files._their_name("blk.0.ssm_a") == "blk.0.ssm_a"
+def test_a_tensor_that_is_not_known_keeps_its_name():
+    assert gguf_files._renamed("blk.0.ssm_a", gguf_files._modules(1)) == "blk.0.ssm_a"
 
 
 def test_a_gguf_file_is_a_model(path):
