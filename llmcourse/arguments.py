@@ -1,7 +1,8 @@
 """Checks of arguments, with one wording for their errors."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -89,3 +90,18 @@ def check_fits(n_prompt: int, n_new: int, context_length: int) -> None:
             f"prompt and new tokens must fit into context_length = {context_length}, "
             f"got {n_prompt} + {n_new}"
         )
+
+
+@contextmanager
+def as_value_error(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise ValueError, beginning with these words, in place of these kinds of errors.
+
+    >>> with as_value_error("the depth must be a number", ValueError):
+    ...     int("deep")
+    Traceback (most recent call last):
+    ValueError: the depth must be a number: invalid literal for int() with base 10: ...
+    """
+    try:
+        yield
+    except kinds as error:
+        raise ValueError(f"{what}: {error}") from error

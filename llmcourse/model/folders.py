@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from llmcourse.arguments import check_one_of
+from llmcourse.arguments import as_value_error, check_one_of
 from llmcourse.extras import needed_for
 from llmcourse.files import DATA, write_file, write_json
 from llmcourse.model.attention import check_full_attention
@@ -124,26 +124,20 @@ def read_folder(
     """
     path = folder if folder.is_file() else folder / "config.json"
     gguf = GGUFFile(folder) if folder.is_file() else None
-    try:
+    with as_value_error(f"{str(path)!r}", ValueError):
         found = read_json(path) if gguf is None else gguf.config()
         # A model with a head of our own also has a type of our own.
         kind = found.get("base_model_type", found.get("model_type"))
         config = TransformerConfig(**config_from_json(found | {"model_type": kind}))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r}: {error}") from error
     if not heads:
         _check_writes(found, folder)
     weights = gguf or StoredWeights(_weight_files(folder))
     if missing := [name for name in heads if name not in weights]:
         raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
     others = {name: weights[name].to(dtype, copy=True) for name in heads}
-    try:
+    shape = f"a {config.family} of {config.n_layers} layers"
+    with as_value_error(f"{str(folder)!r}, which should hold {shape}", ValueError):
         model = _build(config, weights, dtype, heads)
-    except ValueError as error:
-        raise ValueError(
-            f"{str(folder)!r}, which should hold a {config.family} of "
-            f"{config.n_layers} layers: {error}"
-        ) from error
     check_finite(model.state_dict() | others, folder)
     if gguf is None:
         tokenizer = read_tokenizer(folder, config)
@@ -331,13 +325,11 @@ class StoredWeights(Mapping[str, Tensor]):
 def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; raise ValueError if it is missing or damaged."""
     check_is_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} must be a whole safetensors file: {error}"
-        ) from error
+    whole = as_value_error(
+        f"{str(path)!r} must be a whole safetensors file", SafetensorError
+    )
+    with whole, safe_open(path, framework="pt") as file:
+        yield file
 
 
 @contextmanager
@@ -364,10 +356,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: If there is no such file, or it holds something else.
     """
     check_is_file(path)
-    try:
+    with as_value_error(f"{str(path)!r} must be JSON", ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} must be JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{str(path)!r} must be a JSON object, got {found!r:.40}")
     return found

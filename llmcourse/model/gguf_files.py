@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmcourse.arguments import check_one_of
+from llmcourse.arguments import as_value_error, check_one_of
 from llmcourse.extras import needed_for
 from llmcourse.files import new_file
 from llmcourse.model.attention import check_full_attention
@@ -120,12 +120,9 @@ class GGUFFile(Mapping[str, Tensor]):
             if file.read(4) != _MAGIC:
                 raise ValueError(f"{str(path)!r} must be a GGUF file, but is not")
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        try:
+        what = f"{str(path)!r} must be a whole GGUF file"
+        with as_value_error(what, ValueError, KeyError, TypeError):
             self.settings, self._stored = self._read_header()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} must be a whole GGUF file: {error}") from (
-                error
-            )
         self._architecture = str(self.settings.get("general.architecture"))
         n_layers = sum(name.endswith(".attn_norm.weight") for name in self._stored)
         theirs = _modules(n_layers)
@@ -179,15 +176,10 @@ class GGUFFile(Mapping[str, Tensor]):
     def _read(self, name: str) -> Tensor:
         place = self._stored[name]
         rows = np.frombuffer(self._bytes, np.uint8, place.n_bytes, place.start)
-        try:
-            numbers = self._gguf.dequantize(
-                rows.reshape(*place.shape[:-1], -1), place.kind
-            )
-        except NotImplementedError as error:
-            raise ValueError(
-                f"{name} in {str(self.path)!r} is stored as {place.kind.name}, which "
-                "cannot be read"
-            ) from error
+        rows = rows.reshape(*place.shape[:-1], -1)
+        how = f"is stored as {place.kind.name}, which cannot be read"
+        with as_value_error(f"{name} in {str(self.path)!r} {how}", NotImplementedError):
+            numbers = self._gguf.dequantize(rows, place.kind)
         weight = torch.from_numpy(np.array(numbers, np.float32)).view(place.shape)
         if hasattr(mmap, "MADV_DONTNEED"):  # frees the pages just read
             self._bytes.madvise(mmap.MADV_DONTNEED)
