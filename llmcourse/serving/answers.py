@@ -440,7 +440,7 @@ class Answer:
             if usage:
                 yield event(head | {"choices": [], "usage": self.usage})
         except ApiError as error:
-            yield event(error.body.model_dump())
+            yield event(error.body)
         yield "data: [DONE]\n\n"
 
     def _head(self, kind: str) -> dict[str, Any]:

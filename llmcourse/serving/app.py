@@ -58,19 +58,18 @@ class LimitedRequest(Request):
     async def body(self) -> bytes:
         """Return the body, or raise ApiError 408 or 413."""
         if not hasattr(self, "_body"):
-            limits, chunks, n_bytes = self.app.state.service.config, [], 0
+            limits, found = self.app.state.service.config, bytearray()
             try:
                 async with asyncio.timeout(limits.body_seconds):
                     async for chunk in self.stream():
-                        n_bytes += len(chunk)
-                        if n_bytes <= limits.max_body_bytes:
-                            chunks.append(chunk)  # the rest is read and dropped
+                        found += chunk
+                        del found[limits.max_body_bytes + 1 :]  # read and dropped
             except TimeoutError:
                 raise wire.ApiError(408) from None
-            if n_bytes > limits.max_body_bytes:
+            if len(found) > limits.max_body_bytes:
                 message = f"A request may have at most {limits.max_body_bytes} bytes."
                 raise wire.ApiError(413, message, code="size")
-            self._body = b"".join(chunks)
+            self._body = bytes(found)
         return self._body
 
 

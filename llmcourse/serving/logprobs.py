@@ -43,17 +43,16 @@ def completion_logprobs(
     The token itself is always listed among the most probable ones, so there may be one
     more than was asked for.
     """
-    tops: list[dict[str, float] | None] = []
-    for token, _ in tokens:
-        if token.logprob is None:
-            tops.append(None)
-        else:
-            likely = [*token.top, (token.id, token.logprob)]
-            tops.append({token_name(id_, tokenizer): p for id_, p in likely})
+
+    def top(token: TokenLogprob) -> dict[str, float | None] | None:
+        likely = [*token.top, (token.id, token.logprob)]
+        names = {token_name(id_, tokenizer): logprob for id_, logprob in likely}
+        return None if token.logprob is None else names
+
     return {
         "tokens": [token_name(token.id, tokenizer) for token, _ in tokens],
         "token_logprobs": [token.logprob for token, _ in tokens],
-        "top_logprobs": tops,
+        "top_logprobs": [top(token) for token, _ in tokens],
         "text_offset": [offset for _, offset in tokens],
     }
 

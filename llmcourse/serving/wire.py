@@ -306,7 +306,7 @@ class ApiError(HTTPException):
         param: The field of the request that is at fault.
         code: The reason, for programs.
 
-    >>> ApiError(404, "no model 'x'", code="model_not_found").body.error.type
+    >>> ApiError(404, "no model 'x'", code="model_not_found").body["error"]["type"]
     'not_found_error'
     """
 
@@ -318,22 +318,19 @@ class ApiError(HTTPException):
         param: str | None = None,
         code: str | None = None,
     ) -> None:
-        message = _ERRORS[status][1] if message is None else message
-        super().__init__(status, message, _HEADERS.get(status))
-        type_, _ = _ERRORS.get(status, _ERRORS[400])
-        self.body = ErrorBody(
-            error=ErrorDetail(message=message, type=type_, param=param, code=code)
-        )
+        type_, default = _ERRORS.get(status, _ERRORS[400])
+        super().__init__(status, message or default, _HEADERS.get(status))
+        error = {"message": self.detail, "type": type_, "param": param, "code": code}
+        self.body = {"error": error}
 
 
 async def http_error(_: Request, error: Exception) -> JSONResponse:
     """Return the answer to a request that ended with an `HTTPException`."""
     assert isinstance(error, HTTPException)
     if not isinstance(error, ApiError):  # a path or method that does not exist
-        headers = error.headers
-        error = ApiError(error.status_code, str(error.detail))
+        headers, error = error.headers, ApiError(error.status_code, str(error.detail))
         error.headers = headers
-    return JSONResponse(error.body.model_dump(), error.status_code, error.headers)
+    return JSONResponse(error.body, error.status_code, error.headers)
 
 
 async def invalid_request(request: Request, error: Exception) -> JSONResponse:
