@@ -252,7 +252,10 @@ class KVCache:
         Raises:
             ValueError: If they no longer fit, or the batch size differs.
         """
-        self.check_batch(key)
+        if len(key) != self.keys.shape[1]:
+            raise ValueError(
+                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
+            )
         end = self.length + key.shape[-2]
         if end > self.capacity:
             raise ValueError(
@@ -262,13 +265,6 @@ class KVCache:
         keys[:, :, self.length : end] = key
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
-
-    def check_batch(self, key: Tensor) -> None:
-        """Raise ValueError for the keys of another number of sequences."""
-        if len(key) != self.keys.shape[1]:
-            raise ValueError(
-                f"cache holds {self.keys.shape[1]} sequences, got a batch of {len(key)}"
-            )
 
     def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""
@@ -332,17 +328,12 @@ class RaggedCache:
         Raises:
             ValueError: If there is not exactly one cache, or None, for each row.
         """
-        if len(self.rows) != len(query):
-            raise ValueError(
-                f"a cache or None is needed for each of {len(query)} rows, "
-                f"got {len(self.rows)}"
-            )
-        context = torch.zeros_like(query)
-        for n, row in enumerate(self.rows):
-            if row is not None:
-                new = (x[n : n + 1] for x in (query, key, value))
-                context[n : n + 1] = row.attend(attend, layer, *new)
-        return context
+        of_rows = (torch.split(x, 1) for x in (query, key, value))
+        context = []
+        for row, *new in zip(self.rows, *of_rows, strict=True):
+            known = row and row.attend(attend, layer, *new)
+            context.append(torch.zeros_like(new[0]) if known is None else known)
+        return torch.cat(context)
 
     def advance(self, n_new: int) -> None:
         """Count positions as read, once every layer has written them."""

@@ -286,11 +286,7 @@ class WindowCache(KVCache):
         """Keep the newest positions; return all that the new ones may look at.
 
         These are the kept and the new ones, which can be more than will be kept.
-
-        Raises:
-            ValueError: If the batch size differs.
         """
-        self.check_batch(key)
         kept = min(self.length, self.capacity)
         found = []
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):

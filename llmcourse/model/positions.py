@@ -203,20 +203,13 @@ def apply_rope(
 
 
 class RotaryEmbedding(nn.Module):
-    """A model's RoPE tables, computed once. It has no weights."""
+    """A model's RoPE tables, as `rope_tables` returns them. It has no weights."""
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(
-        self,
-        n_positions: int,
-        d_head: int,
-        base: float | int = 10_000.0,
-        scaling: RopeScaling | None = None,
-    ) -> None:
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
         super().__init__()
-        cos, sin = rope_tables(n_positions, d_head, base, scaling)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 

@@ -39,7 +39,12 @@ from llmcourse.model.attention import (
     KVCache,
     next_positions,
 )
-from llmcourse.model.positions import RopeScaling, RotaryEmbedding, Rotation
+from llmcourse.model.positions import (
+    RopeScaling,
+    RotaryEmbedding,
+    Rotation,
+    rope_tables,
+)
 
 _POSITIONS = {"llama": "rope", "gpt2": "learned"}  # the default of each family
 
@@ -259,9 +264,8 @@ def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
     """Return a model's RoPE tables, or None if it does not use RoPE."""
     if config.position_encoding != "rope":
         return None
-    return RotaryEmbedding(
-        config.context_length, config.d_head, config.rope_base, config.rope_scaling
-    )
+    sizes = config.context_length, config.d_head
+    return RotaryEmbedding(*rope_tables(*sizes, config.rope_base, config.rope_scaling))
 
 
 class Block(nn.Module):
