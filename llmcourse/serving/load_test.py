@@ -10,7 +10,7 @@ requests take no longer than p95.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,28 +34,17 @@ class Load:
         return self.n_tokens / self.wall_seconds
 
     def percentile(self, p: float | int) -> float:
-        """Return the seconds that p % of the requests did not exceed."""
-        return percentile(self.seconds, p)
+        """Return the smallest of the seconds that p % of the requests did not exceed.
 
+        Source: The nearest-rank method; others interpolate between two values.
 
-def percentile(values: Sequence[float], p: float | int) -> float:
-    """Return the smallest of the values that p % of them do not exceed, in their unit.
-
-    Raises:
-        ValueError: If there is no value, or `p` is not in (0, 100].
-
-    Source: The nearest-rank method; others interpolate between two values.
-
-    >>> percentile([4.0, 1.0, 3.0, 2.0], 50), percentile([4.0, 1.0, 3.0, 2.0], 99)
-    (2.0, 4.0)
-    """
-    if not values or not 0 < p <= 100:
-        raise ValueError(
-            f"a percentile needs values and a share in (0, 100], got {len(values)} "
-            f"and {p}"
-        )
-    rank = math.ceil(round(p * len(values) / 100, 9))  # so that 16.1 % of 1,000 is 161
-    return sorted(values)[max(rank, 1) - 1]
+        >>> seconds = (4.0, 1.0, 3.0, 2.0)
+        >>> load = Load(n_callers=4, seconds=seconds, n_tokens=9, wall_seconds=4.0)
+        >>> load.percentile(50), load.percentile(99)
+        (2.0, 4.0)
+        """
+        n = round(p * len(self.seconds) / 100, 9)  # so that 16.1 % of 1,000 is 161
+        return sorted(self.seconds)[max(math.ceil(n), 1) - 1]
 
 
 async def load_test(
