@@ -63,14 +63,7 @@ _SIZES = {
     "rope.freq_base": "rope_theta",
     "vocab_size": "vocab_size",
 }
-_SCALING = {
-    "rope.scaling.type": "rope_type",
-    "rope.scaling.factor": "factor",
-    "rope.scaling.original_context_length": "original_max_position_embeddings",
-    "rope.scaling.yarn_beta_fast": "beta_fast",
-    "rope.scaling.yarn_beta_slow": "beta_slow",
-}
-_OF_NO_EFFECT = {"rope.scaling.finetuned"}
+_WIDTHS = ("rope.dimension_count", "attention.value_length")  # also those of a head
 _LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -202,27 +195,20 @@ class GGUFFile(Mapping[str, Tensor]):
         # If these were left out, Hugging Face's classes would use their own numbers.
         unsaid = ("head_dim", "num_key_value_heads", "rms_norm_eps")
         said: dict[str, Any] = dict.fromkeys(unsaid)
-        scaling: dict[str, Any] = {}
         for name, value in self.settings.items():
-            if not name.startswith(f"{kind}."):
-                continue
-            short = name.removeprefix(f"{kind}.")
+            prefix, _, short = name.partition(".")
             if isinstance(value, float):  # as it was before conversion to float32
                 value = float(str(np.float32(value)))
-            if short in _SIZES:
+            if short in _SIZES and prefix == kind:
                 said[_SIZES[short]] = value
-            elif short in _SCALING:
-                scaling[_SCALING[short]] = value
-            elif short in ("rope.dimension_count", "attention.value_length"):
+            elif short in _WIDTHS and prefix == kind:
                 said["head_dim"] = said["head_dim"] or value
-            elif short not in _OF_NO_EFFECT and value:
+            elif prefix == kind and value and value != "none":
                 raise ValueError(f"{name} is not supported, got {value!r:.40}")
-        for short in ("rope.dimension_count", "attention.value_length"):
+        for short in _WIDTHS:
             value = self.settings.get(f"{kind}.{short}", said["head_dim"])
             check_one_of(f"{kind}.{short}", value, [said["head_dim"]])
         said.setdefault("vocab_size", len(self._texts("tokens")))
-        if scaling.get("rope_type", "none") != "none":
-            said["rope_scaling"] = scaling
         if _FREQUENCIES in self._stored:
             said |= self._llama3_scaling(said)
         return {
@@ -398,7 +384,8 @@ def write_gguf(
         for name, value in (_config_settings(model, said) | tokens).items():
             _add(writer, name, value)
         scaling = model.config.rope_scaling
-        if scaling is not None and scaling.kind == "llama3":
+        if scaling is not None:
+            check_one_of("rope_scaling of a GGUF file", scaling.kind, ["llama3"])
             sizes = model.config.d_head, model.config.rope_base
             slower = rope_frequencies(*sizes) / rope_frequencies(*sizes, scaling)
             writer.add_tensor(_FREQUENCIES, slower.numpy())
@@ -441,17 +428,11 @@ def _add(writer: Any, name: str, value: Any) -> None:
 def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sizes of a model under GGUF's names."""
     config = model.config
-    scaling = said.get("rope_scaling", {})
     found = {short: said.get(theirs) for short, theirs in _SIZES.items()}
     found["rope.freq_base"] = float(config.rope_base)
     found["rope.dimension_count"] = config.d_head
     if config.head_width is not None:
         found["attention.value_length"] = found["attention.key_length"] = config.d_head
-    if scaling.get("rope_type") in ("linear", "yarn"):
-        for short, theirs in _SCALING.items():
-            value = scaling.get(theirs)
-            is_turns = theirs.startswith("beta_") and value is not None
-            found[short] = float(value) if is_turns else value
     prefix = said["model_type"]
     return {f"{prefix}.{k}": value for k, value in found.items() if value is not None}
 

@@ -31,10 +31,6 @@ CONFIGS = {
     "llama": CONFIG,
     "untied": replace(CONFIG, tied_embeddings=False),
     "wide heads": replace(CONFIG, head_width=24),
-    "linear": replace(CONFIG, rope_scaling=RopeScaling(kind="linear", factor=4.0)),
-    "yarn": replace(
-        CONFIG, rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_length=10)
-    ),
     "llama3": replace(CONFIG, rope_scaling=RopeScaling(kind="llama3", **OLD)),
     "qwen2": replace(CONFIG, qkv_bias=True, rope_base=1e6),
     # transformers reads no head_dim of qwen3 from GGUF: 128 is what its class takes.
@@ -185,7 +181,7 @@ def changed(path, **settings):
     [
         ({"llama__expert_count": 8}, "llama.expert_count is not supported, got 8"),
         ({"llama__attention__sliding_window": 9}, "sliding_window is not supported"),
-        ({"llama__rope__scaling__type": "longrope"}, "type of rope_scaling"),
+        ({"llama__rope__scaling__type": "yarn"}, "llama.rope.scaling.type is not"),
         ({"llama__rope__dimension_count": 8}, "llama.rope.dimension_count must be"),
         ({"llama__block_count": "two"}, "num_hidden_layers must be a positive whole"),
         ({"llama__attention__head_count": [4, 4]}, "num_attention_heads must be a"),
@@ -258,6 +254,11 @@ def test_a_model_or_a_tokenizer_without_a_name_is_refused(tokenizer, tmp_path):
     gpt2 = make_model(replace(CONFIG, family="gpt2", n_kv_heads=4))
     with pytest.raises(ValueError, match="model_type of a GGUF file must be 'llama'"):
         write_gguf(gpt2, tokenizer, tmp_path / "model.gguf")
+    linear = replace(CONFIG, rope_scaling=RopeScaling(kind="linear", factor=4.0))
+    with pytest.raises(
+        ValueError, match="rope_scaling of a GGUF file must be 'llama3'"
+    ):
+        write_gguf(make_model(linear), tokenizer, tmp_path / "model.gguf")
     own = BPETokenizer({b"a": 0}, [], {END_OF_TEXT: 1}, options=BPEOptions(nfc=True))
     with pytest.raises(ValueError, match="GGUF has no name for the way"):
         write_gguf(make_model(), own, tmp_path / "model.gguf")
