@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from llmcourse.checks.base import check, check_shape, random
+from llmcourse.checks.base import check
 
 
 @check
@@ -69,52 +69,4 @@ def nearest_words(nearest: Callable[[Tensor, int, int], Sequence[int]]) -> None:
     assert got == [2, 0, 1, 3], (
         "vector 4 points where 2 does, so 2 is the nearest to it: leave a word out by "
         f"its id, not by its rank; wanted 2, 0, 1, 3, got {got}"
-    )
-
-
-@check
-def noise_probs(fn: Callable[[Tensor, float], Tensor]) -> None:
-    """Check a function that maps counts and a power to noise words' probabilities."""
-    counts = torch.tensor([81, 16, 1])
-    got = fn(counts, 0.75).float()
-    check_shape(got, counts.shape, "one probability for each word")
-    assert torch.isclose(got.sum(), torch.tensor(1.0)), (
-        f"probabilities sum to 1, these to {got.sum().item():.3f}: divide by the sum "
-        "after the power is taken, not before"
-    )
-    assert not torch.allclose(got, counts / counts.sum()), (
-        "these are the words' own shares: where is the power?"
-    )
-    wanted = torch.tensor([27.0, 8.0, 1.0]) / 36
-    assert torch.allclose(got, wanted), (
-        "81, 16 and 1 to the power 3/4 are 27, 8 and 1, so the probabilities are "
-        f"27/36, 8/36 and 1/36, got {[round(p, 3) for p in got.tolist()]}"
-    )
-    even = fn(counts, 0.0)
-    assert torch.allclose(even.float(), torch.full((3,), 1 / 3)), (
-        "with power 0 all words are alike: is the power used?"
-    )
-
-
-@check
-def first_direction(fn: Callable[[Tensor], Tensor]) -> None:
-    """Check a function that finds the direction along which vectors vary most."""
-    along = random(50, 1, seed=1) * torch.tensor([6.0, -3.0, -2.0]) / 7
-    vectors = along + 0.7 * random(50, 3, seed=2)
-    wanted = torch.linalg.svd(vectors - vectors.mean(dim=0)).Vh[0]
-    got = fn(vectors + torch.tensor([0.0, 0.0, 30.0])).float()
-    check_shape(got, (3,), "one direction with a number for each coordinate")
-    length = got.norm().item()
-    assert abs(length - 1) < 1e-3, (
-        f"a direction is a vector of length 1, this one has {length:.2f}"
-    )
-    assert abs(got[2].item()) < 0.9, (
-        "this direction leads from the origin to where all the vectors are: take "
-        "their mean off first, or it counts as variation"
-    )
-    cosine = (got @ wanted).abs().item()
-    assert cosine > 0.999, (
-        f"the vectors vary most along ({', '.join(f'{x:.2f}' for x in wanted)}); the "
-        f"cosine with your direction is {cosine:.3f}; if you multiply again and again, "
-        "do it more often"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmcourse.checks import embeddings as checks
-from llmcourse.text.embeddings import nearest, noise_distribution, project
+from llmcourse.text.embeddings import nearest
 
 VECTORS = {"owl": (12.0, 0.0), "hen": (3.0, 4.0), "cow": (0.0, 1.0)}
 QUERY = (1.0, 2.0)
@@ -115,89 +115,3 @@ def test_the_nearest_by_cosine_pass():
 def test_other_nearest_words_fail(nearest_words, lesson):
     with pytest.raises(AssertionError, match=lesson):
         checks.nearest_words(nearest_words)
-
-
-def test_the_packages_noise_passes():
-    checks.noise_probs(noise_distribution)
-    checks.noise_probs(lambda n, power: noise_distribution(n, power).double())
-
-
-@pytest.mark.parametrize(
-    ("noise_probs", "lesson"),
-    [
-        (lambda counts, power: (counts / counts.sum()) ** power, "after the power"),
-        (lambda counts, power: counts / counts.sum(), "where is the power"),
-        (lambda counts, power: (w := counts**0.5) / w.sum(), "27, 8 and 1"),
-        (lambda counts, power: (w := counts**0.75) / w.sum(), "is the power used"),
-        (lambda counts, power: noise_distribution(counts, power).sum(), "each word"),
-        (lambda counts, power: counts.mul_(2) / counts.sum(), "changes what"),
-    ],
-)
-def test_other_noise_fails(noise_probs, lesson):
-    with pytest.raises(AssertionError, match=lesson):
-        checks.noise_probs(noise_probs)
-
-
-def by_svd(vectors):
-    return project(vectors, 1).directions[0]
-
-
-def in_double(vectors):
-    return project(vectors.double(), 1).directions[0]
-
-
-def without_centring(vectors):
-    return torch.linalg.svd(vectors, full_matrices=False).Vh[0]
-
-
-def by_power_iteration(vectors):
-    centred = vectors - vectors.mean(dim=0)
-    direction = torch.ones(vectors.shape[1])
-    for _ in range(50):
-        direction = centred.T @ (centred @ direction)
-        direction = direction / direction.norm()
-    return direction
-
-
-def by_one_product(vectors):
-    centred = vectors - vectors.mean(dim=0)
-    direction = centred.T @ (centred @ torch.ones(vectors.shape[1]))
-    return direction / direction.norm()
-
-
-def row_of_eigenvectors(vectors):
-    return torch.linalg.eigh(vectors.T.cov()).eigenvectors[-1]
-
-
-@pytest.mark.parametrize(
-    "fn", [by_svd, by_power_iteration, in_double, lambda x: -by_svd(x)]
-)
-def test_directions_found_in_two_ways_pass(fn):
-    checks.first_direction(fn)
-
-
-def first_row_of_squares(x):
-    x = x - x.mean(dim=0)
-    row = (x.T @ x)[0]
-    return row / row.norm()
-
-
-@pytest.mark.parametrize(
-    ("fn", "lesson"),
-    [
-        (without_centring, "take their mean off"),
-        (lambda x: 3 * by_svd(x), "length 1, this one has 3.00"),
-        (lambda x: project(x, 2).directions[1], "vary most along"),
-        (lambda x: project(x, 2).directions, "one direction"),
-        (lambda x: torch.tensor([math.sqrt(0.5), math.sqrt(0.5), 0]), "vary most"),
-        (by_one_product, "do it more often"),
-        (lambda x: by_svd((x - x.mean(dim=0)) / x.std(dim=0)), "vary most"),
-        (lambda x: without_centring(x - x.mean(dim=1, keepdim=True)), "vary most"),
-        (row_of_eigenvectors, "vary most"),
-        (first_row_of_squares, "do it more often"),
-        (lambda x: by_svd(x.sub_(x.mean(dim=0))), "changes what"),
-    ],
-)
-def test_other_directions_fail(fn, lesson):
-    with pytest.raises(AssertionError, match=lesson):
-        checks.first_direction(fn)
