@@ -50,26 +50,6 @@ from llmcourse.classroom.student import Student
 from llmcourse.files import write_file, write_json
 from llmcourse.model.folders import read_json
 
-CONFIG = '''"""nbgrader's settings for this course; `llmcourse course` uses them too."""
-c = get_config()
-c.CourseDirectory.course_id = "llmcourse"
-c.CourseDirectory.root = "."
-P = "nbgrader.preprocessors."
-c.Autograde.autograde_preprocessors = [
-    "llmcourse.classroom.recorded.Recorded",
-    P + "IgnorePattern",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    P + "LimitOutput",
-    P + "SaveAutoGrades",
-    P + "AssignLatePenalties",
-    P + "CheckCellMetadata",
-]
-c.GenerateFeedback.preprocessors = [
-    P + "GetGrades",
-    "llmcourse.classroom.recorded.HideHiddenTests",
-    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
-]
-'''
 CHANGED = "{} changed after you marked it ({:g} points)"
 SETTINGS: dict[str, Any] = {
     "seed": 1,  # of the inputs that hidden tests draw; `init` draws another
@@ -140,7 +120,7 @@ class Course:
             raise ValueError(f"{folder} is not empty")
         cls._find(sources, names)  # before anything is written
         (folder / "sources").mkdir(parents=True)
-        (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+        write_file(folder / "nbgrader_config.py", render("nbgrader_config.py.txt"))
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         seed = random.SystemRandom().randrange(1, 1 << 31)
         write_json(folder / "course.json", SETTINGS | {"seed": seed})

@@ -22,7 +22,7 @@ from llmcourse.recipes import instruct
 from llmcourse.recipes.align import TINY, collect, reward_quality
 from llmcourse.recipes.instruct import Exam
 
-MEASURES = command.MEASURES
+MODELS = command.MODELS
 SCORE = Score({"who": Count(3, 4), "why": Count(1, 4)})
 
 
@@ -44,8 +44,7 @@ def answering(monkeypatch):
 def shipped(monkeypatch, answering):
     models = {"base-llm": base(), "base-llm-small": base(), "instruct-llm": chatty()}
     monkeypatch.setattr(command, "load_pretrained", models.__getitem__)
-    measures = {name: MEASURES[name] for name in models}
-    monkeypatch.setattr(command, "MEASURES", measures)
+    monkeypatch.setattr(command, "MODELS", tuple(models))
     monkeypatch.setattr(instruct, "CARD_EXAM", Exam(n_per_kind=5, n_stories=2))
     monkeypatch.setattr("llmcourse.recipes.base.N_STORIES", 2)
     monkeypatch.setattr("llmcourse.recipes.base.N_SAMPLES", 0)
@@ -56,7 +55,7 @@ def test_all_measures_what_ships(shipped, answering):
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    names = [line[:-1] for line in lines if line[:-1] in MEASURES]
+    names = [line[:-1] for line in lines if line[:-1] in MODELS]
     assert names == ["base-llm", "base-llm-small", "instruct-llm"]
     for words in (
         "gap to the floor: ",
@@ -81,7 +80,7 @@ def test_all_comes_as_json_a_line_for_each_model(shipped):
 
 
 def test_all_is_every_model_that_ships():
-    assert set(MEASURES) == set(shipped_models())
+    assert set(MODELS) == set(shipped_models())
 
 
 def test_one_model_that_answers_is_asked(tmp_path, answering):
@@ -117,7 +116,7 @@ def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_p
     monkeypatch.setattr(command, "load_reward_model", lambda _: load(folder))
     few = Exam(n_prompts=2, n_stories=2, n_seeds=2)
     monkeypatch.setattr(instruct, "CARD_EXAM", few)
-    monkeypatch.setattr(command, "MEASURES", MEASURES)
+    monkeypatch.setattr(command, "MODELS", MODELS)
     result = CliRunner().invoke(cli.app, ["evaluate", "--all", "--quiet"])
     assert result.exit_code == 0, result.output
     last = result.stdout.partition("reward-model:")[2]
