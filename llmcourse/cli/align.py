@@ -24,9 +24,6 @@ def align(
         int | None,
         typer.Option(help="Steps for DPO, or iterations for PPO and GRPO.", min=1),
     ] = None,
-    reward_steps: Annotated[
-        int | None, typer.Option(help="Training steps of the reward model.", min=1)
-    ] = None,
     learning_rate: opt.LearningRate = None,
     kl_coef: Annotated[
         float | None, typer.Option(help="Coefficient of the KL penalty; for DPO, beta.")
@@ -39,16 +36,6 @@ def align(
     model: Annotated[
         str | None,
         typer.Option(help="The policy: a folder or a name. Default: instruct-llm."),
-    ] = None,
-    prompts: Annotated[
-        int | None,
-        typer.Option(help="Number of prompts whose answers are compared.", min=1),
-    ] = None,
-    agreement: Annotated[
-        float | None,
-        typer.Option(
-            help="How often the annotator agrees with the gold reward, 0.5 … 1."
-        ),
     ] = None,
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
@@ -86,11 +73,8 @@ def align(
     config = recipes.configured(
         recipes.PRESETS[preset][method],
         policy=model,
-        n_prompts=prompts,
-        agreement=agreement,
         seed=seed,
         steps=steps,
-        reward_steps=reward_steps,
         learning_rate=learning_rate,
         kl_coef=kl_coef,
         ptx_coef=ptx_coef,

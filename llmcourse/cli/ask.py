@@ -14,7 +14,7 @@ from llmcourse.cli.console import out, read_own, say
 # With the shipped model, more passages, or ones that cut a tale in two, lead to fewer
 # right answers: tests/benchmarks/bench_asking.py.
 _READ, _LISTED = 1, 3  # passages: to answer from, and to list without an answer
-_SIZE = 256  # tokens in a passage
+_SIZE = 256  # tokens in a passage, or half the window if that is less
 _MOST_BYTES = 64 << 20  # of all texts, which are cut again for each question
 _SHOWN = 60  # characters shown of a cited passage
 
@@ -42,13 +42,6 @@ def ask(
         bool,
         typer.Option("--passages-only", help="Show the passages, without an answer."),
     ] = False,
-    chunk_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Most tokens in a passage. Default: 256, or half the window if less.",
-            min=4,
-        ),
-    ] = None,
     temperature: opt.Temperature = 0.0,
     seed: opt.Seed = 0,
     device: opt.Device = "cpu",
@@ -85,7 +78,7 @@ def ask(
             f"wanted a model that knows conversations, got {model!r}; --passages-only "
             "shows what was found, without an answer"
         )
-    size = chunk_size or min(_SIZE, loaded.config.context_length // 2)
+    size = min(_SIZE, loaded.config.context_length // 2)
     cut = partial(recursive_chunks, tokenizer=tokenizer, size=size)
     among = retrieval.passages(documents, cut)
     encoder = None

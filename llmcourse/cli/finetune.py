@@ -56,29 +56,12 @@ def finetune(
             min=1,
         ),
     ] = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(help="Number of instructions. Default: the preset's.", min=1),
-    ] = None,
-    plain: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of plain stories. Default: the preset's; with --data, 0.",
-            min=0,
-        ),
-    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed for instructions and order. Default: the preset's."),
     ] = None,
     threads: opt.Threads = None,
     questions: opt.Questions = 30,
-    tale_temperature: Annotated[
-        float,
-        typer.Option(
-            help="Temperature of the tales drawn to measure; 0: greedy.", min=0
-        ),
-    ] = 0.5,
     stories: Annotated[
         int, typer.Option(help="Tales to measure forgetting on; 0: none.", min=0)
     ] = 200,
@@ -114,8 +97,7 @@ def finetune(
         sizes={
             "base": model,
             "rank": lora,
-            "n_examples": examples,
-            "n_stories": 0 if data and plain is None else plain,
+            "n_stories": 0 if data else None,
             "truncate": truncate,
         },
         precision=dtype,
@@ -123,9 +105,7 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    exam = instruct.Exam(
-        n_per_kind=questions, n_stories=stories, tale_temperature=tale_temperature
-    )
+    exam = instruct.Exam(n_per_kind=questions, n_stories=stories)
     folder, quality = run_command(
         command, lambda run: instruct.make_instruct(recipe, run, exam)
     )

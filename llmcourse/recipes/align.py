@@ -231,7 +231,6 @@ def configured(
     config: AlignConfig,
     *,
     steps: int | None = None,
-    reward_steps: int | None = None,
     learning_rate: float | None = None,
     kl_coef: float | None = None,
     ptx_coef: float | None = None,
@@ -244,7 +243,6 @@ def configured(
     Args:
         config: The recipe; arguments that are None leave it as it is.
         steps: Of DPO, or iterations of the other methods.
-        reward_steps: Of the reward model.
         learning_rate: Of the policy.
         kl_coef: Penalty for leaving the start; beta of DPO.
         ptx_coef: Weight of the loss on texts like those it learned from earlier, for
@@ -273,11 +271,10 @@ def configured(
         wanted |= given(iterations=steps, kl_coef=kl_coef, ptx_coef=ptx_coef)
     else:
         raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
-    reward = in_precision(config.reward, precision)
     return replace(
         config,
         **given(**others),
-        reward=replace(reward, **given(steps=reward_steps)),
+        reward=in_precision(config.reward, precision),
         training=replace(training, **wanted),
     )
 

@@ -75,7 +75,7 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     code, line = fails(monkeypatch, capsys, *args)
     assert code == 1
     assert "holds checkpoints already: add --resume" in line
-    code, line = fails(monkeypatch, capsys, *args, "--resume", "--agreement=0.9")
+    code, line = fails(monkeypatch, capsys, *args, "--resume", "--seed=1")
     assert code == 1
     assert "holds pairs of another recipe or policy: " in line
     resumed = align(folder, "--quiet", "--resume", "--kl-coef=0.5")
@@ -110,10 +110,6 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
     for number, (args, message) in enumerate(
         [
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
-            (
-                [*FAST, "--agreement=0.2"],
-                "agreement must be in 0.5 … 1, got 0.2",
-            ),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--method=dpo", "--kl-coef=0"], "beta must be positive, got 0"),
             (
@@ -134,7 +130,6 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
     "option",
     [
         "--steps=0",
-        "--prompts=0",
         "--questions=-1",
         "--preset=huge",
         "--method=best",

@@ -213,7 +213,7 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "option",
-    ["--steps=0", "--lora=0", "--plain=-1", "--stories=-1", "--preset=huge"],
+    ["--steps=0", "--lora=0", "--stories=-1", "--preset=huge"],
 )
 def test_what_cannot_be_is_a_usage_error(tmp_path, option):
     assert finetune(tmp_path, option).exit_code == 2
