@@ -20,20 +20,6 @@ def say(text: object) -> None:
     tqdm.write(f"llmcourse: {' '.join(str(text).split())}", file=sys.stderr)
 
 
-def duration(seconds: float) -> str:
-    """Return roughly how long something takes, in words.
-
-    >>> duration(9), duration(700), duration(9_000)
-    ('less than a minute', 'about 12 minutes', 'about 2.5 hours')
-    """
-    if seconds < 60:
-        return "less than a minute"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"about {minutes} minute{'s' * (minutes > 1)}"
-    return f"about {minutes / 60:.1f} hours"
-
-
 # Characters that move the cursor, ring the bell or change the writing direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

@@ -31,19 +31,22 @@ Sources = Annotated[Path, typer.Option(help="The folder tests/assignments of a c
 HERE, SOURCES = Path(), Path("tests/assignments")
 
 
-def _opened(folder: Path) -> "Course":
+def _course() -> type["Course"]:
     with needed_for("course", "classroom"):
         from llmcourse.classroom.course import Course
-    return Course(folder)
+    return Course
+
+
+def _opened(folder: Path) -> "Course":
+    return _course()(folder)
 
 
 def _warn_of_stale(own: "Course", name: str) -> None:
+    from llmcourse.classroom.collecting import counted
+
     if n := len(own.stale(name)):
-        have = "1 hand-in has" if n == 1 else f"{n} hand-ins have"
-        say(
-            f"{have} points from before a change: run `llmcourse course grade {name}` "
-            "again"
-        )
+        before = f"{counted(n, 'hand-in')} with points from before a change"
+        say(f"{before}: run `llmcourse course grade {name}` again")
 
 
 @course.command()
@@ -55,9 +58,7 @@ def init(
     sources: Sources = SOURCES,
 ) -> None:
     """Make a course's folder, with the assignments' sources and nbgrader's settings."""
-    with needed_for("course", "classroom"):
-        from llmcourse.classroom.course import Course
-    made = Course.init(folder, sources, names or ())
+    made = _course().init(folder, sources, names or ())
     out.print(f"{folder}: {', '.join(made.assignments)}")
 
 
@@ -203,8 +204,8 @@ def feedback(
     pages = own.feedback(name)
     out.print(f"{collecting.counted(len(pages), 'page')} in {folder / 'feedback'}")
     if n := sum(map(len, reporting.pending(own, name).values())):
-        have = "answer has" if n == 1 else "answers have"
-        out.print(f"{n} written {have} no points yet; the pages say so")
+        answers = collecting.counted(n, "written answer")
+        out.print(f"{answers} without points; the pages say so")
     if archive is not None:
         out.print(str(reporting.pack(pages, archive)))
 
@@ -238,13 +239,13 @@ def similarity(
 ) -> None:
     """List pairs of hand-ins that are suspiciously alike: a hint, not a verdict."""
     own = _opened(folder)
-    from llmcourse.classroom import reporting
+    from llmcourse.classroom import collecting, reporting
 
     pairs = reporting.alike(own, name, least)
     for share, one, other in pairs:
         out.print(f"{share:.0%}  {one}  {other}")
-    them = "1 pair shares" if len(pairs) == 1 else f"{len(pairs)} pairs share"
-    out.print(f"{them} at least {least:.0%} of the code")
+    found = collecting.counted(len(pairs), "pair")
+    out.print(f"{found} with at least {least:.0%} of the code in common")
 
 
 @course.command()

@@ -1,12 +1,13 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
 import json
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import documents_of, duration, out, steps_of
+from llmcourse.cli.console import documents_of, out, steps_of
 
 Size = Annotated[int | None, typer.Option(help="Default: the preset's.", min=1)]
 
@@ -122,7 +123,8 @@ def pretrain(
             return
         out.print(f"parameters: {found.n_parameters:,}")
         out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")
-        out.print(f"time: {duration(found.seconds)} of training here")
+        seconds = timedelta(seconds=round(found.seconds))
+        out.print(f"time: {seconds} of training here (h:mm:ss)")
         return
     recipe = partial(
         base.make_base,

@@ -176,7 +176,7 @@ def test_grades_of_an_earlier_hand_in_are_told(tmp_path: Path, sandbox: None) ->
     assert course.stale(NAME) == ["jane"]
     own = ["--course", str(course.folder)]
     command = ["course", "export", NAME, str(tmp_path / "g.csv"), *own]
-    told = "1 hand-in has points from before a change: run `llmcourse course grade"
+    told = "1 hand-in with points from before a change: run `llmcourse course grade"
     assert told in CliRunner().invoke(cli.app, command).output
     course.grade(NAME)
     assert course.stale(NAME) == []
