@@ -138,8 +138,4 @@ def make_folder(path: Path, overwrite: bool = True) -> None:
         raise ValueError(
             f"{str(path)!r} is not empty: add --overwrite, or name another folder"
         )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot write into {str(path)!r}: {error.strerror or error}"
-        raise OSError(error.errno, message) from error
+    path.mkdir(parents=True, exist_ok=True)

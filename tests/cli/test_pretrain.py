@@ -427,15 +427,17 @@ def test_what_cannot_be_is_a_usage_error(tmp_path, option):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["file", "file/inside"])
+@pytest.mark.parametrize(
+    ("place", "why"), [("file", "File exists"), ("file/inside", "Not a directory")]
+)
 def test_a_place_that_is_no_folder_is_refused_before_anything_is_made(
-    monkeypatch, capsys, tmp_path, place
+    monkeypatch, capsys, tmp_path, place, why
 ):
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     monkeypatch.setattr(pipeline, "prepare", None)  # is not reached
     code, line = fails(monkeypatch, capsys, *FAST, "--out", tmp_path / place)
     assert code == 1
-    assert "cannot write into" in line
+    assert f"{tmp_path / place}: {why}" in line
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
