@@ -156,8 +156,14 @@ def finetune(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    _check(model, examples, config)
-    _check(model, valid, config)
+    n_ids = model.config.vocab_size
+    n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
+    limit = min(config.context_length, model.config.context_length)
+    for part in (examples, valid):
+        check_range(1, **{"examples to learn from or to hold out": len(part)})
+        check_range(1, limit, **{"tokens of an example": max(map(len, part))})
+        check_ids("ids", torch.cat([example.ids for example in part]), n_ids)
+        check_ids("targets", torch.cat([e.targets for e in part]), n_outputs)
     return train(
         model,
         *batches_of(examples, valid, config, generator),
@@ -173,19 +179,3 @@ def finetune(
         },
         run=run,
     )
-
-
-def _check(
-    model: Transformer | Classifier,
-    examples: Sequence[TokenizedExample],
-    config: FinetuningConfig,
-) -> None:
-    """Check every example once, before the first step."""
-    check_range(1, **{"examples to learn from or to hold out": len(examples)})
-    limit = min(config.context_length, model.config.context_length)
-    check_range(1, limit, **{"tokens of an example": max(map(len, examples))})
-    n_ids = model.config.vocab_size
-    n_outputs = model.n_classes if isinstance(model, Classifier) else n_ids
-    for name, vocab in (("ids", n_ids), ("targets", n_outputs)):
-        values = torch.cat([getattr(example, name) for example in examples])
-        check_ids(name, values, vocab)

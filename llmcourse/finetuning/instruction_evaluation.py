@@ -117,12 +117,10 @@ def instruction_scores(
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
     chatty = knows_conversations(tokenizer)
     generator = torch.Generator().manual_seed(seed)
-    questions = [one for one in asked if one[-1].accepted]
-    tales_ordered = [one for one in asked if not one[-1].accepted]
-    for part, sampling, n_before in (
-        (questions, GREEDY, 0),
-        (tales_ordered, Sampling(temperature=tale_temperature), len(questions)),
-    ):
+    sampled = Sampling(temperature=tale_temperature)
+    for is_question, sampling in ((True, GREEDY), (False, sampled)):
+        part = [one for one in asked if bool(one[-1].accepted) == is_question]
+        n_before = 0 if is_question else len(asked) - len(part)
         texts = answer_batch(
             model,
             tokenizer,

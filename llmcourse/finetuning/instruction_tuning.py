@@ -157,7 +157,11 @@ def prepare(
             too few plain stories fit.
     """
     if config.sources:
-        what, valid = _parted([*_own(config, tokenizer)])
+        found = [*_own(config, tokenizer)]
+        check_range(2, **{"conversations to learn from and to hold out": len(found)})
+        every = min(_HELD_OUT_SHARE, len(found))
+        what = [row for number, row in enumerate(found, start=1) if number % every]
+        valid = found[every - 1 :: every]
     else:
         n = config.n_examples
         asked = _ask(config, tokenizer, n)
@@ -188,16 +192,6 @@ def n_held_out(n: int) -> int:
     (4, 1)
     """
     return n // min(_HELD_OUT_SHARE, max(1, n))
-
-
-def _parted(
-    found: list[TokenizedExample],
-) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
-    """Return the conversations to learn from, and those held out."""
-    check_range(2, **{"conversations to learn from and to hold out": len(found)})
-    every = min(_HELD_OUT_SHARE, len(found))
-    learned = [row for number, row in enumerate(found, start=1) if number % every]
-    return learned, found[every - 1 :: every]
 
 
 def _ask(

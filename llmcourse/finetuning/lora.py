@@ -353,13 +353,20 @@ def load_adapter(model: Transformer, folder: str | Path) -> None:
             raise ValueError(
                 f"{theirs!r} has an adapter, but is not a layer of this model"
             )
-        layers, alpha = modules[theirs], _of(theirs, config, "lora_alpha")
-        _check_fits(theirs, pair, [*layers.values()], _of(theirs, config, "r"))
-        if config.get("use_rslora"):  # divides by the root of the rank
-            alpha *= math.sqrt(len(pair["A"]))
+        layers, rank = modules[theirs], _of(theirs, config, "r")
         rows = [layer.out_features for layer in layers.values()]
+        n_in = next(iter(layers.values())).in_features
+        wanted = {"A": (rank, n_in), "B": (sum(rows), rank)}
+        got = {name: tuple(weight.shape) for name, weight in sorted(pair.items())}
+        if got != wanted:
+            raise ValueError(f"the adapter of {theirs} must have {wanted}, got {got}")
+        if not all(weight.isfinite().all() for weight in pair.values()):
+            raise ValueError(f"the adapter of {theirs} must be finite, but is not")
+        alpha = _of(theirs, config, "lora_alpha")
+        if config.get("use_rslora"):  # divides by the root of the rank
+            alpha *= math.sqrt(rank)
         for ours, part in zip(layers, torch.split(pair["B"], rows), strict=True):
-            sizes[ours] = (len(pair["A"]), alpha)
+            sizes[ours] = (rank, alpha)
             parts[ours] = (pair["A"], part)
     add_lora_to(model, sizes, torch.Generator())
     with torch.no_grad():
@@ -464,16 +471,3 @@ def _read_weights(path: Path) -> dict[str, dict[str, Tensor]]:
     if not found:
         raise ValueError(f"{str(path)!r} must hold an adapter, got none")
     return found
-
-
-def _check_fits(
-    module: str, pair: Mapping[str, Tensor], layers: Sequence[nn.Linear], rank: Any
-) -> None:
-    """Raise ValueError unless A and B fit the layers taken together."""
-    n_out = sum(layer.out_features for layer in layers)
-    wanted = {"A": (rank, layers[0].in_features), "B": (n_out, rank)}
-    got = {name: tuple(weight.shape) for name, weight in sorted(pair.items())}
-    if got != wanted:
-        raise ValueError(f"the adapter of {module} must have {wanted}, got {got}")
-    if not all(weight.isfinite().all() for weight in pair.values()):
-        raise ValueError(f"the adapter of {module} must be finite, but is not")

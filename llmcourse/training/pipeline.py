@@ -113,15 +113,12 @@ def curriculum(config: PipelineConfig) -> Iterator[Document]:
         config: Sets the number of tales, their seed, and the lines to begin with.
     """
     rng = random.Random(config.seed)
-    drawn = generate(_NO_END, config.seed)
+    drawn = generate(1 << 62, config.seed)  # as many as are asked for
     for number in range(config.n_stories):
         chance = 1 - number / (_FIRST_PART * config.n_stories)
         wanted = config.first if rng.random() < chance else ()
         story = next(s for s in drawn if not wanted or _has_line(s, wanted))
         yield Document(story.text, name=f"tales/{config.seed}/{number}")
-
-
-_NO_END = 1 << 62  # tales: as many as are asked for
 
 
 def _has_line(story: Story, lines: Iterable[str]) -> bool:

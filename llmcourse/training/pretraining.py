@@ -69,8 +69,14 @@ def pretrain(
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
     """
-    windows = _windows(train_tokens, model, config, start_token)
-    valid = _windows(valid_tokens, model, config, start_token)
+    length = config.context_length
+    check_range(1, model.config.context_length, context_length=length)
+    windows, valid = (
+        Windows(tokens, length, start_token) for tokens in (train_tokens, valid_tokens)
+    )
+    for text in (windows, valid):
+        for _, piece in pieces(text.tokens):
+            check_ids("tokens", piece, model.config.vocab_size)
     return train(
         model,
         windows.shuffled(config.batch_size, generator, in_order=in_order),
@@ -88,21 +94,6 @@ def pretrain(
         },
         run=run,
     )
-
-
-def _windows(
-    tokens: Tokens,
-    model: Transformer,
-    config: PretrainingConfig,
-    start_token: int | None,
-) -> Windows:
-    """Return the windows of a text, after checking that the model can read it all."""
-    length = config.context_length
-    check_range(1, model.config.context_length, context_length=length)
-    windows = Windows(tokens, length, start_token)
-    for _, piece in pieces(windows.tokens):
-        check_ids("tokens", piece, model.config.vocab_size)
-    return windows
 
 
 def train_step(

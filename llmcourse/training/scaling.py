@@ -78,7 +78,15 @@ def fit(points: Sequence[Point]) -> Law:
     >>> round(found.floor, 2), round(found.alpha, 2), round(found.beta, 2)
     (0.5, 0.4, 0.5)
     """
-    sizes, texts, losses = _columns(points)
+    check_range(5, points=len(points))
+    for name in ("n_parameters", "n_tokens"):
+        n_different = len({getattr(point, name) for point in points})
+        check_range(3, **{f"different {name}": n_different})
+    rows = [(p.n_parameters, p.n_tokens, p.loss) for p in points]
+    for n_parameters, n_tokens, loss in rows:
+        check_positive(n_parameters=n_parameters, n_tokens=n_tokens, loss=loss)
+        check_range(0, loss=loss)  # which also refuses infinity
+    sizes, texts, losses = torch.tensor(rows, dtype=_DOUBLE).T
     # In units of typical sizes, all columns are near 1 and the sums well behaved.
     unit_n, unit_d = sizes.log().mean().exp(), texts.log().mean().exp()
     logs = (sizes / unit_n).log(), (texts / unit_d).log()
@@ -150,19 +158,6 @@ def _least_squares(
         best = torch.where(better[:, None], weights, best)
         least = torch.where(better, squares, least)
     return best, least
-
-
-def _columns(points: Sequence[Point]) -> list[Tensor]:
-    sizes = {point.n_parameters for point in points}
-    texts = {point.n_tokens for point in points}
-    check_range(5, points=len(points))
-    check_range(3, **{"different n_parameters": len(sizes)})
-    check_range(3, **{"different n_tokens": len(texts)})
-    rows = [(p.n_parameters, p.n_tokens, p.loss) for p in points]
-    for n_parameters, n_tokens, loss in rows:
-        check_positive(n_parameters=n_parameters, n_tokens=n_tokens, loss=loss)
-        check_range(0, loss=loss)  # which also refuses infinity
-    return list(torch.tensor(rows, dtype=_DOUBLE).T)
 
 
 def plot_scaling(
