@@ -47,7 +47,7 @@ DIGITS_PATTERN: Final = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
-_OWN_PATTERNS: Final = frozenset({GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN})
+OWN_PATTERNS: Final = (GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN)
 _PATIENCE: Final = 2.0  # seconds that a pattern may take on any text
 _SLOWEST: Final = 50_000  # characters a second; most patterns are 100 times as fast
 
@@ -159,7 +159,7 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
             takes too long or the pattern matches between two characters.
     """
     compiled = compile_pattern(pattern)
-    if pattern in _OWN_PATTERNS:
+    if pattern in OWN_PATTERNS:
         return compiled.findall
     return partial(_split_in_time, compiled)
 

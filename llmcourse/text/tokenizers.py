@@ -30,29 +30,8 @@ import regex
 
 from llmcourse.arguments import check_one_of, check_range
 from llmcourse.files import write_file
-from llmcourse.text.bpe import (
-    BYTE_ORDER,
-    CHAR_TO_BYTE,
-    GPT2_PATTERN,
-    Pair,
-    apply_merges,
-    count_pretokens,
-    learn_merges,
-    show,
-    splitter,
-    to_utf8,
-    unspell,
-)
-from llmcourse.text.tokenizer_files import (
-    SPACE,
-    WHOLE,
-    WORDS,
-    BPEOptions,
-    BPEParts,
-    from_json,
-    read_merges,
-    to_json,
-)
+from llmcourse.text import bpe, tokenizer_files
+from llmcourse.text.tokenizer_files import SPACE, WHOLE, WORDS, BPEOptions, BPEParts
 
 UNKNOWN: Final = "<unk>"
 
@@ -212,7 +191,7 @@ class ByteTokenizer:
         Raises:
             ValueError: If the text holds a lone surrogate.
         """
-        return list(to_utf8(text))
+        return list(bpe.to_utf8(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of the bytes; what is not UTF-8 becomes U+FFFD.
@@ -228,7 +207,7 @@ class ByteTokenizer:
         >>> ByteTokenizer().tokens("né")
         ['n', '\\xc3', '\\xa9']
         """
-        return [show(bytes([byte])) for byte in to_utf8(text)]
+        return [bpe.show(bytes([byte])) for byte in bpe.to_utf8(text)]
 
 
 _CACHE_SIZE: Final = 65_536  # pre-tokens
@@ -289,7 +268,7 @@ class BPETokenizer:
         vocab: Mapping[bytes, int],
         merges: Iterable[tuple[bytes, bytes]],
         special_tokens: Mapping[str, int] | None = None,
-        pattern: str = GPT2_PATTERN,
+        pattern: str = bpe.GPT2_PATTERN,
         options: BPEOptions | None = None,
     ) -> None:
         self.vocab = dict(vocab)
@@ -302,10 +281,10 @@ class BPETokenizer:
         if not self.options.are_byte_level:
             pattern = self._fastest_pattern()
         self._splits = [
-            splitter(one) for one in (*self.options.first_patterns, pattern)
+            bpe.splitter(one) for one in (*self.options.first_patterns, pattern)
         ]
-        self._ranks: dict[Pair, int] = {}
-        self._products: list[int] = []  # the id that each merge makes
+        self.ranks: dict[bpe.Pair, int] = {}
+        self.products: list[int] = []  # the id that each merge makes
         self._number_merges()
         self._cache = PretokenCache(self._encode_pretoken)
         self.ids_of((*self.options.start_tokens, *self.options.end_tokens))
@@ -316,7 +295,7 @@ class BPETokenizer:
         texts: Iterable[str],
         vocab_size: int,
         special_tokens: Sequence[str] = (),
-        pattern: str = GPT2_PATTERN,
+        pattern: str = bpe.GPT2_PATTERN,
         *,
         allow_fewer: bool = False,
     ) -> "BPETokenizer":
@@ -351,17 +330,17 @@ class BPETokenizer:
             raise ValueError(f"special tokens must differ, got {[*special_tokens]}")
         smallest = 256 + len(special)
         check_range(smallest, vocab_size=vocab_size)
-        counts = count_pretokens(texts, pattern)
+        counts = bpe.count_pretokens(texts, pattern)
         if not counts:
             raise ValueError("texts must hold at least one character, got none")
-        pairs = learn_merges(counts, vocab_size - smallest)
+        pairs = bpe.learn_merges(counts, vocab_size - smallest)
         if smallest + len(pairs) < vocab_size and not allow_fewer:
             raise ValueError(
                 f"vocab_size must be at most {smallest + len(pairs)} for this text, "
                 f"which yields {len(pairs)} merges, got {vocab_size}: use more text "
                 "or a smaller vocabulary"
             )
-        pieces = [bytes([byte]) for byte in BYTE_ORDER]
+        pieces = [bytes([byte]) for byte in bpe.BYTE_ORDER]
         for left, right in pairs:
             pieces.append(pieces[left] + pieces[right])
         vocab = {piece: len(special) + i for i, piece in enumerate(pieces)}
@@ -441,7 +420,7 @@ class BPETokenizer:
         Raises:
             ValueError: As in `encode`.
         """
-        return [show(self.pieces[i]) for i in self.encode(text, allowed_special)]
+        return [bpe.show(self.pieces[i]) for i in self.encode(text, allowed_special)]
 
     def pretokens(self, text: str) -> list[str]:
         """Return the pieces of text whose borders no merge crosses.
@@ -481,7 +460,8 @@ class BPETokenizer:
         parts = BPEParts(
             self.vocab, self.merges, self.special_tokens, self.pattern, self.options
         )
-        write_file(path, json.dumps(to_json(parts), ensure_ascii=False, indent=1))
+        document = tokenizer_files.to_json(parts)
+        write_file(path, json.dumps(document, ensure_ascii=False, indent=1))
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
@@ -492,7 +472,8 @@ class BPETokenizer:
             OSError: If the file cannot be read.
         """
         try:
-            return cls(*from_json(json.loads(Path(path).read_text(encoding="utf-8"))))
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(*tokenizer_files.from_json(document))
         except KeyError as error:
             raise ValueError(f"{path}: the key {error} is missing") from None
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -518,8 +499,8 @@ class BPETokenizer:
             )
         path = Path(spec.submodule_search_locations[0], "data", "vocab.bpe")
         lines = path.read_text(encoding="utf-8").split("\n")
-        merges = read_merges(lines[1:-1])  # line 0 is the version
-        pieces = [bytes([byte]) for byte in BYTE_ORDER]
+        merges = tokenizer_files.read_merges(lines[1:-1])  # line 0 is the version
+        pieces = [bytes([byte]) for byte in bpe.BYTE_ORDER]
         pieces += [left + right for left, right in merges]
         vocab = {piece: id_ for id_, piece in enumerate(pieces)}
         return cls(vocab, merges, {"<|endoftext|>": len(vocab)})
@@ -530,11 +511,11 @@ class BPETokenizer:
         for token, i in self.special_tokens.items():
             if not token:
                 raise ValueError("a special token must have at least one character")
-            by_id[i] = to_utf8(token)
+            by_id[i] = bpe.to_utf8(token)
             is_piece = by_id[i] in self.vocab
             if self.options.are_byte_level:
-                can_be = set(token) <= CHAR_TO_BYTE.keys()
-                is_piece = can_be and unspell(token) in self.vocab
+                can_be = set(token) <= bpe.CHAR_TO_BYTE.keys()
+                is_piece = can_be and bpe.unspell(token) in self.vocab
             if is_piece:
                 raise ValueError(
                     f"a special token must not be spelled like a piece of text, "
@@ -572,14 +553,14 @@ class BPETokenizer:
         """Fill in the rank of each pair of ids, and the id that each merge makes."""
         try:
             for rank, (left, right) in enumerate(self.merges):
-                self._ranks[self.vocab[left], self.vocab[right]] = rank
-                self._products.append(self.vocab[left + right])
+                self.ranks[self.vocab[left], self.vocab[right]] = rank
+                self.products.append(self.vocab[left + right])
         except KeyError as error:
             raise ValueError(
-                f"the vocabulary must hold {show(error.args[0])!r} for a merge, "
+                f"the vocabulary must hold {bpe.show(error.args[0])!r} for a merge, "
                 "but lacks it"
             ) from None
-        if len(self._ranks) < len(self.merges):
+        if len(self.ranks) < len(self.merges):
             raise ValueError("merges must be distinct, got one of them twice")
 
     def _allowed(self, allowed: AllowedSpecial) -> list[str]:
@@ -616,7 +597,7 @@ class BPETokenizer:
         return {i for name, i in self.special_tokens.items() if name not in kept}
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
-        data = to_utf8(pretoken)
+        data = bpe.to_utf8(pretoken)
         if self.options.ignore_merges and data in self.vocab:
             return [self.vocab[data]]
         if self.options.are_byte_level:
@@ -632,10 +613,10 @@ class BPETokenizer:
             ids = [self.vocab[piece] for piece in pieces]
         except KeyError as error:
             raise ValueError(
-                f"the vocabulary must hold the byte {show(error.args[0])!r}, "
+                f"the vocabulary must hold the byte {bpe.show(error.args[0])!r}, "
                 "but lacks it"
             ) from None
-        return apply_merges(ids, self._ranks, self._products)
+        return bpe.apply_merges(ids, self.ranks, self.products)
 
 
 _RUNS: Final = f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+"  # cuts before runs of spaces

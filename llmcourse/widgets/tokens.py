@@ -7,16 +7,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from llmcourse.arguments import check_range
-from llmcourse.text.bpe import (
-    BYTE_ORDER,
-    DIGITS_PATTERN,
-    GPT2_PATTERN,
-    GPT4_PATTERN,
-    count_pretokens,
-    merge_steps,
-    spell,
-    to_utf8,
-)
+from llmcourse.text import bpe
 from llmcourse.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -126,16 +117,22 @@ class MergeExplorer(Explorer):
         ranks: dict[str, int] = {}
         learning = tokenizer is None
         if tokenizer is None:
-            counts = count_pretokens(chosen, GPT2_PATTERN)
-            tokenizer = BPETokenizer.train(chosen, 256 + n_merges, pattern=GPT2_PATTERN)
-            words = [[spell(word), times] for word, times in counts.items()]
-            steps = [[spell(left), spell(right)] for left, right in tokenizer.merges]
+            counts = bpe.count_pretokens(chosen, bpe.GPT2_PATTERN)
+            tokenizer = BPETokenizer.train(
+                chosen, 256 + n_merges, pattern=bpe.GPT2_PATTERN
+            )
+            words = [[bpe.spell(word), times] for word, times in counts.items()]
+            steps = [
+                [bpe.spell(left), bpe.spell(right)] for left, right in tokenizer.merges
+            ]
         elif not tokenizer.options.are_plain:
             raise ValueError("tokenizer must have plain options, got others")
         else:
             words_of = tokenizer.pretokens
-            pretokens = [to_utf8(word) for text in chosen for word in words_of(text)]
-            words = [[spell(word), 1] for word in pretokens]
+            pretokens = [
+                bpe.to_utf8(word) for text in chosen for word in words_of(text)
+            ]
+            words = [[bpe.spell(word), 1] for word in pretokens]
             steps, ranks = applied_merges(pretokens, tokenizer)
         check_range(0, MAX_PRETOKENS, **{"distinct words": len(words)})
         super().__init__(
@@ -168,7 +165,7 @@ class GuessExplorer(Explorer):
 
     def __init__(self, text: str) -> None:
         (text,) = checked_texts([text])
-        super().__init__(repr(text), text=text, pattern=in_javascript(GPT2_PATTERN))
+        super().__init__(repr(text), text=text, pattern=in_javascript(bpe.GPT2_PATTERN))
 
 
 def tokenizer_state(
@@ -221,41 +218,35 @@ def specification(
         return {"kind": "words", "words": tokenizer.words} if small else None
     if not isinstance(tokenizer, BPETokenizer) or len(tokenizer.merges) > max_merges:
         return None
-    if not tokenizer.options.are_plain or tokenizer.pattern not in _IN_JAVASCRIPT:
+    if not tokenizer.options.are_plain or tokenizer.pattern not in bpe.OWN_PATTERNS:
         return None
     # The page counts ids up from that of "!": bytes first, then what the merges make.
-    pieces = [bytes([byte]) for byte in BYTE_ORDER]
+    pieces = [bytes([byte]) for byte in bpe.BYTE_ORDER]
     pieces += [left + right for left, right in tokenizer.merges]
     first = tokenizer.vocab[pieces[0]]
     if any(tokenizer.vocab[piece] != id_ for id_, piece in enumerate(pieces, first)):
         return None
-    merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
-    pattern = _IN_JAVASCRIPT[tokenizer.pattern]
+    merges = [
+        f"{bpe.spell(left)} {bpe.spell(right)}" for left, right in tokenizer.merges
+    ]
+    pattern = in_javascript(tokenizer.pattern)
     return {"kind": "bpe", "pattern": pattern, "merges": merges, "first": first}
-
-
-_IN_JAVASCRIPT: Final = {
-    pattern: in_javascript(pattern)
-    for pattern in (GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN)
-}
 
 
 def applied_merges(
     pretokens: list[bytes], tokenizer: BPETokenizer
 ) -> tuple[list[list[str]], dict[str, int]]:
     """Return the merged pairs, in order, and the rank of each known pair met."""
-    vocab, pieces = tokenizer.vocab, tokenizer.pieces
-    ranks = {(vocab[a], vocab[b]): i for i, (a, b) in enumerate(tokenizer.merges)}
-    products = [vocab[a + b] for a, b in tokenizer.merges]
+    ranks = tokenizer.ranks
     symbols: list[int] = []
     for pretoken in pretokens:
-        symbols += [*(vocab[bytes([byte])] for byte in pretoken), _BORDER]
-    states = list(merge_steps(symbols, ranks, products))
+        symbols += [*(tokenizer.vocab[bytes([byte])] for byte in pretoken), _BORDER]
+    states = list(bpe.merge_steps(symbols, ranks, tokenizer.products))
     met = {pair for state in states for pair in pairwise(state) if pair in ranks}
     known = sorted(met, key=ranks.__getitem__)
 
     def spelled(pair: tuple[int, int]) -> list[str]:
-        return [spell(pieces[symbol]) for symbol in pair]
+        return [bpe.spell(tokenizer.pieces[symbol]) for symbol in pair]
 
     steps = []
     for before, after in pairwise(states):
