@@ -126,23 +126,19 @@ def remove_boilerplate(
     for document in documents:
         seen.update({_line_key(line) for line in document.text.split("\n")})
     least = max(0.1 * len(documents), min_documents)
-    boilerplate = {
-        key
-        for key, count in seen.items()
-        if count >= least and len(key.split()) > 2  # "}" is in every program
-    }
+    often = (key for key, count in seen.items() if count >= least)
+    boilerplate = {key for key in often if len(key.split()) > 2}  # not "}" in programs
     kept: list[Document] = []
     removals: list[Removal] = []
     for document in documents:
         lines = document.text.split("\n")
-        good = [line for line in lines if _line_key(line) not in boilerplate]
-        if len(good) == len(lines):
+        bad = [line for line in lines if _line_key(line) in boilerplate]
+        if not bad:
             kept.append(document)
             continue
-        bad = next(line for line in lines if _line_key(line) in boilerplate)
-        detail = f"{excerpt(bad)} (in {seen[_line_key(bad)]:,} documents)"
+        detail = f"{excerpt(bad[0])} (in {seen[_line_key(bad[0])]:,} documents)"
         removals.append(Removal(document, "repeated line", detail))
-        text = _fix_spaces("\n".join(good))
+        text = _fix_spaces("\n".join(line for line in lines if line not in bad))
         if text.strip():
             kept.append(replace(document, text=text))
     return kept, summarise("remove boilerplate", documents, kept, removals)

@@ -280,6 +280,7 @@ def read_texts(
     Raises:
         ValueError: If there is no such file, or none is text; if there is more text
             than allowed; if a dataset is damaged or lacks the column.
+        FileNotFoundError: If a dataset's files do not exist.
         ImportError: If a dataset is to be read and `datasets` is not installed.
     """
     if _is_dataset(Path(path), column):
@@ -334,20 +335,14 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
     with needed_for(f"the dataset {str(path)!r}", "datasets"):
         from datasets import DatasetDict, load_dataset, load_from_disk
     none = ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
-    if (format_ := _FORMATS.get(Path(path).suffix)) is not None:
-        files = glob.glob(str(path), recursive=True)  # noqa: PTH207 (as `datasets`)
-        if not files and "://" not in str(path):
-            raise ValueError(f"there is no file {str(path)!r}")
-        if files and not any(Path(file).stat().st_size for file in files):
-            raise none
-        dataset = load_dataset(
-            format_, data_files=str(path), split="train", streaming=True
-        )
-    else:
-        try:
+    file = {"data_files": str(path), "split": "train", "streaming": True}
+    try:
+        if format_ := _FORMATS.get(Path(path).suffix):
+            dataset = load_dataset(format_, **file)
+        else:
             dataset = load_from_disk(str(path))
-        except IndexError:  # it has no rows
-            raise none from None
+    except (IndexError, StopIteration):  # it has no rows
+        raise none from None
     if isinstance(dataset, DatasetDict):
         parts = ", ".join(f"'{path}/{name}'" for name in dataset)
         raise ValueError(f"{str(path)!r} has parts: name one of them, {parts}")

@@ -465,17 +465,31 @@ def train_skipgram(
     vectors = torch.rand(vocab_size, config.d_model, generator=generator) - 0.5
     vectors /= config.d_model
     contexts = torch.zeros_like(vectors)
+    keep = keep_probability(counted.counts, config.subsampling)
+    shares = noise_distribution(counted.counts, config.noise_power).double().cumsum(0)
     losses: list[float] = []
-    for rate, center, context, noise in _batches(counted, config, generator):
-        ids = torch.cat((context[:, None], noise), dim=1)  # (pair, 1 + K)
-        fresh = torch.ones_like(ids, dtype=torch.bool)
-        fresh[:, 1:] = noise != context[:, None]
-        loss, by_center, by_targets = skipgram_gradients(
-            vectors[center], contexts[ids], fresh
+    for epoch in range(config.epochs):
+        kept = torch.rand(len(counted.ids), generator=generator) < keep[counted.ids]
+        centers, context_ids = context_pairs(
+            counted.ids[kept], counted.text_of[kept], config.window, generator
         )
-        vectors.index_add_(0, center, by_center, alpha=-rate)
-        contexts.index_add_(0, ids.flatten(), by_targets.flatten(0, 1), alpha=-rate)
-        losses.append(loss.item())
+        for start in range(0, len(centers), config.batch_size):
+            batch = slice(start, start + config.batch_size)
+            center, context = centers[batch], context_ids[batch, None]
+            shape = (len(center), config.n_negatives)
+            draws = torch.rand(shape, generator=generator, dtype=shares.dtype)
+            noise = torch.searchsorted(shares, draws * shares[-1])
+            ids = torch.cat((context, noise), dim=1)  # (pair, 1 + K)
+            fresh = torch.ones_like(ids, dtype=torch.bool)
+            fresh[:, 1:] = noise != context
+            loss, by_center, by_targets = skipgram_gradients(
+                vectors[center], contexts[ids], fresh
+            )
+            done = (epoch + start / len(centers)) / config.epochs
+            step = -config.learning_rate * (1 - done)
+            vectors.index_add_(0, center, by_center, alpha=step)
+            contexts.index_add_(0, ids.flatten(), by_targets.flatten(0, 1), alpha=step)
+            losses.append(loss.item())
     if not losses:
         raise ValueError("wanted texts with two frequent words side by side, got none")
     hundreds = [losses[start : start + 100] for start in range(0, len(losses), 100)]
@@ -484,27 +498,6 @@ def train_skipgram(
         contexts=WordVectors(counted.words, contexts),
         losses=[sum(part) / len(part) for part in hundreds],
     )
-
-
-def _batches(
-    counted: CountedTexts, config: SkipGramConfig, generator: torch.Generator
-) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
-    """Yield each batch's learning rate and its ids of centre, context and noise."""
-    keep = keep_probability(counted.counts, config.subsampling)
-    noise = noise_distribution(counted.counts, config.noise_power).double().cumsum(0)
-    for epoch in range(config.epochs):
-        kept = torch.rand(len(counted.ids), generator=generator) < keep[counted.ids]
-        pairs = context_pairs(
-            counted.ids[kept], counted.text_of[kept], config.window, generator
-        )
-        starts = range(0, len(pairs[0]), config.batch_size)
-        for start in starts:
-            center, context = (row[start : start + config.batch_size] for row in pairs)
-            done = (epoch + start / len(pairs[0])) / config.epochs
-            shape = (len(center), config.n_negatives)
-            draws = torch.rand(shape, generator=generator, dtype=noise.dtype)
-            drawn = torch.searchsorted(noise, draws * noise[-1])
-            yield config.learning_rate * (1 - done), center, context, drawn
 
 
 Pairs: TypeAlias = Mapping[str, frozenset[str]]  # a word and its right partners

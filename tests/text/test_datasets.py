@@ -130,5 +130,5 @@ def test_a_dataset_without_rows_is_refused(tmp_path):
     for name in ("empty.jsonl", "empty"):
         with pytest.raises(ValueError, match="must have texts in 'story', got none"):
             read(tmp_path / name, column="story")
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.parquet"):
         read(tmp_path / "missing.parquet", column="story")
