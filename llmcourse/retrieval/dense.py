@@ -135,13 +135,10 @@ def train_encoder(
     passage_ids = [encoder.ids(text) for text in passages]
     rights = [sorted(numbers) for numbers in right]
     optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate)
+    n_starts, shape = len(questions) - _NEIGHBOURS + 1, (batch_size // _NEIGHBOURS,)
     losses = []
     for _ in range(steps):
-        starts = torch.randint(
-            len(question_ids) - _NEIGHBOURS + 1,
-            (batch_size // _NEIGHBOURS,),
-            generator=generator,
-        )
+        starts = torch.randint(n_starts, shape, generator=generator)
         rows = [i + n for i in starts.tolist() for n in range(_NEIGHBOURS)]
         draws = torch.rand(len(rows), generator=generator).tolist()
         pairs = zip(rows, draws, strict=True)

@@ -19,9 +19,9 @@ text of your own is kept whatever it is: a poem, a list, Chinese.
 """
 
 import multiprocessing
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -226,10 +226,9 @@ def pack_corpus(
 
 def remove_other_parts(folder: Path, kept: Collection[str]) -> None:
     """Delete the files of other parts that an earlier corpus left in the folder."""
-    for name in split(()):
-        if name not in kept:
-            for suffix in (".bin", ".json"):
-                (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    for name in split(()).keys() - {*kept}:
+        (folder / f"{name}.bin").unlink(missing_ok=True)
+        (folder / f"{name}.json").unlink(missing_ok=True)
 
 
 def _parted(
@@ -257,12 +256,9 @@ def in_processes(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _keep, (function,)) as workers:
-        waiting: deque[Future[Any]] = deque()
-        for item in items:
-            waiting.append(workers.submit(_call_kept, item))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+        left = iter(items)
+        while some := list(islice(left, 4 * processes)):
+            yield from workers.map(_call_kept, some)
 
 
 _kept: list[Callable[[Any], Any]] = []  # in a worker

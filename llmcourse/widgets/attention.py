@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.widgets.base import Explorer, counted, script
 
 LEVELS: Final = 255  # steps of a weight in the page: one byte
@@ -55,11 +55,7 @@ class AttentionExplorer(Explorer):
         n_layers, n_heads = weights[0].shape[:2]
         kinds = kinds or {}
         for name, scores in kinds.items():
-            if scores.shape != (n_layers, n_heads):
-                raise ValueError(
-                    f"kind {name!r} must have a score for each of {n_layers} layers of "
-                    f"{n_heads} heads, got {tuple(scores.shape)}"
-                )
+            check_one_of(f"shape of {name!r}", scores.shape, [(n_layers, n_heads)])
         best = int(next(iter(kinds.values())).argmax()) if kinds else 0
         start = len(texts[0]) if query is None else query
         check_range(1, len(texts[0]), query=start)
@@ -102,11 +98,7 @@ def packed_weights(
     n_tokens = len(tokens)
     check_range(1, n_tokens=n_tokens)
     wanted = (n_layers, n_heads, n_tokens, n_tokens)
-    if weights.shape != wanted:
-        raise ValueError(
-            f"a text of {n_tokens} tokens must have weights of {n_layers} layers of "
-            f"{n_heads} heads, {wanted}, got {tuple(weights.shape)}"
-        )
+    check_one_of(f"shape of {n_tokens} tokens' weights", weights.shape, [wanted])
     weights = weights.detach().double().tril()
     check_range(0, weights=weights.min().item())
     sums = weights.sum(dim=-1)

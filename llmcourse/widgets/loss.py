@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final, NamedTuple
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.widgets.base import Explorer, checked_texts, script
 
 MAX_POINTS: Final = 200  # in a curve in the page
@@ -85,11 +85,7 @@ def thinned(
     >>> thinned([10, 20, 30, 40], [4.0, 2.0, 3.0, 1.0], most=2)
     [[15.0, 3.0], [35.0, 2.0]]
     """
-    if len(tokens) != len(losses):
-        raise ValueError(
-            "a curve needs as many tokens as losses, "
-            f"got {len(tokens)} and {len(losses)}"
-        )
+    check_one_of("losses in a curve", len(losses), [len(tokens)])
     _check_order("the curve", tokens)
     size = max(1, math.ceil(len(tokens) / most))
     runs = [slice(start, start + size) for start in range(0, len(tokens), size)]

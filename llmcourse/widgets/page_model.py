@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from llmcourse.arguments import check_one_of
 from llmcourse.model.quantization import quantize
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.widgets.base import script
@@ -62,13 +63,10 @@ def page_model(
     }
     config = json.loads(texts["config"])
     kind = config.get("base_model_type", config.get("model_type"))
-    if kind != "llama":
-        raise ValueError(f"a page can run models of type 'llama', got {kind!r}")
+    check_one_of("type of a page's model", kind, ["llama"])
     texts["config"] = json.dumps(config | {"model_type": kind})
-    if config.get("head_dim") or config.get("rope_scaling"):
-        raise ValueError(
-            "a page can run no models with head_dim or rope_scaling, got one"
-        )
+    for name in ("head_dim", "rope_scaling"):
+        check_one_of(f"{name} of a page's model", config.get(name) or None, [None])
     if not BPETokenizer.load(folder / "tokenizer.json").options.are_plain:
         raise ValueError(
             "a page can run only tokenizers with plain options, got others"

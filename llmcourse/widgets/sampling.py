@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.widgets.base import Explorer, as_json, checked_texts, script
 
 
@@ -29,11 +29,7 @@ class SamplingExplorer(Explorer):
     ) -> None:
         names = checked_texts(tokens)
         check_range(2, tokens=len(names))
-        if len(logits) != len(names):
-            raise ValueError(
-                f"there must be one logit for each of {len(names)} tokens, "
-                f"got {len(logits)}"
-            )
+        check_one_of("number of logits", len(logits), [len(names)])
         super().__init__(
             f"{len(names)} tokens, {prompt!r}",
             tokens=as_json(names),

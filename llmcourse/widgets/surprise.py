@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 from llmcourse.text.tales import word_surprises
 from llmcourse.widgets.base import Explorer, checked_texts, counted, script
 
@@ -56,12 +56,7 @@ def predictor_state(
     nats = []
     for text in texts:
         values = [float(value) for value in surprises(text)]
-        n_words = len(text.split())
-        if len(values) != n_words:
-            raise ValueError(
-                f"{name!r} must give one surprise for each of {n_words} words, "
-                f"got {len(values)} for {text[:40]!r}"
-            )
+        check_one_of(f"surprises of {name!r}", len(values), [len(text.split())])
         for value in values:
             check_range(0, **{f"surprises of {name!r}": value})
         nats.append([round(value, 6) for value in values])

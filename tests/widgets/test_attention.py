@@ -108,15 +108,20 @@ def test_refuses_what_does_not_fit(weights):
     for texts, given, options, said in [
         ([], [], {}, "at least one text"),
         (TEXTS, [one], {}, "shorter"),
-        (TEXTS, [one, other[:1]], {}, "2 layers of 3 heads"),
-        ([TEXTS[1]], [one], {}, "3 tokens must have weights of 2 layers of 3 heads"),
+        (TEXTS, [one, other[:1]], {}, r"must be \(2, 3, 3, 3\)"),
+        ([TEXTS[1]], [one], {}, r"3 tokens' weights must be \(2, 3, 3, 3\)"),
         ([TEXTS[0]], [short], {}, "sums from 0.5 to 1"),
         ([TEXTS[0]], [one.flip(-1)], {}, "shares of one"),
         ([TEXTS[0]], [one.log()], {}, "at least 0, got -"),
         ([["a", "b"]], [triangle(-0.5, 1.0)], {}, "at least 0, got -0.5"),
         ([["a", "b"]], [triangle(-0.5, 1.5)], {}, "at least 0, got -0.5"),
         ([["a", "b"], []], [triangle(0, 1), torch.ones(1, 1, 0, 0)], {}, "n_tokens"),
-        (TEXTS, weights, {"kinds": {"k": torch.ones(2, 4)}}, "'k' must have a score"),
+        (
+            TEXTS,
+            weights,
+            {"kinds": {"k": torch.ones(2, 4)}},
+            r"shape of 'k' must be \(2, 3\), got",
+        ),
         (TEXTS, weights, {"query": 6}, "query must be in 1 … 5, got 6"),
     ]:
         with pytest.raises(ValueError, match=said):

@@ -100,7 +100,7 @@ def test_where_a_loss_stands(javascript):
             "loss must be at least 0, got inf",
         ),
         (MOMENTS, LEVELS | {"odd": -1.0}, ((), ()), "loss must be at least 0, got -1"),
-        (MOMENTS, LEVELS, ([1, 2], [5.0]), "as many tokens as losses"),
+        (MOMENTS, LEVELS, ([1, 2], [5.0]), "losses in a curve must be 2, got 1"),
         (MOMENTS, LEVELS, ([2, 2], [5.0, 4.0]), "tokens of the curve must grow"),
         (MOMENTS, LEVELS, ([-1, 2], [5.0, 4.0]), "from 0 or more"),
         (MOMENTS, LEVELS, ([1, 2], [5.0, math.nan]), "got nan"),

@@ -405,8 +405,12 @@ def test_lone_surrogates_are_refused_as_in_python(javascript):
 
 def test_a_model_of_another_family_is_refused(tmp_path):
     save_pretrained(make_model("gpt2"), make_tokenizer(), tmp_path)
-    with pytest.raises(ValueError, match="type 'llama', got 'gpt2'"):
+    with pytest.raises(
+        ValueError, match="type of a page's model must be 'llama', got 'gpt2'"
+    ):
         page_model(tmp_path)
     save_pretrained(make_model(head_width=10), make_tokenizer(), tmp_path)
-    with pytest.raises(ValueError, match="no models with head_dim"):
+    with pytest.raises(
+        ValueError, match="head_dim of a page's model must be None, got 10"
+    ):
         page_model(tmp_path)

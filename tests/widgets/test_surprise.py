@@ -103,7 +103,11 @@ def test_warmth_and_total(javascript):
     [
         ([], {}, "at least one text"),
         (["No tale at all."], {}, "not a story"),
-        (STORIES, {"short": lambda text: [1.0]}, "'short' must give one surprise"),
+        (
+            STORIES,
+            {"short": lambda text: [1.0]},
+            "surprises of 'short' must be [0-9]+, got 1",
+        ),
         (
             STORIES,
             {"m": lambda text: [-x for x in even(text)]},

@@ -356,7 +356,10 @@ def test_sampling_equals_the_packages_own(javascript, cases: list[Any]):
             "tokenizer must have plain options",
         ),
         (lambda: SamplingExplorer(["a"], [0.0]), "tokens must be at least 2, got 1"),
-        (lambda: SamplingExplorer(["a", "b"], [0.0]), "2 tokens, got 1"),
+        (
+            lambda: SamplingExplorer(["a", "b"], [0.0]),
+            "number of logits must be 2, got 1",
+        ),
         (lambda: SamplingExplorer(["a", "b"], [0.0, math.inf]), "must be finite"),
         (lambda: SamplingExplorer(["a", "b"], [0.0, math.nan]), "must be finite"),
     ],
