@@ -420,17 +420,12 @@ def read_conversations(path: str | Path) -> list[list[Message]]:
             input.
 
     Raises:
-        ValueError: If there is no such file or no conversation in it, or if a line is
-            not UTF-8 or not a conversation that ends with the assistant; the message
-            names the line.
-        OSError: If the file cannot be read.
+        ValueError: If there is no conversation, or if a line is not UTF-8 or not a
+            conversation that ends with the assistant; the message names the line.
+        OSError: If there is no such file, or if it cannot be read.
     """
-    path = Path(path)
-    is_input = str(path) == "-"
-    if not (is_input or path.is_file()):
-        raise ValueError(f"wanted a file of conversations, got no file {str(path)!r}")
     found, what = [], "line"
-    data = _standard_input() if is_input else path.read_bytes()
+    data = _standard_input() if str(path) == "-" else Path(path).read_bytes()
     lines = data.split(b"\n")
     if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
         with suppress(ValueError, RecursionError):

@@ -296,7 +296,7 @@ def test_what_cannot_be_saved_or_loaded_is_said(models, tmp_path):
     result = chat(models, f"/save {path}\n/load {path}\nHi\n/save {path}\n")
     nothing, missing, *_, folder, _ = notes_of(result)
     assert "must have a user turn" in nothing
-    assert "got no file" in missing
+    assert "No such file" in missing
     assert "there is no folder" in folder
 
 

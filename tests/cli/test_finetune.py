@@ -199,7 +199,7 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
         [
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
-            ([*FAST, "--data=no.jsonl"], "got no file 'no.jsonl'"),
+            ([*FAST, "--data=no.jsonl"], "no.jsonl: No such file"),
             ([*FAST, f"--data={tmp_path / 'bad.jsonl'}"], "line 1 of"),
             ([*FAST, f"--data={few}"], "examples must be at least 4, got 2"),
         ]

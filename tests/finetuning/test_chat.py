@@ -583,7 +583,7 @@ def test_bytes_that_are_not_utf_8_are_named(tmp_path, lines, place):
 
 
 def test_files_with_nothing_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="got no file"):
+    with pytest.raises(FileNotFoundError, match=r"no\.jsonl"):
         read_conversations(tmp_path / "no.jsonl")
     with pytest.raises(ValueError, match="must hold a conversation, got none"):
         read_conversations(written(tmp_path / "empty.jsonl", "", " "))
