@@ -66,11 +66,10 @@ class BM25:
         k1: float | int = 1.5,
         b: float | int = 0.75,
     ) -> None:
-        if not k1 >= 0 or not 0 <= b <= 1 or math.isinf(k1):
-            raise ValueError(f"wanted k1 at least 0 and b in 0 … 1, got {k1} and {b}")
+        check_range(0, k1=k1)
+        check_range(0, 1, b=b)
         counts = [Counter(document) for document in documents]
-        if not counts:
-            raise ValueError("BM25 needs at least one document, got none")
+        check_range(1, documents=len(counts))
         lengths = torch.tensor([sum(c.values()) for c in counts], dtype=torch.float64)
         mean = float(lengths.mean()) or 1.0  # any, if no document has words
         norms = (k1 * (1 - b + b * lengths / mean)).tolist()
@@ -184,8 +183,7 @@ def reciprocal_rank(
     >>> reciprocal_rank("caxb", relevant="abd")
     0.5
     """
-    if not relevant:
-        raise ValueError("wanted at least one relevant item, got none")
+    check_range(1, relevant=len(relevant))
     for place, item in enumerate(ranking, start=1):
         if item in relevant:
             return 1 / place

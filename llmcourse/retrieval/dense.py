@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
-from llmcourse.arguments import check_multiple, check_range
+from llmcourse.arguments import check_multiple, check_one_of, check_range
 from llmcourse.model.transformer import Transformer, hidden_states
 from llmcourse.text.tokenizers import BPETokenizer
 
@@ -46,8 +46,7 @@ class DualEncoder(nn.Module):
         self, model: Transformer, tokenizer: BPETokenizer, passages: Sequence[str]
     ) -> None:
         super().__init__()
-        if not passages:
-            raise ValueError("a dual encoder needs at least one passage, got none")
+        check_range(1, passages=len(passages))
         self.tokenizer = tokenizer
         rows = model.embedding.weight.detach().float().cpu()  # (V, D)
         n_with = torch.zeros(len(rows))
@@ -126,11 +125,8 @@ def train_encoder(
     """
     check_range(_NEIGHBOURS, batch_size=batch_size, questions=len(questions))
     check_multiple(batch_size=batch_size, neighbours=_NEIGHBOURS)
-    if len(right) != len(questions) or not all(right):
-        raise ValueError(
-            f"wanted right passages for each of {len(questions)} questions, got "
-            f"{sum(map(bool, right))}"
-        )
+    n_right = sum(map(bool, right))
+    check_one_of("questions with right passages", n_right, [len(questions)])
     question_ids = [encoder.ids(text) for text in questions]
     passage_ids = [encoder.ids(text) for text in passages]
     rights = [sorted(numbers) for numbers in right]
@@ -199,8 +195,7 @@ def mean_hidden_states(
     device = model.embedding.weight.device
     for text in texts:
         ids = torch.tensor(tokenizer.encode(text), dtype=torch.long, device=device)
-        if not len(ids):
-            raise ValueError("a text must have at least one token, got an empty one")
+        check_range(1, n_tokens=len(ids))
         windows = [hidden_states(model, part)[-1] for part in torch.split(ids, limit)]
         vectors.append(torch.cat(windows).mean(dim=0))
     return torch.stack(vectors)

@@ -56,8 +56,7 @@ class Haystack:
         self.tokenizer = tokenizer
         self.colours = sorted(x for x in shades if len(tokenizer.encode(f" {x}")) == 1)
         self.garments = sorted(x for x in garments if " " not in x)
-        if len(self.colours) < 2:
-            raise ValueError(f"wanted two colours of one token, got {self.colours}")
+        check_range(2, **{"colours of one token": len(self.colours)})
         names = {x for s in stories for x in s.facts.values() if x[:1].isupper()}
         facts = shades | garments | names
         parts = (re.split(r"(?<=[.!?]) ", story.text)[2:] for story in stories)
@@ -83,9 +82,9 @@ class Haystack:
         first = f"{name} was a kind {kind}."
         needle = f"{he} often wore a fine {colour} {garment} and loved singing."
         question = f"{name} wrapped it up in {his}"
-        room = n_tokens - 1 - self._n_tokens(f"{first} {needle} {question}")
-        if room < 0:
-            raise ValueError(f"a needle needs more than {n_tokens} tokens")
+        least = 1 + self._n_tokens(f"{first} {needle} {question}")
+        check_range(least, n_tokens=n_tokens)
+        room = n_tokens - least
         hay: list[str] = []
         failed = 0
         while failed < _TRIES:

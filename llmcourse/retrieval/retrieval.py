@@ -98,8 +98,7 @@ class Retriever:
         encoder: DualEncoder | None = None,
     ) -> None:
         check_one_of("method", method, METHODS)
-        if not found:
-            raise ValueError("retrieval needs at least one passage, got none")
+        check_range(1, passages=len(found))
         self.passages, self.method = list(found), method
         if method != "dense":
             self._bm25 = BM25([words(passage.text) for passage in found])
@@ -247,8 +246,7 @@ def sentence_with(question: str, used: Sequence[Passage]) -> Passage:
             line = passage.line + passage.text.count("\n", 0, match.start())
             text = " ".join(match[0].split())
             sentences.append(replace(passage, text=text, line=line))
-    if not sentences:
-        raise ValueError(f"wanted a sentence, got none in {len(used)} passages")
+    check_range(1, **{f"sentences in {len(used)} passages": len(sentences)})
     sentences.sort(key=lambda one: one.text.startswith("#"))  # headings win no tie
     return _nearest(question, sentences)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
+from llmcourse.arguments import check_range
+
 Summarise: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Revise: TypeAlias = Callable[[str, str], str]
 
@@ -58,8 +60,7 @@ def map_reduce(
     >>> made.levels
     (('abc', 'def', 'ghi'), ('ab\n\nde', 'gh'), ('ab\n\ngh',))
     """
-    if not pieces:
-        raise ValueError("a summary needs at least one piece, got none")
+    check_range(1, pieces=len(pieces))
     levels, summaries = [tuple(pieces)], [tuple(summarise(pieces))]
     while len(summaries[-1]) > 1:
         groups = grouped(summaries[-1], fits)
@@ -105,7 +106,6 @@ def refine(pieces: Sequence[str], summarise: Summarise, revise: Revise) -> list[
     >>> refine(["ab", "cd", "ef"], lambda texts: texts, lambda old, new: old[0] + new)
     ['ab', 'acd', 'aef']
     """
-    if not pieces:
-        raise ValueError("a summary needs at least one piece, got none")
+    check_range(1, pieces=len(pieces))
     (first,) = summarise(pieces[:1])
     return [*accumulate(pieces[1:], revise, initial=first)]

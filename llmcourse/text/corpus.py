@@ -342,11 +342,7 @@ def contamination(
     """
     for kind, documents in (("training", train), ("held-out", held_out)):
         longest = max((len(words(document.text)) for document in documents), default=0)
-        if longest < n:
-            raise ValueError(
-                f"runs of {n} words need a {kind} document of at least {n} words, "
-                f"the longest of {len(documents)} has {longest}"
-            )
+        check_range(n, **{f"words in the longest {kind} document": longest})
     counts: Counter[int] = Counter()  # training documents with a run
     first: dict[int, Document] = {}
     for training in reversed(train):  # so the first one with a run stays

@@ -36,7 +36,7 @@ import numpy as np
 import regex
 from jaxtyping import Int64, UInt64
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_positive, check_range
 from llmcourse.text.documents import Document, Removal, StepReport, excerpt, summarise
 
 Hashes = UInt64[np.ndarray, "_"]  # of one text; texts differ in how many
@@ -90,8 +90,7 @@ def ngram_hashes(text: str, n: int) -> Hashes:
     >>> len(ngram_hashes("the cat sat on the mat", n=3))
     4
     """
-    if n < 1:
-        raise ValueError(f"an n-gram needs n of at least 1 word, got {n}")
+    check_range(1, n=n)
     hashes = np.array([_word_digest(word) for word in words(text)], dtype=np.uint64)
     count = max(len(hashes) - n + 1, 0)
     total = np.zeros(count, dtype=np.uint64)
@@ -363,15 +362,11 @@ def plant_near_duplicates(
         ValueError: If there are fewer texts than similarities, or one of these is
             not above 0 and at most 1.
     """
-    if len(similarities) > len(texts):
-        wanted = len(similarities)
-        raise ValueError(f"{wanted} copies need {wanted} texts, got {len(texts)}")
+    check_range(len(similarities), texts=len(texts))
     copies, pairs = [], []
     for i, similarity in enumerate(similarities):
-        if not 0 < similarity <= 1:
-            raise ValueError(
-                f"a similarity must be above 0 and at most 1, got {similarity}"
-            )
+        check_positive(similarity=similarity)
+        check_range(0, 1, similarity=similarity)
         copy = _edited(texts[i], similarity, random.Random(f"0 {i}"))
         reached = jaccard(shingles(texts[i]), shingles(copy))
         copies.append(copy)
@@ -396,8 +391,7 @@ def precision_recall(
     """
     got = {(pair.first, pair.second) for pair in found}
     right = {(pair.first, pair.second) for pair in wanted}
-    if not right:
-        raise ValueError("recall needs at least one wanted pair, got none")
+    check_range(1, wanted=len(right))
     hits = len(got & right)
     return hits / len(got) if got else 1.0, hits / len(right)
 
@@ -422,8 +416,8 @@ def _edited(text: str, similarity: float, rng: random.Random) -> str:
 
 def _shingle_sets(texts: Sequence[str], n: int, threshold: float) -> list[Hashes]:
     """Return the shingles of each text; refuse a threshold or n that cannot work."""
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
+    check_positive(threshold=threshold)
+    check_range(0, 1, threshold=threshold)
     return [shingles(text, n) for text in texts]
 
 

@@ -641,11 +641,7 @@ def score_analogies(vectors: WordVectors, pairs: Pairs) -> AnalogyScore:
     known = {a: pairs[a] & vocabulary for a in pairs if a in vocabulary}
     known = {a: partners for a, partners in known.items() if partners}
     asked = list(questions(known))
-    if not asked:
-        raise ValueError(
-            f"wanted a relation with questions about known words, got {len(known)} of "
-            f"{len(pairs)} words with partners among them"
-        )
+    check_range(1, **{"questions about known words": len(asked)})
     given = torch.tensor([[vectors.ids[word] for word in q[:3]] for q in asked])
     unit = normalize(vectors.vectors, dim=-1)
     a, b, c = unit[given].unbind(dim=1)  # (Q, D) each

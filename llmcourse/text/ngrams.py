@@ -69,10 +69,8 @@ class NGramModel:
                     self._followers[context[start:]][word] += 1
         if not self._followers:
             raise ValueError("an n-gram model needs at least one word, got none")
-        if (n_seen := len(self._followers[()])) > vocab_size:
-            raise ValueError(
-                f"vocab_size must be at least the {n_seen} seen, got {vocab_size}"
-            )
+        n_seen = len(self._followers[()])
+        check_range(n_seen, vocab_size=vocab_size)
         self._seen = {run: counts.total() for run, counts in self._followers.items()}
 
     def prob(self, word: Symbol, context: Context = ()) -> float:
@@ -104,8 +102,7 @@ class NGramModel:
             ValueError: If there is no word.
         """
         losses = [loss for text in texts for loss in self.surprises(text)]
-        if not losses:
-            raise ValueError("a loss needs at least one word, got none")
+        check_range(1, words=len(losses))
         return math.fsum(losses) / len(losses)
 
     def _words_in_context(self, text: Text) -> Iterator[tuple[Symbol, Context]]:
@@ -146,8 +143,7 @@ def compressed_bits_per_byte(
     True
     """
     data, known = text.encode(), before.encode()
-    if not data:
-        raise ValueError("bits per byte need a text, got an empty one")
+    check_range(1, n_bytes=len(data))
     bits = {}
     for name in names:
         check_one_of("names of compressors", name, COMPRESSORS)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt
 
+from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file, write_json
 from llmcourse.text.documents import Document
 from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
@@ -149,8 +150,7 @@ def load_header(path: str | Path) -> TokenFile:
         )
     try:
         found = TokenFile(**json.loads(header.read_text(encoding="utf-8")))
-        if found.dtype not in ("uint16", "uint32"):
-            raise ValueError(f"dtype must be uint16 or uint32, got {found.dtype!r}")
+        check_one_of("dtype", found.dtype, ("uint16", "uint32"))
         return found
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(header)!r} was not written by pack: {error}") from error
@@ -174,13 +174,10 @@ def load_tokens(
     dtype = np.dtype(header.dtype).newbyteorder("<")
     wanted = header.n_tokens * dtype.itemsize
     got = path.stat().st_size if path.is_file() else 0
-    if got != wanted:
-        raise ValueError(f"wanted {wanted:,} bytes in {str(path)!r}, got {got:,}")
-    if tokenizer is not None and tokenizer_fingerprint(tokenizer) != header.tokenizer:
-        raise ValueError(
-            f"{str(path)!r} was packed with the tokenizer {header.tokenizer}, "
-            f"got {tokenizer_fingerprint(tokenizer)}"
-        )
+    check_one_of(f"bytes in {str(path)!r}", got, [wanted])
+    if tokenizer is not None:
+        own = tokenizer_fingerprint(tokenizer)
+        check_one_of(f"tokenizer of {str(path)!r}", own, [header.tokenizer])
     with path.open("rb") as file:
         return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), dtype)
 

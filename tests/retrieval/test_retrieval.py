@@ -153,14 +153,16 @@ def test_most_right_answers_are_cited_by_the_line_that_they_stand_in():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="at least one passage, got none"):
+    with pytest.raises(ValueError, match="passages must be at least 1, got 0"):
         Retriever([])
     with pytest.raises(ValueError, match="method must be 'bm25' or .*, got 'best'"):
         Retriever(FOUND, "best")
     with pytest.raises(ValueError, match="'both' needs an encoder, got none"):
         Retriever(FOUND, "both")
     for used in ([], [Passage(" \n", "a.txt", 1, 0, 2)]):
-        with pytest.raises(ValueError, match="a sentence, got none in [01] passages"):
+        with pytest.raises(
+            ValueError, match="sentences in [01] passages must be at least 1"
+        ):
             sentence_with("hat", used)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         Retriever(FOUND).ranking("hat", 0)

@@ -66,7 +66,7 @@ def test_refusals():
         lambda: map_reduce([], initials, bool),
         lambda: refine([], initials, lambda old, new: old),
     ):
-        with pytest.raises(ValueError, match="at least one piece, got none"):
+        with pytest.raises(ValueError, match="pieces must be at least 1, got 0"):
             summary()
     with pytest.raises(ValueError, match="no two of 3 neighbouring summaries fit"):
         map_reduce(["a", "b", "c"], initials, lambda text: len(text) < 4)

@@ -69,7 +69,7 @@ def test_rows_of_ids_are_counted_as_words_are():
 
 
 def test_a_loss_needs_a_word():
-    with pytest.raises(ValueError, match="at least one word"):
+    with pytest.raises(ValueError, match="words must be at least 1, got 0"):
         NGramModel(TEXTS, n=2).loss([])
 
 
@@ -122,12 +122,12 @@ def test_sizes_are_the_same_every_time():
 
 
 def test_refusal():
-    with pytest.raises(ValueError, match="got an empty one"):
+    with pytest.raises(ValueError, match="n_bytes must be at least 1, got 0"):
         compressed_bits_per_byte("", before="text")
 
 
 def test_more_words_than_there_may_be_are_refused():
-    with pytest.raises(ValueError, match="at least the 3 seen, got 2"):
+    with pytest.raises(ValueError, match="vocab_size must be at least 3, got 2"):
         NGramModel(["a b c"], 1, vocab_size=2)
 
 
