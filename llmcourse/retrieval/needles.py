@@ -24,8 +24,8 @@ from llmcourse.text.packing import end_of_text
 from llmcourse.text.tales import generate
 from llmcourse.text.tokenizers import BPETokenizer
 
-_PEOPLE = (("Mia", "girl"), ("Ella", "girl"), ("Carl", "boy"), ("Tom", "boy"))
-_PRONOUNS = {"girl": ("She", "her"), "boy": ("He", "his")}
+_GIRL, _BOY = ("girl", "She", "her"), ("boy", "He", "his")
+_PEOPLE = (("Mia", _GIRL), ("Ella", _GIRL), ("Carl", _BOY), ("Tom", _BOY))
 _SEED = 2_000_000  # of the tales that sentences are taken from
 _TRIES = 30  # sentences that may fail to fit
 
@@ -76,9 +76,8 @@ class Haystack:
             ValueError: If the depth is not in 0 … 1, or if not even the needle fits.
         """
         check_range(0, 1, depth=depth)
-        name, kind = rng.choice(_PEOPLE)
+        name, (kind, he, his) = rng.choice(_PEOPLE)
         colour, garment = rng.choice(self.colours), rng.choice(self.garments)
-        he, his = _PRONOUNS[kind]
         first = f"{name} was a kind {kind}."
         needle = f"{he} often wore a fine {colour} {garment} and loved singing."
         question = f"{name} wrapped it up in {his}"

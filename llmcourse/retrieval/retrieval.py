@@ -11,11 +11,9 @@ The passages that the model reads are returned as well, so an answer can be chec
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import fsum
 
 from llmcourse.arguments import check_one_of, check_range
@@ -56,7 +54,8 @@ def passages(
 
     Args:
         documents: With names, so that they can be cited.
-        cut: A function of `chunking`, with its tokenizer and size filled in.
+        cut: A function of `chunking`, with its tokenizer and size filled in; it returns
+            chunks in order.
 
     >>> from functools import partial
     >>> from llmcourse.retrieval.chunking import recursive_chunks
@@ -67,13 +66,12 @@ def passages(
     """
     found = []
     for document in documents:
-        lengths = (len(line) for line in document.text.split("\n"))
-        starts = [0, *accumulate(length + 1 for length in lengths)]  # of the lines
+        line, seen = 1, 0
         for chunk in cut(document.text):
-            text = chunk.text.strip()
-            if text:
+            if text := chunk.text.strip():
                 first = chunk.start + chunk.text.index(text)
-                line = bisect_right(starts, first)
+                line += document.text.count("\n", seen, first)
+                seen = first
                 found.append(Passage(text, document.name, line, chunk.start, chunk.end))
     return found
 
