@@ -381,8 +381,15 @@ def write_gguf(
     weights = weights_to_theirs(model.state_dict(), model.config.family)
     with new_file(path) as file:
         writer = gguf.GGUFWriter(file.name, architecture)
+        adding = {
+            bool: writer.add_bool,
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+            list: writer.add_array,
+        }
         for name, value in (_config_settings(model, said) | tokens).items():
-            _add(writer, name, value)
+            adding[type(value)](name, value)
         scaling = model.config.rope_scaling
         if scaling is not None:
             check_one_of("rope_scaling of a GGUF file", scaling.kind, ["llama3"])
@@ -411,18 +418,6 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-
-
-def _add(writer: Any, name: str, value: Any) -> None:
-    """Add a setting, with the type that it has in GGUF files."""
-    adding = {
-        bool: writer.add_bool,
-        int: writer.add_uint32,
-        float: writer.add_float32,
-        str: writer.add_string,
-        list: writer.add_array,
-    }
-    adding[type(value)](name, value)
 
 
 def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, Any]:

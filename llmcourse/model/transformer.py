@@ -247,19 +247,6 @@ def _new_norm(config: TransformerConfig) -> LayerNorm | RMSNorm:
     return norm(config.d_model, config.norm_eps)
 
 
-def _new_attention(config: TransformerConfig) -> GroupedQueryAttention:
-    head_norm = partial(RMSNorm, eps=config.norm_eps)
-    return GroupedQueryAttention(
-        config.d_model,
-        config.n_heads,
-        config.n_kv_heads,
-        bias=config.family == "gpt2",
-        qkv_bias=config.qkv_bias,
-        d_head=config.head_width,
-        head_norm=head_norm if config.qk_norm else None,
-    )
-
-
 def new_rotary(config: TransformerConfig) -> RotaryEmbedding | None:
     """Return a model's RoPE tables, or None if it does not use RoPE."""
     if config.position_encoding != "rope":
@@ -279,7 +266,16 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention_norm = _new_norm(config)
-        self.attention = _new_attention(config)
+        head_norm = partial(RMSNorm, eps=config.norm_eps)
+        self.attention = GroupedQueryAttention(
+            config.d_model,
+            config.n_heads,
+            config.n_kv_heads,
+            bias=config.family == "gpt2",
+            qkv_bias=config.qkv_bias,
+            d_head=config.head_width,
+            head_norm=head_norm if config.qk_norm else None,
+        )
         self.feed_forward_norm = _new_norm(config)
         network = GELUNetwork if config.family == "gpt2" else SwiGLU
         self.feed_forward = network(config.d_model, config.d_ff)

@@ -47,12 +47,15 @@ from llmcourse.serving.logprobs import Placed, chat_logprobs, completion_logprob
 from llmcourse.serving.wire import (
     ApiError,
     ChatMessage,
+    ChatRequest,
+    CompletionRequest,
     FinishReason,
-    SamplingOptions,
     ServiceConfig,
 )
 from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer, TextDecoder
+
+_DEFAULT_NEW = 16  # tokens in a completion; OpenAI's default
 
 
 class TextPieces:
@@ -243,12 +246,8 @@ class Answer:
 
     Args:
         service: The service that writes them.
+        body: What is asked for.
         prompts: The prompts, as ids.
-        options: How to sample, and how many choices for each prompt.
-        max_tokens: Most tokens in each choice; None: as many as fit.
-        chat: Whether these are answers in a conversation, not continuations.
-        n_top: Most probable tokens to send with each token's log-probability; None:
-            send no log-probabilities.
         echo: Begin the text with the prompt, from this token on; None: do not.
 
     Raises:
@@ -259,28 +258,31 @@ class Answer:
     def __init__(
         self,
         service: Service,
+        body: CompletionRequest | ChatRequest,
         prompts: list[list[int]],
-        options: SamplingOptions,
-        max_tokens: int | None,
-        *,
-        chat: bool,
-        n_top: int | None = None,
         echo: int | None = None,
     ) -> None:
-        self.service, self.prompts, self.chat = service, prompts, chat
-        self._echo = echo
+        self.service, self.prompts, self._echo = service, prompts, echo
+        self.chat = isinstance(body, ChatRequest)
+        if isinstance(body, ChatRequest):
+            # None: as many as fit.
+            max_tokens = body.max_completion_tokens or body.max_tokens
+            n_top = (body.top_logprobs or 0) if body.logprobs else None
+        else:
+            max_tokens = _DEFAULT_NEW if body.max_tokens is None else body.max_tokens
+            n_top = body.logprobs
         self._tokens: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        limit, param = service.context_length, "messages" if chat else "prompt"
+        limit, param = service.context_length, "messages" if self.chat else "prompt"
         sampling = Sampling(
-            temperature=1.0 if options.temperature is None else options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_k=body.top_k,
+            top_p=body.top_p,
         )
-        seed = secrets.randbits(62) if options.seed is None else options.seed
+        seed = secrets.randbits(62) if body.seed is None else body.seed
         self.choices: list[Choice] = []
         special = service.tokenizer.skipped_ids()
-        wanted = [ids for ids in prompts for _ in range(options.n or 1)]
+        wanted = [ids for ids in prompts for _ in range(body.n or 1)]
         for index, ids in enumerate(wanted):
             n_new = max(1, limit - len(ids)) if max_tokens is None else max_tokens
             if len(ids) + n_new > limit:
@@ -295,8 +297,8 @@ class Answer:
                 score_prompt=echo is not None,
                 deliver=partial(self._deliver, index),
             )
-            goes_on = not (chat or special.issuperset(ids))
-            pieces = TextPieces(service.tokenizer, options.stops, goes_on=goes_on)
+            goes_on = not (self.chat or special.issuperset(ids))
+            pieces = TextPieces(service.tokenizer, body.stops, goes_on=goes_on)
             self.choices.append(Choice(index, request, pieces))
         try:
             service.engine.submit(*(choice.request for choice in self.choices))

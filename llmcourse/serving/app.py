@@ -40,7 +40,6 @@ from llmcourse.serving.answers import Answer, Service
 from llmcourse.text.tokenizers import BPETokenizer
 
 _LOG = logging.getLogger(__name__)
-_DEFAULT_NEW = 16  # tokens in a completion; OpenAI's default
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "default": {
         "model": wire.ErrorBody,
@@ -126,18 +125,9 @@ async def complete(
         else prompt
         for prompt in body.prompts
     ]
-    max_tokens = _DEFAULT_NEW if body.max_tokens is None else body.max_tokens
     # The ids that mark the beginning of a text are not echoed.
     n_marks = len(service.start) if isinstance(body.prompts[0], str) else 0
-    answer = Answer(
-        service,
-        prompts,
-        body,
-        max_tokens,
-        chat=False,
-        n_top=body.logprobs,
-        echo=n_marks if body.echo else None,
-    )
+    answer = Answer(service, body, prompts, echo=n_marks if body.echo else None)
     return await _sent(request, body, answer)
 
 
@@ -145,14 +135,11 @@ async def complete(
 async def chat(request: Request, service: ServiceOf, body: wire.ChatRequest) -> Any:
     """Answer a conversation."""
     service.check_model(body.model)
-    prompts = [service.encode_chat(body.messages)]
+    prompt = service.encode_chat(body.messages)
     if body.top_logprobs and not body.logprobs:
         message = "top_logprobs: Needs logprobs to be true"
         raise wire.ApiError(400, message, param="top_logprobs")
-    n_top = (body.top_logprobs or 0) if body.logprobs else None
-    max_tokens = body.max_completion_tokens or body.max_tokens
-    answer = Answer(service, prompts, body, max_tokens, chat=True, n_top=n_top)
-    return await _sent(request, body, answer)
+    return await _sent(request, body, Answer(service, body, [prompt]))
 
 
 async def health(service: ServiceOf, response: Response) -> wire.Health:
