@@ -269,11 +269,6 @@ def _weight_files(folder: Path) -> list[Path]:
     """Return the files that hold the weights of a folder."""
     whole, index = folder / _WEIGHTS, folder / f"{_WEIGHTS}.index.json"
     if whole.exists() or not index.exists():
-        if not whole.exists() and (pickles := sorted(folder.glob("*.bin"))):
-            raise ValueError(
-                f"{str(pickles[0])!r} is a pickle file, which may run any program when "
-                "it is opened, and is not read: save the model as safetensors"
-            )
         return [whole]
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(
@@ -366,7 +361,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_is_file(path: Path) -> None:
     """Raise ValueError if a file that a model needs is missing."""
     if not path.is_file():
-        why = " (a pickle, as .bin files are, is not read)"
+        why = " (a .bin file is a pickle, which may run any program, and is not read)"
         why *= path.suffix == ".safetensors"
         raise ValueError(f"a model's folder needs the file {str(path)!r}{why}")
 
