@@ -432,11 +432,8 @@ def extend_context(
             "only a model with RoPE that is not scaled yet can be extended, got "
             f"{config.position_encoding} with {config.rope_scaling}"
         )
-    if not 1 <= trained < context_length:
-        raise ValueError(
-            f"context_length must be above the {trained} of training, "
-            f"got {context_length}"
-        )
+    check_range(1, trained_length=trained)
+    check_range(trained + 1, context_length=context_length)
     factor = context_length / trained
     base, scaling = config.rope_base, None
     if method == "ntk":

@@ -80,25 +80,17 @@ class TransformerConfig:
         for name, value in vars(self).items():
             if name not in no_sizes and not isinstance(value, bool):
                 check_positive(**{name: value})
-        gpt2 = self.family == "gpt2"
         check_multiple(d_model=self.d_model, n_heads=self.n_heads)
         if self.head_width == self.d_model // self.n_heads:
             object.__setattr__(self, "head_width", None)
         if self.position_encoding == "rope" and self.d_head % 2:
             raise ValueError(f"RoPE needs an even d_head, got {self.d_head}")
-        if gpt2 and self.n_kv_heads != self.n_heads:
-            raise ValueError(
-                "n_kv_heads must equal n_heads in the family gpt2, "
-                f"got {self.n_kv_heads} and {self.n_heads}"
-            )
-        if gpt2 and (self.qkv_bias or self.qk_norm):
-            raise ValueError(
-                "qkv_bias and qk_norm belong to the family llama, got gpt2"
-            )
-        if self.position_encoding != "rope" and self.rope_scaling is not None:
-            raise ValueError(
-                f"rope_scaling needs rope, got {self.position_encoding} positions"
-            )
+        if self.family == "gpt2":
+            check_one_of("n_kv_heads of gpt2", self.n_kv_heads, [self.n_heads])
+            check_one_of("qkv_bias of gpt2", self.qkv_bias, [False])
+            check_one_of("qk_norm of gpt2", self.qk_norm, [False])
+        if self.position_encoding != "rope":
+            check_one_of("rope_scaling without rope", self.rope_scaling, [None])
         check_multiple(n_heads=self.n_heads, n_kv_heads=self.n_kv_heads)
 
     @property

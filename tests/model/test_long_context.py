@@ -531,14 +531,14 @@ def test_transformers_reads_the_folder_with_equal_logits(way, tmp_path):
 def test_longer_context_refusals():
     with pytest.raises(ValueError, match="method must be 'none' or .* or 'yarn'"):
         extend_context(short_model(), 40, "cubic")
-    with pytest.raises(ValueError, match="above the 12 of training, got 12"):
+    with pytest.raises(ValueError, match="context_length must be at least 13, got 12"):
         extend_context(short_model(), 12)
     with pytest.raises(ValueError, match="got learned with None"):
         extend_context(short_model(replace(TINY, family="gpt2")), 999)
     with pytest.raises(ValueError, match="not scaled yet"):
         extend_context(extend_context(short_model(), 40, "yarn"), 80)
     scaling = RopeScaling(kind="linear", factor=2)
-    with pytest.raises(ValueError, match="rope_scaling needs rope, got learned"):
+    with pytest.raises(ValueError, match="rope_scaling without rope must be None"):
         replace(TINY, family="gpt2", rope_scaling=scaling)
 
 

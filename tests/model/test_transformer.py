@@ -371,7 +371,7 @@ def test_refuses_another_family():
 
 
 def test_refuses_grouped_queries_in_gpt2():
-    with pytest.raises(ValueError, match="must equal n_heads.* gpt2, got 2 and 6"):
+    with pytest.raises(ValueError, match="n_kv_heads of gpt2 must be 6, got 2"):
         replace(SMALL, family="gpt2")
 
 
