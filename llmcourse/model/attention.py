@@ -272,16 +272,13 @@ class KVCache:
 
 
 def check_full_attention(model: nn.Module) -> None:
-    """Raise ValueError if a model's attention is not full causal attention.
+    """Raise ValueError if a model's attention is of another kind, see `long_context`.
 
-    Other programs know no other kind, so a file could not say that it is used.
+    Other programs know none, so a file could not say which is used.
     """
     for part in model.modules():
         if getattr(part, "attend", causal_attention) is not causal_attention:
-            raise ValueError(
-                "a model can only be saved with full attention, which other programs "
-                "know, got another kind: see long_context"
-            )
+            raise ValueError("full attention is needed here, got another kind")
 
 
 class RaggedCache:
@@ -507,9 +504,8 @@ def attention_weights(
     torch.Size([2, 4, 3, 3])
     """
     check_range(1, n_ids=ids.numel())
+    check_full_attention(model)
     layers = [m for m in model.modules() if isinstance(m, GroupedQueryAttention)]
-    if not all(layer.attend is causal_attention for layer in layers):
-        raise ValueError("weights are known only for full attention, got another kind")
     each: list[Tensor] = []  # (B, H, T, T) for each layer
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def read_folder(
     shape = f"a {config.family} of {config.n_layers} layers"
     with as_value_error(f"{str(folder)!r}, which should hold {shape}", ValueError):
         model = _build(config, weights, dtype, heads)
-    check_finite(model.state_dict() | others, folder)
+    check_finite(model.state_dict() | others, repr(str(folder)))
     if gguf is None:
         tokenizer = read_tokenizer(folder, config)
     else:
@@ -259,9 +259,7 @@ def _stored(
     weights = weights_to_theirs(model.state_dict(), model.config.family)
     weights |= {name: weight.detach() for name, weight in heads.items()}
     weights = {name: weight.to(dtype).contiguous() for name, weight in weights.items()}
-    for name, weight in weights.items():
-        if not weight.isfinite().all():
-            raise ValueError(f"{name} must be finite in {dtype}, but is not")
+    check_finite(weights, str(dtype))
     return weights
 
 
@@ -366,12 +364,12 @@ def check_is_file(path: Path) -> None:
         raise ValueError(f"a model's folder needs the file {str(path)!r}{why}")
 
 
-def check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Raise ValueError if weights that were read are not finite."""
+def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Raise ValueError if weights are not finite where they were read or stored."""
     for name, weight in weights.items():
         extremes = torch.stack(weight.aminmax())  # NaN, if there is one
         if not extremes.isfinite().all():
-            raise ValueError(f"{name} in {str(folder)!r} must be finite, but is not")
+            raise ValueError(f"{name} must be finite in {where}, but is not")
 
 
 _MODELS = DATA.with_name("models")  # one folder each

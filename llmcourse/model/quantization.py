@@ -317,23 +317,16 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
         raise ValueError(f"{str(path)!r} must hold weights of {config.n_layers} layers")
     with torch.device("meta"):  # shapes and types without numbers
         model = quantize_model(Transformer(config), bits, group_size)
-    _give(model, weights, path)
+    found_forms, wanted_forms = (
+        {name: (value.dtype, value.shape) for name, value in each.items()}
+        for each in (weights, model.state_dict())
+    )
+    if found_forms != wanted_forms:
+        raise ValueError(f"{str(path)!r} must hold the weights of such a model")
+    model.load_state_dict(weights, assign=True)
     model.rotary = new_rotary(config)
-    check_finite(model.state_dict(), folder)
+    check_finite(weights, repr(str(folder)))
     return model, read_tokenizer(folder, config)
-
-
-def _give(model: Transformer, weights: dict[str, Tensor], path: Path) -> None:
-    """Load a file's weights into a model."""
-    wanted = {name: value.dtype for name, value in model.state_dict().items()}
-    try:
-        if {name: value.dtype for name, value in weights.items()} != wanted:
-            raise RuntimeError("names or types differ")
-        model.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{str(path)!r} must hold the weights of such a model: {error!s:.200}"
-        ) from error
 
 
 def is_quantized(folder: str | Path) -> bool:

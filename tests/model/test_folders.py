@@ -466,7 +466,7 @@ def test_weights_that_are_not_finite_are_not_loaded(folder, value):
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][3] = value
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"norm\.weight in .* must be finite"):
+    with pytest.raises(ValueError, match=r"norm\.weight must be finite in"):
         load_pretrained(folder)
 
 

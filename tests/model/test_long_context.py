@@ -128,7 +128,7 @@ def test_refusals(tmp_path):
         attention_weights(make_model("linear"), ids(5))
     model, tokenizer = load_pretrained("base-llm")
     set_attention(model, "window")
-    with pytest.raises(ValueError, match="saved with full attention"):
+    with pytest.raises(ValueError, match="full attention is needed"):
         save_pretrained(model, tokenizer, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

@@ -100,5 +100,5 @@ def test_another_attention_is_refused(tmp_path):
     pytest.importorskip("onnxscript", reason='needs pip install "llmcourse[onnx]"')
     model = make_model()
     set_attention(model, "window", window=2)
-    with pytest.raises(ValueError, match="saved with full attention"):
+    with pytest.raises(ValueError, match="full attention is needed"):
         write_onnx(model, tmp_path / "model.onnx")

@@ -234,7 +234,7 @@ CHANGES = {
 }
 SAID = {
     "fused": "FusedDecoder needs a model",
-    "weights": "weights are known only for full attention",
+    "weights": "full attention is needed here",
 }
 
 
