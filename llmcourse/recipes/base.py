@@ -12,7 +12,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts, fill_card
+from llmcourse.recipes.cards import N_BY_WORD, fill_card
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
@@ -24,8 +24,8 @@ from llmcourse.training.evaluation import TEST_SEED
 from llmcourse.training.pipeline import kept_or_made
 from llmcourse.training.presets import PipelineConfig
 
-N_STORIES, N_SAMPLES, N_BY_WORD = 500, 500, 100
-"""How many tales a model is measured on, writes, and reads word by word."""
+N_STORIES, N_SAMPLES = 500, 500
+"""How many tales a model is measured on, and writes."""
 _SAMPLE = 120  # tokens that a model of your own text writes
 
 
@@ -176,7 +176,8 @@ def make_base(
             model, tokenizer, n_stories, n_samples, TEST_SEED, run.stages
         )
     facts = run.facts() | {"n_train_tokens": len(data.train), "quality": quality}
-    write_card(folder, base_card(run.name, config, facts, sources), facts)
+    card = fill_card("base", facts, name=run.name, config=config, sources=sources)
+    write_card(folder, card, facts)
     return quality
 
 
@@ -228,25 +229,3 @@ def tale_quality(
         model, tokenizer, n_samples, generator=generator, progress=told
     )
     return quality | {"samples": evaluation.count_valid(written).to_json()}, written
-
-
-def base_card(
-    name: str, config: PipelineConfig, facts: Facts, sources: tuple[str, ...] = ()
-) -> str:
-    """Return a base model's card.
-
-    Args:
-        name: Of the model, such as "base-llm".
-        config: Its recipe.
-        facts: As `make_base` writes them into `card.json`.
-        sources: Paths and patterns of your own text; none: the tales.
-    """
-    return fill_card(
-        "base",
-        facts,
-        name=name,
-        config=config,
-        sources=sources,
-        n_parameters=n_parameters(config.model),
-        n_by_word=min(N_BY_WORD, facts["quality"]["n_documents"]),
-    )

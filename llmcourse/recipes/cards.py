@@ -18,12 +18,17 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from llmcourse.files import DATA
-from llmcourse.finetuning.instructions import QUESTIONS
+from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, QUESTIONS, examples
 from llmcourse.intervals import Count
+from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import shipped_models
+from llmcourse.training.evaluation import TEST_SEED
 
 Facts = Mapping[str, Any]
 """How a model was made and how good it is, as JSON holds it: see `making.Making`."""
+
+N_BY_WORD = 100
+"""Tales that a base model reads word by word, to see what costs it most."""
 
 GROUPS = {
     "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
@@ -78,15 +83,26 @@ def settings(config: object) -> str:
     return "\n".join(f"| {name.replace('_', ' ')} | {v} |" for name, v in fields)
 
 
+def an_order() -> str:
+    """Return an order to write a story, to try a model with."""
+    return next(examples(1, TEST_SEED, kinds=["write"])).prompt
+
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(DATA / "cards"),
     trim_blocks=True,
     keep_trailing_newline=True,
     undefined=StrictUndefined,
 )
+_FUNCTIONS = (log, n_parameters, shipped_models, an_order)
+_TEMPLATES.globals |= {function.__name__: function for function in _FUNCTIONS}
+_TEMPLATES.globals |= {
+    "GROUPS": GROUPS,
+    "HELD_OUT_PAIRS": HELD_OUT_PAIRS,
+    "N_BY_WORD": N_BY_WORD,
+}
 _FILTERS = (format, repr, percent, between, counted, together, settings, fmean)
 _TEMPLATES.filters |= {function.__name__: function for function in _FILTERS}
-_TEMPLATES.globals |= {"shipped_models": shipped_models, "groups": GROUPS, "log": log}
 
 
 def fill_card(kind: str, facts: Facts, **values: Any) -> str:

@@ -20,7 +20,7 @@ from llmcourse.finetuning.instruction_evaluation import (
     instruction_scores,
 )
 from llmcourse.finetuning.instruction_tuning import InstructConfig
-from llmcourse.finetuning.instructions import HELD_OUT_PAIRS, KINDS, examples
+from llmcourse.finetuning.instructions import KINDS
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
@@ -168,7 +168,8 @@ def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, 
         models = load_pretrained(config.base), load_pretrained(folder)
         quality |= instruct_quality(*models, exam, run.stages)
     facts["quality"] = quality
-    write_card(folder, instruct_card(run.name, config, facts), facts)
+    card = fill_card("instruct", facts, name=run.name, config=config)
+    write_card(folder, card, facts)
     return quality
 
 
@@ -223,21 +224,3 @@ def instruct_tables(quality: Facts) -> list[Table]:
     if scores := quality.get("instructions_after"):
         return [*tables("scores", scores=scores), *found]
     return found
-
-
-def instruct_card(name: str, config: InstructConfig, facts: Facts) -> str:
-    """Return a fine-tuned model's card.
-
-    Args:
-        name: Of the model, such as "instruct-llm".
-        config: Its recipe.
-        facts: As `make_instruct` writes them into `card.json`.
-    """
-    return fill_card(
-        "instruct",
-        facts,
-        name=name,
-        config=config,
-        n_held_out_pairs=len(HELD_OUT_PAIRS),
-        question=next(examples(1, TEST_SEED, kinds=["write"])).prompt,
-    )

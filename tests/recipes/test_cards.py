@@ -18,9 +18,7 @@ from llmcourse.model import folders
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.recipes.align import ALIGNED_LLM
-from llmcourse.recipes.base import base_card
 from llmcourse.recipes.cards import fill_card, tables
-from llmcourse.recipes.instruct import instruct_card
 from llmcourse.training.presets import BASE_LLM, PRESETS
 
 NAMES = (
@@ -32,6 +30,13 @@ NAMES = (
 )
 
 
+RECIPES = {
+    "instruct-llm": INSTRUCT_LLM,
+    "reward-model": ALIGNED_LLM["grpo"],
+    "aligned-llm": ALIGNED_LLM["grpo"],
+}
+
+
 def facts_of(name: str) -> dict:
     text = (folders._MODELS / name / "card.json").read_text(encoding="utf-8")
     return json.loads(text)
@@ -39,16 +44,12 @@ def facts_of(name: str) -> dict:
 
 def card_of(name: str) -> str:
     """Return the card that the recipe and the facts of a shipped model make."""
-    facts = facts_of(name)
-    if name.startswith("base-llm"):
-        return base_card(name, PRESETS[name], facts)
-    if name == "instruct-llm":
-        return instruct_card(name, INSTRUCT_LLM, facts)
-    return card("reward" if name == "reward-model" else "aligned", facts, name)
+    recipe = RECIPES | PRESETS
+    return card(name.split("-")[0], facts_of(name), recipe[name], name=name)
 
 
-def card(kind: str, facts: dict, name: str = "mine") -> str:
-    return fill_card(kind, facts, name=name, config=ALIGNED_LLM["grpo"])
+def card(kind, facts, config=ALIGNED_LLM["grpo"], name="mine", sources=()) -> str:
+    return fill_card(kind, facts, name=name, config=config, sources=sources)
 
 
 def shipped(name: str) -> Path:
@@ -137,11 +138,11 @@ def test_facts_agree_with_the_weights_and_with_each_other():
 
 def test_a_card_claims_no_licence_of_others_and_no_machine_unless_given():
     facts = facts_of("base-llm")
-    text = base_card("mine", BASE_LLM, facts | {"machine": ""}, ("notes/*.txt",))
+    text = card("base", facts | {"machine": ""}, BASE_LLM, sources=("notes/*.txt",))
     assert "license:" not in text
     assert "| machine |" not in text
     assert "tokens of text from `notes/*.txt`, cleaned" in text
-    text = base_card("mine", BASE_LLM, facts | {"machine": "a laptop"})
+    text = card("base", facts | {"machine": "a laptop"}, BASE_LLM)
     assert "\nlicense: mit\n" in text
     assert "| machine | a laptop |" in text
 

@@ -18,10 +18,10 @@ from llmcourse.finetuning.instruction_tuning import (
 from llmcourse.finetuning.lora import load_adapter, merge_lora
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer
+from llmcourse.recipes.cards import fill_card
 from llmcourse.recipes.instruct import (
     Exam,
     configured,
-    instruct_card,
     make_instruct,
     scores_to_json,
 )
@@ -106,12 +106,13 @@ def test_the_facts_make_the_card(made):
     folder, config, _ = made
     facts = json.loads((folder / "model" / "card.json").read_text(encoding="utf-8"))
     text = (folder / "model" / "README.md").read_text(encoding="utf-8")
-    assert text == instruct_card("small", config, facts)
+    assert text == fill_card("instruct", facts, name="small", config=config)
     assert COMMAND in text
     assert "license:" not in text, "nobody knows that of a base of one's own"
     assert "answered greedily, tales drawn at temperature 0.5." in text
     facts["quality"].pop("tale_temperature")
-    assert "decoding is greedy" in instruct_card("small", config, facts)
+    greedy = fill_card("instruct", facts, name="small", config=config)
+    assert "decoding is greedy" in greedy
 
 
 def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
