@@ -116,8 +116,16 @@ def dpo(
         OSError: If a checkpoint cannot be written.
     """
     reference = reference or model
-    once = _log_probs_of_all(reference, valid, config)
-    once |= _log_probs_of_all(reference, pairs, config)
+    once: dict[TokenizedPair, Tensor] = {}  # both log-probabilities under the reference
+    size = config.batch_size // config.accumulation
+    for part in (valid, pairs):
+        check_pairs(part, reference.config, config.context_length)
+        by_length = sorted(part, key=len)
+        for start in range(0, len(part), size):
+            batch = by_length[start : start + size]
+            with torch.no_grad():
+                both = torch.stack(pair_log_probs(reference, batch, config)).cpu()
+            once |= dict(zip(batch, both.T, strict=True))
 
     def compare(batch: Sequence[TokenizedPair]) -> losses.Comparison:
         ours = pair_log_probs(model, batch, config)
@@ -130,19 +138,3 @@ def dpo(
     return train_on_pairs(
         model, pairs, valid, config, generator, compare, objective, run=run
     )
-
-
-@torch.no_grad()
-def _log_probs_of_all(
-    reference: Transformer, pairs: Sequence[TokenizedPair], config: DPOConfig
-) -> dict[TokenizedPair, Float[Tensor, "2"]]:
-    """Return both log-probabilities of each pair, read in batches of similar length."""
-    check_pairs(pairs, reference.config, config.context_length)
-    by_length = sorted(pairs, key=len)
-    size = config.batch_size // config.accumulation
-    found: dict[TokenizedPair, Tensor] = {}
-    for start in range(0, len(pairs), size):
-        part = by_length[start : start + size]
-        both = torch.stack(pair_log_probs(reference, part, config)).cpu()  # (2, pair)
-        found |= dict(zip(part, both.T, strict=True))
-    return found

@@ -247,13 +247,9 @@ def curves_of(points: Sequence[StudyPoint]) -> dict[Experiment, Curve]:
     found: dict[Experiment, list[StudyPoint]] = {}
     for point in points:
         found.setdefault(point.experiment, []).append(point)
-    for own in found.values():
+    curves = {}
+    for experiment, own in found.items():
         own.sort(key=lambda point: point.step)
-    return {
-        experiment: Curve(
-            kl=tuple(point.kl for point in own),
-            gold=tuple(point.gold for point in own),
-            proxy=tuple(point.proxy for point in own),
-        )
-        for experiment, own in found.items()
-    }
+        kl, gold, proxy = zip(*((p.kl, p.gold, p.proxy) for p in own), strict=True)
+        curves[experiment] = Curve(kl=kl, gold=gold, proxy=proxy)
+    return curves

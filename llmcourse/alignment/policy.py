@@ -45,13 +45,8 @@ from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import Tokenizer
-from llmcourse.training import parallel
-from llmcourse.training.checkpoints import (
-    Run,
-    Stateful,
-    texts_fingerprint,
-    weights_fingerprint,
-)
+from llmcourse.training import checkpoints, parallel
+from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import update_weights
 from llmcourse.training.optimizers import make_optimizer
@@ -399,8 +394,10 @@ class PolicyTrainer(ABC):
         """
         recipe = {  # what must be the same to resume
             "method": type(self).__name__,
-            "reference": weights_fingerprint(self.reference),
-            "prompts": texts_fingerprint(str(prompt) for prompt in self.prompts),
+            "reference": checkpoints.weights_fingerprint(self.reference),
+            "prompts": checkpoints.texts_fingerprint(
+                str(prompt) for prompt in self.prompts
+            ),
             "stop": sorted(self.stop),
             "texts": examples_fingerprint(self.texts) if self.texts else "none",
             "seed": self.generator.initial_seed(),

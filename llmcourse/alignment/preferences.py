@@ -48,12 +48,7 @@ from torch import Tensor
 
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.arguments import check_ids, check_positive, check_range
-from llmcourse.finetuning.chat import (
-    END_OF_TURN,
-    Message,
-    encode_prompt,
-    has_chat_tokens,
-)
+from llmcourse.finetuning import chat
 from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.instructions import examples
 from llmcourse.model.transformer import TransformerConfig
@@ -235,8 +230,10 @@ def prompt_of(text: str, tokenizer: BPETokenizer) -> Prompt:
     Raises:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
-    if has_chat_tokens(tokenizer):
-        return Prompt(text, tuple(encode_prompt([Message("user", text)], tokenizer)))
+    if chat.has_chat_tokens(tokenizer):
+        return Prompt(
+            text, tuple(chat.encode_prompt([chat.Message("user", text)], tokenizer))
+        )
     return story_prompt(text, tokenizer)
 
 
@@ -246,8 +243,8 @@ def end_of_answer(tokenizer: BPETokenizer) -> int:
     Raises:
         ValueError: If the tokenizer has no such token.
     """
-    if has_chat_tokens(tokenizer):
-        return tokenizer.special_tokens[END_OF_TURN]
+    if chat.has_chat_tokens(tokenizer):
+        return tokenizer.special_tokens[chat.END_OF_TURN]
     return end_of_text(tokenizer)
 
 
@@ -421,7 +418,7 @@ def make_prompts(n: int, seed: int, tokenizer: BPETokenizer) -> list[Prompt]:
         ValueError: If the tokenizer lacks `<|endoftext|>`.
     """
     texts: Iterator[str]
-    if has_chat_tokens(tokenizer):
+    if chat.has_chat_tokens(tokenizer):
         orders = examples(10**9, seed, kinds=["write"], tokenizer=tokenizer)
         texts = (example.prompt for example in orders)
     else:

@@ -51,28 +51,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmcourse.alignment import preferences
 from llmcourse.alignment.losses import Comparison, bradley_terry_loss
-from llmcourse.alignment.preferences import (
-    PromptPairs,
-    TokenizedPair,
-    check_pairs,
-    pairs_by_prompt,
-    pairs_fingerprint,
-    prompt_of,
-    tokenize_answer,
-)
+from llmcourse.alignment.preferences import PromptPairs, TokenizedPair
 from llmcourse.alignment.surprisal import SurprisalEmbedding, SurprisalReader
 from llmcourse.arguments import check_one_of, check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.finetuning.finetuning import FinetuningConfig, batches_of
-from llmcourse.model.folders import (
-    find_model,
-    load_pretrained,
-    read_folder,
-    read_json,
-    save_pretrained,
-)
+from llmcourse.model import folders
 from llmcourse.model.hugging_face import config_to_json
 from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import END_OF_TEXT
@@ -255,11 +242,11 @@ def train_on_pairs(
         OSError: If a checkpoint cannot be written.
     """
     for part in (pairs, valid):
-        check_pairs(part, model.config, config.context_length)
+        preferences.check_pairs(part, model.config, config.context_length)
     seen: list[Tensor] = []
     rows = [PromptPairs((pair,)) for pair in pairs]
     if config.by_prompt:
-        rows = pairs_by_prompt(pairs)
+        rows = preferences.pairs_by_prompt(pairs)
 
     def loss(part: Sequence[PromptPairs]) -> Tensor:
         found = compare([pair for row in part for pair in row.pairs])
@@ -284,8 +271,8 @@ def train_on_pairs(
         metrics=metrics,
         recipe={
             "model": asdict(model.config),
-            "train_tokens": pairs_fingerprint(pairs),
-            "valid_tokens": pairs_fingerprint(valid),
+            "train_tokens": preferences.pairs_fingerprint(pairs),
+            "valid_tokens": preferences.pairs_fingerprint(valid),
             "seed": generator.initial_seed(),
             "objective": objective,
         },
@@ -445,9 +432,9 @@ def text_reward(model: RewardModel, tokenizer: BPETokenizer) -> RewardFunction:
     def rewards(prompts: Sequence[str], texts: Sequence[str]) -> Tensor:
         ids = []
         for prompt, text in zip(prompts, texts, strict=True):
-            start = prompt_of(prompt, tokenizer).ids
+            start = preferences.prompt_of(prompt, tokenizer).ids
             room = model.config.context_length - len(start)
-            answer = tokenize_answer(text, tokenizer, room)
+            answer = preferences.tokenize_answer(text, tokenizer, room)
             ids.append(torch.tensor([*start, *answer]))
         return rewards_of(model, ids)
 
@@ -526,7 +513,9 @@ def save_reward_model(
         table = model.surprise.weight.detach()
         body.embedding = nn.Embedding(len(table), table.shape[1], _weight=table)
     heads = _heads(model)
-    save_pretrained(body, tokenizer, folder, dtype, settings=settings, heads=heads)
+    folders.save_pretrained(
+        body, tokenizer, folder, dtype, settings=settings, heads=heads
+    )
 
 
 def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokenizer]:
@@ -542,10 +531,10 @@ def load_reward_model(name_or_path: str | Path) -> tuple[RewardModel, BPETokeniz
             `folders.load_pretrained`.
         OSError: If a file cannot be read.
     """
-    folder = find_model(name_or_path)
-    recorded = read_json(folder / "config.json").get("reward_reader")
+    folder = folders.find_model(name_or_path)
+    recorded = folders.read_json(folder / "config.json").get("reward_reader")
     heads = [_HEAD] if recorded is None else [_HEAD, _SURPRISE]
-    found = read_folder(folder, heads)
+    found = folders.read_folder(folder, heads)
     offset = found.settings.get("reward_offset", 0.0)
     if not isinstance(offset, int | float) or not math.isfinite(offset):
         raise ValueError(f"reward_offset must be a number, got {offset!r}")
@@ -579,7 +568,7 @@ def _reader(recorded: Any) -> SurprisalReader:
             "start": int() | None as start,
             "mark": int() | None as mark,
         }:
-            reader, _ = load_pretrained(name)
+            reader, _ = folders.load_pretrained(name)
         case _:
             raise ValueError(
                 "reward_reader must have a name, a sha256, a start and a mark, got "

@@ -79,10 +79,8 @@ class SurprisalReader:
         Raises:
             ValueError: If the tokenizers differ in anything else.
         """
-        wanted, there = dict(tokenizer.special_tokens), own.special_tokens
-        for mark in CHAT_TOKENS:
-            if mark not in there:
-                wanted.pop(mark, None)
+        there, missing = own.special_tokens, {*CHAT_TOKENS} - {*own.special_tokens}
+        wanted = {k: n for k, n in tokenizer.special_tokens.items() if k not in missing}
         same = ("merges", "vocab", "pattern")
         unlike = [n for n in same if getattr(own, n) != getattr(tokenizer, n)]
         if unlike or wanted != there:

@@ -9,6 +9,8 @@ from typing import Any
 from llmcourse.checks.base import check
 from llmcourse.text.deduplication import candidate_probability
 
+Texts = Sequence[str]
+
 
 @check
 def containment(fn: Callable[[set[str], set[str]], float]) -> None:
@@ -122,9 +124,7 @@ def is_held_out(fn: Callable[[str, float], bool]) -> None:
 
 
 @check
-def find_leaks(
-    fn: Callable[[Sequence[str], Sequence[str], int], Collection[int]],
-) -> None:
+def find_leaks(fn: Callable[[Texts, Texts, int], Collection[int]]) -> None:
     """Check a function that finds test texts that leaked into training.
 
     Args:

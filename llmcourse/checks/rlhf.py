@@ -7,6 +7,8 @@ import torch
 
 from llmcourse.checks.base import check
 
+Floats = Sequence[float]
+
 
 @check
 def reward_gap(fn: Callable[[int, int], float]) -> None:
@@ -37,9 +39,7 @@ def reward_gap(fn: Callable[[int, int], float]) -> None:
 
 
 @check
-def best_policy(
-    fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
-) -> None:
+def best_policy(fn: Callable[[Floats, Floats, float], Floats]) -> None:
     """Check a function that returns the policy that no other beats.
 
     Args:
@@ -77,26 +77,22 @@ def best_policy(
     )
 
 
-def _tilted(
-    reference: Sequence[float], rewards: Sequence[float], beta: float
-) -> list[float]:
+def _tilted(reference: Floats, rewards: Floats, beta: float) -> list[float]:
     scores = torch.tensor(reference).log() + torch.tensor(rewards) / beta
     return [*scores.double().softmax(dim=0).tolist()]
 
 
-def _close(a: Sequence[float], b: Sequence[float]) -> bool:
+def _close(a: Floats, b: Floats) -> bool:
     pairs = zip(a, b, strict=True)
     return all(math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) for x, y in pairs)
 
 
-def _round(values: Sequence[float]) -> list[float]:
+def _round(values: Floats) -> list[float]:
     return [round(value, 3) for value in values]
 
 
 @check
-def token_advantages(
-    fn: Callable[[Sequence[float], Sequence[float], float], Sequence[float]],
-) -> None:
+def token_advantages(fn: Callable[[Floats, Floats, float], Floats]) -> None:
     """Check a function that returns generalised advantage estimates for one answer.
 
     Args:

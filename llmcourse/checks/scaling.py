@@ -9,6 +9,8 @@ from torch.nn.functional import linear, silu
 
 from llmcourse.checks.base import check, check_shape, random
 
+Parts = Sequence[Sequence[Tensor]]
+
 
 @check
 def training_bytes(fn: Callable[[float, int, int], float]) -> None:
@@ -61,9 +63,7 @@ def _bubble(stages: int, m: int) -> float:
 
 
 @check
-def split_network(
-    fn: Callable[[Tensor, Tensor, Tensor, int], Sequence[Sequence[Tensor]]],
-) -> None:
+def split_network(fn: Callable[[Tensor, Tensor, Tensor, int], Parts]) -> None:
     """Check a function that cuts a feed-forward network for tensor parallelism.
 
     Args:

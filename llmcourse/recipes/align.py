@@ -28,27 +28,17 @@ from typing import Any, TypeAlias
 import torch
 
 from llmcourse.alignment import preferences
+from llmcourse.alignment import reward_model as rewards
 from llmcourse.alignment.dpo import DPOConfig, dpo
 from llmcourse.alignment.evaluation import PolicyEvaluation, evaluate_policy, gain_of
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.policy import PolicyIteration
 from llmcourse.alignment.ppo import PPOConfig, ppo
 from llmcourse.alignment.preferences import EXAM_SEED, PreferencePair, make_prompts
-from llmcourse.alignment.reward_model import (
-    RewardConfig,
-    RewardFunction,
-    RewardModel,
-    centre,
-    load_reward_model,
-    pair_rewards,
-    save_reward_model,
-    share_preferred,
-    text_reward,
-    train_reward_model,
-)
+from llmcourse.alignment.reward_model import RewardConfig, RewardFunction, RewardModel
 from llmcourse.alignment.rollouts import sample_in_batches
 from llmcourse.alignment.surprisal import SurprisalReader
-from llmcourse.arguments import check_positive, check_range
+from llmcourse.arguments import check_range
 from llmcourse.finetuning.chat import has_chat_tokens
 from llmcourse.finetuning.examples import TokenizedExample
 from llmcourse.finetuning.instruction_tuning import INSTRUCT_LLM, plain_stories, prepare
@@ -56,13 +46,7 @@ from llmcourse.intervals import wilson_interval
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import fill_card
-from llmcourse.recipes.instruct import (
-    BASE_SPLITS,
-    Exam,
-    Model,
-    instruct_quality,
-)
+from llmcourse.recipes.instruct import BASE_SPLITS, Exam, Model, instruct_quality
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.studies import Study, load_study, save_study
 from llmcourse.text.packing import tokenizer_fingerprint
@@ -106,9 +90,6 @@ class AlignConfig:
         check_range(2, answers_per_prompt=self.answers_per_prompt, n_texts=self.n_texts)
         pairs_need = self.reward.batch_size if self.reward.by_prompt else 1
         check_range(pairs_need, n_prompts=self.n_prompts)
-        check_positive(
-            n_held_out=self.n_held_out, pairs_per_prompt=self.pairs_per_prompt
-        )
         if not isinstance(self.training, DPOConfig):
             least = self.training.prompts_per_iteration
             check_range(least, n_training_prompts=self.n_training_prompts)
@@ -119,14 +100,6 @@ class AlignConfig:
     def method(self) -> str:
         """Name of the method: "ppo", "grpo" or "dpo"."""
         return self.training.method
-
-    @property
-    def steps(self) -> int:
-        """Steps of DPO, iterations of the other methods."""
-        training = self.training
-        return (
-            training.steps if isinstance(training, DPOConfig) else training.iterations
-        )
 
 
 def _by_method(
@@ -423,7 +396,7 @@ def train_reward(
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel(policy, generator, config.pooling, reader).train()
-    train_reward_model(
+    rewards.train_reward_model(
         model,
         train,
         valid,
@@ -433,7 +406,7 @@ def train_reward(
     )
     texts = {tuple(t.tolist()): t for pair in valid for t in pair.texts()}  # each once
     every = max(1, len(texts) // _N_CENTRED)
-    centre(model.eval(), [*texts.values()][::every])
+    rewards.centre(model.eval(), [*texts.values()][::every])
     return model
 
 
@@ -505,7 +478,7 @@ def train_policy(
         run.log(Evaluation(step=step, loss=-found.reward, metrics=metrics))
 
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
-    reward = proxy or text_reward(reward_model, tokenizer)
+    reward = proxy or rewards.text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
     learn(
         policy,
@@ -579,11 +552,13 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
     saved = run.saved("reward model", reward.steps, reward.eval_interval, "reward")
     reward_model = train_reward(config, policy, tokenizer, pairs, saved)
     if parallel.rank() == 0:
-        save_reward_model(reward_model, tokenizer, reward_folder, torch.float16)
+        rewards.save_reward_model(reward_model, tokenizer, reward_folder, torch.float16)
     parallel.wait()
-    reward_model, _ = load_reward_model(reward_folder)  # as stored, in float16
-    interval = getattr(config.training, "eval_interval", 5)
-    saved = run.saved("policy", config.steps, interval)
+    reward_model, _ = rewards.load_reward_model(reward_folder)  # as stored, in float16
+    if isinstance(training := config.training, DPOConfig):
+        saved = run.saved("policy", training.steps, training.eval_interval)
+    else:
+        saved = run.saved("policy", training.iterations, 5)
     train_policy(config, policy, tokenizer, pairs, reward_model, saved)
     if parallel.rank() > 0:
         return {}
@@ -599,11 +574,8 @@ def make_aligned(config: AlignConfig, run: Making, exam: Exam) -> dict[str, Any]
         "example": {"prompt": example.prompt, "answer": example.chosen},
         "quality": quality,
     }
-    for kind, place, name in (
-        ("reward", reward_folder, "reward-model"),
-        ("aligned", folder, run.name),
-    ):
-        write_card(place, fill_card(kind, facts, name=name, config=config), facts)
+    write_card(reward_folder, "reward", facts, name="reward-model", config=config)
+    write_card(folder, "aligned", facts, name=run.name, config=config)
     return quality
 
 
@@ -621,8 +593,8 @@ def reward_quality(
         ValueError: If there are no pairs, or none differs in gold.
     """
     tokens = preferences.tokenize_pairs(pairs, tokenizer, model.config.context_length)
-    chosen, rejected = pair_rewards(model, tokens)
-    rate, n = share_preferred(chosen - rejected), len(pairs)
+    chosen, rejected = rewards.pair_rewards(model, tokens)
+    rate, n = rewards.share_preferred(chosen - rejected), len(pairs)
     # Ties count half; for the interval, half of them are right, rounded down.
     interval = wilson_interval(int(rate * n + 1e-6), n)
     gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
@@ -670,7 +642,7 @@ def aligned_quality(
     """
     tokenizer = start[1]
     prompts = preferences.exam_prompts(exam.n_prompts, tokenizer)
-    proxy = text_reward(reward_model, tokenizer)
+    proxy = rewards.text_reward(reward_model, tokenizer)
 
     def answers(name: str, model: Transformer, seed: int) -> PolicyEvaluation:
         return evaluate_policy(

@@ -12,7 +12,7 @@ from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.generation import write
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import N_BY_WORD, fill_card
+from llmcourse.recipes.cards import N_BY_WORD
 from llmcourse.recipes.making import Making, given, in_precision, save_model, write_card
 from llmcourse.text.corpus import STEPS
 from llmcourse.text.documents import Document, Step
@@ -176,8 +176,7 @@ def make_base(
             model, tokenizer, n_stories, n_samples, TEST_SEED, run.stages
         )
     facts = run.facts() | {"n_train_tokens": len(data.train), "quality": quality}
-    card = fill_card("base", facts, name=run.name, config=config, sources=sources)
-    write_card(folder, card, facts)
+    write_card(folder, "base", facts, name=run.name, config=config, sources=sources)
     return quality
 
 
@@ -188,8 +187,8 @@ def _data(
     steps: list[Any],
 ) -> pipeline.TrainingData:
     """Return the training data, from documents or tales, and keep it in the folder."""
-    made_of: dict[str, Any] = {"vocab_size": config.model.vocab_size}
-    made_of["seed"] = config.seed
+    vocab_size, seed = config.model.vocab_size, config.seed
+    made_of: dict[str, Any] = {"vocab_size": vocab_size, "seed": seed}
     if documents is None:
         made_of |= {"tales": config.n_stories, "first": [*config.first]}
         make = partial(pipeline.prepare, config, run.stages)

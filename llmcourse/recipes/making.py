@@ -26,7 +26,7 @@ from llmcourse.files import write_file
 from llmcourse.finetuning.chat import has_chat_tokens, save_chat_files
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes.cards import Facts
+from llmcourse.recipes.cards import Facts, fill_card
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
@@ -79,14 +79,20 @@ class Making:
         }
 
 
-def write_card(folder: Path, card: str, facts: Facts) -> None:
+def write_card(folder: Path, kind: str, facts: Facts, **values: Any) -> None:
     """Write the facts of a model, and its card, beside its weights.
+
+    Args:
+        folder: The model's.
+        kind: Of the card, see `fill_card`.
+        facts: How it was made and how good it is.
+        values: What else the card's template reads.
 
     Raises:
         OSError: If a file cannot be written.
     """
     write_file(folder / "card.json", json.dumps(facts, indent=1) + "\n")
-    write_file(folder / "README.md", card)
+    write_file(folder / "README.md", fill_card(kind, facts, **values))
 
 
 def save_model(model: Transformer, tokenizer: BPETokenizer, folder: Path) -> None:

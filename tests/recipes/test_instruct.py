@@ -1,7 +1,6 @@
 """From the recipe to a folder: what is in it, what its card says, how it goes on."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -143,14 +142,9 @@ def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):
         assert word not in text, word
 
 
-@pytest.mark.parametrize("n_stories", [1, -1])
-def test_refuses_an_exam_that_cannot_be(n_stories):
-    for temperature in (-1, math.nan):
-        with pytest.raises(ValueError, match="tale_temperature must be"):
-            Exam(tale_temperature=temperature)
-    message = f"n_stories must be 0, or at least 2 .* got {n_stories}"
-    with pytest.raises(ValueError, match=message):
-        Exam(n_stories=n_stories)
+def test_refuses_an_exam_on_a_single_story():
+    with pytest.raises(ValueError, match="n_stories must be 0, or at least 2"):
+        Exam(n_stories=1)
 
 
 @pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
