@@ -31,7 +31,7 @@ from torch import Tensor
 
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.losses import kl_k1
-from llmcourse.alignment.preferences import Prompt, end_of_answer
+from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction, batched
 from llmcourse.alignment.rollouts import Scorer, sample_in_batches
 from llmcourse.arguments import check_range
@@ -52,19 +52,16 @@ class PolicyEvaluation:
     length: Float[Tensor, "answer"]  # in tokens
     finished: Float[Tensor, "answer"]  # 1 for answers that reached their end, else 0
 
-    @property
-    def openings(self) -> float:
-        """Number of different three-word openings per answer.
-
-        It falls as answers are added, so compare it only for equal numbers.
-        """
-        return len({tuple(text.split()[:3]) for text in self.texts}) / len(self.texts)
-
     def summary(self) -> dict[str, float]:
-        """Return the means, by name, and the share of different openings."""
+        """Return the means, by name, and "openings": different ones per answer.
+
+        These are of three words. Their share falls as answers are added, so compare
+        it only for equal numbers.
+        """
         names = ("gold", "proxy", "kl", "length", "finished")
         means = {name: getattr(self, name).mean().item() for name in names}
-        return means | {"openings": self.openings}
+        openings = {tuple(text.split()[:3]) for text in self.texts}
+        return means | {"openings": len(openings) / len(self.texts)}
 
 
 @torch.no_grad()
@@ -100,13 +97,7 @@ def evaluate_policy(
     texts: list[str] = []
     found = []
     for written in sample_in_batches(
-        policy,
-        prompts,
-        max_new_tokens,
-        progress=progress,
-        tokenizer=tokenizer,
-        stop=[end_of_answer(tokenizer)],
-        generator=generator,
+        policy, prompts, max_new_tokens, tokenizer, generator, progress
     ):
         asked = [prompt.text for prompt in written.prompts]
         theirs = scorer.log_probs(written.ids, written.answer_mask, 16)

@@ -107,7 +107,9 @@ def gold_reward(prompt: str, text: str) -> float:
 def reward_parts(prompt: str, text: str) -> RewardParts:
     """Return what the score of a text is made of. Arguments as in `gold_reward`."""
     beginning = _beginning(prompt)
-    whole = _joined(beginning, text)
+    text = text.strip()
+    space = " " if beginning and text[:1] not in ",.;:!?'" else ""
+    whole = f"{beginning}{space}{text}"
     given = len(beginning.split())
     try:
         facts, valid, coherence = parse(whole).facts, whole, 1.0
@@ -139,13 +141,6 @@ def _can_begin(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _joined(beginning: str, text: str) -> str:
-    """Return a beginning and what follows, with a space between if one is needed."""
-    text = text.strip()
-    space = " " if beginning and text[:1] not in ",.;:!?'" else ""
-    return f"{beginning}{space}{text}"
 
 
 def _valid_part(text: str) -> str:

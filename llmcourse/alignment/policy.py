@@ -51,8 +51,6 @@ from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import update_weights
 from llmcourse.training.optimizers import make_optimizer
 
-_USUAL_INTERVAL = 10  # iterations between checkpoints
-
 
 @dataclass(frozen=True, eq=False)
 class RolloutBatch:
@@ -412,5 +410,5 @@ class PolicyTrainer(ABC):
         for number in range(len(self.history) + 1, iterations + 1):
             run.log(self.iterate())
             last = number == iterations
-            run.save_if_due(number, recipe, parts, last=last, usual=_USUAL_INTERVAL)
+            run.save_if_due(number, recipe, parts, last=last, usual=10)
         return self.history

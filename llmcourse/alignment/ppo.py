@@ -73,10 +73,8 @@ class PPO(PolicyTrainer):
         if not self.history:  # the critic starts from the mean score, not zero
             torch.nn.init.constant_(self.value_head.output.bias, scores.mean().item())
         values = self._values(rollouts)
-        log_probs, config = rollouts.log_probs, self.config
-        rewards = token_rewards(
-            scores, log_probs, reference_log_probs, mask, config.kl_coef
-        )
+        old, config = rollouts.log_probs, self.config
+        rewards = token_rewards(scores, old, reference_log_probs, mask, config.kl_coef)
         advantages = losses.gae(rewards, values, mask, config.gamma, config.gae_lambda)
         return {
             "advantages": losses.whiten(advantages, mask),

@@ -316,21 +316,6 @@ class PromptPairs:
         return max(map(len, self.pairs))
 
 
-def pairs_by_prompt(pairs: Sequence[TokenizedPair]) -> list[PromptPairs]:
-    """Return the pairs grouped by prompt, in the order of each group's first pair.
-
-    >>> pair = [torch.tensor(ids) for ids in ([0, 5], [7, 8, 0], [9, 0])]
-    >>> other = TokenizedPair(torch.tensor([0, 6]), *pair[1:])
-    >>> one, two = pairs_by_prompt([TokenizedPair(*pair), other, TokenizedPair(*pair)])
-    >>> len(one.pairs), len(two.pairs), len(one)
-    (2, 1, 5)
-    """
-    groups: dict[tuple[int, ...], list[TokenizedPair]] = {}
-    for pair in pairs:
-        groups.setdefault(tuple(pair.prompt.tolist()), []).append(pair)
-    return [PromptPairs(tuple(group)) for group in groups.values()]
-
-
 def tokenize_pairs(
     pairs: Sequence[PreferencePair], tokenizer: BPETokenizer, most: int | None = None
 ) -> list[TokenizedPair]:

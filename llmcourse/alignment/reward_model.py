@@ -181,13 +181,13 @@ def pad_texts(
     (tensor([[5, 6, 7],
              [8, 0, 0]]), tensor([2, 0]))
     """
-    if not texts or not all(len(text) for text in texts):
-        lengths = [len(text) for text in texts]
+    lengths = [len(text) for text in texts]
+    if not texts or 0 in lengths:
         raise ValueError(
             f"wanted texts with at least one token each, got lengths {lengths}"
         )
     ids = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
-    return ids, torch.tensor([len(text) - 1 for text in texts])
+    return ids, torch.tensor(lengths) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +244,11 @@ def train_on_pairs(
     for part in (pairs, valid):
         preferences.check_pairs(part, model.config, config.context_length)
     seen: list[Tensor] = []
-    rows = [PromptPairs((pair,)) for pair in pairs]
-    if config.by_prompt:
-        rows = preferences.pairs_by_prompt(pairs)
+    groups: dict[object, list[TokenizedPair]] = {}  # those of a prompt, or single pairs
+    for pair in pairs:
+        key = tuple(pair.prompt.tolist()) if config.by_prompt else pair
+        groups.setdefault(key, []).append(pair)
+    rows = [PromptPairs(tuple(group)) for group in groups.values()]
 
     def loss(part: Sequence[PromptPairs]) -> Tensor:
         found = compare([pair for row in part for pair in row.pairs])
@@ -330,16 +332,16 @@ def train_reward_model(
         objective += f", pooled by {model.pooling}"
     if model.surprise is not None:
         objective += f", with the surprisal of {model.surprise.reader.fingerprint}"
-    low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         texts, rows = _distinct([p.texts()[side] for side in (0, 1) for p in batch])
         device = model.head.weight.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=low_precision):
+        with torch.autocast(
+            device, torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
             rewards = _read(model, texts)
         chosen, rejected = rewards.float()[rows].chunk(2)
-        centring = config.center_rewards_coefficient
-        loss = bradley_terry_loss(chosen, rejected, centring)
+        loss = bradley_terry_loss(chosen, rejected, config.center_rewards_coefficient)
         return Comparison(loss, chosen - rejected)
 
     return train_on_pairs(

@@ -24,7 +24,7 @@ said of the token before reading it.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,7 +33,7 @@ from torch.nn.functional import gelu, linear, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from llmcourse.alignment.losses import Mask, PerToken, entropy
-from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.arguments import check_fits, check_range
 from llmcourse.finetuning.classification import without_unembedding
 from llmcourse.model.decoding import FusedDecoder, can_fuse
@@ -114,36 +114,42 @@ def sample_rollouts(
         answer = ids[n, mask[n]].tolist()
         texts.append(_text(prompt, answer[:-1] if finished[n] else answer, tokenizer))
     width = int((lengths + mask.sum(dim=1)).max())
-    return Rollouts(
-        prompts=tuple(prompts),
-        texts=tuple(texts),
-        ids=ids[:, :width],
-        answer_mask=mask[:, :width],
-        log_probs=log_probs[:, :width],
-        finished=finished,
-    )
+    ids, mask, log_probs = (part[:, :width] for part in (ids, mask, log_probs))
+    return Rollouts(tuple(prompts), tuple(texts), ids, mask, log_probs, finished)
 
 
 def sample_in_batches(
     policy: Transformer,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
-    *,
+    tokenizer: BPETokenizer,
+    generator: torch.Generator,
     progress: CountProgress | None = None,
-    **options: Any,
+    *,
+    shared: bool = False,
 ) -> Iterator[Rollouts]:
-    """Yield answers to all prompts, 64 at a time.
+    """Yield answers to all prompts, 64 at a time, each up to its end.
 
     Args:
         policy: The model.
         prompts: What to answer.
         max_new_tokens: Most tokens of an answer.
+        tokenizer: The policy's, which knows where an answer ends.
+        generator: As in `sample_rollouts`.
         progress: Called with the number of answers so far, and the total.
-        options: For `sample_rollouts`.
+        shared: As in `sample_rollouts`.
     """
     for start in range(0, len(prompts), _AT_ONCE):
         part = prompts[start : start + _AT_ONCE]
-        yield sample_rollouts(policy, part, max_new_tokens, **options)
+        yield sample_rollouts(
+            policy,
+            part,
+            max_new_tokens,
+            tokenizer=tokenizer,
+            stop=[end_of_answer(tokenizer)],
+            generator=generator,
+            shared=shared,
+        )
         if progress is not None:
             progress(start + len(part), len(prompts))
 

@@ -117,10 +117,9 @@ def _grammar_text(n_steps: int) -> str:
     parts = [*_LISTS.findall(tales.world_text()), _STORY.replace("EVENTS", events)]
     before = "first"
     for n in range(1, n_steps + 1):
-        parts.append(
-            re.sub(r"(event|gain|loss|step|more|fewer|Taker)N", rf"\g<1>{n}", _STEP)
-        )
-        parts[-1] = parts[-1].replace("BEFORE", before)
+        numbered = r"(event|gain|loss|step|more|fewer|Taker)N"
+        step = re.sub(numbered, rf"\g<1>{n}", _STEP)
+        parts.append(step.replace("BEFORE", before))
         for name, sign in (("more", 1), ("fewer", -1)):
             parts.append(f"\nlist {name}{n} @ {before}: word | amount | after\n")
             for total in range(1, LARGEST + 1):

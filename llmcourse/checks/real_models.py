@@ -73,6 +73,7 @@ def gguf_header(fn: Callable[[bytes], Mapping[str, object]]) -> None:
     def text(words: str) -> bytes:
         return struct.pack("<Q", len(words.encode())) + words.encode()
 
+    tokens = struct.pack("<IQ", 8, 2) + text("a") + text("bc")
     some: list[tuple[str, int, bytes, object]] = [
         ("general.architecture", 8, text("llama"), "llama"),
         ("general.name", 8, text("Größe"), "Größe"),
@@ -80,12 +81,7 @@ def gguf_header(fn: Callable[[bytes], Mapping[str, object]]) -> None:
         ("llama.rope.freq_base", 6, struct.pack("<f", 0.5), 0.5),
         ("general.big", 10, struct.pack("<Q", 2**40), 2**40),
         ("tokenizer.add_bos", 7, b"\x00", False),
-        (
-            "tokenizer.tokens",
-            9,
-            struct.pack("<IQ", 8, 2) + text("a") + text("bc"),
-            ["a", "bc"],
-        ),
+        ("tokenizer.tokens", 9, tokens, ["a", "bc"]),
         ("tokenizer.types", 9, struct.pack("<IQii", 5, 2, 1, -3), [1, -3]),
     ]
     begun = b"GGUF" + struct.pack("<IQQ", 3, 0, len(some))

@@ -296,15 +296,10 @@ def collect(
     prompts = make_prompts(n_prompts, seed, tokenizer)
     generator = torch.Generator().manual_seed(seed)
     n = config.answers_per_prompt
+    repeated = [prompt for prompt in prompts for _ in range(n)]
+    told, most = progress and partial(progress, stage), config.max_new_tokens
     parts = sample_in_batches(
-        policy,
-        [prompt for prompt in prompts for _ in range(n)],
-        config.max_new_tokens,
-        progress=progress and partial(progress, stage),
-        tokenizer=tokenizer,
-        stop=[preferences.end_of_answer(tokenizer)],
-        generator=generator,
-        shared=True,
+        policy, repeated, most, tokenizer, generator, told, shared=True
     )
     texts = iter([text for part in parts for text in part.texts])
     answered = [(prompt.text, [*islice(texts, n)]) for prompt in prompts]
@@ -396,14 +391,9 @@ def train_reward(
     generator = torch.Generator().manual_seed(config.seed)
     reader = reader_of(config, tokenizer)
     model = RewardModel(policy, generator, config.pooling, reader).train()
-    rewards.train_reward_model(
-        model,
-        train,
-        valid,
-        config.reward,
-        torch.Generator().manual_seed(config.seed),
-        run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
-    )
+    order = torch.Generator().manual_seed(config.seed)
+    run = replace(run, tokenizer=tokenizer_fingerprint(tokenizer))
+    rewards.train_reward_model(model, train, valid, config.reward, order, run=run)
     texts = {tuple(t.tolist()): t for pair in valid for t in pair.texts()}  # each once
     every = max(1, len(texts) // _N_CENTRED)
     rewards.centre(model.eval(), [*texts.values()][::every])
@@ -460,16 +450,12 @@ def train_policy(
     generator = torch.Generator().manual_seed(config.seed)
     if isinstance(training, DPOConfig):
         most = min(policy.config.context_length, training.context_length)
-        valid = pairs.valid[: training.eval_examples]
-        dpo(
-            policy,
-            preferences.tokenize_pairs(pairs.train, tokenizer, most),
-            preferences.tokenize_pairs(valid, tokenizer, most),
-            training,
-            generator,
-            reference=deepcopy(policy).eval(),
-            run=replace(run, tokenizer=tokenizer_fingerprint(tokenizer)),
-        )
+        held_out = pairs.valid[: training.eval_examples]
+        train = preferences.tokenize_pairs(pairs.train, tokenizer, most)
+        valid = preferences.tokenize_pairs(held_out, tokenizer, most)
+        start = deepcopy(policy).eval()
+        run = replace(run, tokenizer=tokenizer_fingerprint(tokenizer))
+        dpo(policy, train, valid, training, generator, reference=start, run=run)
         return
 
     def report(found: PolicyIteration) -> None:
@@ -480,17 +466,12 @@ def train_policy(
     prompts = make_prompts(config.n_training_prompts, config.seed + 2, tokenizer)
     reward = proxy or rewards.text_reward(reward_model, tokenizer)
     learn: Any = grpo if isinstance(training, GRPOConfig) else ppo
-    learn(
-        policy,
-        prompts,
-        reward,
-        training,
-        generator,
-        tokenizer=tokenizer,
-        stop=[preferences.end_of_answer(tokenizer)],
-        texts=ptx_texts(config, policy, tokenizer) if training.ptx_coef else (),
-        run=replace(run, progress=report),
-    )
+    stop = [preferences.end_of_answer(tokenizer)]
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stop": stop}
+    if training.ptx_coef:
+        options["texts"] = ptx_texts(config, policy, tokenizer)
+    told = replace(run, progress=report)
+    learn(policy, prompts, reward, training, generator, run=told, **options)
 
 
 def ptx_texts(
@@ -597,7 +578,8 @@ def reward_quality(
     rate, n = rewards.share_preferred(chosen - rejected), len(pairs)
     # Ties count half; for the interval, half of them are right, rounded down.
     interval = wilson_interval(int(rate * n + 1e-6), n)
-    gaps = torch.tensor([pair.gold_chosen - pair.gold_rejected for pair in pairs])
+    gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
+    gaps = gold[:, 0] - gold[:, 1]
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
     said = (chosen - rejected).abs().sigmoid()  # how sure it is of its preference
     classes = torch.bucketize(said, torch.tensor(_SURE[1:-1]))
@@ -609,7 +591,6 @@ def reward_quality(
         }
         for there in (classes == number for number in range(len(_SURE) - 1))
     ]
-    gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
     both = torch.stack((gold.flatten(), torch.stack((chosen, rejected), 1).flatten()))
     return {
         "accuracy": {"rate": rate, "interval": interval._asdict(), "n": n},
@@ -645,15 +626,9 @@ def aligned_quality(
     proxy = rewards.text_reward(reward_model, tokenizer)
 
     def answers(name: str, model: Transformer, seed: int) -> PolicyEvaluation:
+        told, most = partial(stages, f"stories to order {name}"), config.max_new_tokens
         return evaluate_policy(
-            model,
-            start[0],
-            tokenizer,
-            prompts,
-            proxy,
-            config.max_new_tokens,
-            seed,
-            partial(stages, f"stories to order {name}"),
+            model, start[0], tokenizer, prompts, proxy, most, seed, told
         )
 
     seeds = range(exam.seed, exam.seed + exam.n_seeds)

@@ -162,10 +162,8 @@ def make_base(
     model, tokenizer = load_pretrained(folder)
     if sources:
         texts = [document.text for document in data.held_out]
-        loss = evaluation.text_loss(
-            model, tokenizer, texts, partial(run.stages, "text")
-        )
-        quality = loss.to_json()
+        told = partial(run.stages, "text")
+        quality = evaluation.text_loss(model, tokenizer, texts, told).to_json()
         quality["baselines"] = pipeline.baselines(data, texts)
         most = min(_SAMPLE, config.model.context_length - 1)
         quality["written"] = [

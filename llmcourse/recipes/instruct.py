@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 from llmcourse.finetuning import instruction_evaluation, instruction_tuning, lora
 from llmcourse.finetuning.chat import read_conversations
-from llmcourse.finetuning.finetuning import FinetuningConfig
 from llmcourse.finetuning.instruction_tuning import InstructConfig
 from llmcourse.finetuning.instructions import KINDS
 from llmcourse.model.costs import n_parameters
@@ -79,8 +78,11 @@ def configured(
     config = instruction_tuning.PRESETS[preset]
     wanted = given(**training)
     if sources and "steps" not in wanted:
-        plan = replace(config.finetuning, **wanted)  # its batch size matters, too
-        wanted["steps"] = _steps_for(sources, plan)
+        n = sum(len(read_conversations(path)) for path in sources)
+        learned = n - instruction_tuning.n_held_out(n)
+        batch_size = wanted.get("batch_size", config.finetuning.batch_size)
+        three_passes = max(100, ceil(3 * learned / batch_size))
+        wanted["steps"] = min(config.finetuning.steps, three_passes)
     steps = wanted.get("steps", config.finetuning.steps)
     if steps < config.finetuning.eval_interval and "eval_interval" not in wanted:
         wanted["eval_interval"] = max(1, steps // 5)
@@ -90,13 +92,6 @@ def configured(
         sources=sources,
         finetuning=replace(in_precision(config.finetuning, precision), **wanted),
     )
-
-
-def _steps_for(sources: tuple[str, ...], training: FinetuningConfig) -> int:
-    """Return the steps of three passes, at least 100 and at most the preset's."""
-    n = sum(len(read_conversations(path)) for path in sources)
-    learned = n - instruction_tuning.n_held_out(n)
-    return min(training.steps, max(100, ceil(3 * learned / training.batch_size)))
 
 
 def make_instruct(config: InstructConfig, run: Making, exam: Exam) -> dict[str, Any]:

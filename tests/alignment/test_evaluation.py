@@ -115,7 +115,7 @@ def test_openings_are_counted_by_their_first_three_words():
     prompts = make_prompts(4, 1, tokenizer)
     found = evaluate_policy(policy, policy, tokenizer, prompts, LENGTH, 4)
     texts = ("Once there was a fox", "Once there was an owl", "Once there lived", "One")
-    assert replace(found, texts=texts).openings == 3 / 4
+    assert replace(found, texts=texts).summary()["openings"] == 3 / 4
 
 
 def test_nothing_asked_is_refused():
