@@ -332,13 +332,12 @@ def train_reward_model(
         objective += f", pooled by {model.pooling}"
     if model.surprise is not None:
         objective += f", with the surprisal of {model.surprise.reader.fingerprint}"
+    low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         texts, rows = _distinct([p.texts()[side] for side in (0, 1) for p in batch])
         device = model.head.weight.device.type
-        with torch.autocast(
-            device, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
+        with torch.autocast(device, torch.bfloat16, enabled=low_precision):
             rewards = _read(model, texts)
         chosen, rejected = rewards.float()[rows].chunk(2)
         loss = bradley_terry_loss(chosen, rejected, config.center_rewards_coefficient)

@@ -578,7 +578,8 @@ def reward_quality(
     rate, n = rewards.share_preferred(chosen - rejected), len(pairs)
     # Ties count half; for the interval, half of them are right, rounded down.
     interval = wilson_interval(int(rate * n + 1e-6), n)
-    gold = torch.tensor([[p.gold_chosen, p.gold_rejected] for p in pairs])
+    worth = [(pair.gold_chosen, pair.gold_rejected) for pair in pairs]
+    gold = torch.tensor(worth, dtype=torch.double)
     gaps = gold[:, 0] - gold[:, 1]
     unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
     said = (chosen - rejected).abs().sigmoid()  # how sure it is of its preference
@@ -591,12 +592,13 @@ def reward_quality(
         }
         for there in (classes == number for number in range(len(_SURE) - 1))
     ]
-    both = torch.stack((gold.flatten(), torch.stack((chosen, rejected), 1).flatten()))
+    ours = torch.stack((chosen, rejected), dim=1).double()
+    both = torch.stack((gold.flatten(), ours.flatten()))
     return {
         "accuracy": {"rate": rate, "interval": interval._asdict(), "n": n},
         "ceiling": preferences.agreement_rate(pairs),
         "with_gold": right[unequal].double().mean().item(),
-        "correlation": both.double().corrcoef()[0, 1].nan_to_num().item(),
+        "correlation": both.corrcoef()[0, 1].nan_to_num().item(),
         "calibration": [found for found in calibration if found["n"]],
     }
 

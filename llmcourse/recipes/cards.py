@@ -30,12 +30,6 @@ Facts = Mapping[str, Any]
 N_BY_WORD = 100
 """Tales that a base model reads word by word, to see what costs it most."""
 
-GROUPS = {
-    "questions, summarise, rewrite": (*QUESTIONS, "summarise", "rewrite"),
-    "write, continue": ("write", "continue"),
-}
-"""Kinds of instruction that are also counted together: the closed and the open ones."""
-
 
 def percent(share: float, digits: int = 1) -> str:
     """Return a fraction as a percentage.
@@ -96,11 +90,8 @@ _TEMPLATES = Environment(
 )
 _FUNCTIONS = (log, n_parameters, shipped_models, an_order)
 _TEMPLATES.globals |= {function.__name__: function for function in _FUNCTIONS}
-_TEMPLATES.globals |= {
-    "GROUPS": GROUPS,
-    "HELD_OUT_PAIRS": HELD_OUT_PAIRS,
-    "N_BY_WORD": N_BY_WORD,
-}
+_TEMPLATES.globals |= {"HELD_OUT_PAIRS": HELD_OUT_PAIRS, "QUESTIONS": QUESTIONS}
+_TEMPLATES.globals["N_BY_WORD"] = N_BY_WORD
 _FILTERS = (format, repr, percent, between, counted, together, settings, fmean)
 _TEMPLATES.filters |= {function.__name__: function for function in _FILTERS}
 
