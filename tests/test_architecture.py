@@ -21,7 +21,7 @@ ROOMS = {
     "recipes": (
         "alignment finetuning training model text arguments files intervals studies"
     ),
-    "classroom": "training model text files",
+    "classroom": "training model text arguments files",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
         "arguments extras files __version__"

@@ -32,6 +32,7 @@ from typing import Any, Literal
 import nbformat
 from nbformat import NotebookNode
 
+from llmcourse.arguments import check_one_of
 from llmcourse.classroom.assignments import (
     data_of,
     grade_id,
@@ -111,13 +112,11 @@ class Course:
             ValueError: If the folder is not empty, or an assignment or all sources do
                 not exist.
         """
-        if (folder / "course.json").is_file():
+        if folder.exists() and any(folder.iterdir()):
             raise ValueError(
-                f"{folder} is a course already; llmcourse course add gives it more "
+                f"{folder} is not empty; llmcourse course add gives a course more "
                 "assignments"
             )
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty")
         cls._find(sources, names)  # before anything is written
         (folder / "sources").mkdir(parents=True)
         write_file(folder / "nbgrader_config.py", render("nbgrader_config.py.txt"))
@@ -139,11 +138,8 @@ class Course:
             )
         found = {path.stem: path for path in sorted(sources.glob("*.py"))}
         wanted = names or [name for name in found if name != "proving"]
-        if missing := [name for name in wanted if name not in found]:
-            known = ", ".join(found) or "none"
-            raise ValueError(
-                f"no such assignment: {', '.join(missing)}; known: {known}"
-            )
+        for name in wanted:
+            check_one_of("assignment", name, found)
         return [found[name] for name in wanted]
 
     def add(self, sources: Path, names: Sequence[str] = ()) -> list[str]:
@@ -179,9 +175,7 @@ class Course:
         Raises:
             ValueError: If there is none of that name.
         """
-        if name not in self.assignments:
-            known = ", ".join(self.assignments) or "none"
-            raise ValueError(f"no assignment {name!r}; known: {known}")
+        check_one_of("assignment", name, self.assignments)
         return self.folder / "sources" / f"{name}.py"
 
     def source(self, name: str) -> NotebookNode:
@@ -196,11 +190,9 @@ class Course:
         """
         cells = self.source(name).cells
         found = [c for c in cells if is_answer(c) and c.cell_type == "markdown"]
-        chosen = [c for c in found if cell in (None, grade_id(c))]
-        if cell is not None and not chosen:
-            known = ", ".join(map(grade_id, found)) or "none"
-            raise ValueError(f"no written question {cell!r} in {name}; known: {known}")
-        return chosen
+        if cell is not None:
+            check_one_of("written question", cell, [grade_id(c) for c in found])
+        return [c for c in found if cell in (None, grade_id(c))]
 
     def guide(self, name: str, cell: str | None = None) -> dict[str, str]:
         """Return the model answer and marks of each of the `written` questions."""

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from llmcourse.arguments import check_one_of
 from llmcourse.classroom.pages import render
 from llmcourse.files import DATA, new_file, write_file
 
@@ -115,8 +116,7 @@ class Quiz:
         >>> Quiz.read("tokenization").chapter
         'tokenization'
         """
-        if chapter not in chapters():
-            raise ValueError(f"no quiz {chapter!r}; known: {', '.join(chapters())}")
+        check_one_of("chapter", chapter, chapters())
         table = tomllib.loads((FOLDER / f"{chapter}.toml").read_text(encoding="utf-8"))
         questions = [
             Question(

@@ -28,10 +28,6 @@ def align(
     kl_coef: Annotated[
         float | None, typer.Option(help="Coefficient of the KL penalty; for DPO, beta.")
     ] = None,
-    ptx_coef: Annotated[
-        float | None,
-        typer.Option(help="Weight of the loss on earlier kinds of text; not with DPO."),
-    ] = None,
     dtype: opt.TrainedIn = "auto",
     model: Annotated[
         str | None,
@@ -77,7 +73,6 @@ def align(
         steps=steps,
         learning_rate=learning_rate,
         kl_coef=kl_coef,
-        ptx_coef=ptx_coef,
         precision=dtype,
         loss=loss,
     )

@@ -21,9 +21,6 @@ def evaluate(
     stories: opt.Stories = 500,
     samples: opt.Samples = 500,
     questions: opt.Questions = 30,
-    show_samples: Annotated[
-        int, typer.Option("--show", help="How many samples to print.", min=0)
-    ] = 2,
     seed: Annotated[
         int, typer.Option(help="Seed for stories and samples.")
     ] = 1_000_000,
@@ -86,7 +83,7 @@ def evaluate(
         f"{quality['n_bytes']:,} bytes"
     )
     show(*tables("base_tables", quality=quality))
-    for sample in written[:show_samples]:
+    for sample in written[:2]:
         out.print(f"\n{sample.text}\n→ {sample.error or 'valid'}")
     if "instructions" in quality:
         show(*tables("scores", scores=quality["instructions"]))

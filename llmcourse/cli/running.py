@@ -3,8 +3,8 @@
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import typer
 
+from llmcourse.arguments import check_one_of
 from llmcourse.cli.console import bars, make_folder, out, say
 from llmcourse.cli.tensorboard import TensorBoardLog
 from llmcourse.files import locked
@@ -48,10 +49,7 @@ def find_device(device: str) -> str:
     mps = torch.backends.mps.is_available()
     devices = {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
     there = [name for name, is_there in devices.items() if is_there]
-    if device not in ("auto", *there):
-        raise ValueError(
-            f"wanted one of the devices {', '.join(there)}, got {device!r}"
-        )
+    check_one_of("device", device, ["auto", *there])
     return there[0] if device == "auto" else device
 
 
@@ -153,8 +151,6 @@ def run_command(
             make_folder(folder)
             stack.enter_context(locked(folder))
             prepare_folder(folder, resume=options["resume"])
-        again = command.line(folder, "machine", "tensorboard")
-        stack.enter_context(stoppable(again))
         draw = stack.enter_context(bars(options["quiet"] or not first))
 
         def training(name: str, path: Path, steps: int) -> TrainingProgress:
@@ -184,7 +180,13 @@ def run_command(
             stages=draw,
             say=out.print if first and not options["as_json"] else lambda text: None,
         )
-        quality = recipe(run)
+        try:
+            quality = recipe(run)
+        except KeyboardInterrupt:
+            if first:
+                again = command.line(folder, "machine", "tensorboard")
+                say(f"stopped; to go on: {again} --resume")
+            raise typer.Exit(130) from None
         if options["as_json"] and first:
             typer.echo(json.dumps({"folder": str(folder)} | quality))
         return folder, quality
@@ -204,17 +206,6 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
     if resume and not found:
         say(f"no checkpoint in {str(folder)!r}: training starts at the beginning")
     make_folder(folder / "checkpoints")
-
-
-@contextmanager
-def stoppable(command: str) -> Iterator[None]:
-    """Turn Ctrl-C into a message on how to go on, and exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if parallel.rank() == 0:
-            say(f"stopped; to go on: {command} --resume")
-        raise typer.Exit(130) from None
 
 
 def show(*tables: Table) -> None:

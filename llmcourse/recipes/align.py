@@ -206,7 +206,6 @@ def configured(
     steps: int | None = None,
     learning_rate: float | None = None,
     kl_coef: float | None = None,
-    ptx_coef: float | None = None,
     precision: str | None = None,
     loss: str | None = None,
     **others: Any,
@@ -218,8 +217,6 @@ def configured(
         steps: Of DPO, or iterations of the other methods.
         learning_rate: Of the policy.
         kl_coef: Penalty for leaving the start; beta of DPO.
-        ptx_coef: Weight of the loss on texts like those it learned from earlier, for
-            PPO and GRPO.
         precision: Of the runs that have one.
         loss: Of DPO, from `losses.PAIR_LOSSES`.
         others: Fields of `AlignConfig`.
@@ -234,14 +231,10 @@ def configured(
     """
     training, wanted = config.training, given(learning_rate=learning_rate)
     if isinstance(training, DPOConfig):
-        if ptx_coef is not None:
-            raise ValueError(
-                "--ptx-coef is an option of --method ppo and grpo, not dpo"
-            )
         training = in_precision(training, precision)
         wanted |= given(steps=steps, beta=kl_coef, loss_type=loss)
     elif loss is None:
-        wanted |= given(iterations=steps, kl_coef=kl_coef, ptx_coef=ptx_coef)
+        wanted |= given(iterations=steps, kl_coef=kl_coef)
     else:
         raise ValueError(f"--loss is an option of --method dpo, not of {config.method}")
     return replace(

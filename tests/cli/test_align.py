@@ -112,10 +112,6 @@ def test_refusals_are_one_line(monkeypatch, capsys, tmp_path):
             ([*FAST, "--model=gpt-5"], "got 'gpt-5'"),
             ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
             ([*FAST, "--method=dpo", "--kl-coef=0"], "beta must be positive, got 0"),
-            (
-                [*FAST, "--method=dpo", "--ptx-coef=1"],
-                "--ptx-coef is an option of --method ppo and grpo, not dpo",
-            ),
             ([*FAST, "--loss=ipo"], "--loss is an option of --method dpo, not of grpo"),
         ]
     ):

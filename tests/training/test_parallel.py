@@ -228,4 +228,4 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, capsys, tmp_path, co
     args = (command, *TINY, "--device=cuda", "--out", tmp_path / "run")
     code, line = cli_cases.fails(monkeypatch, capsys, *args)
     assert code == 1
-    assert "wanted one of the devices" in line
+    assert "device must be" in line
