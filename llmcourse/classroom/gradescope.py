@@ -15,11 +15,12 @@ read the source. Results are written as Gradescope specifies them
 import os
 import re
 import shlex
+import shutil
 import sys
-import zipfile
 from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 
@@ -36,7 +37,7 @@ from llmcourse.classroom.opening import TORCH
 from llmcourse.classroom.pages import render
 from llmcourse.classroom.sandbox import PACKAGE, available, files_of
 from llmcourse.classroom.student import Student
-from llmcourse.files import new_file, write_json
+from llmcourse.files import write_file, write_json
 
 NOBODY = 65534
 NEEDED = ("filelock", "jupytext", "nbformat", "numpy", "torch")  # what grading imports
@@ -64,30 +65,26 @@ def write_autograder(source: Path, path: Path, seed: int) -> Path:
     Raises:
         ValueError: As in `assignments.read_source`.
     """
-    released = nbformat.writes(release(read_source(source)))
     *others, torch = map(shlex.quote, requirements())
     scripts = {
         "setup.sh": render("setup.sh", torch=torch, index=TORCH, others=others),
         "run_autograder": render("run_autograder", seed=seed),
     }
-    with (
-        new_file(path) as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out,
-    ):
-        for name, text in scripts.items():
-            member = zipfile.ZipInfo(name)
-            member.external_attr = 0o755 << 16
-            out.writestr(member, text)
-        out.write(source, f"secret/{source.name}")
-        out.writestr(f"secret/{source.stem}.ipynb", released)
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "autograder"
+        unused = shutil.ignore_patterns("models", "__pycache__")
+        shutil.copytree(PACKAGE, root / "package" / "llmcourse", ignore=unused)
+        (root / "secret").mkdir()
+        shutil.copy(source, root / "secret")
+        released = root / "secret" / f"{source.stem}.ipynb"
+        write(release(read_source(source)), released)
         if data := data_of(source):
-            for inner in sorted(data.rglob("*")):
-                out.write(inner, f"secret/{source.stem}/{inner.relative_to(data)}")
-        for inner in sorted(PACKAGE.rglob("*")):
-            where = inner.relative_to(PACKAGE)
-            kept = where.parts[0] != "models" and "__pycache__" not in where.parts
-            if kept and inner.is_file():
-                out.write(inner, f"package/llmcourse/{where.as_posix()}")
+            shutil.copytree(data, released.with_suffix(""))
+        for name, text in scripts.items():
+            (root / name).write_text(text, encoding="utf-8")
+            (root / name).chmod(0o755)
+        made = shutil.make_archive(str(root), "zip", root)
+        write_file(path, Path(made).read_bytes())
     return path
 
 
