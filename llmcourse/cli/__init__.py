@@ -60,22 +60,19 @@ def load_command(name: str) -> Any:
     command = getattr(import_module(f"llmcourse.cli.{name}"), name)
     if isinstance(command, typer.Typer):  # a group of commands
         return get_command(command)
-    single = typer.Typer(
-        rich_markup_mode="markdown",
-        pretty_exceptions_enable=False,
-        add_completion=False,
-    )
+    single = group(add_completion=False)
     single.command(name)(command)
     return get_command(single)
 
 
-app = typer.Typer(
-    cls=_Commands,
-    name="llmcourse",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
+def group(**settings: Any) -> typer.Typer:
+    """Return a group without commands: help in Markdown, errors as Python's."""
+    return typer.Typer(
+        rich_markup_mode="markdown", pretty_exceptions_enable=False, **settings
+    )
+
+
+app = group(cls=_Commands, name="llmcourse", no_args_is_help=True)
 for _name, _help in COMMANDS.items():
     app.command(_name, help=_help)(lambda: None)  # for the list of commands
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from llmcourse.cli import COMMANDS, group
 from llmcourse.cli.console import bars, out, say
 from llmcourse.cli.options import Quiet
 from llmcourse.extras import needed_for
@@ -15,14 +16,8 @@ from llmcourse.files import write_json
 if TYPE_CHECKING:
     from llmcourse.classroom.course import Course
 
-course = typer.Typer(
-    help="Run a class: release, collect, grade, report, give feedback.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-written = typer.Typer(no_args_is_help=True, help="Grade written answers in bulk.")
+course = group(help=COMMANDS["course"], no_args_is_help=True, add_completion=False)
+written = group(help="Grade written answers in bulk.", no_args_is_help=True)
 course.add_typer(written, name="written")
 
 Name = Annotated[str, typer.Argument(help="An assignment.")]
