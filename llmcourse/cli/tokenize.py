@@ -1,6 +1,5 @@
 """The command `tokenize`: what a tokenizer makes of a text."""
 
-import json
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +44,7 @@ def tokenize(
     if not ids:
         raise ValueError("wanted a text with at least one token, got none")
     if as_json:
-        out.print_json(json.dumps({"ids": ids, "tokens": tokens}))
+        out.print_json(data={"ids": ids, "tokens": tokens})
         return
     line = Line()
     for token, colour in zip(tokens, cycle(COLOURS)):
