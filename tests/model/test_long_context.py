@@ -124,7 +124,7 @@ def test_refusals(tmp_path):
         make_model("sparse")
     with pytest.raises(ValueError, match="window must be at least 1"):
         make_model("window", window=0)
-    with pytest.raises(ValueError, match="only for full attention"):
+    with pytest.raises(ValueError, match="full attention is needed"):
         attention_weights(make_model("linear"), ids(5))
     model, tokenizer = load_pretrained("base-llm")
     set_attention(model, "window")
