@@ -205,8 +205,12 @@ class Batcher:
                 or if there are more requests than slots and places in the queue.
             QueueFullError: If there are too many already.
         """
+        config = self.model.config
         for request in requests:
-            self._check(request)
+            n_new = request.max_new_tokens
+            check_range(0, max_new_tokens=n_new)
+            check_fits(len(request.ids), n_new, config.context_length)
+            check_ids("ids", torch.tensor(request.ids), config.vocab_size)
         n_places = self.max_batch + self.max_queue
         if len(requests) > n_places:
             raise ValueError(
@@ -219,12 +223,6 @@ class Batcher:
                     f"{self.max_queue} wait: try again later"
                 )
             self.waiting.extend(requests)
-
-    def _check(self, request: Request) -> None:
-        config, n_new = self.model.config, request.max_new_tokens
-        check_range(0, max_new_tokens=n_new)
-        check_fits(len(request.ids), n_new, config.context_length)
-        check_ids("ids", torch.tensor(request.ids), config.vocab_size)
 
     def cancel(self, *requests: Request) -> None:
         """End requests before their next token, unless they have already ended."""
