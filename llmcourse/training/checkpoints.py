@@ -274,7 +274,10 @@ def load_checkpoint(
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
-            return read_state(path, weights)
+            match read_state(path, weights):
+                case {"recipe": dict(), "parts": dict()} as state:
+                    return state
+            raise ValueError("it must hold a recipe and parts")
         except (OSError, ValueError) as error:
             what = f"the checkpoint {str(path)!r} is damaged ({error})"
             warnings.warn(f"{what}, trying the one before it", stacklevel=2)
