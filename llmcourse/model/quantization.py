@@ -27,14 +27,13 @@ al. (2023), "GPTQ" (by group).
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
-from llmcourse.arguments import check_one_of
+from llmcourse.arguments import as_value_error, check_one_of, check_range
 from llmcourse.model.folders import (
     check_finite,
     opened,
@@ -306,8 +305,12 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     """
     folder = Path(folder)
     found = read_json(folder / "config.json")
-    bits, group_size = _method(found, folder)
-    del found["quantization_config"]  # the rest is as in any model
+    form = found.pop("quantization_config", {})  # the rest is as in any model
+    what = f"{str(folder)!r} must hold a model that save_quantized wrote"
+    with as_value_error(what, ValueError, KeyError, TypeError):
+        check_one_of("quant_method", form["quant_method"], [_METHOD])
+        check_one_of("bits", form["bits"], BITS)
+        check_range(1, group_size=form["group_size"])
     config = TransformerConfig(**config_from_json(found))
     path = folder / "model.safetensors"
     with opened(path) as file:
@@ -315,8 +318,9 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
         weights = {name: file.get_tensor(name) for name in names}
     if config.n_layers > len(weights):  # a billion layers would take hours to build
         raise ValueError(f"{str(path)!r} must hold weights of {config.n_layers} layers")
-    with torch.device("meta"):  # shapes and types without numbers
-        model = quantize_model(Transformer(config), bits, group_size)
+    # On "meta" there are shapes and types without numbers.
+    with as_value_error(what, ValueError, TypeError), torch.device("meta"):
+        model = quantize_model(Transformer(config), form["bits"], form["group_size"])
     found_forms, wanted_forms = (
         {name: (value.dtype, value.shape) for name, value in each.items()}
         for each in (weights, model.state_dict())
@@ -338,17 +342,3 @@ def is_quantized(folder: str | Path) -> bool:
     if Path(folder).is_file():  # a GGUF file, whose weights become floats
         return False
     return "quantization_config" in read_json(Path(folder) / "config.json")
-
-
-def _method(found: dict[str, Any], folder: Path) -> tuple[int, int | None]:
-    """Return bits and group size."""
-    said = found.get("quantization_config")
-    if not isinstance(said, dict) or said.get("quant_method") != _METHOD:
-        raise ValueError(
-            f"{str(folder)!r} must hold a model that save_quantized wrote, "
-            f"got quantization_config {said!r:.60}"
-        )
-    bits, group_size = said.get("bits"), said.get("group_size")
-    if bits not in (4, 8) or not (group_size is None or type(group_size) is int):
-        raise ValueError(f"{str(folder)!r}: bits {bits!r}, group_size {group_size!r}")
-    return bits, group_size
