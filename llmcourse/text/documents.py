@@ -285,8 +285,10 @@ def read_texts(
     """
     if _is_dataset(Path(path), column):
         documents = _rows(path, column or "text")
+        nothing = f"no text in the column {column or 'text'!r}"
     else:
         documents = _texts(Path(path), skipped, max_bytes or MAX_BYTES)
+        nothing = "nothing is there"
     n_bytes = 0
     for document in documents:
         n_bytes += len(document.text.encode())
@@ -296,11 +298,14 @@ def read_texts(
                 "name a smaller folder or a pattern"
             )
         yield document
+    if n_bytes == 0:
+        reasons = [f"{file}: {reason}" for file, reason in skipped.items()]
+        shown = "; ".join(reasons[:3]) or nothing
+        raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
 
 
 def _texts(path: Path, skipped: dict[str, str], most: int) -> Iterator[Document]:
     """Yield the texts among the files of a path, one at a time in memory."""
-    found = False
     for file in _files(path, skipped):
         name = file.as_posix()
         try:
@@ -310,12 +315,7 @@ def _texts(path: Path, skipped: dict[str, str], most: int) -> Iterator[Document]
         except ValueError as error:
             skipped[name] = str(error)
         else:
-            found = True
             yield document
-    if not found:
-        reasons = [f"{file}: {reason}" for file, reason in skipped.items()]
-        shown = "; ".join(reasons[:3]) or "nothing is there"
-        raise ValueError(f"wanted text files in {str(path)!r}, got none ({shown})")
 
 
 _SAVED = ("dataset_dict.json", "dataset_info.json")  # a saved dataset has one
@@ -334,7 +334,6 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
     """Yield the texts of a dataset's rows, one row at a time in memory."""
     with needed_for(f"the dataset {str(path)!r}", "datasets"):
         from datasets import DatasetDict, load_dataset, load_from_disk
-    none = ValueError(f"{str(path)!r} must have texts in {column!r}, got none")
     file = {"data_files": str(path), "split": "train", "streaming": True}
     try:
         if format_ := _FORMATS.get(Path(path).suffix):
@@ -342,11 +341,10 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
         else:
             dataset = load_from_disk(str(path))
     except (IndexError, StopIteration):  # it has no rows
-        raise none from None
+        return
     if isinstance(dataset, DatasetDict):
         parts = ", ".join(f"'{path}/{name}'" for name in dataset)
         raise ValueError(f"{str(path)!r} has parts: name one of them, {parts}")
-    found = False
     for number, row in enumerate(dataset.select_columns([column])):
         text = row[column]
         if not isinstance(text, str | None):
@@ -355,10 +353,7 @@ def _rows(path: str | Path, column: str) -> Iterator[Document]:
                 f"got {text!r:.50}"
             )
         if text and text.strip():
-            found = True
             yield Document(text, name=f"{path}/{number}")
-    if not found:
-        raise none
 
 
 def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
