@@ -229,7 +229,12 @@ class Grammar:
         if states := [end for end in ends if len(end.text) >= len(text)]:
             return states
         problem = "not a story of this grammar" if whole else "no story begins so"
-        raise ValueError(f"{problem}: {_stop(text, reached)}")
+        before, after = text[:reached], text[reached : reached + 20]
+        word = len(before.split()) + (before[-1:] in ("", " ", "\n"))
+        raise ValueError(
+            f"{problem}: it stops fitting at word {word}, after {before[-30:]!r}, "
+            f"at {after!r}"
+        )
 
 
 def _derivations(
@@ -300,13 +305,6 @@ def _finished(start: State, draw: Callable[[], float]) -> State:
                 env[item.var] = free[number]
         cell = then
     return State(None, "".join(out), env, tuple(taken))
-
-
-def _stop(text: str, reached: int) -> str:
-    """Say at which word a text stopped fitting."""
-    before, after = text[:reached], text[reached : reached + 20]
-    word = len(before.split()) + (before[-1:] in ("", " ", "\n"))
-    return f"it stops fitting at word {word}, after {before[-30:]!r}, at {after!r}"
 
 
 class Segment(NamedTuple):

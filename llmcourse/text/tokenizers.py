@@ -528,8 +528,7 @@ class BPETokenizer:
             raise ValueError(
                 f"ids must be 0 to {n - 1}, each once and few left out, got others"
             )
-        if highest >= size:
-            raise ValueError(f"ids must be below {size}, got {highest}")
+        check_range(highest + 1, n_ids=size)
         pieces = [by_id.get(i, b"") for i in range(size)]
         if self.options.are_byte_level:
             return pieces

@@ -239,7 +239,7 @@ def test_a_vocabulary_may_be_padded():
     tokenizer = BPETokenizer({b"a": 0, b"b": 1}, [], options=BPEOptions(n_ids=8))
     assert tokenizer.vocab_size == 8
     assert tokenizer.decode([0, 7, 1]) == "ab"
-    with pytest.raises(ValueError, match="ids must be below 1, got 1"):
+    with pytest.raises(ValueError, match="n_ids must be at least 2, got 1"):
         tokenizer.with_options(n_ids=1)
 
 
