@@ -44,7 +44,8 @@ class Exam:
     def __post_init__(self) -> None:
         """Raise ValueError for a single story, which has no standard error."""
         if self.n_stories == 1:
-            raise ValueError("n_stories must be 0, or at least 2 for a standard error")
+            message = "n_stories must be 0, or at least 2 for a standard error, got 1"
+            raise ValueError(message)
 
 
 CARD_EXAM = Exam(n_per_kind=80, n_stories=500, n_prompts=1000, n_seeds=4)

@@ -9,13 +9,12 @@ from chat_cases import CONFIG, base, chatty, line_of, own_file
 from cli_cases import run, stop_at
 
 from llmcourse.cli import running
-from llmcourse.finetuning import chat, instruction_tuning
+from llmcourse.finetuning import chat, instruction_evaluation, instruction_tuning
 from llmcourse.finetuning.chat import Message
 from llmcourse.finetuning.instruction_evaluation import SPLITS, Score
 from llmcourse.intervals import Count
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.recipes import instruct
 from llmcourse.training.checkpoints import checkpoint_paths, load_checkpoint
 
 FAST = ("--preset=tiny", "--threads=1", "--stories=2", "--questions=1")
@@ -39,7 +38,7 @@ def smallest(monkeypatch, models):
         progress(n, n)
         return dict.fromkeys(splits, score)
 
-    monkeypatch.setattr(instruct, "instruction_scores", scores)
+    monkeypatch.setattr(instruction_evaluation, "instruction_scores", scores)
 
 
 def fails(monkeypatch, capsys, *args):
