@@ -296,8 +296,7 @@ class CountedTexts:
 class SkipGram:
     """The result of training."""
 
-    vectors: WordVectors  # as centres: the ones to use
-    contexts: WordVectors  # as contexts
+    vectors: WordVectors  # of the words in the middle
     losses: list[float]  # mean of each hundred batches, in nats per pair
 
 
@@ -495,7 +494,6 @@ def train_skipgram(
     hundreds = [losses[start : start + 100] for start in range(0, len(losses), 100)]
     return SkipGram(
         vectors=WordVectors(counted.words, vectors),
-        contexts=WordVectors(counted.words, contexts),
         losses=[sum(part) / len(part) for part in hundreds],
     )
 
