@@ -25,7 +25,6 @@ from llmcourse.text.tokenizers import BPETokenizer
 PATTERNS = [GPT2_PATTERN, GPT4_PATTERN, DIGITS_PATTERN]
 SPECIAL = ["<|end|>", "<|end|><|end|>", "<|é🙂|>"]  # one begins with another
 
-# LLMCOURSE_EXAMPLES=10000 pytest … searches longer, and elsewhere each time.
 # Llama 3's published pattern: GPT-4's in other words, so that ours is compared with
 # something else than itself.
 GPT4_IN_OTHER_WORDS = (
@@ -33,6 +32,7 @@ GPT4_IN_OTHER_WORDS = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# LLMCOURSE_EXAMPLES=10000 pytest … searches longer, and elsewhere each time.
 _EXAMPLES = int(os.environ.get("LLMCOURSE_EXAMPLES", "0"))
 searching = settings(max_examples=_EXAMPLES or 60, derandomize=not _EXAMPLES)
 
@@ -48,7 +48,7 @@ SNIPPETS = [
     *["<s>", "</s>", " <s>", "▁<s>", "<unk>", "▁", " ▁", "<0x41>"],
 ]
 # Unassigned characters are left out: a library whose Unicode tables are newer takes
-# some of them for letters already (see test_pretokenization.py).
+# some of them for letters already (see ASSIGNED in test_bpe.py).
 _characters = st.characters(exclude_categories=["Cs", "Cn"])
 texts = st.lists(
     st.sampled_from(SNIPPETS) | st.text(_characters, max_size=4), max_size=12
