@@ -38,7 +38,7 @@ class DPOConfig(PairsConfig):
     steps: int = 100
     learning_rate: float | int = 1e-4
     beta: float | int = 0.1  # strength of the penalty for leaving the reference
-    loss_type: str = "sigmoid"  # from `losses.PAIR_LOSSES`; also ipo, hinge
+    loss_type: str = "sigmoid"  # from `losses.PAIR_LOSSES`
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible setting."""

@@ -18,7 +18,7 @@ al. (2022), section 3.5 (reward modeling).
 
 Training is fine-tuning on pairs, `train_on_pairs`, as in DPO: they differ in what a
 pair gives, two rewards or two ratios of probabilities. Where answers occur in several
-pairs, as all four to a prompt do, a batch may hold all pairs of a prompt: a reward
+pairs, as those to one prompt do, a batch may hold all pairs of a prompt: a reward
 model then reads each answer once (Ouyang et al., section 3.5).
 
 The annotator's errors put a ceiling on the accuracy: no model can foresee them, so the

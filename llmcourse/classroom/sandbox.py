@@ -6,7 +6,8 @@
     limits    processor time, memory, processes, size of a file, size of all files
 
 This is done by bubblewrap (`bwrap`, https://github.com/containers/bubblewrap), which
-uses the kernel's namespaces. Without bubblewrap, `start` refuses.
+uses the kernel's namespaces. Without bubblewrap, `start` refuses, unless
+`unsafe` says that the code may run without a sandbox.
 """
 
 import json

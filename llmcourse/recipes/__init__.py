@@ -6,5 +6,5 @@
     instruct   the recipe of `instruct-llm`
     align      the recipe of `reward-model` and `aligned-llm`
 
-Only the command line imports this folder.
+In the package, only the command line imports this folder.
 """

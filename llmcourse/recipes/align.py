@@ -1,6 +1,6 @@
 """How `reward-model` and `aligned-llm` are made, measured and described.
 
-    orders ── policy ── four answers each ── annotator ── pairs ──┬── reward model
+    orders ── policy ── some answers each ── annotator ── pairs ──┬── reward model
                                                                   └── DPO
     orders ── policy ── answers ── reward model ── PPO or GRPO
 
