@@ -4,6 +4,14 @@ Results go to standard output, progress and errors to standard error. The exit c
 when all went well, 1 when something could not be done, 2 when the command was not
 understood, 130 when Ctrl-C stopped it.
 
+There is a module for each command, and for what commands share:
+
+    console      output, progress bars, the documents that are read
+    options      options that mean the same in every command
+    running      folders, stopping and resuming, for commands that train
+    measuring    what `evaluate --all` measures
+    tensorboard  a training's curves
+
 A command's module is imported when the command is run, and PyTorch when it begins to
 work, so help and completion are quick.
 """
