@@ -11,9 +11,11 @@ part of the loss.
 Source: Shao et al. (2024), "DeepSeekMath", section 4.1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from llmcourse.alignment import losses
@@ -23,8 +25,11 @@ from llmcourse.alignment.policy import (
     PolicyTrainer,
     RolloutBatch,
 )
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scores
 from llmcourse.arguments import check_one_of, check_range
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 
 
@@ -81,18 +86,31 @@ class GRPO(PolicyTrainer):
         )
 
 
-def grpo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
+def grpo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: GRPOConfig,
+    generator: torch.Generator,
+    *,
+    run: Run = Run(),
+    **others: Any,
+) -> list[PolicyIteration]:
     """Train a policy in place by GRPO; return the measurements of each iteration.
 
     Args:
-        args: For `PolicyTrainer`: policy, prompts, reward, config and generator.
+        policy: Changed in place, except for frozen weights.
+        prompts: Sampled in each iteration, without replacement.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        options: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
         ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    return GRPO(*args, **options).train(run)
+    return GRPO(policy, prompts, reward, config, generator, **others).train(run)

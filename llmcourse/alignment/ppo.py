@@ -13,6 +13,7 @@ al. (2019), equation 2 (the penalty). Unlike theirs, the critic is a small netwo
 the policy's features, with an optimizer of its own, so it costs next to nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,10 @@ from llmcourse.alignment.policy import (
     PolicyTrainer,
     RolloutBatch,
 )
+from llmcourse.alignment.preferences import Prompt
+from llmcourse.alignment.reward_model import RewardFunction
 from llmcourse.alignment.rollouts import Rollouts, Scores, ValueHead, spread
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
 from llmcourse.training.loop import update_weights
@@ -143,18 +147,31 @@ def token_rewards(
     return torch.where(last, scores[:, None], 0.0) - penalty.where(mask, 0.0)
 
 
-def ppo(*args: Any, run: Run = Run(), **options: Any) -> list[PolicyIteration]:
+def ppo(
+    policy: Transformer,
+    prompts: Sequence[Prompt],
+    reward: RewardFunction,
+    config: PPOConfig,
+    generator: torch.Generator,
+    *,
+    run: Run = Run(),
+    **others: Any,
+) -> list[PolicyIteration]:
     """Train a policy in place by PPO; return the measurements of each iteration.
 
     Args:
-        args: For `PolicyTrainer`: policy, prompts, reward, config and generator.
+        policy: Changed in place, except for frozen weights.
+        prompts: Sampled in each iteration, without replacement.
+        reward: Scores the answers.
+        config: How long and how fast.
+        generator: Source of all randomness.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        options: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
 
     Raises:
         ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.
         FloatingPointError: If a score, a loss or a gradient is not finite.
         OSError: If a checkpoint cannot be written.
     """
-    return PPO(*args, **options).train(run)
+    return PPO(policy, prompts, reward, config, generator, **others).train(run)

@@ -245,8 +245,8 @@ def train_on_pairs(
         preferences.check_pairs(part, model.config, config.context_length)
     seen: list[Tensor] = []
     groups: dict[object, list[TokenizedPair]] = {}  # those of a prompt, or single pairs
-    for pair in pairs:
-        key = tuple(pair.prompt.tolist()) if config.by_prompt else pair
+    for number, pair in enumerate(pairs):
+        key = tuple(pair.prompt.tolist()) if config.by_prompt else number
         groups.setdefault(key, []).append(pair)
     rows = [PromptPairs(tuple(group)) for group in groups.values()]
 
