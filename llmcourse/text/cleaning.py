@@ -132,13 +132,14 @@ def remove_boilerplate(
     removals: list[Removal] = []
     for document in documents:
         lines = document.text.split("\n")
-        bad = [line for line in lines if _line_key(line) in boilerplate]
-        if not bad:
+        good = [line for line in lines if _line_key(line) not in boilerplate]
+        if len(good) == len(lines):
             kept.append(document)
             continue
-        detail = f"{excerpt(bad[0])} (in {seen[_line_key(bad[0])]:,} documents)"
+        bad = next(line for line in lines if _line_key(line) in boilerplate)
+        detail = f"{excerpt(bad)} (in {seen[_line_key(bad)]:,} documents)"
         removals.append(Removal(document, "repeated line", detail))
-        text = _fix_spaces("\n".join(line for line in lines if line not in bad))
+        text = _fix_spaces("\n".join(good))
         if text.strip():
             kept.append(replace(document, text=text))
     return kept, summarise("remove boilerplate", documents, kept, removals)

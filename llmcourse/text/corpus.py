@@ -19,9 +19,9 @@ text of your own is kept whatever it is: a poem, a list, Chinese.
 """
 
 import multiprocessing
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -256,9 +256,12 @@ def in_processes(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _keep, (function,)) as workers:
-        left = iter(items)
-        while some := list(islice(left, 4 * processes)):
-            yield from workers.map(_call_kept, some)
+        waiting: deque[Future[Any]] = deque()
+        for item in items:
+            waiting.append(workers.submit(_call_kept, item))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        yield from (future.result() for future in waiting)
 
 
 _kept: list[Callable[[Any], Any]] = []  # in a worker
