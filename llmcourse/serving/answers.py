@@ -356,7 +356,11 @@ class Answer:
         """Return the text that one more token, or the end, makes certain."""
         request, pieces = choice.request, choice.pieces
         if new is None and request.finish not in ("stop", "length"):
-            raise ApiError(500 if self.service.engine.alive else 503)
+            if not self.service.engine.alive:
+                raise ApiError(503)
+            if request.finish == "cancelled":  # nobody receives this
+                raise ApiError(408, "The caller went away.")
+            raise ApiError(500)
         text = "" if choice.begun else self._begin(choice)
         if new is None and self.chat:
             request.logprobs.clear()  # the token that ends a message is not part of it

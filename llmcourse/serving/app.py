@@ -211,15 +211,7 @@ def create_app(
 ) -> FastAPI:
     """Return the service as an application that any ASGI server can run.
 
-    Args:
-        model: The model that writes.
-        tokenizer: Its tokenizer.
-        name: The name that callers send as `model`.
-        config: The service's limits.
-
-    Raises:
-        ValueError: If tokenizer and model differ in the number of ids, or if the
-            service is to read more than the model can.
+    Arguments and errors are those of `Service`.
     """
     config = config or wire.ServiceConfig()
     service = Service(model, tokenizer, name, config)
