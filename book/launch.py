@@ -1,7 +1,8 @@
 """Sphinx extension: how each chapter opens, and notebooks that run elsewhere at once.
 
 What a chapter begins with (what its reader will be able to do, what is needed, how
-long it takes) becomes a card, with links that run the notebook and that download it.
+long it takes) becomes a card, with links that run the notebook, download it, or show
+the chapter as slides (static/slides.js).
 
 Colab opens notebooks from GitHub alone, and lacks this package. So with the site come
 notebooks that install it and its models in their first cell, `_build/colab/`; the
@@ -33,6 +34,7 @@ LINKS = """
 <a class="external" href="{colab}">Colab</a> or
 <a class="external" href="{codespaces}">Codespaces</a>, or
 <a href="../_sources/{page}.ipynb" download>download the notebook</a>.</p>
+<p id="slides-1"><strong>Teach it</strong> with <a href="#slides-1">slides</a>.</p>
 """
 
 

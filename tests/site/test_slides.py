@@ -1,0 +1,81 @@
+"""A chapter as slides: the keys, what a slide shows, and the way back to the page."""
+
+from collections.abc import Callable
+
+import pytest
+from visitor import Visitor
+
+Visit = Callable[..., Visitor]
+PLACE = ".slides-bar [role=status]"
+SEEN = """() => [...document.querySelectorAll("article .on-slide")]
+    .filter((e) => e.getBoundingClientRect().height > 0).map((e) => e.localName)"""
+HIDDEN = "!document.documentElement.classList.contains('slides')"
+
+
+@pytest.mark.parametrize("path", ["attention", "reward_hacking"])
+def test_every_slide_shows_something_and_none_is_wider_than_the_window(
+    visit: Visit, path: str
+) -> None:
+    visitor = visit(width=1280)
+    page = visitor.open(f"book/{path}.html#slides-1")
+    number, total = map(int, page.inner_text(PLACE).split(" / "))
+    assert number == 1
+    assert 20 < total < 120
+    for number in range(1, total + 1):
+        assert page.inner_text(PLACE) == f"{number} / {total}"
+        seen = page.evaluate(SEEN)
+        assert seen[0] in ("h1", "h2", "h3", "h4")
+        assert len(seen) > 1, f"slide {number} has a heading alone"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        page.keyboard.press("ArrowRight")
+        if page.locator("details.on-slide[open]").count() and number < total:
+            page.keyboard.press("ArrowRight")  # the first opened an answer
+    assert visitor.faults == []
+
+
+def test_keys_and_the_way_back(visit: Visit, axe: str) -> None:
+    visitor = visit(width=1280)
+    page = visitor.open("book/reward_hacking.html")
+    before = page.inner_text("article")
+    page.get_by_role("link", name="slides", exact=True).click()
+    page.wait_for_selector(PLACE)
+    page.keyboard.press("PageDown")
+    assert page.inner_text(PLACE).startswith("2 / ")
+    assert page.url.endswith("#slides-2")
+    page.keyboard.press("n")
+    assert page.locator(".slides-notes").is_visible()
+    assert visitor.barriers(axe) == []
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text(PLACE).startswith("1 / ")
+    page.keyboard.press("End")
+    first, last = page.inner_text(PLACE).split(" / ")
+    assert first == last
+    page.keyboard.press("Escape")
+    page.wait_for_function(HIDDEN)
+    assert page.url.endswith("#quiz")
+    assert page.inner_text("article") == before
+
+
+def test_a_question_is_opened_before_the_next_slide(visit: Visit) -> None:
+    page = visit(width=1280).open("book/reward_hacking.html#slides-1")
+    while not page.locator("details.on-slide").count():
+        page.keyboard.press("ArrowRight")
+    here = page.inner_text(PLACE)
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(PLACE) == here
+    assert page.locator("details.on-slide[open]").count() == 1
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(PLACE) != here
+
+
+def test_arrows_in_an_explorer_belong_to_it(visit: Visit) -> None:
+    page = visit(width=1280).open("book/reward_hacking.html#slides-1")
+    while not page.locator(".on-slide .llmcourse-explorer").count():
+        page.keyboard.press("ArrowRight")
+        if page.locator("details.on-slide[open]").count():
+            page.keyboard.press("ArrowRight")
+    here = page.inner_text(PLACE)
+    page.locator(".on-slide .llmcourse-explorer input[type=range]").first.press(
+        "ArrowRight"
+    )
+    assert page.inner_text(PLACE) == here
