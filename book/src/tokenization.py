@@ -1210,7 +1210,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # %% [markdown]
 # After the prompt without a space, the model goes on with a hero: `' boy'` or `' girl'`.
 # After the lone space, these tokens are much less probable, even when written without their space.
-# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts ` idea` into ` `, `ide`, `a`.
+# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts `␣idea` into `␣`, `ide`, `a`.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
