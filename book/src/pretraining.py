@@ -683,7 +683,7 @@ plotting.plot_training(history.curves(tokens_per_step), levels)
 # The curve falls steeply at first, then ever more slowly, and ends far above the floor.
 # On the left its end looks flat, and without the floor one might call that converged.
 # On the right it has only come down to one nat above the floor.
-# Yet the losses still fall in the last quarter of the training, between the last two rows of the table below.
+# Yet the losses still fall in the last quarter of the training, between the last two moments in the table below.
 # And by then the learning rate is running out.
 #
 # What is still missing?
