@@ -455,7 +455,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # (What the fused kernel uses internally and frees again is not counted; it does not grow with the length.)
 #
 # The slopes of the time need not match the powers of the arithmetic.
-# Here they nearly do for window and linear attention; the others are off by up to a half.
+# Here they nearly do for window and linear attention; the others are further off.
 # On the machine that made this page, the time of naive attention grows faster than its arithmetic.
 # A likely reason is that a large table no longer fits into the processor's fast memory and has to be fetched from slow memory.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
@@ -854,7 +854,9 @@ assert (curves["full"][5:] < curves["window"][5:] - 0.1).all()
 assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 
 # %% [markdown]
-# *Lines are means of three models; bands reach from the lowest to the highest.*
+# *Left, the loss at each position of a tale; right, how often a fact is repeated correctly.
+# The labels on the right hold for both.
+# Lines are means of three models; bands reach from the lowest to the highest.*
 #
 # Over the first 32 tokens the window hides nothing, and its models are as good as those with full attention.
 # From there on the curves part.
