@@ -332,7 +332,8 @@ scaling.plot_scaling(ax, study.points, hoffmann, true_floor)
 _ = ax.set(xlim=(1.5e5, 8e6))
 
 # %% [markdown]
-# *Dots are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
+# *Loss against the length of the training text, from 208,000 to 3,328,000 tokens, for models of four sizes (parameters beside each line).
+# Dots are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
 #
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below their lines.
 # The same formula, fitted to all of these runs or to most of them, gives an $E$ anywhere from a third of the floor to the floor itself.
