@@ -7,6 +7,7 @@ A page then needs a style and a few fonts, where MathJax is a script of 1.2 MB.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sphinx.writers.html5 import HTML5Translator
 
 KATEX = Path(__file__).parent / "static" / "vendor" / "katex" / "katex.min.js"
+
+MARKS = re.compile(r"[.,;:!?)]+")
+LONGEST_KEPT = 24  # signs of a formula that a phone's line has room for
 
 SET = """
 const katex = require(process.argv[1]);
@@ -60,6 +64,27 @@ def typeset_page(app: Sphinx, doctree: nodes.document, page: str) -> None:
     formulas = [(n.astext(), isinstance(n, nodes.math_block)) for n in found]
     for formula, html in zip(found, typeset(formulas), strict=True):
         formula["katex"] = html
+        if isinstance(formula, nodes.math) and _width(html) <= LONGEST_KEPT:
+            _take_mark(formula)
+
+
+def _width(html: str) -> int:
+    """Return how many signs of a formula are seen, roughly how wide it is."""
+    seen = html.partition('aria-hidden="true"')[2]
+    return len(re.sub("<[^>]*>", "", seen))
+
+
+def _take_mark(formula: nodes.Element) -> None:
+    """Move the mark after a formula to it, so that no line begins with a full stop.
+
+    Browsers may break a line after any formula, even before a word joiner.
+    """
+    from docutils import nodes
+
+    after = formula.next_node(descend=False, siblings=True)
+    if isinstance(after, nodes.Text) and (mark := MARKS.match(after)):
+        formula["mark"] = mark[0]
+        after.parent.replace(after, nodes.Text(after[mark.end() :]))
 
 
 def write(self: HTML5Translator, node: nodes.Element) -> None:
@@ -69,10 +94,10 @@ def write(self: HTML5Translator, node: nodes.Element) -> None:
     block = isinstance(node, nodes.math_block)
     html = node.get("katex") or typeset([(node.astext(), block)])[0]
     tag = "div" if block else "span"
-    self.body.append(f'<{tag} class="formula notranslate">{html}</{tag}>')
-    after = node.next_node(descend=False, siblings=True)
-    if not block and after is not None and after.astext()[:1] in tuple(".,;:!?)"):
-        self.body.append("&NoBreak;")  # no line begins with a full stop
+    formula = f'<{tag} class="formula notranslate">{html}</{tag}>'
+    if mark := node.get("mark", ""):
+        formula = f'<span class="kept">{formula}{mark}</span>'
+    self.body.append(formula)
     raise nodes.SkipNode
 
 
