@@ -22,7 +22,7 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{str(path)!r} must be TOML: {error}") from error
     names = {
