@@ -50,8 +50,7 @@ def export(
     for path in (out, recipe) if form == "gguf" else (out,):
         if path.is_file() and not overwrite:
             raise ValueError(f"{str(path)!r} exists already: add --overwrite")
-    if form == "hf":
-        make_folder(out, overwrite)
+    make_folder(out if form == "hf" else out.parent, overwrite or form != "hf")
     loaded, tokenizer = load_pretrained(model)
     if form == "gguf":
         write_gguf(loaded, tokenizer, out, numbers)

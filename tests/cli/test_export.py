@@ -33,12 +33,12 @@ def test_a_folder_is_written(folder, tmp_path):
 
 def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
     pytest.importorskip("gguf")
-    path = tmp_path / "out.gguf"
+    path = tmp_path / "mine" / "out.gguf"
     more = ("--format", "gguf", "--numbers", "F32")
     assert run("export", "--model", folder, "--out", path, *more).exit_code == 0
     assert torch.equal(load_pretrained(path)[0](IDS), load_pretrained(folder)[0](IDS))
-    assert (tmp_path / "Modelfile").read_text().startswith("FROM ./out.gguf\n")
-    again = run("export", "--model", folder, "--out", tmp_path / "new.gguf", *more)
+    assert path.with_name("Modelfile").read_text().startswith("FROM ./out.gguf\n")
+    again = run("export", "--model", folder, "--out", path.with_stem("new"), *more)
     assert "Modelfile' exists already: add --overwrite" in str(again.exception)
     by_file, by_folder = (run("generate", "--model", m, "low") for m in (path, folder))
     assert by_file.exit_code == 0
