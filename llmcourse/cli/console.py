@@ -71,10 +71,19 @@ def read_own(
     """Yield the documents of a path, or of standard input if it is "-".
 
     At the end it says which files were skipped, and why.
+
+    Raises:
+        ValueError: If there is no text, or as in `read_texts`.
     """
     from llmcourse.text.cleaning import clean_text
     from llmcourse.text.documents import Document, read_texts
+    from llmcourse.training.pipeline import is_packed
 
+    if is_packed(path):
+        raise ValueError(
+            f"{str(path)!r} holds the ids of a corpus, which only `pretrain` reads: "
+            "name the texts that it was made from"
+        )
     if str(path) == "-":
         yield Document(sys.stdin.read(), name="standard input")
         return

@@ -8,6 +8,7 @@ import pytest
 import torch
 from align_cases import want_length
 from chat_cases import base, chatty
+from cli_cases import fails
 from typer.testing import CliRunner
 
 from llmcourse import cli
@@ -102,6 +103,20 @@ def test_neither_model_nor_all_is_refused(monkeypatch, capsys):
         cli.main()
     assert end.value.code == 1
     assert "wanted --model or --all, got neither" in capsys.readouterr().err
+
+
+def test_a_packed_corpus_is_not_measured_as_text(tmp_path, monkeypatch, capsys):
+    """Its folder holds JSON files, which are text, but not that of the corpus."""
+    save_pretrained(*base(), tmp_path / "model")
+    packed = tmp_path / "corpus"
+    made = CliRunner().invoke(
+        cli.app, ["corpus", "--n-stories=40", "--out", str(packed), "--quiet"]
+    )
+    assert made.exit_code == 0
+    words = ["evaluate", "--model", tmp_path / "model", "--data", packed]
+    code, said = fails(monkeypatch, capsys, *words)
+    assert code == 1
+    assert "corpus' holds the ids of a corpus, which only `pretrain` reads" in said
 
 
 def test_reward_model_and_aligned_model_are_measured(shipped, monkeypatch, tmp_path):
