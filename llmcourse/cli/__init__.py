@@ -133,7 +133,8 @@ def _set_encodings() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             is_set = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            encoding = "utf-8-sig" if stream is sys.stdin else "utf-8"
             stream.reconfigure(
-                encoding=None if is_set else "utf-8",
+                encoding=None if is_set else encoding,
                 errors="strict" if stream is sys.stdin else "replace",
             )
