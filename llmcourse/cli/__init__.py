@@ -21,6 +21,7 @@ import sys
 import warnings
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -130,6 +131,9 @@ def _said(error: BaseException) -> str:
 
 def _set_encodings() -> None:
     """Pipe UTF-8 on every system; replace what a terminal cannot show."""
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:  # closed, as by `<&-`
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             is_set = stream.isatty() or "PYTHONIOENCODING" in os.environ

@@ -98,6 +98,22 @@ def test_pipes_are_utf_8_on_every_system():
         assert done.stdout.decode().startswith("→|é|")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("tokenize - --tokenizer=byte <&-", 1, b"with at least one token, got none"),
+        ("generate --model=base-llm Once --max-new-tokens=1 >&-", 0, b""),
+        ("corpus --n-stories=2 2>&-", 0, b""),
+    ],
+)
+def test_a_stream_that_is_closed_is_empty(words, code, message):
+    command = ["sh", "-c", f'"$0" -m llmcourse {words}', sys.executable]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == code
+    assert message in done.stderr
+
+
 def test_a_pipe_that_is_closed_ends_the_command_quietly():
     with subprocess.Popen(
         [sys.executable, "-m", "llmcourse", "tokenize", "-", "--tokenizer=byte"],
