@@ -92,7 +92,7 @@ def ask(
         )
     if passages_only:
         if as_json:
-            out.print_json(data=[asdict(passage) for passage in found])
+            out.print_json(highlight=False, data=[asdict(passage) for passage in found])
             return
         for passage in found:
             typer.echo(f"{clean_text(passage.place)}\n{clean_text(passage.text)}\n")
@@ -117,7 +117,7 @@ def ask(
     if as_json:
         read = [asdict(passage) for passage in prompt.used]
         told = {"answer": said, "borne_out": believed, "quote": asdict(quote)}
-        out.print_json(data=told | {"passages": read})
+        out.print_json(highlight=False, data=told | {"passages": read})
         return
     shown = said if believed else f"“{quote.text}”"
     typer.echo(f"{clean_text(shown)}\n")

@@ -75,7 +75,7 @@ def evaluate(
                 )
                 quality["instructions"] = instruct.scores_to_json(scores)
     if as_json:
-        out.print_json(data={"model": model} | quality)
+        out.print_json(highlight=False, data={"model": model} | quality)
         return
     out.print(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "

@@ -44,7 +44,7 @@ def tokenize(
     if not ids:
         raise ValueError("wanted a text with at least one token, got none")
     if as_json:
-        out.print_json(data={"ids": ids, "tokens": tokens})
+        out.print_json(highlight=False, data={"ids": ids, "tokens": tokens})
         return
     line = Line()
     for token, colour in zip(tokens, cycle(COLOURS)):

@@ -98,6 +98,21 @@ def test_pipes_are_utf_8_on_every_system():
         assert done.stdout.decode().startswith("→|é|")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tokenize a --tokenizer=byte",
+        "corpus --n-stories=2 --quiet",
+        "ask --docs=- --passages-only Tom",
+    ],
+)
+def test_json_has_no_colours_where_colours_are_forced(words):
+    """As some services that run tests do."""
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"}
+    done = in_process(*words.split(), "--json", env=environment, input=b"Tom sang.")
+    assert json.loads(done.stdout)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 @pytest.mark.parametrize(
     ("words", "code", "message"),
