@@ -20,9 +20,7 @@ def evaluate(
     stories: opt.Stories = 500,
     samples: opt.Samples = 500,
     questions: opt.Questions = 30,
-    seed: Annotated[
-        int, typer.Option(help="Seed for stories and samples.")
-    ] = 1_000_000,
+    seed: opt.Seed = 1_000_000,
     device: opt.Device = "cpu",
     dtype: opt.Dtype = "float32",
     as_json: opt.AsJson = False,

@@ -58,7 +58,11 @@ def finetune(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed for instructions and order. Default: the preset's."),
+        typer.Option(
+            help="Seed for instructions and order. Default: the preset's.",
+            min=0,
+            max=2**32 - 1,
+        ),
     ] = None,
     threads: opt.Threads = None,
     questions: opt.Questions = 30,

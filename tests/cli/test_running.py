@@ -55,6 +55,8 @@ def test_a_folder_in_which_another_process_trains_is_refused(
     [
         ["pretrain", "--threads", "100000"],
         ["pretrain", "--seed", "99999999999999999999"],
+        ["finetune", "--seed", "99999999999999999999"],
+        ["evaluate", "--model", "base-llm", "--seed", "99999999999999999999"],
         ["generate", "--model", "base-llm", "Once", "--seed", "-1"],
     ],
 )
