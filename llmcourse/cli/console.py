@@ -85,7 +85,9 @@ def read_own(
             "name the texts that it was made from"
         )
     if str(path) == "-":
-        yield Document(sys.stdin.read(), name="standard input")
+        if not (text := sys.stdin.read()).strip():
+            raise ValueError("wanted a text on standard input, got none")
+        yield Document(text, name="standard input")
         return
     skipped: dict[str, str] = {}
     yield from read_texts(path, skipped, max_bytes, column)

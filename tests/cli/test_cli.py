@@ -327,7 +327,7 @@ def test_own_text_comes_from_standard_input_too(monkeypatch):
     assert {*found["bits_per_byte"]} == {"model", "gzip", "trigrams"}
     assert found["floor"] is None
     refused = run("corpus", "-", text=" ")
-    assert "no document is left" in str(refused.exception)
+    assert "wanted a text on standard input, got none" in str(refused.exception)
 
 
 @pytest.mark.parametrize("kind", OWN)
