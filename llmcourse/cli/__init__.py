@@ -115,6 +115,11 @@ def main() -> None:
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             say(f"error: {_said(error)}")
             sys.exit(1)
+        except RuntimeError as error:
+            if "allocate" not in str(error):
+                raise
+            say(f"error: {error}")  # PyTorch's, of too little memory
+            sys.exit(1)
         except SystemExit as end:
             if isinstance(end.__context__, BrokenPipeError):  # as with `| head`
                 sys.exit(128 + 13)  # as shells do for a program that SIGPIPE ends

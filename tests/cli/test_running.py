@@ -66,6 +66,13 @@ def test_numbers_that_no_machine_takes_are_no_usage(options):
     assert "than or equal to" in found.output
 
 
+def test_sizes_that_no_memory_holds_are_refused_in_one_line(monkeypatch, capsys):
+    huge = ("--preset", "tiny", "--width", 10**12, "--heads", 1, "--dry-run")
+    code, said = fails(monkeypatch, capsys, "pretrain", *huge)
+    assert code == 1
+    assert "allocate" in said
+
+
 def test_a_rank_above_the_width_is_refused(tmp_path, monkeypatch, capsys):
     talk = tmp_path / "talk.jsonl"
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
