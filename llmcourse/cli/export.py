@@ -48,6 +48,8 @@ def export(
     find_model(model)  # before a folder is made
     recipe = out.parent / "Modelfile"
     for path in (out, recipe) if form == "gguf" else (out,):
+        if path.is_dir() and form != "hf":
+            raise ValueError(f"{str(path)!r} is a folder: name a file to write")
         if path.is_file() and not overwrite:
             raise ValueError(f"{str(path)!r} exists already: add --overwrite")
     make_folder(out if form == "hf" else out.parent, overwrite or form != "hf")

@@ -33,7 +33,11 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     for key in found.keys() - names.keys():
         near = ", ".join(get_close_matches(key, names)) or "none"
         raise typer.BadParameter(f"there is no option {key!r}; similar: {near}")
-    context.default_map = {names[key]: value for key, value in found.items()}
+    many = {one.name for one in context.command.params if getattr(one, "multiple", 0)}
+    context.default_map = {
+        names[key]: [value] if names[key] in many and isinstance(value, str) else value
+        for key, value in found.items()
+    }
     return path
 
 

@@ -205,7 +205,10 @@ def config_from_json(found: Mapping[str, Any]) -> dict[str, Any]:
     for name, allowed in wanted.only.items():
         check_one_of(name, said.get(name, allowed[0]), allowed)
     if "quantization_config" in said:
-        raise ValueError("quantization_config: quantized weights cannot be loaded")
+        raise ValueError(
+            "quantization_config: quantized weights cannot be loaded; use the model "
+            "that they were made from"
+        )
     tied = said.get("tie_word_embeddings", False)
     check_one_of("tie_word_embeddings", tied, [True, False])
     check_one_of("is_causal", said.get("is_causal", True), [True])

@@ -40,6 +40,9 @@ def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
     assert path.with_name("Modelfile").read_text().startswith("FROM ./out.gguf\n")
     again = run("export", "--model", folder, "--out", path.with_stem("new"), *more)
     assert "Modelfile' exists already: add --overwrite" in str(again.exception)
+    more = ("--format", "onnx", "--overwrite")
+    over = run("export", "--model", folder, "--out", tmp_path, *more)
+    assert "is a folder: name a file to write" in str(over.exception)
     by_file, by_folder = (run("generate", "--model", m, "low") for m in (path, folder))
     assert by_file.exit_code == 0
     assert by_file.stdout == by_folder.stdout

@@ -261,7 +261,7 @@ def test_a_model_goes_on_with_its_tokenizer_and_sizes(whole, tmp_path):
 def test_options_come_from_a_file_unless_they_are_given(tmp_path):
     config = tmp_path / "mine.toml"
     pattern = write_topics(tmp_path)
-    lines = [f"data = ['{pattern}']", "steps = 3", "batch-size = 3", "filter = false"]
+    lines = [f"data = '{pattern}'", "steps = 3", "batch-size = 3", "filter = false"]
     config.write_text("\n".join(lines), encoding="utf-8-sig")  # as Notepad saves it
     result = pretrain(tmp_path / "run", "--config", config, "--steps=2", "--quiet")
     assert result.exit_code == 0, result.output
