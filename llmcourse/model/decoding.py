@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, silu
+from torch.nn.functional import gelu, layer_norm, rms_norm, silu
 
 from llmcourse.model.attention import GroupedQueryAttention, KVCache, causal_attention
 from llmcourse.model.positions import RotaryEmbedding, Rotation
@@ -43,10 +43,9 @@ def can_fuse(model: nn.Module) -> bool:
     """Return whether a `FusedDecoder` of this model computes what the model computes.
 
     The model must be in float32 or float64 on the CPU, with every part exactly as in
-    this package: no adapters, no quantized matrices, no other kind of attention, no
-    norms of queries and keys, and no hooks, which would not be called. Nor may it be so
-    large that copying its matrices would take seconds, and more than a GB of memory on
-    top of the model's own.
+    this package: no adapters, no quantized matrices, no other kind of attention, and no
+    hooks, which would not be called. Nor may it be so large that copying its matrices
+    would take seconds, and more than a GB of memory on top of the model's own.
     """
     return (
         type(model) is Transformer
@@ -64,7 +63,6 @@ def _is_plain(part: nn.Module) -> bool:
     return (
         type(part) in _PARTS
         and "forward" not in vars(part)
-        and getattr(part, "query_norm", None) is None
         and getattr(part, "attend", causal_attention) is causal_attention
         and not part._forward_hooks
         and not part._forward_pre_hooks
@@ -134,6 +132,13 @@ class _FusedBlock:
         self.query_key_value = _Fused(
             block.attention_norm, attention.query, attention.key, attention.value
         )
+        self.qk_norm: Tensor | None = None  # weights, by head
+        if attention.query_norm is not None:
+            n_heads = attention.query.out_features // self.d_head
+            query_norm = attention.query_norm.weight.expand(n_heads, -1)
+            key_norm = attention.key_norm.weight.expand(self.n_kv_heads, -1)
+            self.qk_norm = torch.cat((query_norm, key_norm)).detach()[:, None]
+            self.eps = attention.query_norm.eps
         self.output = _Fused(None, attention.output)
         self.is_gated = isinstance(network, SwiGLU)
         wide = (network.gate, network.up) if self.is_gated else (network.up,)
@@ -146,6 +151,8 @@ class _FusedBlock:
         fused = self.query_key_value(x)
         heads = fused.view(*x.shape[:2], -1, self.d_head).transpose(1, 2)
         turned, value = heads[:, : -self.n_kv_heads], heads[:, -self.n_kv_heads :]
+        if self.qk_norm is not None:
+            turned = rms_norm(turned, (self.d_head,), eps=self.eps) * self.qk_norm
         if rotation is not None:  # as in `apply_rope`, with tables for both halves
             cos, sin = rotation
             other_half = turned.roll(self.d_head // 2, -1)
