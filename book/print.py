@@ -39,7 +39,7 @@ VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
 # What has no use on paper.
 REMOVED = (
     "script:not([type*=view]), style, .headerlink, button.copybtn, .start, #cite,"
-    "#the-chapters, .toctree-wrapper"
+    "#the-chapters, #slides-1, .toctree-wrapper"
 )
 PAPER = """
 @page { size: A4; margin: 22mm 22mm 24mm; font: 9pt "Source Sans 3", sans-serif;
