@@ -222,3 +222,65 @@ def thousands_under_thousands() -> Drawing:
         _pieces(d, left + 3 * unit, y, short.split(), tints, unit=unit, height=38)
         _pieces(d, left, y + 44, long.split(), tints2, unit=unit, height=38)
     return d
+
+
+@drawing
+def one_word_in_three_ways() -> Drawing:
+    """`lighthouses` as BPE, WordPiece and Unigram, trained on the tales, cut it."""
+    d = Drawing(566)
+    left, unit, word = 16, 44, "lighthouses"
+
+    def box(start: int, y: float, piece: str, n: int, tint: str) -> None:
+        names = {"b": "blue", "o": "orange", "g": "green", ".": "white"}
+        d.box(
+            left + unit * start + 2, y, unit * n - 4, 28, piece,
+            tint=names[tint], mono=True, rounded=4,
+        )  # fmt: skip
+
+    d.text(left, 20, "BPE: merge, from the bottom up", anchor="start", bold=True)
+    for i, letter in enumerate("Ġ" + word):
+        box(i, 136, letter, 1, "g" if i in (6, 11) else "b")
+    pairs = ((0, "Ġl"), (2, "ig"), (4, "ht"), (7, "ou"), (9, "se"))
+    for start, piece in pairs:
+        box(start, 104, piece, 2, "o")
+    box(2, 72, "ight", 4, "o")
+    box(7, 72, "ouse", 4, "g")
+    box(0, 40, "Ġlight", 6, "g")
+
+    d.text(
+        left, 200, "WordPiece: the longest known piece, from the left",
+        anchor="start", bold=True,
+    )  # fmt: skip
+    for i, letter in enumerate(word, start=1):
+        box(i, 220, letter, 1, "b")
+    steps = ((1, 5, "light"), (6, 1, "##h"), (7, 3, "##ous"), (10, 2, "##es"))
+    for row, (start, n, piece) in enumerate(steps):
+        y = 252 + 30 * row
+        box(start, y, piece, n, "g")
+        if start + n < 12:
+            end = left + unit * (start + n)
+            d.arrow(
+                (left + unit * 12 - 4, y + 14), (end + 4, y + 14),
+                colour="grey", dashed=True,
+            )  # fmt: skip
+
+    d.text(left, 404, "Unigram: the most probable path", anchor="start", bold=True)
+    y = 532
+    for i, letter in enumerate("▁" + word):
+        x = left + unit * i
+        colour, width = ("green", 4.0) if i == 11 else ("grey", 1.5)
+        d.line((x, y), (x + unit, y), colour=colour, width=width)
+        d.text(x + unit / 2, y + 18, letter, mono=True)
+    arcs = (
+        (6, 40, "▁light: 0.00032", "grey", 1.5),
+        (11, 80, "▁lighthouse: 0.00013", "green", 4.0),
+    )
+    for n, up, words, colour, width in arcs:
+        x = left + unit * n
+        path = (left, y), (left + 20, y - up), (x - 20, y - up), (x, y)
+        d.line(*path, colour=colour, width=width)
+        d.text((left + x) / 2, y - up - 14, words, colour=colour, mono=True, size=15)
+    d.text(left + unit * 11.5, y - 18, "0.024", colour="green", mono=True, size=13)
+    for i in range(13):
+        d.circle(left + unit * i, y, 5)
+    return d

@@ -454,20 +454,34 @@ else:
     print("to compare, install it: pip install tokenizers")
 
 # %% [markdown]
+# ### Two relatives of BPE
+#
+# In real models you will also meet WordPiece and Unigram.
+# Trained on the same tales, with 1,024 ids each, the three cut the same word in three ways:
+#
+# ![The word lighthouses, cut three times. BPE: letters, with pieces stacked on them, up to Ġlight and ouse; the cut is Ġlight, h, ouse, s. WordPiece: below the letters, one row each for light, ##h, ##ous and ##es, with an arrow that comes back from the end of the word to the end of the piece. Unigram: places between the letters, joined by letters, by ▁light with probability 0.00032 and by ▁lighthouse with 0.00013; the marked path is ▁lighthouse, then s with 0.024.](figures/one-word-in-three-ways.svg)
+#
+# *Green is the cut.
+# BPE applies its merges to the letters.
+# WordPiece tries the whole rest of the word, and takes letters away at its end until a known piece is left.
+# Unigram knows a probability for each piece, and multiplies them along a path.
+# A space before the word is `Ġ` for BPE and `▁` for Unigram; WordPiece drops it.*
+#
+# The next sections write both in Python.
+#
 # ### WordPiece
 #
-# BPE has two relatives that you will meet in real models, WordPiece and Unigram.
 # **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
 # It starts from letters, and marks those inside a word with `##`.
-# Take the probability of a text to be the product of its symbols' shares.
-# WordPiece merges the pair that makes the text most probable, not the most frequent pair.
-# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge gains about
+# Training merges pairs, as in BPE, but not the most frequent pair: the one whose merge makes the text most probable.
+# Here a symbol's probability is its share of all symbols, and the text's is the product over its symbols.
+# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge raises the logarithm of this product by about
 #
 # $$
 # n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
 # $$
 #
-# The fraction says how much more often the two occur together than by chance.
+# The fraction says how many times as often as by chance the two occur together.
 
 
 # %%
@@ -490,7 +504,7 @@ def likelihood_gain(words):
 
 
 # %% [markdown]
-# Training begins with the letters, marked, and merges the pair with the largest gain until there are enough pieces.
+# Training begins with the marked letters, and merges the pair with the largest gain until there are enough pieces.
 
 
 # %%
@@ -512,8 +526,8 @@ def train_wordpiece(word_counts, vocab_size):
 
 
 # %% [markdown]
-# Encoding does not use the merges: it takes the longest known piece, again and again, from left to right.
-# A word with an unknown letter becomes `[UNK]` as a whole.
+# Encoding forgets the merges: from left to right, it takes the longest known piece, again and again.
+# If no piece fits, as at an unknown letter, the whole word becomes `[UNK]`.
 # Before encoding, BERT cuts at white space and around punctuation, and drops the white space.
 
 
@@ -545,8 +559,12 @@ for word in ("lighthouses", "naïve"):
 # **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
 # Each piece has a probability, and the probability of a cut is the product of its pieces' probabilities.
 # Encoding means finding the most probable cut.
-# The **Viterbi algorithm** finds it without trying them all.
-# The best cut of the first $j$ letters ends in some piece, and the letters before that piece must themselves be cut in the best way.
+#
+# In the picture, each known piece joins the place where it starts to the place where it ends.
+# Such a net of places and pieces is called a *lattice*, and a cut is a path through it.
+# A word of $n$ letters can have up to $2^{n-1}$ paths.
+# The **Viterbi algorithm** finds the best without trying them all: from left to right, it notes for each place only the best path to it.
+# That path ends in some piece, and up to where this piece starts, it must be the best path to there, which is already known.
 
 
 # %%
@@ -578,10 +596,12 @@ pieces, probability = best_cut("unbelievable", toy)
 print("·".join(pieces), "has the probability", round(probability, 6))
 
 # %% [markdown]
-# The probabilities are learned by **EM**, expectation maximisation, which alternates two steps.
+# Where do the probabilities come from?
+# If we knew how the text is cut, we could count its pieces; but to cut it, we need the probabilities.
+# **EM**, expectation maximisation, begins with a guess and alternates two steps, each of which improves on the other's result.
 # *Expect*: count how often each piece occurs, over all cuts of each word, each cut weighted by its probability.
 # *Maximise*: set each piece's probability to its share of these counts.
-# Sums over all cuts come from two passes: `before` sums over all cuts of the letters before a place, and `after` over all cuts of those after it.
+# As in Viterbi's algorithm, no list of all cuts is needed: for each place, `before` is the sum of the probabilities of all paths to it, and `after` that of all paths from it to the end.
 
 
 # %%
@@ -631,7 +651,8 @@ def usefulness(piece, prob, counts):
 
 
 # %% [markdown]
-# The large vocabulary at the start holds every string of at most 12 letters that occurs at least twice inside the words.
+# Training starts from every string of at most 12 letters that occurs at least twice inside the words.
+# The first guess of a string's probability is in proportion to its count times its length.
 
 
 # %%
@@ -646,7 +667,7 @@ def all_pieces(word_counts):
 
 
 # %% [markdown]
-# Training goes from there: two rounds of EM, drop up to a quarter of the pieces, and again, until few enough are left.
+# Then it repeats two rounds of EM and drops up to a quarter of the pieces, until few enough are left.
 
 
 # %%
@@ -693,6 +714,16 @@ unigram = train_unigram(with_spaces, vocab_size=1024)
 print(f"{len(unigram):,} pieces")
 for word in ("▁lighthouses", "▁naïve🦊"):
     print(word, "→", *encode_unigram(word, unigram))
+
+# %% tags=["remove-cell"]
+# The diagram of one word in three ways
+assert tales_bpe.tokens(" lighthouses") == [" light", "h", "ouse", "s"]
+assert longest_first("lighthouses", {*wordpieces}) == ["light", "##h", "##ous", "##es"]
+assert best_cut("▁lighthouses", unigram)[0] == ["▁lighthouse", "s"]
+joined = {"▁lighthouses"[i:j] for i in range(12) for j in range(i + 2, 13)} & {*unigram}
+assert joined == {"▁light", "▁lighthouse"}
+shown = [f"{unigram[piece]:.2g}" for piece in ("▁light", "▁lighthouse", "s")]
+assert shown == ["0.00032", "0.00013", "0.024"]
 
 # %% [markdown]
 # Given the same pieces, do these functions encode as the library does?
