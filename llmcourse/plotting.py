@@ -10,6 +10,7 @@ from typing import Literal
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
@@ -169,9 +170,18 @@ def plot_training(
     }
     plot_loss(above, excess, {})
     above.set(ylabel="loss above the floor (nats/token)")
-    above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    above.yaxis.set_minor_locator(NullLocator())
-    above.yaxis.set_major_formatter("{x:g}")
+    plain_log_ticks(above.yaxis)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label 1, 2 and 5 times each power of ten on a logarithmic axis, in plain numbers.
+
+    Args:
+        axis: Whose scale is logarithmic already; setting the scale undoes this.
+    """
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
 
 
 def plot_map(

@@ -53,6 +53,16 @@ def test_a_training_is_drawn_above_its_floor_too():
     plt.close()
 
 
+def test_a_logarithmic_axis_has_plain_numbers_at_1_2_and_5(ax):
+    ax.set(xscale="log", xlim=(0.15, 6000))
+    plotting.plain_log_ticks(ax.xaxis)
+    ax.figure.canvas.draw()
+    seen = [t.get_text() for t in ax.get_xticklabels() if t.get_position()[0] > 0.1]
+    shown = "0.2 0.5 1 2 5 10 20 50 100 200 500 1,000 2,000 5,000"
+    assert set(shown.split()) <= set(seen)
+    assert len(ax.xaxis.get_minorticklocs()) == 0
+
+
 def test_lines_are_labelled_at_their_ends_and_no_label_covers_another(ax):
     for name, end in {"low": 0.5, "top": 1.0, "near the top": 0.99}.items():
         ax.plot([1, 10], [0.2, end], label=name)

@@ -21,9 +21,10 @@ from itertools import product
 import torch
 from jaxtyping import Float64
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 from torch import Tensor
 
+from llmcourse import plotting
 from llmcourse.arguments import check_positive, check_range
 
 _GRID = 20  # exponents tried along each axis
@@ -190,5 +191,5 @@ def plot_scaling(
     ax.set(ylabel="loss (nats/token), log scale")
     ax.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    plotting.plain_log_ticks(ax.xaxis)
     ax.yaxis.set_major_formatter("{x:g}")
