@@ -419,8 +419,11 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 # ### Stage 4: instructions
 #
 # A model that continues text does not answer questions.
-# So we show it conversations, and only the answers count towards the loss.
-# Stages 4 and 5 need more of the package.
+# So we show it conversations, and only the answers count towards the loss: this is **{term}`instruction tuning`**.
+#
+# This stage and the next one are a preview.
+# Each new word gets half a sentence here and a chapter later, so read for the order of things, not for the settings.
+# What only sets things up is folded, beginning with the imports.
 
 # %% tags=["hide-input"]
 import copy
@@ -442,8 +445,9 @@ from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
 # This page's model now gets a few seconds of instructions: two kinds of question, *who* and *what*, on 240 stories.
+# The recipe (folded) says with which model to begin, what to ask, and how much; {doc}`instruction_tuning` explains how such conversations are written and learned.
 
-# %%
+# %% tags=["hide-input"]
 finetuning = FinetuningConfig(
     steps=30, warmup_steps=5, learning_rate=2e-3, embedding_speed=4,
     context_length=384, eval_interval=30, eval_examples=16,
@@ -451,10 +455,6 @@ finetuning = FinetuningConfig(
 folder = TemporaryDirectory()
 save_pretrained(model, tokenizer, folder.name)
 
-# %% [markdown]
-# The recipe says where to begin, what to ask, and how much.
-
-# %%
 recipe = InstructConfig(
     base=folder.name,  # the model to begin with
     kinds=("who", "what"),  # of question
@@ -476,8 +476,8 @@ folder.cleanup()
 assert after < before / 2 and before > log_vocab
 
 # %% [markdown]
-# Before that, the model's loss is above $\ln V$, the loss of knowing nothing.
-# It has never seen the new marks that say who is speaking, and after a story it expects anything but an answer.
+# Before the instructions, the loss on answers is above $\ln V$, the loss of knowing nothing.
+# The model has never seen the new marks that say who is speaking, and after a story it expects anything but an answer.
 # `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ({doc}`instruction_tuning`).
 #
 # From here on, every model gets the same three requests.
@@ -520,12 +520,14 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # ### Stage 5: preferences
 #
 # No text says which answer is *better*.
-# So people are asked which of two answers they prefer.
-# A **{term}`reward model`** learns to predict their choice, and the model, now called the **{term}`policy`**, is trained to earn its reward.
+# So people, called **{term}`annotators <annotator>`**, are asked which of two answers they prefer.
+# A **{term}`reward model`**, a second model that reads a text and gives it one number, learns to predict their choice.
+# The model that writes, now called the **{term}`policy`**, is then trained to earn a high number, its reward.
+# {doc}`rlhf` takes all this apart.
 #
 # Here it all takes half a minute.
 # The policy continues a story from its first words.
-# The people are replaced as well: the **annotator** is a program that prefers the text with more distinct adjectives.
+# The people are replaced as well: our annotator is a program that prefers the text with more distinct adjectives.
 # It stops counting at the first word that could not come there in any tale.
 # If the counts differ, it still chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
 # Neither the reward model nor the policy is told any of this.
@@ -536,16 +538,17 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two texts, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for moving away.](figures/preferences-in-two-steps.svg)
 #
 # *The annotator is asked only in the first step; in the second, the reward model takes its place.*
+#
+# Two short functions, folded: one counts adjectives as the annotator does, the other lets a model continue beginnings.
 
 
-# %%
+# %% tags=["hide-input"]
 def adjectives(prompt, text):
     """Return how many distinct adjectives the annotator counts."""
     share = reward_parts(prompt, text).detail  # the count / 14, at most 1
     return 14 * share
 
 
-# %%
 def continuations(model, prompts, n, seed):
     """Return n texts of 40 tokens for each prompt."""
     generator = torch.Generator().manual_seed(seed)
@@ -592,8 +595,10 @@ train_reward_model(reward_model, rows, rows[:8], reward_config, shuffle)
 reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
-# Then the policy, another copy of `base-llm-small`, learns from the rewards by a method called GRPO ({doc}`rlhf`).
-# A penalty, weighted by `kl_coef`, keeps it close to where it started.
+# Then the policy, another copy of `base-llm-small`, learns from the rewards.
+# The method is **{term}`GRPO`** ({doc}`rlhf`): write several texts for each beginning, and make those more probable that earn more than the others.
+# The further the policy moves from the model that it started as, the larger a penalty is taken off.
+# The distance is called the {term}`KL divergence`, and the setting `kl_coef` says what a nat of it costs; without the penalty, a policy may end in nonsense that the reward model likes ({doc}`reward_hacking`).
 
 # %%
 policy = copy.deepcopy(small)
@@ -601,8 +606,6 @@ grpo_config = GRPOConfig(
     iterations=14, prompts_per_iteration=8, epochs=1, learning_rate=5e-4,
     warmup_updates=4, max_new_tokens=40, kl_coef=0.1,
 )  # fmt: skip
-
-# %%
 generator = torch.Generator().manual_seed(0)
 _ = grpo(
     policy, prompts, reward, grpo_config, generator, tokenizer=base_tokenizer, stop=[0]
@@ -658,6 +661,17 @@ assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
 #
 # *Which model was made from which.
 # base-llm, base-llm-small, instruct-llm and aligned-llm come with the course.*
+#
+# **What to expect.**
+# Most of these answers are nonsense, because most of these models had too little training, or no instructions.
+# Compare what each stage adds.
+#
+# - Three of the six have never seen a question: this page's model, `base-llm`, and `base-llm-small` after preferences.
+#   They only go on with the text.
+#   Some write a full stop and end it; a small model may repeat a piece of a word endlessly.
+# - This page's model after instructions has had a minute of training and a few seconds of questions.
+#   That is enough for the form of an answer, not for a right one.
+# - `instruct-llm` and `aligned-llm` had much longer training, so look to them for answers.
 
 # %% tags=["nbval-ignore-output"]
 answers["base-llm-small after preferences"] = answer_requests(policy, base_tokenizer)
@@ -669,9 +683,7 @@ for number, request in enumerate(requests):
         print(f"  {stage:33} {one_line[:48]}")
 
 # %% [markdown]
-# Base models continue the text; none of them answers.
-# (Where a line shows only a full stop, the model wrote just that and ended its text.
-# A small model may also repeat a piece of a word endlessly.)
+# None of the three models without instructions answers.
 # A few seconds of instructions teach this page's model one way to begin an answer.
 # They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
 # `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
