@@ -95,6 +95,24 @@ def label_lines(ax: Axes, fontsize: float | int = 8) -> list[Annotation]:
     return labels
 
 
+def _move_off_lines(ax: Axes, labels: Iterable[Annotation]) -> None:
+    """Put a label that a line of `ax` crosses under or over its line's end, if it can.
+
+    Args:
+        ax: The axes that the labels are of.
+        labels: As `label_lines` returns them.
+    """
+    paths = [line.get_transform().transform_path(line.get_path()) for line in ax.lines]
+    for label in labels:
+        beside = label.xyann, "left"
+        places = beside, ((0, -11), "center"), ((0, 11), "center"), beside
+        for position, side in places:
+            label.set(position=position, horizontalalignment=side)
+            box = label.get_window_extent()
+            if not any(path.intersects_bbox(box, filled=False) for path in paths):
+                break
+
+
 def _spread(wanted: Sequence[float | int], room: float | int) -> list[float]:
     """Return places as near as possible to those wanted, at least `room` apart.
 
@@ -302,4 +320,4 @@ def plot_against_kl(
     ax.set(xlabel="KL (nats/answer), square-root scale")
     ax.set(ylabel=f"{quantity} reward" + " (points)" * (quantity == "gold"))
     if len(groups) > 1:
-        label_lines(ax)
+        _move_off_lines(ax, label_lines(ax))

@@ -64,6 +64,19 @@ def test_a_figure_has_a_line_and_a_band_for_each_group():
     plt.close(ax.figure)
 
 
+def test_a_label_that_a_line_crosses_moves_under_its_own_line():
+    """By hand: the falling line passes to the right of the other's end."""
+    falling = [(0.0, 6.0, 6.0, 6.0), (400.0, 0.0, 0.0, 0.0)]
+    level = [(0.0, 3.0, 3.0, 3.0), (90.0, 3.0, 3.0, 3.0)]
+    _, ax = plt.subplots()
+    plot_against_kl(ax, {"falling": falling, "level": level})
+    places = {label.get_text(): label for label in ax.texts}
+    assert places["falling"].get_horizontalalignment() == "left"
+    assert places["level"].get_horizontalalignment() == "center"
+    assert places["level"].get_position() == (0, -11)
+    plt.close(ax.figure)
+
+
 def test_the_proxy_is_drawn_too():
     _, ax = plt.subplots()
     plot_against_kl(ax, {"PPO": band_of([RISING], "proxy")}, "proxy")
