@@ -377,17 +377,16 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # Now to `aligned-llm`.
 # It was trained by GRPO with a weak penalty, and its learning rate fell in the last third.
 # How much of its gain can we get without training a policy?
-# We compare its answers, at temperature 1 and at 0.5, with these:
+# We compare five families of ways to write a story:
 #
-# - *Start* is `instruct-llm` at temperature 1; at a lower *temperature*, 0.5, it makes fewer slips.
-# - *Best of 4* and *best of 16*, by the same reward model: nothing is trained, but every answer takes four or sixteen samples.
-# - Controls: a *random one of 16*, and the *most probable of 16*.
-#   The latter has the highest mean log-probability per token; picking it needs no reward model.
-# - *Mean weights*: a model whose every weight is the mean of the start's and the aligned model's; nothing more is learned.
-# - A ceiling: the *best of 16 by gold*.
+# - *Start*: `instruct-llm` at temperature 1, and at 0.5, where it makes fewer slips.
+# - *Chosen among n*, with nothing trained: the *best of 4* and the *best of 16* by the same reward model.
+#   Two controls need no reward model: a *random one of 16*, and the *most probable of 16*, with the highest mean log-probability per token.
+# - *Aligned*: `aligned-llm` at both temperatures.
+# - *Mean weights*: a model whose every weight is the mean of the start's and the aligned model's, at both temperatures; nothing more is learned.
+# - A *ceiling*: the *best of 16 by gold*.
 #
-# `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways.
-# Each seed has thirty-two orders of its own.
+# `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways, each seed its own.
 # The next cells print what it stored.
 
 # %%
@@ -420,7 +419,7 @@ assert n_seeds >= 4
 #
 # :::{dropdown} Answer
 # About four fifths of it, and the best of sixteen all of it; the lower temperature would give nearly two thirds.
-# In the table below, compare each with *start, temperature 1*.
+# In the table and the plot below, compare each with *start, temperature 1*.
 # But the aligned model gains from a lower temperature too.
 # :::
 #
@@ -438,7 +437,73 @@ for way, points in by_way.items():
     print(f"{way:29} {golds(way).mean():4.1f} ({low:.1f} to {high:.1f})", end="")
     print(f" {coherent:9.0%} {complete:9.0%} {kl:6.1f}")
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# The next plot shows the points and the complete stories of this table.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each of the eleven ways, sorted by their mean points. Left, the points with their 95 % intervals, from 5.0 for the start at temperature 1 to 8.3 for the best of 16 by gold; below that come the aligned model at temperature 0.5 and at 1, the best of 16, mean weights at 0.5, the best of 4, the start at 0.5, mean weights at 1, the most probable of 16 and a random one of 16. Right, the share of complete stories: below half for the aligned model at both temperatures, between 60 and 70 % for the start and the mean weights at temperature 1 and a random one of 16, and 80 % or more for all others."}}
+FAMILIES = {  # a part of the ways' names, colour and marker
+    "ceiling": ("by gold", "0.4", "v"),
+    "aligned": ("aligned", "C1", "D"),
+    "mean weights": ("mean", "C2", "^"),
+    "start": ("start", "C0", "o"),
+    "chosen among n": ("of", "C3", "s"),
+}
+
+
+def family(way):
+    """Return the name of a way's family."""
+    return next(name for name, (part, *_) in FAMILIES.items() if part in way)
+
+
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(7, 3.4), sharey=True, width_ratios=(2, 1)
+)
+from_lowest, dots = sorted(ways, key=lambda way: golds(way).mean()), {}
+for row, way in enumerate(from_lowest):
+    _, colour, marker = FAMILIES[family(way)]
+    ends = bootstrap_interval(golds(way), torch.Generator().manual_seed(0))
+    left.plot(ends, (row, row), color=colour)
+    (dots[family(way)],) = left.plot(golds(way).mean(), row, marker, color=colour)
+    complete = sum(point.complete for point in by_way[way]) / n_orders
+    right.plot(complete, row, marker, color=colour)
+left.set_yticks(range(len(ways)), from_lowest)
+left.set(xlabel="gold (points)")
+right.set(xlabel="complete stories", xlim=(0.3, 1))
+right.xaxis.set_major_formatter("{x:.0%}")
+_ = fig.legend([*dots.values()], [*dots], loc="outside lower center", ncols=5)
+
+# %% tags=["remove-cell"]
+share = {way: sum(p.complete for p in by_way[way]) / n_orders for way in ways}
+assert max(share[way] for way in ways if family(way) == "aligned") < 0.5
+for way in ("best of 4", "best of 16", "start, temperature 0.5"):
+    assert share[way] > 0.8
+assert dots.keys() == FAMILIES.keys()
+
+# %% [markdown]
+# *Left, mean points with their 95 % intervals; right, the share of complete stories.
+# In both panels, farther right is better.*
+#
+# One answer from the aligned model is worth about as much as the best of sixteen, and more than one from the other cheap ways.
+# But these stay much nearer to the start, and more than eight of ten of their stories are complete.
+# Fewer than half of the aligned model's are.
+# So the headline number of a report, *aligned against start*, tells us little about the training.
+#
+# At the lower temperature, too, the aligned model is more than a point ahead of its start, so it has learned something besides caution.
+# There it is worth more than the best of sixteen, and writes one answer, not sixteen.
+# Always compare two models at the same temperature, and at more than one.
+#
+# The *most probable of 16* uses no comparisons at all, and yet gains 0.7 points over a *random one of 16*.
+# More of its stories hold together, probably because a broken story contains improbable words.
+# (More of them also end sadly, and gold likes that less.)
+#
+# The reward model chooses better than chance and worse than gold.
+# From four to sixteen, its choice still gains 0.4 points: choosing among so few doesn't yet exploit its errors.
+#
+# The folded cell compares pairs of ways order by order.
+# This gives a narrower interval for their difference, because some orders are harder than others.
+# Mostly that is by little, but by much for the best of 16 over the best of 4, whose stories come from the same samples.
+
+# %% tags=["hide-cell"]
 start_gold, start_cool = golds("start, temperature 1"), golds("start, temperature 0.5")
 best_of_4, best_of_16 = golds("best of 4"), golds("best of 16")
 aligned_gold, aligned_cool = (
@@ -473,10 +538,6 @@ for one, other, most in ((best_of_16, best_of_4, 0.6), (aligned_gold, best_of_4,
     assert (one - other).var() < most * (one.var() + other.var())
 
 # %% [markdown]
-# Here we compare two ways order by order, to get the right interval for a difference.
-# It is narrower than one that ignores which points belong to the same order, because some orders are harder than others.
-# Mostly that is by little; it is much narrower for the best of 16 over the best of 4, whose stories come from the same samples.
-#
 # *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.3 points apart: chance can do that with 256 orders.
 # The first sample was low, so gains measured against it may be a tenth or two too large.
 # By the card, over 1,000 orders and with four sampling seeds, training gained 2.2 to 2.4 points.
@@ -494,27 +555,9 @@ for name, other in (("start", start_gold), ("best of 4", best_of_4)):
     print(f"{gap[gap < 0].mean():+.1f}")
 
 # %% [markdown]
-# One answer from the aligned model is worth more than one from the start at a lower temperature.
-# It is also worth more than the best of four, and about as much as the best of sixteen.
-# These cheap ways stay much nearer to the start.
-# So the headline number of a report, *aligned against start*, tells us little about the training.
-#
 # The aligned model beats the start in nearly eight of ten orders, and the best of four in more than six.
 # Against the start, it wins by more points than it loses by elsewhere; against the best of four, by no more.
 # A win rate doesn't say by how much.
-#
-# But a lower temperature and training gain in different ways.
-# At the same lower temperature, the aligned model is still more than a point ahead, so it has learned something besides caution.
-# There it is worth more than the best of sixteen, and writes one answer, not sixteen.
-# With many users, that pays off.
-# Always compare two models at the same temperature, and at more than one.
-#
-# Choosing the most probable of sixteen uses no comparisons at all.
-# More of its stories hold together, probably because a broken story contains improbable words.
-# It gains 0.7 points over *random one of 16*, although more of its stories end sadly, and gold likes that less.
-# The reward model chooses better than chance and worse than gold, as the row *best of 16 by gold* shows.
-# From four to sixteen, its choice still gains 0.4 points: choosing among so few doesn't yet exploit its errors.
-# A gain reported without such baselines tells us little.
 #
 # ### Mode collapse
 #
@@ -555,8 +598,8 @@ fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
     x = sum(point.distinct_4 for point in points) / n_seeds
     y = golds(way).mean().item()
-    colour = {"aligned": "C1", "mean": "C2"}.get(way.replace(",", " ").split()[0], "C0")
-    ax.plot(x, y, "o", color=colour)
+    _, colour, marker = FAMILIES[family(way)]
+    ax.plot(x, y, marker, color=colour)
     shift, side = (4, -9) if way == lowest else (4, 3), "left"
     if way in ("most probable of 16", "aligned, temperature 1"):  # others are right
         shift, side = (-4, 3), "right"
@@ -568,20 +611,25 @@ ax.margins(x=0.34, y=0.12)
 _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)")
 
 # %% [markdown]
-# *Gold reward over variety, a dot for each way; up and to the right is better.*
+# *Gold reward over variety, a dot for each way in the colour of its family; up and to the right is better.*
 #
 # A lower temperature costs the start hardly any variety of words, and neither does choosing.
 # (Two samples of the start differ by eight points in their openings, so read small differences as chance.)
-# But choosing by the reward model narrows the endings, and the openings too.
-# The endings narrow even where gold chooses, because gold likes happy ones best, and the openings narrow somewhat there, too.
-# Of the aligned model's stories that hold together, 97 % end happily, more than of those that the best of four keeps.
-# At temperature 0.5, all do.
+# But choosing by the reward model narrows endings and openings.
+# So does choosing by gold, which likes happy endings best, though it narrows the openings less.
+#
 # In openings and words, the aligned model went further than any choosing.
-# At temperature 1 it has between half and two thirds as many openings as the start.
-# At 0.5 it has less than a third as many as the start at 0.5.
-# A lower temperature makes this plainer: distinct-4 is 0.85 at 1, and 0.80 at 0.5.
-# This is **mode collapse**, a common effect of RLHF: {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
+#
+# - *Endings*: of its stories that hold together, 97 % end happily, more than of those that the best of four keeps.
+#   At temperature 0.5, all do.
+# - *Openings*: at temperature 1 it has between half and two thirds as many as the start.
+#   At 0.5 it has less than a third as many as the start at 0.5.
+# - *Words*: distinct-4 is 0.85 at temperature 1, and 0.80 at 0.5.
+#
+# This is **mode collapse**, a common effect of RLHF.
+# {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
 # Here it shows across orders: *within* one order, distinct-4 hardly fell.
+#
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
 #
@@ -596,8 +644,8 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 
 # %% [markdown]
 # Here the aligned model keeps more of them than its start did.
-# In part, fewer of its stories break; in part, most of these orders name a happy ending.
-# And part is luck: *random one of 16*, the same policy as the start, keeps 27.
+# Fewer of its stories break, and most of these orders name a happy ending.
+# Part is luck: *random one of 16*, the same policy as the start, keeps 27.
 # A lower temperature keeps 33.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
@@ -626,20 +674,23 @@ for when in ("before", "after"):
 # Each update of `aligned-llm` also learned from new texts of the kinds that its start had learned from: half plain stories, half instructions.
 # Their loss has the weight `ptx_coef`; {cite:t}`ouyang2022` did the same with pretraining texts.
 # The loss on plain stories is only a little higher than before; no run shows what it would be without these texts.
+#
 # But part of the tax was paid all the same: instructions are followed less often.
-# The largest drop is in orders to write, with all details checked.
-# That is what the policy was trained on.
-# But everything an order names is worth one of gold's ten points, so leaving it out costs little.
-# The table of baselines shows the same.
+# The largest drop is in orders to write, with all details checked, which is what the policy was trained on.
+# Everything an order names is worth only one of gold's ten points, so leaving it out costs little.
+#
+# The baselines show the same.
 # At temperature 1, nine of ten stories of the aligned model hold together, but more than half of these lack something that was ordered.
 # Of the start's stories that hold together, few do.
 # At the top of this page, it was the plot itself that got lost, again and again.
 # Questions, such as *who*, were not rewarded at all, yet here they are answered as well as before.
 #
 # What did the instructions in each update contribute, and what the comparisons?
-# The next table has two earlier policies, whose figures come with the package, and this one, all measured in the same way.
-# The first learned only from plain stories, 8 texts in each update instead of 16; all else was as for the second.
-# The second and the third differ only in the reward model: the third's learned from twice as many orders, with twice as many steps.
+# The next table has this policy and two earlier ones, whose figures come with the package; all were measured in the same way.
+#
+# - The first learned only from plain stories, 8 texts in each update instead of 16; all else was as for the second.
+# - The third, `aligned-llm`, differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
+#
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
 # (*Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
 
@@ -683,12 +734,13 @@ assert third["gain"] > max(first["gain"], second["gain"])
 #     weight.lerp_(theirs, 0.5)  # as `averaged` in book/studies/baselines_study.py
 # ```
 #
-# The table above includes it.
-# The mean keeps nearly half of the gain, at about a sixth of the distance.
-# As many of its stories are complete as of the start's.
+# The plot of all ways includes it.
+# The mean keeps nearly half of the gain, at about a sixth of the distance, and as many of its stories are complete as of the start's.
+#
 # At temperature 0.5, one sample is worth nearly as much as the best of sixteen, and eight of ten stories have everything that was ordered.
 # Among single samples, only the aligned model's at 0.5 are clearly better, by 0.9 points.
 # But half of those stories are incomplete: gold takes little off for that.
+#
 # The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
 #
