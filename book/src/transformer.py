@@ -858,8 +858,10 @@ for ax, chosen in zip(axes, panels):
         ax.plot(steps, each.mean(dim=0), style, label=name)
         ax.fill_between(steps, each.amin(dim=0), each.amax(dim=0), alpha=0.2)
     ax.axhline(torch.tensor(8).log(), color="0.45", linestyle=":", linewidth=1)
-    ax.set(xlabel="steps", ylim=(0, 2.3))
-    plotting.label_lines(ax)
+    ax.set(xlabel="steps", ylim=(-0.3, 2.3))
+    labels = {label.get_text(): label for label in plotting.label_lines(ax)}
+for name, below in (("two layers", -12), ("six layers", -21)):
+    labels[name].set(position=(6, below))  # under the line of "no residual"
 _ = axes[0].set(ylabel="loss (nats per known letter)")
 
 # %% [markdown]
