@@ -852,7 +852,7 @@ for ax in (left, forgot):
     ax.set_xticks(rates, [f"{1e4 * rate:.0f}" for rate in rates])
     ax.set_xticks([], minor=True)
 _ = forgot.set(ylabel="loss added on tales (nats/token, log)")
-_ = plotting.label_lines(forgot)
+_ = [plotting.label_lines(ax) for ax in (left, forgot)]
 
 # %% [markdown]
 # *Over the learning rate: left, the share of openings marked correctly, with guessing in grey; right, how far the loss on plain tales has risen.
