@@ -2,8 +2,9 @@
 
 A line `% cards of chapters` in a page becomes a card for each chapter, in the order of
 the table of contents; `% gallery of explorers` becomes every explorer, drawn by the
-state that its chapter's notebook holds. Titles, times and explorers stand in the
-chapters alone. `% citation` becomes CITATION.cff as BibTeX.
+state that its chapter's notebook holds, and `% list of explorers` a line for each.
+Titles, times and explorers stand in the chapters alone. `% citation` becomes
+CITATION.cff as BibTeX.
 
 Pages with explorers get the script that draws them, widgets.js.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ HERE = Path(__file__).parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 GALLERY = "% gallery of explorers"
+LIST = "% list of explorers"
 CARDS = "% cards of chapters"
 CITATION = "% citation"
 # The diagram that says best what a chapter is about.
@@ -51,6 +53,15 @@ PICTURES = {
     "retrieval": "way-of-a-question",
     "deployment": "three-ways-to-share-steps",
     "real_models": "where-the-parameters-are",
+}
+# Explorers that show something else than the first line of their class says.
+PURPOSES = {
+    "Is it *un · believ · able*?": "Show GPT-2's merges of one word, at the beginning "
+    "of a text and after a space.",
+    "Explore: what base-llm knows of the next word": "Show what temperature, top-k and "
+    "top-p do to what base-llm expects next, over its whole vocabulary.",
+    "Explore: what was written on the way": "Show what a policy wrote in each round of "
+    "its training, with its learned and gold reward.",
 }
 ROLE = re.compile(r"\{\w+\}`([^`<]*?)(?: <[^`]*>)?`")
 # As in "**Takes** about 40 minutes to read with the code."
@@ -91,7 +102,8 @@ class Chapter:
         return line[:1].upper() + line[1:]
 
     def explorers(self) -> list[tuple[str, str, str]]:
-        """Return section, class and model id of each explorer."""
+        """Return section, purpose and model id of each explorer."""
+        purposes = explorer_purposes()
         found = []
         section = ""
         for cell in self.notebook["cells"]:
@@ -102,7 +114,8 @@ class Chapter:
             for output in cell.get("outputs", ()):
                 if VIEW in output.get("data", {}):
                     kind = re.findall(r"^(\w+Explorer)\(", source, re.MULTILINE)[-1]
-                    found.append((section, kind, output["data"][VIEW]["model_id"]))
+                    purpose = PURPOSES.get(section, purposes[kind])
+                    found.append((section, purpose, output["data"][VIEW]["model_id"]))
         return found
 
     def state(self, model_id: str) -> dict[str, Any]:
@@ -141,6 +154,7 @@ def cards(book: list[Chapter]) -> str:
     return "\n".join([*parts, ":::::"])
 
 
+@cache
 def explorer_purposes() -> dict[str, str]:
     """Return the first line of each explorer's docstring."""
     from llmcourse import widgets
@@ -153,16 +167,15 @@ def explorer_purposes() -> dict[str, str]:
     return purposes
 
 
-def gallery(book: list[Chapter]) -> str:
-    """Return all explorers as MyST, with one state for all."""
+def gallery(book: list[Chapter]) -> tuple[str, str]:
+    """Return a list of all explorers, and the explorers with one state, as MyST."""
     from docutils.nodes import make_id
 
-    purposes = explorer_purposes()
     overview = []
     parts = []
     states = {}
     for chapter in book:
-        for section, kind, model_id in chapter.explorers():
+        for section, purpose, model_id in chapter.explorers():
             key = f"{chapter.name}-{model_id}"
             states[key] = chapter.state(model_id)
             view = json.dumps({"model_id": key})
@@ -171,7 +184,7 @@ def gallery(book: list[Chapter]) -> str:
             if title == "By hand":
                 title = f"{chapter.title}, by hand"
             title = title[0].upper() + title[1:]
-            purpose = purposes[kind].replace("Show ", "Shows ", 1)
+            purpose = purpose.replace("Show ", "Shows ", 1)
             here = f'<a href="#{make_id(title)}">{escape(title)}</a>'
             overview.append(f"- {here}: s{escape(purpose[1:])}")
             there = f'<a href="{place}">{escape(chapter.title)}</a>'
@@ -185,7 +198,7 @@ def gallery(book: list[Chapter]) -> str:
             ]
     text = json.dumps({"state": states}).replace("</", "<\\/")
     script = f'<script type="{STATE}">{text}</script>'
-    return "\n".join([*overview, "", *parts, "```{raw} html", script, "```"])
+    return "\n".join(overview), "\n".join([*parts, "```{raw} html", script, "```"])
 
 
 def citation(about: dict[str, Any], year: str, address: str) -> str:
@@ -232,7 +245,8 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
     if CARDS in text:
         text = text.replace(CARDS, cards(book))
     if GALLERY in text:
-        text = text.replace(GALLERY, gallery(book))
+        overview, explorers = gallery(book)
+        text = text.replace(LIST, overview).replace(GALLERY, explorers)
     source[0] = text
 
 

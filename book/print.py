@@ -204,9 +204,8 @@ def kinds_of_explorers(name: str) -> list[str]:
     """Return what each explorer of a chapter shows, in the order of the page."""
     import contents
 
-    purposes = contents.explorer_purposes()
     chapters = contents.chapters([f"book/{name}"])
-    return [purposes[kind] for c in chapters for _, kind, _ in c.explorers()]
+    return [purpose for c in chapters for _, purpose, _ in c.explorers()]
 
 
 def photograph(browser: Browser, name: str, wanted: int) -> list[Path]:

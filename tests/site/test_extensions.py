@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -155,7 +156,28 @@ def test_cards_tell_what_the_chapters_tell() -> None:
     assert corpus.title == "The corpus"
     assert f"# {corpus.sentence}" in (BOOK / "src" / "corpus.py").read_text("utf-8")
     assert corpus.times == "Read in 45 minutes, runs in 45 seconds"
-    assert [kind for _, kind, _ in corpus.explorers()] == ["SurpriseExplorer"]
+    [(section, purpose, _)] = corpus.explorers()
+    assert section == "A text whose entropy is known"
+    assert purpose == contents.explorer_purposes()["SurpriseExplorer"]
+
+
+def test_each_explorer_has_its_own_description_and_is_listed_where_it_is() -> None:
+    contents = load("contents")
+    names = [f"book/{path.stem}" for path in sorted((ROOT / "book/src").glob("*.py"))]
+    book = contents.chapters(names)
+    found = [explorer for chapter in book for explorer in chapter.explorers()]
+    purposes = [purpose for _, purpose, _ in found]
+    assert len(set(purposes)) == len(purposes)
+    assert contents.PURPOSES.keys() <= {section for section, _, _ in found}
+    overview, explorers = contents.gallery(book)
+    listed = re.findall(r'">(.*?)</a>', overview)
+    assert listed == [escape(title) for title in re.findall("## (.*)", explorers)]
+    page = (ROOT / "book/explorers.md").read_text(encoding="utf-8")
+    by_hand = re.findall(r"^- \[(.*?)\]", page, re.MULTILINE)
+    assert by_hand == re.findall(r"^## (.*)", page, re.MULTILINE)
+    assert (
+        page.index(contents.LIST) < page.index("\n## ") < page.index(contents.GALLERY)
+    )
 
 
 def test_every_chapter_has_times_and_a_picture() -> None:
