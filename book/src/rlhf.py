@@ -807,7 +807,7 @@ for ax, place, label in zip(axes, (PROXY, POINTS), ("learned reward", "gold (poi
         ax.fill_between(at, *ends, color=line.get_color(), alpha=0.2)
     _ = ax.set(xlabel="round", ylabel=label)
 axes[1].axhline(mean_points, color="0.45", linestyle=":", linewidth=1)
-_ = plotting.label_lines(axes[1])
+_ = [plotting.label_lines(ax) for ax in axes]
 
 # %% [markdown]
 # *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
