@@ -15,7 +15,7 @@ from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
 from llmcourse.model.attention import GroupedQueryAttention, attention_weights
-from llmcourse.model.decoding import FusedDecoder, can_fuse
+from llmcourse.model.decoding import FusedDecoder
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.long_context import ATTENTION_KINDS, set_attention
 from llmcourse.model.positions import RopeScaling
@@ -96,12 +96,7 @@ def by_weights(model, ids):
 
 
 WAYS = {"fused": by_fusing, "slots": by_slots, "weights": by_weights}
-ACCEPTED = [
-    (name, way)
-    for name, config in CONFIGS.items()
-    for way in WAYS
-    if way != "fused" or not config.qk_norm
-]
+ACCEPTED = [(name, way) for name in CONFIGS for way in WAYS]
 
 # Reference
 
@@ -290,10 +285,3 @@ def test_refuses_other_kinds_of_attention(way, kind):
     set_attention(model, kind)
     with pytest.raises(ValueError, match=SAID[way]):
         WAYS[way](model, random_ids(9))
-
-
-def test_fusing_refuses_norms_of_queries_and_keys():
-    model = make_model(CONFIGS["qwen3"])
-    assert not can_fuse(model)
-    with pytest.raises(ValueError, match=SAID["fused"]):
-        by_fusing(model, random_ids(9))
