@@ -5,8 +5,8 @@
 //     #slides-7    the seventh slide        → ←   on and back        N   notes
 //     #the-idea    the page as ever         Esc   back to the page
 //
-// No element is moved or copied: what does not belong to the slide is hidden, so
-// explorers, quizzes and models work as they do on the page.
+// No element is moved, and only notes are copies: what does not belong to the slide is
+// hidden, so explorers, quizzes and models work as they do on the page.
 document.addEventListener("DOMContentLoaded", () => {
   const article = document.querySelector("article.bd-article");
   if (!article?.querySelector(".opening")) return;
@@ -72,7 +72,6 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   let slides = [], at = -1, bar;
-  const hash = (number) => history.replaceState(null, "", `#slides-${number + 1}`);
 
   function show(number) {
     at = Math.max(0, Math.min(number, slides.length - 1));
@@ -84,7 +83,7 @@ document.addEventListener("DOMContentLoaded", () => {
       return copy;
     }));
     bar.place.textContent = `${at + 1} / ${slides.length}`;
-    hash(at);
+    history.replaceState(null, "", `#slides-${at + 1}`);
     fit();
     scrollTo(0, 0);
     dispatchEvent(new Event("resize")); // for what is drawn to the size of its box
@@ -144,13 +143,17 @@ document.addEventListener("DOMContentLoaded", () => {
     show(number);
   }
 
-  function stop() {
+  function leave(place) {
     document.documentElement.classList.remove("slides");
     bar.notes.hidden = true;
-    const place = slides[at].blocks[0];
-    history.replaceState(null, "", `#${place.closest("section[id]").id}`);
     at = -1;
-    place.scrollIntoView();
+    place?.scrollIntoView();
+  }
+
+  function stop() {
+    const [place] = slides[at].blocks;
+    history.replaceState(null, "", `#${place.closest("section[id]").id}`);
+    leave(place);
   }
 
   const KEYS = {
@@ -159,18 +162,19 @@ document.addEventListener("DOMContentLoaded", () => {
     n: () => (bar.notes.hidden = !bar.notes.hidden),
   };
   document.addEventListener("keydown", (event) => {
-    const isUsed = event.target.closest("input, select, textarea, button, summary, [tabindex]:not(body, pre, main)") && event.key !== "Escape";
-    const action = KEYS[event.key.length > 1 ? event.key : event.key.toLowerCase()];
+    const { target, key } = event;
+    const action = KEYS[key.length > 1 ? key : key.toLowerCase()];
+    const OWN = "input, select, textarea, [tabindex]:not(body, pre, main)"; // keys move these,
+    const isUsed = target.closest(OWN) || (key === " " && target.closest("button, summary")); // space presses those
     if (at < 0 || !action || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    if (isUsed && !event.target.closest(".slides-bar")) return;
-    if (event.key === " " && event.target.closest(".slides-bar")) return; // presses the button
+    if (isUsed && key !== "Escape") return;
     event.preventDefault();
     action();
   });
   const follow = () => {
     const [, number] = /^#slides-(\d+)$/.exec(location.hash) ?? [];
     if (number) start(number - 1);
-    else if (at >= 0) stop();
+    else if (at >= 0) leave(document.getElementById(decodeURIComponent(location.hash.slice(1))));
   };
   addEventListener("hashchange", follow);
   follow();

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import out, read_own, say
+from llmcourse.cli.console import print_json, read_own, say
 
 # With the shipped model, more passages, or ones that cut a tale in two, lead to fewer
 # right answers: tests/benchmarks/bench_asking.py.
@@ -92,7 +92,7 @@ def ask(
         )
     if passages_only:
         if as_json:
-            out.print_json(highlight=False, data=[asdict(passage) for passage in found])
+            print_json([asdict(passage) for passage in found])
             return
         for passage in found:
             typer.echo(f"{clean_text(passage.place)}\n{clean_text(passage.text)}\n")
@@ -117,7 +117,7 @@ def ask(
     if as_json:
         read = [asdict(passage) for passage in prompt.used]
         told = {"answer": said, "borne_out": believed, "quote": asdict(quote)}
-        out.print_json(highlight=False, data=told | {"passages": read})
+        print_json(told | {"passages": read})
         return
     shown = said if believed else f"“{quote.text}”"
     typer.echo(f"{clean_text(shown)}\n")

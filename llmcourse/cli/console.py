@@ -14,6 +14,11 @@ from tqdm import tqdm
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
+def print_json(data: Any) -> None:
+    """Print JSON without colours, even where colours are forced."""
+    out.print_json(data=data, highlight=False)
+
+
 def say(text: object) -> None:
     """Print something that is not a result as one line, on standard error."""
     # Above the progress bars, if any are drawn.

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import bars, documents_of, make_folder, out, steps_of
+from llmcourse.cli.console import (
+    bars,
+    documents_of,
+    make_folder,
+    out,
+    print_json,
+    steps_of,
+)
 
 
 def corpus(
@@ -86,9 +93,7 @@ def corpus(
         told = tqdm(chain(first, read), "documents", disable=quiet)
         files = pack_corpus(told, tokenizer, out_folder, steps, processes)
         if as_json:
-            out.print_json(
-                highlight=False, data={k: asdict(file) for k, file in files.items()}
-            )
+            print_json({k: asdict(file) for k, file in files.items()})
             return
         for name, file in files.items():
             what = f"{file.n_tokens:,} tokens of {file.n_documents:,} documents"
@@ -103,7 +108,7 @@ def corpus(
     sizes = {name: len(part) for name, part in splits.items()}
     if as_json:
         steps_done = [asdict(replace(step, examples=())) for step in report.steps]
-        out.print_json(highlight=False, data={"steps": steps_done, "documents": sizes})
+        print_json({"steps": steps_done, "documents": sizes})
     else:
         out.print(str(report))
         out.print(" · ".join(f"{name} {size:,}" for name, size in sizes.items()))

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import bars, documents_of, out
+from llmcourse.cli.console import bars, documents_of, out, print_json
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
                 )
                 quality["instructions"] = instruct.scores_to_json(scores)
     if as_json:
-        out.print_json(highlight=False, data={"model": model} | quality)
+        print_json({"model": model} | quality)
         return
     out.print(
         f"text: {quality['n_documents']:,} documents, {quality['n_tokens']:,} tokens, "

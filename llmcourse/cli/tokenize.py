@@ -8,7 +8,7 @@ import typer
 from rich.text import Text as Line
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import out
+from llmcourse.cli.console import out, print_json
 
 if TYPE_CHECKING:
     from llmcourse.text.tokenizers import Tokenizer
@@ -44,7 +44,7 @@ def tokenize(
     if not ids:
         raise ValueError("wanted a text with at least one token, got none")
     if as_json:
-        out.print_json(highlight=False, data={"ids": ids, "tokens": tokens})
+        print_json({"ids": ids, "tokens": tokens})
         return
     line = Line()
     for token, colour in zip(tokens, cycle(COLOURS)):

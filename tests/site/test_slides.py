@@ -64,8 +64,23 @@ def test_a_question_is_opened_before_the_next_slide(visit: Visit) -> None:
     page.keyboard.press("ArrowRight")
     assert page.inner_text(PLACE) == here
     assert page.locator("details.on-slide[open]").count() == 1
+    page.locator("details.on-slide summary").click()  # closes it, and has the focus
+    page.keyboard.press("ArrowRight")
+    assert page.locator("details.on-slide[open]").count() == 1
     page.keyboard.press("ArrowRight")
     assert page.inner_text(PLACE) != here
+
+
+def test_a_link_to_another_place_of_the_page_leads_there(visit: Visit) -> None:
+    page = visit(width=1280).open("book/reward_hacking.html#slides-3")
+    page.wait_for_selector(PLACE)
+    page.evaluate("location.hash = 'takeaways'")
+    page.wait_for_function(HIDDEN)
+    assert page.url.endswith("#takeaways")
+    top = page.evaluate(
+        "document.getElementById('takeaways').getBoundingClientRect().top"
+    )
+    assert abs(top) < 200
 
 
 def test_arrows_in_an_explorer_belong_to_it(visit: Visit) -> None:
