@@ -34,6 +34,10 @@ PACKAGES = HERE / "offline.json"
 PRELOADED = [
     f"_static/vendor/fonts/{name}.woff2" for name in ("sans", "serif", "serif-italic")
 ]
+PRELOADED_FOR_FORMULAS = [
+    f"_static/vendor/katex/fonts/KaTeX_{name}.woff2"
+    for name in ("Main-Regular", "Math-Italic")
+]
 
 
 class UnavailableError(Exception):
@@ -142,6 +146,7 @@ def use_local_files(app: Sphinx, config: Config) -> None:
         return
     config.html_math_renderer = "katex"
     config.html_context["preloaded_fonts"] = PRELOADED
+    config.html_context["preloaded_for_formulas"] = PRELOADED_FOR_FORMULAS
     app.add_css_file("fonts.css", priority=400)
 
 
