@@ -44,6 +44,9 @@ def corpus(
     processes: Annotated[
         int, typer.Option(help="Number of processes, with --stream.", min=1)
     ] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted --stream.")
+    ] = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -65,14 +68,17 @@ def corpus(
 
     `llmcourse corpus tales --n-stories 1000000 --stream --processes 2 --out corpus/`
 
+    With `--stream`, Ctrl-C loses little: the same command with `--resume` goes on.
+
     `llmcourse pretrain --data corpus/ --out run/`
     """
     from tqdm import tqdm
 
     from llmcourse.text.corpus import (
+        PROGRESS,
         build_corpus,
         pack_corpus,
-        remove_other_parts,
+        remove_arrays,
         stream_corpus,
     )
     from llmcourse.text.packing import pack
@@ -80,24 +86,35 @@ def corpus(
     from llmcourse.training.pipeline import TOKENIZER_STORIES, split_or_cut
 
     named = sources or ["tales"]
+    if resume and not stream:
+        raise ValueError("--resume needs --stream")
     if out_folder is not None:
-        make_folder(out_folder, overwrite)
+        begun = (out_folder / PROGRESS).is_file()
+        if begun and not (resume or overwrite):
+            raise ValueError(
+                f"{str(out_folder)!r} holds a corpus that was not finished: add "
+                "--resume to go on, or --overwrite to begin anew"
+            )
+        make_folder(out_folder, overwrite or begun)
     if stream:
         if out_folder is None:
             raise ValueError("--stream needs --out: the folder to write into")
         read = iter(documents_of(named, n_stories, seed, stream=True, column=column))
         first = list(islice(read, TOKENIZER_STORIES))
         steps = steps_of(named, filter, language)
-        learned = stream_corpus(first, steps)
-        tokenizer = _train_tokenizer(learned, vocab_size, out_folder)
+        tokenizer = _train_tokenizer(stream_corpus(first, steps), vocab_size)
         told = tqdm(chain(first, read), "documents", disable=quiet)
-        files = pack_corpus(told, tokenizer, out_folder, steps, processes)
+        files = pack_corpus(
+            *(told, tokenizer, out_folder, steps, processes), resume=resume
+        )
+        tokenizer.save(out_folder / "tokenizer.json")
         if as_json:
             print_json({k: asdict(file) for k, file in files.items()})
             return
         for name, file in files.items():
             what = f"{file.n_tokens:,} tokens of {file.n_documents:,} documents"
-            out.print(f"{out_folder / name}.bin: {what}")
+            shards = f" in {len(file.shards)} files" if file.shards else ""
+            out.print(f"{out_folder / name}.bin: {what}{shards}")
         return
     with bars(quiet) as show:
         documents = list(documents_of(named, n_stories, seed, column=column))
@@ -114,8 +131,9 @@ def corpus(
         out.print(" · ".join(f"{name} {size:,}" for name, size in sizes.items()))
     if out_folder is None:
         return
-    tokenizer = _train_tokenizer(splits["train"], vocab_size, out_folder)
-    remove_other_parts(out_folder, [name for name, part in splits.items() if part])
+    tokenizer = _train_tokenizer(splits["train"], vocab_size)
+    tokenizer.save(out_folder / "tokenizer.json")
+    remove_arrays(out_folder)
     for name, part in splits.items():
         if part:  # with few documents, none is left to test on
             path = out_folder / f"{name}.bin"
@@ -124,12 +142,9 @@ def corpus(
                 out.print(f"{path}: {n_tokens:,} tokens")
 
 
-def _train_tokenizer(documents: Iterable[Any], vocab_size: int, folder: Path) -> Any:
-    """Return a tokenizer trained on the documents; save it in the folder."""
+def _train_tokenizer(documents: Iterable[Any], vocab_size: int) -> Any:
     from llmcourse.text.packing import END_OF_TEXT
     from llmcourse.text.tokenizers import BPETokenizer
 
     texts = (document.text for document in documents)
-    tokenizer = BPETokenizer.train(texts, vocab_size, [END_OF_TEXT], allow_fewer=True)
-    tokenizer.save(folder / "tokenizer.json")
-    return tokenizer
+    return BPETokenizer.train(texts, vocab_size, [END_OF_TEXT], allow_fewer=True)

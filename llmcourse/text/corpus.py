@@ -18,19 +18,21 @@ text of your own is kept whatever it is: a poem, a list, Chinese.
 1
 """
 
+import hashlib
+import json
 import multiprocessing
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llmcourse.arguments import check_range
-from llmcourse.text import cleaning, deduplication
+from llmcourse.files import new_file, write_json
+from llmcourse.text import cleaning, deduplication, packing
 from llmcourse.text.deduplication import fingerprint, ngram_hashes, words
 from llmcourse.text.documents import (
     Document,
@@ -41,7 +43,7 @@ from llmcourse.text.documents import (
     excerpt,
     summarise,
 )
-from llmcourse.text.packing import TokenFile, load_header, packer, stored_ids
+from llmcourse.text.packing import TokenFile
 from llmcourse.text.tokenizers import Tokenizer
 
 _Item = TypeVar("_Item")
@@ -58,6 +60,8 @@ STEPS: tuple[Step, ...] = (
 """Cheap steps first; copies last, since cleaning makes copies equal."""
 
 _BATCH = 256  # documents that a process takes at once
+_SHARD_BYTES = 1 << 26  # of ids, of all parts together
+PROGRESS = "packing.json"  # how far `pack_corpus` got
 LONGEST = 2_000
 """The most characters in a document of your own: a page of a book.
 
@@ -172,7 +176,7 @@ def stream_corpus(
         steps: As in `build_corpus`.
     """
     compare = (cleaning.remove_boilerplate, *STEPS[-2:])
-    alone = [step for step in steps if getattr(step, "func", step) not in compare]
+    alone = [step for step in steps if _function(step) not in compare]
     for document in documents:
         current = [document]
         for step in alone:
@@ -187,56 +191,123 @@ def pack_corpus(
     folder: str | Path,
     steps: Iterable[Step] = STEPS,
     processes: int = 1,
+    *,
+    resume: bool = False,
 ) -> dict[str, TokenFile]:
-    """Write the parts of a corpus of any size, "train.bin" and so on.
+    """Write the parts of a corpus of any size, "train.bin" and so on, in shards.
 
-    A few hundred documents per process are in memory at a time. The files are the same
-    however many processes do the steps, split and tokenize.
+    A few hundred documents per process are in memory at a time, and ids of 64 MiB.
+    Whenever there are as many, each part's become one more file, and `packing.json`
+    tells how far the documents have been read, until all are. The files are the same
+    however many processes do the steps, split and tokenize, and wherever they were
+    interrupted.
 
     Args:
         documents: Read as they are needed.
         tokenizer: A tokenizer that has `<|endoftext|>`.
-        folder: Where to write the arrays.
+        folder: Where to write the arrays. Those of an earlier corpus are deleted.
         steps: As in `stream_corpus`.
         processes: How many processes.
+        resume: Go on where packing the same documents was interrupted, if it was.
 
     Returns:
         What the array of each part holds.
 
     Raises:
-        ValueError: If no document is left, or the tokenizer has no `<|endoftext|>`.
+        ValueError: If no document is left, if the tokenizer has no `<|endoftext|>`,
+            or, with `resume`, if documents, steps or tokenizer have changed.
         OSError: If a file cannot be written, as when the disk is full.
     """
-    folder, left = Path(folder), iter(documents)
+    folder, left, steps = Path(folder), iter(documents), tuple(steps)
     batches = iter(lambda: list(islice(left, _BATCH)), [])
-    work = partial(_parted, tokenizer=tokenizer, steps=tuple(steps))
-    adders: dict[str, Callable[[bytes], None]] = {}
-    with ExitStack() as files:
-        for rows in in_processes(work, batches, processes):
-            for name, row in rows:
-                if name not in adders:
-                    path = folder / f"{name}.bin"
-                    adders[name] = files.enter_context(packer(path, tokenizer))
-                adders[name](row)
-    if not adders:
+    work = partial(_parted, tokenizer=tokenizer, steps=steps)
+    told = [(_function(step).__name__, getattr(step, "keywords", {})) for step in steps]
+    digest = _digest(packing.tokenizer_fingerprint(tokenizer), repr(told))
+    done = _Packed(n_batches=0, digest=digest)
+    progress = folder / PROGRESS
+    if resume and progress.is_file():
+        done = _Packed(**json.loads(progress.read_text(encoding="utf-8")))
+        for batch in islice(batches, done.n_batches):
+            digest = _digest(digest, _digest(*(document.text for document in batch)))
+        if digest != done.digest:
+            raise ValueError(
+                f"{str(progress)!r} tells of other documents, steps or tokenizer: "
+                "packing cannot go on from there"
+            )
+    waiting: dict[str, list[bytes]] = {}
+    n_waiting = 0
+    for read, rows in in_processes(work, batches, processes):
+        done.n_batches, done.digest = done.n_batches + 1, _digest(done.digest, read)
+        for name, row in rows:
+            waiting.setdefault(name, []).append(row)
+            n_waiting += len(row)
+        if n_waiting >= _SHARD_BYTES:
+            _write_shards(done, waiting, folder)
+            n_waiting = 0
+    if waiting:
+        _write_shards(done, waiting, folder)
+    if not done.n_bytes:
         raise ValueError("a corpus needs at least one document, got none")
-    remove_other_parts(folder, adders)
-    return {name: load_header(folder / f"{name}.bin") for name in adders}
+    headers = {
+        name: packing.write_header(
+            folder / f"{name}.bin", tokenizer, done.n_documents[name], sizes
+        )
+        for name, sizes in done.n_bytes.items()
+    }
+    progress.unlink()
+    return headers
 
 
-def remove_other_parts(folder: Path, kept: Collection[str]) -> None:
-    """Delete the files of other parts that an earlier corpus left in the folder."""
-    for name in split(()).keys() - {*kept}:
-        (folder / f"{name}.bin").unlink(missing_ok=True)
-        (folder / f"{name}.json").unlink(missing_ok=True)
+def _function(step: Step) -> Any:
+    """Return the function that a step with settings of its own is made from."""
+    return getattr(step, "func", step)
+
+
+@dataclass
+class _Packed:
+    """How far a corpus is packed."""
+
+    n_batches: int  # read
+    digest: str  # of these, of the steps and of the tokenizer
+    n_documents: dict[str, int] = field(default_factory=dict)  # of each part
+    n_bytes: dict[str, list[int]] = field(default_factory=dict)  # of each shard
+
+
+def _write_shards(done: _Packed, waiting: dict[str, list[bytes]], folder: Path) -> None:
+    """Write what waits as one more file of each part, then how far this is."""
+    if not done.n_bytes:
+        remove_arrays(folder)
+    for name, rows in waiting.items():
+        sizes = done.n_bytes.setdefault(name, [])
+        path = packing.shard_path(folder / f"{name}.bin", len(sizes))
+        with new_file(path) as file:
+            file.writelines(rows)
+        sizes.append(sum(map(len, rows)))
+        done.n_documents[name] = done.n_documents.get(name, 0) + len(rows)
+    waiting.clear()
+    write_json(folder / PROGRESS, asdict(done))
+
+
+def _digest(*texts: str) -> str:
+    """Return a hash of texts, in their order."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+
+
+def remove_arrays(folder: Path) -> None:
+    """Delete the arrays that an earlier corpus left in the folder."""
+    (folder / PROGRESS).unlink(missing_ok=True)
+    for name in split(()):
+        for pattern in (f"{name}.json", f"{name}.bin", f"{name}.*.bin"):
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def _parted(
     documents: list[Document], tokenizer: Tokenizer, steps: tuple[Step, ...]
-) -> list[tuple[str, bytes]]:
-    """Return the documents that the steps keep: the part of each, and its ids."""
-    return [
-        (part_of(document), stored_ids(document.text, tokenizer))
+) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return a hash of the documents; the part and the ids of each that is kept."""
+    return _digest(*(document.text for document in documents)), [
+        (part_of(document), packing.stored_ids(document.text, tokenizer))
         for document in stream_corpus(documents, steps)
     ]
 

@@ -7,18 +7,23 @@ small integers, mapped into memory, serves them from a corpus of any size:
     train.json   type and number of the ids, and the tokenizer that made them
 
 Each document is followed by `<|endoftext|>`, so that a model learns to stop.
+
+A large corpus is cut into shards, `train.bin`, `train.1.bin` and so on, which are
+written and copied one by one and read as if they were one array. `train.json` is then
+their index.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
+from numpy.typing import NDArray
 
 from llmcourse.arguments import check_one_of
 from llmcourse.files import new_file, write_json
@@ -39,6 +44,37 @@ class TokenFile:
     vocab_size: int
     end_of_text: int  # id of <|endoftext|>
     tokenizer: str  # fingerprint of the tokenizer that made the ids
+    shards: list[int] = field(default_factory=list)  # ids in each file, if several
+
+
+class Shards:
+    """Arrays of ids, one after the other, read as if they were one.
+
+    >>> shards = Shards([np.array([4, 7, 1]), np.array([3]), np.array([9, 0])])
+    >>> len(shards), shards[1:5].tolist()
+    (6, [7, 1, 3, 9])
+    """
+
+    ndim = 1
+
+    def __init__(self, arrays: Sequence[NDArray[Any]]) -> None:
+        self.arrays, self.dtype = arrays, arrays[0].dtype
+        self.ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, place: slice) -> NDArray[Any]:
+        """Return a copy of what lies between two places, of one shard or several."""
+        start, stop, _ = place.indices(len(self))
+        first = int(np.searchsorted(self.ends, start, side="right"))
+        found = []
+        for array, end in zip(self.arrays[first:], self.ends[first:], strict=True):
+            begin = end - len(array)
+            if begin >= stop:
+                break
+            found.append(array[max(start - begin, 0) : stop - begin])
+        return np.concatenate([self.arrays[0][:0], *found])
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
@@ -81,10 +117,21 @@ def pack(
             `<|endoftext|>`, or if the path ends in ".json".
         OSError: If the file cannot be written, as when the disk is full.
     """
-    with packer(path, tokenizer) as add:
+    path, n_documents = Path(path), 0
+    if path.suffix == ".json":
+        raise ValueError(
+            f"the name of an array must not end in .json, got {path.name!r}"
+        )
+    with new_file(path) as file:
         for document in documents:
-            add(stored_ids(document.text, tokenizer))
-    return load_header(path)
+            file.write(stored_ids(document.text, tokenizer))
+            n_documents += 1
+        if n_documents == 0:
+            raise ValueError("packing needs at least one document, got none")
+        file.flush()  # a full disk shows up here, with the old file intact
+        # Until the new header is written, no old one may describe new ids.
+        path.with_suffix(".json").unlink(missing_ok=True)
+    return write_header(path, tokenizer, n_documents, [path.stat().st_size])
 
 
 def stored_ids(text: str, tokenizer: Tokenizer) -> bytes:
@@ -97,41 +144,40 @@ def _dtype_for(tokenizer: Tokenizer) -> "np.dtype[np.unsignedinteger]":
     return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
 
 
-@contextmanager
-def packer(path: str | Path, tokenizer: Tokenizer) -> Iterator[Callable[[bytes], None]]:
-    """Open an array to write; yield a function that adds the bytes of `stored_ids`.
+def shard_path(path: str | Path, number: int) -> Path:
+    """Return the name of one of an array's files.
 
-    Arguments and errors are those of `pack`.
+    >>> [shard_path("train.bin", number).name for number in range(3)]
+    ['train.bin', 'train.1.bin', 'train.2.bin']
     """
-    path, end = Path(path), end_of_text(tokenizer)
-    if path.suffix == ".json":
-        raise ValueError(
-            f"the name of an array must not end in .json, got {path.name!r}"
-        )
+    path = Path(path)
+    return path.with_suffix(f".{number}{path.suffix}") if number else path
+
+
+def write_header(
+    path: Path, tokenizer: Tokenizer, n_documents: int, n_bytes: Sequence[int]
+) -> TokenFile:
+    """Write the file beside an array whose files are complete; return what it says.
+
+    Args:
+        path: As in `pack`.
+        tokenizer: What made the ids.
+        n_documents: How many were packed.
+        n_bytes: The size of each of the array's files.
+    """
     dtype = _dtype_for(tokenizer)
-    n_documents = 0
-    with new_file(path) as file:
-
-        def add(row: bytes) -> None:
-            nonlocal n_documents
-            file.write(row)
-            n_documents += 1
-
-        yield add
-        if n_documents == 0:
-            raise ValueError("packing needs at least one document, got none")
-        file.flush()  # a full disk shows up here, with the old file intact
-        # Until the new header is written, no old one may describe new ids.
-        path.with_suffix(".json").unlink(missing_ok=True)
+    shards = [size // dtype.itemsize for size in n_bytes]
     header = TokenFile(
         dtype=dtype.name,
-        n_tokens=path.stat().st_size // dtype.itemsize,
+        n_tokens=sum(shards),
         n_documents=n_documents,
         vocab_size=tokenizer.vocab_size,
-        end_of_text=end,
+        end_of_text=end_of_text(tokenizer),
         tokenizer=tokenizer_fingerprint(tokenizer),
+        shards=shards if len(shards) > 1 else [],
     )
     write_json(path.with_suffix(".json"), asdict(header))
+    return header
 
 
 def load_header(path: str | Path) -> TokenFile:
@@ -151,6 +197,8 @@ def load_header(path: str | Path) -> TokenFile:
     try:
         found = TokenFile(**json.loads(header.read_text(encoding="utf-8")))
         check_one_of("dtype", found.dtype, ("uint16", "uint32"))
+        if found.shards:
+            check_one_of("tokens of all shards", sum(found.shards), [found.n_tokens])
         return found
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(header)!r} was not written by pack: {error}") from error
@@ -158,7 +206,7 @@ def load_header(path: str | Path) -> TokenFile:
 
 def load_tokens(
     path: str | Path, tokenizer: Tokenizer | None = None
-) -> UInt[np.ndarray, "token"]:
+) -> UInt[np.ndarray, "token"] | Shards:
     """Return the packed ids, memory-mapped: only what is read is loaded.
 
     Args:
@@ -169,17 +217,20 @@ def load_tokens(
         ValueError: If the array or its header is missing, if the array has the wrong
             size, or if another tokenizer made it.
     """
-    path = Path(path)
     header = load_header(path)
     dtype = np.dtype(header.dtype).newbyteorder("<")
-    wanted = header.n_tokens * dtype.itemsize
-    got = path.stat().st_size if path.is_file() else 0
-    check_one_of(f"bytes in {str(path)!r}", got, [wanted])
     if tokenizer is not None:
         own = tokenizer_fingerprint(tokenizer)
         check_one_of(f"tokenizer of {str(path)!r}", own, [header.tokenizer])
-    with path.open("rb") as file:
-        return np.frombuffer(mmap(file.fileno(), 0, access=ACCESS_READ), dtype)
+    arrays = []
+    for number, n_tokens in enumerate(header.shards or [header.n_tokens]):
+        shard = shard_path(path, number)
+        got = shard.stat().st_size if shard.is_file() else 0
+        check_one_of(f"bytes in {str(shard)!r}", got, [n_tokens * dtype.itemsize])
+        with shard.open("rb") as file:
+            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+        arrays.append(np.frombuffer(mapped, dtype))
+    return arrays[0] if len(arrays) == 1 else Shards(arrays)
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:

@@ -36,7 +36,7 @@ from llmcourse.model.costs import PeakMemory
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.text import packing
-from llmcourse.text.corpus import STEPS, build_corpus, split
+from llmcourse.text.corpus import PROGRESS, STEPS, build_corpus, split
 from llmcourse.text.documents import Document, Report, Step, tales
 from llmcourse.text.grammar import Story
 from llmcourse.text.ngrams import NGramModel, compressed_bits_per_byte
@@ -65,8 +65,8 @@ class TrainingData:
     """A text as a model reads it."""
 
     tokenizer: BPETokenizer
-    train: NDArray[np.unsignedinteger]
-    valid: NDArray[np.unsignedinteger]
+    train: NDArray[np.unsignedinteger] | packing.Shards
+    valid: NDArray[np.unsignedinteger] | packing.Shards
     start_token: int | None  # where windows begin; None: anywhere
     held_out: tuple[Document, ...] = ()  # of your own text: what `valid` is made from
     report: Report | None = None  # of your own text, if new: what cleaning removed
@@ -181,6 +181,11 @@ def is_packed(folder: str | Path) -> bool:
     Raises:
         ValueError: If it holds only part of one, which cannot be learned from.
     """
+    if (Path(folder) / PROGRESS).is_file():
+        raise ValueError(
+            f"{str(folder)!r} holds a corpus that was not finished: go on with "
+            "`llmcourse corpus … --stream --resume`"
+        )
     lacks = [name for name in _PACKED if not (Path(folder) / name).is_file()]
     if lacks and not {*_PACKED[:2]} <= {*lacks}:
         raise ValueError(
@@ -501,8 +506,8 @@ def kept_or_made(
         state = {
             "made_of": made_of,
             "start_token": data.start_token,
-            "train": torch.from_numpy(data.train),
-            "valid": torch.from_numpy(data.valid),
+            "train": torch.from_numpy(data.train[:]),
+            "valid": torch.from_numpy(data.valid[:]),
             "held_out": [document.text for document in data.held_out],
             "tokenizer": packing.tokenizer_fingerprint(data.tokenizer),
         }

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmcourse.arguments import check_range
+from llmcourse.text.packing import Shards
 
 # One-dimensional integers. A memory map will do, and is only read where needed.
-Tokens: TypeAlias = NDArray[Any] | Tensor
+Tokens: TypeAlias = NDArray[Any] | Shards | Tensor
 
 NO_TOKEN = -1  # fills up the rows of shorter documents
 _POOL = 64  # batches whose documents are sorted by length together
@@ -36,21 +37,26 @@ _POOL = 64  # batches whose documents are sorted by length together
 _CHUNK = 1 << 20  # tokens that are read at a time
 
 
-def pieces(tokens: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+def pieces(tokens: NDArray[Any] | Shards) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield an array in pieces, each with the index where it begins.
 
-    If the array is a memory map, each piece's memory is then released.
+    If the array is a memory map, or several, each piece's memory is then released.
     """
     for start in range(0, len(tokens), _CHUNK):
         yield start, tokens[start : start + _CHUNK]
         _give_back(tokens)
 
 
-def _give_back(tokens: NDArray[Any]) -> None:
-    """Give the system back the memory of what was read from a mapped file."""
-    mapped = getattr(tokens.base, "obj", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+def _as_array(tokens: Tokens) -> NDArray[Any] | Shards:
+    return tokens if isinstance(tokens, Shards) else np.asarray(tokens)
+
+
+def _give_back(tokens: NDArray[Any] | Shards) -> None:
+    """Give the system back the memory of what was read from mapped files."""
+    for array in tokens.arrays if isinstance(tokens, Shards) else [tokens]:
+        mapped = getattr(array.base, "obj", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def tokens_fingerprint(tokens: Tokens) -> str:
@@ -61,7 +67,7 @@ def tokens_fingerprint(tokens: Tokens) -> str:
     >>> tokens_fingerprint(torch.tensor([3, 1, 4]))
     '3 tokens with hash 0057aef4fe5ef616'
     """
-    array, state = np.asarray(tokens), hashlib.sha256()
+    array, state = _as_array(tokens), hashlib.sha256()
     for _, piece in pieces(array):
         state.update(piece.astype("<i8").tobytes())
     return f"{len(array)} tokens with hash {state.hexdigest()[:16]}"
@@ -106,7 +112,7 @@ class Windows:
     def __init__(
         self, tokens: Tokens, context_length: int, start_token: int | None = None
     ) -> None:
-        self.tokens = np.asarray(tokens)
+        self.tokens = _as_array(tokens)
         self.context_length = context_length
         if self.tokens.ndim != 1 or self.tokens.dtype.kind not in "iu":
             raise ValueError(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from llmcourse import __version__, cli
 from llmcourse.cli import console, options, tokenize
+from llmcourse.files import write_json
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.text import tales
@@ -222,6 +223,38 @@ def test_a_streamed_corpus_is_what_a_model_is_trained_on(tmp_path):
     assert "its own tokenizer" in str(both.exception)
     without = run("corpus", "tales", "--stream")
     assert "--stream needs --out" in str(without.exception)
+
+
+def test_an_interrupted_stream_goes_on(monkeypatch, tmp_path):
+    """Until then nothing is trained on it, and nothing is lost by a wrong command."""
+    monkeypatch.setattr("llmcourse.text.corpus._SHARD_BYTES", 20_000)
+    options = ("--n-stories", 600, "--vocab-size", 300, "--quiet")
+    whole, broken, out = (tmp_path / name for name in ("whole", "broken", "out"))
+    assert run("corpus", "--stream", *options, "--out", whole).exit_code == 0
+
+    written = []
+
+    def interrupt(path, value):
+        write_json(path, value)
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    again = ("corpus", "--stream", *options, "--out", broken)
+    with monkeypatch.context() as patch:
+        patch.setattr("llmcourse.text.corpus.write_json", interrupt)
+        assert run(*again).exit_code == 130
+    training = run("pretrain", "--preset", "tiny", "--data", broken, "--out", out)
+    assert "not finished: go on with" in str(training.exception)
+    assert "add --resume to go on" in str(run(*again).exception)
+    alone = run("corpus", "--resume", *options, "--out", broken)
+    assert "--resume needs --stream" in str(alone.exception)
+    done = run(*again, "--resume")
+    assert done.exit_code == 0, done.output
+    made = [sorted(p.name for p in folder.iterdir()) for folder in (whole, broken)]
+    assert made[0] == made[1]
+    assert "train.2.bin" in made[0]
+    assert all((whole / p).read_bytes() == (broken / p).read_bytes() for p in made[0])
 
 
 def python_topic(part):

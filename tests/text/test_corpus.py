@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from llmcourse.text import corpus as module
 from llmcourse.text.cleaning import GOPHER, filter_quality, remove_boilerplate
 from llmcourse.text.corpus import (
     LONGEST,
@@ -250,7 +251,7 @@ def test_a_stream_is_the_corpus_but_for_what_compares_documents(web):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_packed_in_any_number_of_processes(tmp_path, monkeypatch, processes):
     """Each part is what `split` says, in its order, with every document's end."""
-    monkeypatch.setattr("llmcourse.text.corpus._BATCH", 7)
+    monkeypatch.setattr(module, "_BATCH", 7)
     documents = list(tales(100, 3))
     texts = [document.text for document in documents]
     tokenizer = BPETokenizer.train(texts, 300, [END_OF_TEXT])
@@ -272,12 +273,84 @@ def test_a_stream_without_documents_is_refused(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_nothing_of_an_earlier_corpus_stays(tmp_path):
-    tokenizer = BPETokenizer.train(["a story"], 257, [END_OF_TEXT])
-    many = [Document(f"Story {n} of many.") for n in range(100)]
-    before = pack_corpus(many, tokenizer, tmp_path, steps=[])
+@pytest.fixture
+def many(monkeypatch):
+    """Documents and a tokenizer for shards of some hundred bytes."""
+    monkeypatch.setattr(module, "_BATCH", 7)
+    monkeypatch.setattr(module, "_SHARD_BYTES", 900)
+    texts = [f"Story {n} of many, all short." for n in range(200)]
+    return [*map(Document, texts)], BPETokenizer.train(texts, 300, [END_OF_TEXT])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_shards_are_read_as_one_array(tmp_path, many):
+    documents, tokenizer = many
+    files = pack_corpus(documents, tokenizer, tmp_path, steps=[])
+    assert {len(file.shards) > 1 for file in files.values()} == {True}
+    n_shards = sum(len(file.shards) for file in files.values())
+    assert len(contents(tmp_path)) == n_shards + len(files)
+    for name, part in split(documents).items():
+        ids = load_tokens(tmp_path / f"{name}.bin", tokenizer)
+        assert len(ids) == files[name].n_tokens == sum(files[name].shards)
+        told = "".join(document.text + END_OF_TEXT for document in part)
+        assert tokenizer.decode(ids[:].tolist()) == told
+
+
+@pytest.mark.parametrize("n_read", [0, 20, 100, 199])
+def test_packing_goes_on_where_it_was_interrupted(tmp_path, many, n_read):
+    documents, tokenizer = many
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    whole.mkdir()
+    other.mkdir()
+    pack_corpus(documents, tokenizer, whole, steps=[])
+
+    def interrupted():
+        yield from documents[:n_read]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_corpus(interrupted(), tokenizer, other, steps=[])
+    done = contents(other)
+    assert not any(
+        name.endswith("n.json") for name in done
+    )  # nobody takes it for whole
+    pack_corpus(documents, tokenizer, other, steps=[], resume=True)
+    assert contents(other) == contents(whole)
+    assert done.pop(module.PROGRESS, None) or n_read < 100
+    assert done.items() <= contents(whole).items()
+
+
+def test_packing_goes_on_with_the_same_documents_steps_and_tokenizer(tmp_path, many):
+    documents, tokenizer = many
+
+    def interrupted():
+        yield from documents[:100]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack_corpus(interrupted(), tokenizer, tmp_path, steps=[])
+    before = contents(tmp_path)
+    other = BPETokenizer.train(["another text"], 300, [END_OF_TEXT], allow_fewer=True)
+    step = partial(remove_boilerplate, min_documents=9)
+    for changed in (
+        (documents[1:], tokenizer, tmp_path, []),
+        (documents[:9], tokenizer, tmp_path, []),
+        (documents, other, tmp_path, []),
+        (documents, tokenizer, tmp_path, [step]),
+    ):
+        with pytest.raises(ValueError, match=r"other documents, steps or tokenizer"):
+            pack_corpus(*changed, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_nothing_of_an_earlier_corpus_stays(tmp_path, many):
+    documents, tokenizer = many
+    before = pack_corpus(documents, tokenizer, tmp_path, steps=[])
     assert before.keys() == {"train", "validation", "test"}
-    after = pack_corpus(many[:1], tokenizer, tmp_path, steps=[])
+    after = pack_corpus(documents[:1], tokenizer, tmp_path, steps=[])
     left = {path.stem for path in tmp_path.iterdir()}
     assert left == set(after)
     assert len(after) == 1

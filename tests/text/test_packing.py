@@ -13,7 +13,13 @@ from tokenization_cases import sentencepiece
 from llmcourse.files import new_file
 from llmcourse.text import packing
 from llmcourse.text.documents import Document
-from llmcourse.text.packing import load_header, load_tokens, pack, tokenizer_fingerprint
+from llmcourse.text.packing import (
+    Shards,
+    load_header,
+    load_tokens,
+    pack,
+    tokenizer_fingerprint,
+)
 from llmcourse.text.tokenizers import BPETokenizer, WordTokenizer
 
 
@@ -249,6 +255,32 @@ def test_an_array_of_another_size_is_refused(path, size):
         ValueError, match=rf"bytes in .*train\.bin' must be 10, got {size}"
     ):
         load_tokens(path)
+
+
+def test_shards_that_are_missing_or_do_not_add_up_are_refused(path):
+    pack(documents("abc", "de"), Letters(), path)
+    path.write_bytes(path.read_bytes()[:8])
+    header = path.with_suffix(".json")
+    told = json.loads(header.read_text())
+    header.write_text(json.dumps(told | {"shards": [4, 3]}))
+    with pytest.raises(ValueError, match=r"bytes in .*train\.1\.bin' must be 6, got 0"):
+        load_tokens(path)
+    header.write_text(json.dumps(told | {"shards": [4, 4]}))
+    with pytest.raises(ValueError, match="tokens of all shards must be 7, got 8"):
+        load_tokens(path)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=5),
+    st.slices(20),
+)
+def test_shards_are_cut_as_one_array(parts, place):
+    place = slice(place.start, place.stop)
+    shards = Shards([np.array(part, np.uint16) for part in parts])
+    whole = [number for part in parts for number in part]
+    assert len(shards) == len(whole)
+    assert shards[place].tolist() == whole[place]
+    assert shards[place].dtype == shards.dtype == np.uint16
 
 
 def test_a_header_without_its_array_is_refused(path):

@@ -8,7 +8,7 @@ import torch
 
 from llmcourse.arguments import check_ids
 from llmcourse.text.documents import Document
-from llmcourse.text.packing import END_OF_TEXT, load_tokens, pack
+from llmcourse.text.packing import END_OF_TEXT, Shards, load_tokens, pack
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import windows as module
 from llmcourse.training.windows import NO_TOKEN, Windows, tokens_fingerprint
@@ -176,13 +176,15 @@ def test_a_packed_corpus_is_read_as_the_array_that_it_is(tmp_path, monkeypatch):
     documents = [Document("ab" * n) for n in (3, 1, 9, 4)]
     pack(documents, tokenizer, tmp_path / "tokens.bin")
     mapped = load_tokens(tmp_path / "tokens.bin", tokenizer)
+    shards = Shards([mapped[:7], mapped[7:9], mapped[9:]])
     monkeypatch.setattr(module, "_CHUNK", 5)
-    assert tokens_fingerprint(mapped) == tokens_fingerprint(mapped.copy())
-    for start_token in (None, tokenizer.special_tokens[END_OF_TEXT]):
-        one, two = (
-            Windows(tokens, 6, start_token) for tokens in (mapped, mapped.copy())
-        )
-        assert torch.equal(one.spread(9), two.spread(9))
+    for read in (mapped, shards):
+        assert tokens_fingerprint(read) == tokens_fingerprint(mapped.copy())
+        for start_token in (None, tokenizer.special_tokens[END_OF_TEXT]):
+            one, two = (
+                Windows(tokens, 6, start_token) for tokens in (read, mapped.copy())
+            )
+            assert torch.equal(one.spread(9), two.spread(9))
 
 
 # Reference
