@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_corpus.py [--gigabytes 2] [--folder FOLDER]
 
 Two commands of the package run one after the other: `corpus --stream` makes a text of
-tales and packs it, document by document, and `pretrain` learns from the packed file,
+tales and packs it, document by document, and `pretrain` learns from the packed files,
 which it maps and never reads whole. Printed are the sizes, and for each command the
 time and the largest resident set of its largest process.
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from llmcourse.text.packing import load_header
 from llmcourse.text.tales import generate
 
 STEPS = 200
@@ -54,9 +55,10 @@ def main() -> None:
             *("corpus", "tales", "--n-stories", str(n_stories), "--vocab-size", "3072"),
             *("--stream", "--processes", "2", "--out", str(corpus), "--quiet"),
         )
-        n_bytes = (corpus / "train.bin").stat().st_size
         print(f"{n_stories:,} tales, {options.gigabytes:g} GB: {made}")
-        print(f"packed: {n_bytes / 1e9:.2f} GB, {n_bytes // 2:,} tokens to train on")
+        packed = load_header(corpus / "train.bin")
+        told = f"{packed.n_tokens:,} tokens to train on in {len(packed.shards)} files"
+        print(f"packed: {told}", flush=True)
         trained = run(
             *("pretrain", "--data", str(corpus), "--preset", "small", "--quiet"),
             *("--steps", str(STEPS), "--out", str(model)),
