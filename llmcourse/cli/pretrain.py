@@ -98,8 +98,10 @@ def pretrain(
     from llmcourse.training.pipeline import estimate_training
 
     command = Command(pretrain, locals())
-    if from_model and not data:
-        raise ValueError("--from needs --data: the text that the model should learn")
+    of_data = {"--column": column, "--filter": filter, "--language": language}
+    for name, given in {"--from": from_model, **of_data}.items():
+        if given and not data:
+            raise ValueError(f"{name} needs --data: the text that a model should learn")
     plan = base.configured(
         preset,
         seed=seed,

@@ -16,6 +16,7 @@ a whole folder, whatever else is in it:
 """
 
 import ast
+import codecs
 import glob
 import os
 import sysconfig
@@ -260,9 +261,10 @@ def read_texts(
 ) -> Iterator[Document]:
     """Yield the text files in a folder or matching a pattern, in order of name.
 
-    A file counts as text if it is UTF-8 without a NUL; others are skipped with the
-    reason. Files and folders whose names begin with a dot are left out, and links to
-    folders inside a folder are not followed.
+    A file counts as text if it is UTF-8, or UTF-16 with its mark at the beginning, and
+    holds no NUL; others are skipped with the reason. Files and folders whose names
+    begin with a dot are left out, and links to folders inside a folder are not
+    followed.
 
     A folder saved by Hugging Face's `datasets`, or a Parquet file, is read by that
     package instead: one document from each row that has text.
@@ -373,6 +375,9 @@ def _files(path: Path, skipped: dict[str, str]) -> Iterator[Path]:
         yield from (file for file in found if not file.is_dir())
 
 
+_UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE  # as Windows writes them
+
+
 def _text_of(file: Path, most: int) -> str:
     """Return a file's text, of up to `most` bytes; raise ValueError if it has none."""
     if not file.is_file():
@@ -384,14 +389,17 @@ def _text_of(file: Path, most: int) -> str:
         raise ValueError("empty")
     with file.open("rb") as opened:
         data = opened.read(8192)
-        if b"\0" not in data:
+        encoding = "UTF-16" if data.startswith(_UTF_16) else "UTF-8"
+        if encoding == "UTF-16" or b"\0" not in data:
             data += opened.read()
-    if b"\0" in data:
+    if encoding == "UTF-8" and b"\0" in data:
         raise ValueError("binary")
     try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
+        text = data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8, at byte {error.start}") from error
+        raise ValueError(f"not {encoding}, at byte {error.start}") from error
+    if "\0" in text:
+        raise ValueError("binary")
     if not text.strip():
         raise ValueError("empty")
     return text

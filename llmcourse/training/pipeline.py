@@ -163,8 +163,6 @@ def prepare_text(
     encoded = report_progress(texts, n, "tokens", progress)
     train = token_array(encoded, tokenizer, dtype)
     valid = token_array(held_out, tokenizer, dtype)
-    window = config.pretraining.context_length + 1
-    check_range(window, **{"tokens of the held-out part of the text": len(valid)})
     return TrainingData(
         tokenizer=tokenizer,
         train=train,
@@ -270,7 +268,12 @@ def fit_recipe(config: PipelineConfig, data: TrainingData) -> PipelineConfig:
     """Return the recipe adapted to your own text.
 
     The model has as many ids as the tokenizer, and no tales are to come first.
+
+    Raises:
+        ValueError: If too little text is held out to measure on.
     """
+    window = config.pretraining.context_length + 1
+    check_range(window, **{"tokens of the held-out part of the text": len(data.valid)})
     sizes = replace(config.model, vocab_size=data.tokenizer.vocab_size)
     return replace(config, model=sizes, first=())
 

@@ -407,6 +407,8 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, monkeypatch):
         ([*FAST, "--learning-rate=-1"], "learning_rate must be positive, got -1"),
         ([*FAST, "--data=nowhere/*.txt"], "nothing is there"),
         ([*FAST, "--from=base-llm"], "--from needs --data"),
+        ([*FAST, "--column=story"], "--column needs --data"),
+        ([*FAST, "--filter"], "--filter needs --data"),
         (
             [*FAST, "--from=base-llm", "--data=a", "--layers=2", "--width=8"],
             "'base-llm' has its own layers and width: leave these out",

@@ -203,6 +203,19 @@ def test_texts_in_order_of_name_with_their_paths(mixed):
     assert [d.text for d in read(mixed / "b.txt").documents] == ["Second.\n"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_encodings_that_windows_writes_are_read(tmp_path, encoding):
+    (tmp_path / "a").write_text("Été 🦊.\n", encoding=encoding, newline="")
+    assert [d.text for d in read(tmp_path).documents] == ["Été 🦊.\n"]
+    bytes_ = (tmp_path / "a").read_bytes()
+    (tmp_path / "odd").write_bytes(bytes_[:-1])
+    (tmp_path / "nul").write_text("a\0b", encoding=encoding)
+    skipped = {p.rpartition("/")[2]: why for p, why in read(tmp_path).skipped.items()}
+    assert skipped["nul"] == "binary"
+    if encoding == "utf-16":
+        assert skipped["odd"] == f"not UTF-16, at byte {len(bytes_) - 2}"
+
+
 # Law
 
 

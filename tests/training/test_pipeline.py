@@ -337,10 +337,12 @@ def test_too_little_text_is_refused():
     wide = replace(RECIPE.model, vocab_size=258, context_length=99)
     long = replace(RECIPE.pretraining, context_length=99)
     assert len(text) / 20 < 99 < len(text)
+    recipe = replace(RECIPE, model=wide, pretraining=long)
+    data = prepare_text(recipe, [Document(text)])
     with pytest.raises(
         ValueError, match="tokens of the held-out part of the text must be at least 100"
     ):
-        prepare_text(replace(RECIPE, model=wide, pretraining=long), [Document(text)])
+        pipeline.fit_recipe(recipe, data)
 
 
 def test_a_vocabulary_that_the_tales_cannot_fill_is_refused():
