@@ -4,7 +4,8 @@
   are loaded when a reader comes near.
 - A link to a term of the glossary has the term's definition as its title, as a
   citation has its reference; book.js shows both.
-- What a cell prints is called prose where it has no columns; a phone wraps it.
+- What a cell prints is called prose where it has no columns; a phone wraps it, and
+  joins the lines that were filled up to the width of a wider screen.
 - Lines are not broken before % or ★, nor within a short piece of code.
 - The buttons of folded solutions and of a folded set-up say so.
 - The foot of the page has licence, version, and where to report a mistake.
@@ -15,8 +16,9 @@ from __future__ import annotations
 import re
 import struct
 from functools import cache
-from html import escape
+from html import escape, unescape
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,10 @@ SOLUTION = re.compile(
     r'(?<=<div class="cell )[^"]*tag_solution[^>]*>\s*<details.*?</summary>', re.DOTALL
 )
 PRINTED = re.compile(
-    r'<div class="output (?=[^"]*highlight.*?<pre>(.*?)</pre>)', re.DOTALL
+    r'(?<=<div class="output )([^"]*highlight.*?<pre>)(.*?)(?=</pre>)', re.DOTALL
 )
+LABEL = re.compile(r"\s*\S+(?: \S+){0,3} ?:(?=[ \d])|<\|")  # begins another line
+FILLED = 80, 84  # characters in a line of what is printed as prose
 TAG = re.compile("<[^>]*>")
 CODE = re.compile(r'<code class="(?=docutils literal notranslate">(.*?)</code>)')
 # Left as it is where somebody copies it, or a script reads it.
@@ -101,9 +105,38 @@ def mark_prose(body: str) -> str:
     """
 
     def add(match: re.Match[str]) -> str:
-        return match[0] if COLUMNS.search(match[1]) else match[0] + "prose "
+        if COLUMNS.search(match[2]):
+            return match[0]
+        return f"prose {match[1]}{mark_filled(match[2])}"
 
     return PRINTED.sub(add, body)
+
+
+def mark_filled(printed: str) -> str:
+    r"""Return printed lines with a mark where a line ends only because it was full.
+
+    >>> print(mark_filled("a " * 38 + "fox\nwent on,\nand on"))  # doctest: +ELLIPSIS
+    a a a ... a fox<span class="filled">
+    </span>went on,
+    and on
+    """
+    lines = printed.split("\n")
+    written = [unescape(TAG.sub("", line)) for line in lines]
+    joined = False
+    for number, (line, following) in enumerate(pairwise(written)):
+        wanted = len(" ".join([line, *following.split()[:1]]))
+        indents = [len(each) - len(each.lstrip()) for each in (line, following)]
+        joined = (
+            any(len(line) <= width < wanted for width in FILLED)
+            and not LABEL.match(following)
+            and (indents[0] == 0 or (joined and indents[0] == indents[1]))
+        )
+        if joined:
+            rest = lines[number + 1].lstrip(" ")
+            indent = lines[number + 1].removesuffix(rest)
+            lines[number] += '<span class="filled">'
+            lines[number + 1] = f"{indent}</span>{rest}"
+    return "\n".join(lines)
 
 
 def keep_together(body: str) -> str:
