@@ -5,6 +5,7 @@ A chapter is edited as a percent script, `book/src/NAME.py`.
 rebuilding an unchanged chapter gives the same bytes:
 
     python book/notebooks.py build [NAME ...]   run scripts, write notebooks
+    python book/notebooks.py text [NAME ...]    take over new text where no code changed
     python book/notebooks.py check [NAME ...]   say what is stale or irregular
     python book/notebooks.py handout FOLDER     chapters without their solutions
     python book/notebooks.py assignments        what students get of assignments, and
@@ -105,6 +106,24 @@ def build(name: str) -> Path:
     normalise_widgets(notebook)
     nbformat.validate(notebook)
     path = BOOK / f"{name}.ipynb"
+    write(notebook, path)
+    return path
+
+
+def take_text(name: str) -> Path:
+    """Write a chapter's notebook with new text and the outputs that it has.
+
+    Raises:
+        SystemExit: If code has changed, so that the outputs may be wrong.
+    """
+    path = BOOK / f"{name}.ipynb"
+    notebook, before = read_source(name), nbformat.read(path, as_version=4)
+    pair = [[c for c in n.cells if c.cell_type == "code"] for n in (notebook, before)]
+    if [cell.source for cell in pair[0]] != [cell.source for cell in pair[1]]:
+        raise SystemExit(f"{name}: code has changed; run it with `build {name}`")
+    for cell, old in zip(*pair, strict=True):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    notebook.metadata = before.metadata
     write(notebook, path)
     return path
 
@@ -306,13 +325,15 @@ def main() -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build").add_argument("names", nargs="*")
+    commands.add_parser("text").add_argument("names", nargs="*")
     commands.add_parser("check").add_argument("names", nargs="*")
     commands.add_parser("assignments")
     commands.add_parser("handout").add_argument("folder", type=Path)
     args = parser.parse_args()
-    if args.command == "build":
+    if args.command in ("build", "text"):
+        make = build if args.command == "build" else take_text
         for name in chapters(args.names):
-            print(build(name))
+            print(make(name))
     elif args.command == "assignments":
         print(*assignments(), sep="\n")
         import schedule

@@ -137,6 +137,19 @@ def test_an_edit_changes_one_cell_id_only(book):
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
 
 
+def test_new_text_keeps_the_outputs_and_new_code_is_refused(book):
+    before = nbformat.read(notebooks.build("small"), as_version=4)
+    source = book / "src" / "small.py"
+    source.write_text(SCRIPT.replace("One sentence.", "Another."), encoding="utf-8")
+    after = nbformat.read(notebooks.take_text("small"), as_version=4)
+    assert notebooks.check("small") == []
+    assert "Another." in after.cells[0].source
+    assert after.cells[1:] == before.cells[1:]
+    source.write_text(SCRIPT.replace("6 * 7", "6 * 8"), encoding="utf-8")
+    with pytest.raises(SystemExit, match="code has changed; run it with `build small`"):
+        notebooks.take_text("small")
+
+
 def test_handout_drops_the_solutions(book, tmp_path):
     path = notebooks.handout("small", tmp_path / "out")
     cells = nbformat.read(path, as_version=4).cells
