@@ -380,7 +380,8 @@ one, two = (grouped_query_attention(layer, each)[:, -1] for each in (x, swapped)
 print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6))
 
 # %% [markdown]
-# So a model needs a **{term}`positional encoding`**; the usual one today is RoPE.
+# So one layer cannot tell the order by itself, and several layers can learn it from the mask only in part ({doc}`transformer`).
+# Most models therefore get a **{term}`positional encoding`**; the usual one today is RoPE.
 # It rotates the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
 # The first pairs turn fast and tell nearby positions apart; the last turn slowly.
 

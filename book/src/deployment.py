@@ -165,8 +165,10 @@ assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 # If $B$ requests run side by side, each weight is fetched once for all of them.
 # In a large model that is the main reason for **batching**; in one as small as ours, the program around the arithmetic also counts.
 # Suppose that a processor does 40 FLOPs for each byte.
-# Then sixteen requests are still memory-bound; the border is at $B / 2 = 40$, that is, at eighty requests.
-# (A large GPU does hundreds of FLOPs for each byte, so its border is at hundreds of requests.)
+# If only the weights are counted, sixteen requests are then still memory-bound; the border is at $B / 2 = 40$, that is, at eighty requests.
+# (A large GPU does hundreds of FLOPs for each byte, so by this count its border is at hundreds of requests.)
+# But each request also reads a cache of its own, and no other request shares these bytes.
+# With texts of thousands of tokens, the caches keep the decode memory-bound, however large the batch is.
 #
 # ![Three columns, each with the same box, all weights, and an arrow down to what is computed with them. Prefill: 256 tokens, 128 FLOPs per byte. Decode, alone: 1 token, half a FLOP per byte. Decode, 16: 16 tokens, 8 FLOPs per byte.](figures/weights-fetched-once.svg)
 #
@@ -740,7 +742,7 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 # In theory, more guesses never give fewer tokens per pass, on average; beyond two guesses, three runs of each are too few to show a gain.
 # What does fall is the share accepted: after the first wrong guess, the rest are wasted.
 # Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
-# A service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
+# With short texts, a service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
 #
 # ### Read once: prefix caching
 #
@@ -802,7 +804,7 @@ assert n_read < n_whole / 3
 
 # %% [markdown]
 # The logits are the same up to rounding, and most of the prefill is gone.
-# Only a *beginning* can be shared: keys and values depend on everything before them.
+# Only a *beginning* can be shared without changing the result: keys and values depend on everything before them.
 # So put what is always the same first, and the question last.
 
 # %% [markdown]
@@ -898,7 +900,8 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # With `echo=True` and `max_tokens=0` a completion returns only those of the prompt.
 # So a test can compare models over HTTP, by the loss on a text, or by which of several answers is the most probable.
 #
-# Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**, or *JSON mode*.
+# Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**.
+# (*JSON mode* promises less: valid JSON, but not which fields it has.)
 # **{term}`Constrained decoding <constrained decoding>`** makes sure of the form {cite:p}`willard2023`.
 # At each step the tokens that the form does not allow get the logit $-\infty$, and one of the others is drawn.
 # So the form is always kept, unless the answer is cut off; what the fields say can still be wrong.

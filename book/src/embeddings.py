@@ -184,7 +184,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # | Measure | Formula | hen and cow | Blind to |
 # |---|---|---|---|
-# | dot product | $x \cdot y$ | $2 \cdot 1 + 1 \cdot 2 = 4$ | nothing: it grows with the lengths |
+# | dot product | $x \cdot y$ | $2 \cdot 1 + 1 \cdot 2 = 4$ | what is at right angles to $x$; it grows with the lengths |
 # | **{term}`cosine similarity`** | $x \cdot y \,/\, (\lVert x \rVert \lVert y \rVert)$ | $4 \,/\, (\sqrt 5 \sqrt 5) = 4/5$ | lengths |
 # | distance | $-\lVert x - y \rVert$ | $-\sqrt 2$ | where the origin is |
 #
@@ -556,7 +556,7 @@ assert min(purity["skip-gram"], purity["model"]) > 0.95
 # After training, nearly all nearest words are of the same class, although nobody asked for that.
 #
 # The vectors inside large models often share a direction: they are **anisotropic**, and the mean cosine of two of them is far above 0 {cite:p}`ethayarajh2019`.
-# There a cosine of 0.5 may say nothing, and subtracting the mean vector helps {cite:p}`mu2018`.
+# There a cosine of 0.5 may say nothing; for word vectors such as GloVe's, it helps to subtract the mean vector and to remove a few directions along which all vary most {cite:p}`mu2018`.
 
 # %% [markdown]
 # ### One word, many vectors
@@ -607,7 +607,7 @@ assert same_sense > 0.8
 # A **{term}`sentence embedding`** is made of contextual vectors: usually their mean, or the one at a chosen place.
 #
 # A row says what a token is, not where it is.
-# So a model needs positions too, to tell *dog bites man* from *man bites dog*; {doc}`attention` adds them.
+# So a model must also learn where each token is, to tell *dog bites man* from *man bites dog*; {doc}`attention` shows how it is told.
 #
 # ### What breaks it
 #
@@ -638,7 +638,7 @@ assert max(ranks.values()) <= 50
 #
 # **Rare words.**
 # A word that is hardly ever seen has a poor vector, or none.
-# Pieces of words help; in **{term}`fastText`**, a word's vector is the sum of those of its runs of a few letters {cite:p}`bojanowski2017`.
+# Pieces of words help; in **{term}`fastText`**, a word's vector is the sum of those of its runs of a few letters and, if it was seen in training, of the whole word {cite:p}`bojanowski2017`.
 #
 # ## Takeaways
 #

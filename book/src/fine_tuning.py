@@ -535,7 +535,7 @@ assert_close(layer(x), output)
 print(f"{name}: merged, it has the same output")
 
 # %% [markdown]
-# Merging can be undone, which gives back the old weights exactly.
+# Merging can be undone; the package keeps the old weights aside, so it gives them back exactly.
 
 # %%
 layer.unmerge()
@@ -560,7 +560,7 @@ assert torch.equal(Classifier(loaded, 2).body(ids), theirs.body(ids))
 # ### The memory, and QLoRA
 #
 # Frozen weights need no gradient, so we can also store them with fewer bits.
-# **{term}`QLoRA`** keeps $W$ in four bits and adds adapters in full precision {cite:p}`dettmers2023`.
+# **{term}`QLoRA`** keeps $W$ in four bits and adds adapters that are not quantized: in 16 bits in the paper, in 32 here {cite:p}`dettmers2023`.
 # The chapter {doc}`deployment` explains how weights become small whole numbers; here `quantize_model` does it, and our `insert_adapters` does the rest.
 
 
@@ -1115,7 +1115,7 @@ print("without the adapters, the model is what it was, to the last bit")
 # LoRA and QLoRA are the usual ways to adapt models with billions of weights.
 # On large tasks, LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
 # In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
-# Where fine-tuning distorts the features, texts far from the labelled ones can be classified worse than with the head alone {cite:p}`kumar2022`.
+# Where fine-tuning distorts the features, inputs far from the labelled ones can be classified worse than with the head alone; this was measured for images {cite:p}`kumar2022`.
 # Networks that forget one task while learning the next were described long ago {cite:p}`mccloskey1989`.
 #
 # Here we asked a new question by replacing the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it and answers in words.

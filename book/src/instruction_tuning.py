@@ -153,7 +153,7 @@ print(f"the four that count: {-probs[mask].log().mean():.2f} nats/target")
 # Two things about it are new.
 #
 # The **{term}`chat template`** turns a conversation into a row of tokens.
-# {term}`Special tokens <special token>`, which encoding plain text never produces, say who is speaking.
+# {term}`Special tokens <special token>`, which plain text should never turn into, say who is speaking.
 # The model is called where the assistant's turn begins.
 #
 # The **{term}`loss mask`** says which targets count.

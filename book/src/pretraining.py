@@ -269,7 +269,7 @@ def learn(model, batches, config):
 #
 # ![From the gradient g two arrows lead to two boxes: m, the running mean of g, and v, the running mean of g squared. Both lead to a box, m divided by the root of v, which is mostly between -1 and 1. An arrow from there, labelled minus rate times, leads to the weight. A second arrow into the weight is weight decay: multiply by 1 minus rate times decay.](figures/step-of-adamw.svg)
 #
-# *Whatever the size of the gradient, the step is at most about as long as the learning rate.*
+# *Whatever the size of the gradient, the step is mostly no longer than the learning rate.*
 #
 # **Weight decay** is the second part: each step shrinks the weight a little, whatever its gradient.
 # A weight that the data does not keep in place drifts to zero.

@@ -150,7 +150,8 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Why steps help
 #
 # A model with $L$ layers passes each token through $L$ layers, one after the other, whatever it is asked.
-# A question with three steps needs three sums in a row, since each starts from the result of the one before.
+# Worked out in its own order, a question with three steps takes three sums in a row, since each starts from the result of the one before.
+# (For sums there is a shortcut, which is to add up all changes side by side, but the model would have to find it.)
 # A direct answer has to fit them all into the layers, and each sum may take more than one: find the total, find the change, add.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
@@ -936,7 +937,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # DeepSeek-R1-Zero began GRPO with a model that was sometimes right, and rewarded only the outcome and the form {cite:p}`guo2025`.
 # Its authors also distilled its successor, DeepSeek-R1: small models learned more from its chains than from rewards of their own.
 # {cite:t}`yue2025` found that after RLVR, models solve more problems in one attempt but fewer in hundreds of attempts than before.
-# What was possible became probable, but little new became possible.
+# In their runs, what was possible became probable, but little new became possible; whether longer training changes this is disputed.
 # {cite:t}`lightman2024` rewarded each step, and with that chose better among many answers than by the outcome.
 # A chain is not a report of how a model reached its answer.
 # Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.

@@ -904,7 +904,7 @@ for answer in missed["order at the beginning"][:3]:
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
 # Our model follows only the orders that it knows; a model that can send email or run code could do worse than summarise.
-# The special tokens of the conversation cannot be forged by a document, as the chapter {doc}`instruction_tuning` showed.
+# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter {doc}`instruction_tuning` showed; a program that makes the text first would let it.
 # That does not help here, because the model cannot tell data from orders inside one turn.
 # Some things help a little: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
 #
@@ -1072,7 +1072,7 @@ assert found["bm25", 10] > found["dense", 10]
 # No question contains a rare name, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
 # Vectors could bridge that gap, but ours have learned from tales alone, and our tokenizer cuts most of these words into small pieces.
 # So an encoder of tales is tested on a kind of text that it has never seen.
-# Encoders trained on tens of thousands of real questions did find more than BM25 {cite:p}`karpukhin2020`.
+# On four of five sets of real questions, trained encoders did find more than BM25; on the fifth, whose questions repeat the words of their passages, BM25 found more {cite:p}`karpukhin2020`.
 # With eighteen questions the intervals are wide; a real test asks hundreds.
 
 # %% [markdown]

@@ -327,7 +327,7 @@ print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 
 # %% [markdown]
 # The number of parameters cancels out.
-# To hide the sending behind its backward pass, a process needs about eight thousand tokens in each step, whatever the model.
+# To hide the sending behind its backward pass, a process needs about eight thousand tokens in each step, however large the model, if each token uses all of its parameters.
 # With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, because larger batches gain little ({doc}`pretraining`).
 # So the largest runs split something else as well.
 #
@@ -439,7 +439,7 @@ assert same
 # | together | 16 | 16 |
 #
 # Mixed precision makes arithmetic faster, but it doesn't make this sum smaller.
-# (The table shows how programs for large models do it.
+# (The table shows how ZeRO counts {cite:p}`rajbhandari2020`; Megatron keeps gradients at 4 bytes, which makes 18.
 # Torch's `autocast`, which this course uses, keeps weights and gradients at 4 bytes and rounds copies as it multiplies: 16 again.)
 # We count the bytes of one step with `PeakMemory`, which sees every tensor that torch makes.
 

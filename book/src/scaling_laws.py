@@ -799,8 +799,8 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # {cite:t}`hoffmann2022` gave each run a schedule of its own, and found that parameters and tokens should grow together, at about twenty tokens for each parameter.
 # They trained **{term}`Chinchilla`** like that, with 70 billion parameters on 1.4 trillion tokens, and it beat a model four times its size.
 # "Chinchilla-optimal" means this ratio.
-# The authors had found this ratio in three ways, one of them by fitting the law.
-# Others read the points off a published figure and refitted it: the published fit was off, and its intervals were far too narrow {cite:p}`besiroglu2024`.
+# The authors looked for the best ratio in three ways, and two of them agreed on about twenty; the third, fitting the law, gave a smaller model on more text.
+# Others read the points off a published figure and refitted the law: the published fit was off, its intervals were far too narrow, and the new fit agrees with the other two ways {cite:p}`besiroglu2024`.
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.

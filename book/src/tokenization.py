@@ -473,15 +473,16 @@ else:
 #
 # **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
 # It starts from letters, and marks those inside a word with `##`.
-# Training merges pairs, as in BPE, but not the most frequent pair: the one whose merge makes the text most probable.
+# Training merges pairs, as in BPE, but not the most frequent pair: the one with the largest estimate of how much more probable its merge makes the text.
 # Here a symbol's probability is its share of all symbols, and the text's is the product over its symbols.
-# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge raises the logarithm of this product by about
+# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge would raise the logarithm of this product, if all other probabilities stayed as they are, by
 #
 # $$
 # n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
 # $$
 #
 # The fraction says how many times as often as by chance the two occur together.
+# (The other probabilities do change, because the counts of $a$ and $b$ fall, so the estimate is often too high.)
 
 
 # %%
@@ -496,7 +497,7 @@ def symbol_counts(words):
 
 # %%
 def likelihood_gain(words):
-    """Return by how many nats the merge of each pair makes the text more probable."""
+    """Return the gain of each merge in nats, other probabilities unchanged."""
     single = symbol_counts(words)
     total = single.total()
     pairs = count_pairs(words).items()
@@ -807,7 +808,7 @@ for name, cut in ways:
 #
 # Two warnings.
 # Hugging Face's trainer named `WordPieceTrainer` merges by count, as BPE does; only its encoder is WordPiece.
-# And many tokenizers *normalise* text first: SentencePiece by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by lower-casing.
+# And many tokenizers *normalise* text first: SentencePiece, unless told otherwise, by NFKC, a form of Unicode that turns `ﬁ` into `fi`, and some BERT models by lower-casing.
 # Decoding cannot undo this.
 
 # %% [markdown]
@@ -1302,7 +1303,7 @@ assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 # OpenAI's are known by name: `cl100k_base`, of GPT-4, has about 100,000 ids, and `o200k_base`, of GPT-4o, about 200,000.
 # The tokenizers of T5, Llama 1 and 2 and Gemma come from SentencePiece: Unigram, or BPE with byte fallback.
 # Models without a tokenizer read bytes, and pay for it with longer texts, or with a network that groups bytes first {cite:p}`xue2022,pagnoni2024`.
-# The tokenizer is trained once, before the model, and cannot be changed afterwards without changing what every id means.
+# The tokenizer is trained once, before the model: new tokens can be added at the end later, but another tokenizer would change what the ids mean.
 
 # %% [markdown]
 # ## Quiz
@@ -1408,7 +1409,7 @@ assert differ > 0  # so the model would meet pieces that it did not learn there
 # - (a) Show that $B / L \le T \le B$, where $L$ is the length of the longest piece in bytes.
 # - (b) Show that one more merge, learned after all others, never makes $T$ larger, for any text.
 # - (c) Let $H$ be the {term}`entropy` of the tales, in nats per story, and let an end token follow each story.
-#   Show that for any tokenizer with $V$ ids the mean number of tokens, end token included, is at least $H / \ln V$.
+#   Show that for any tokenizer with $V$ ids that loses nothing the mean number of tokens, end token included, is at least $H / \ln V$.
 #   You may use Shannon's theorem: a code with $V$ signs from which every message can be read back needs at least $H / \ln V$ signs per message on average {cite:p}`shannon1948`.
 #
 # How far above the third bound is the tokenizer of the tales, and what makes up the difference?
@@ -1419,7 +1420,7 @@ assert differ > 0  # so the model would meet pieces that it did not learn there
 # (b) Encoding with M + 1 merges is encoding with M, then applying the last one;
 # a merge puts one symbol where two stood, or finds nothing.
 # (c) Decoding gives the story back, and the end token shows where the next begins.
-# So a tokenizer is a code with V signs that can be read back, and Shannon applies.
+# So such a tokenizer is a code with V signs that can be read back, and Shannon applies.
 # The excess is what a model can learn: tokens are far from equally likely.
 longest = max(map(len, tales_bpe.vocab))
 for text in new_stories:

@@ -292,7 +292,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # *The whole model: where the four states are taken, and their shapes.*
 #
-# This is the whole architecture of Llama, Meta's family of models that many others are modelled on {cite:p}`touvron2023`.
+# This is the whole architecture of Llama 1 to 3, Meta's models that many others are modelled on {cite:p}`touvron2023`; Llama 4 has mixtures of experts.
 # (All but its smallest versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 # {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
@@ -900,7 +900,7 @@ assert abs(guess - 1.7) < 0.05
 # - **Without the residual stream** two layers learn later with two of the three seeds, just as soon with the third, and all solve the task in the end.
 #   A head can look at its own position and hand the vector on, which may be how they manage.
 #   Six layers without it are still at chance after 1,200 steps, and six with it have learned the task after 400.
-#   So deep models need the stream most.
+#   So on this task, with these initial weights and this learning rate, the deeper model needs the stream more.
 #
 # ### How do two layers do it?
 #
@@ -1041,7 +1041,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # *In practice* today's models are this one, only larger.
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`; later versions add grouped queries {cite:p}`grattafiori2024`.
 # Most of the largest models are now mixtures of experts, as Mixtral was early on {cite:p}`jiang2024`.
-# The feed-forward networks seem to hold much of what was learned about words and facts {cite:p}`geva2021`.
+# The feed-forward networks seem to hold much of what was learned about patterns of words and what follows them {cite:p}`geva2021`.
 # Training such a model on text is the subject of {doc}`pretraining`.
 
 # %% [markdown]

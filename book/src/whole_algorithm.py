@@ -238,7 +238,7 @@ assert (result.data, w.grad, a.grad, b.grad) == ([6], [3, 0], [2, 0], [2, 0])
 # A word becomes a vector, and so does its place in the sentence; their sum goes through a block.
 # There, attention gathers information from the words so far, and a small network transforms it.
 # Both only *add* to the vector.
-# Large models stack up to about a hundred such blocks.
+# Large models stack from a few dozen to more than a hundred such blocks.
 # `norm` brings every vector to the same length before it is read.
 # At the end, the vector is compared with the vector of every word: the more alike the two are, the more probable this word is to come next.
 #
