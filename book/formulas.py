@@ -84,7 +84,9 @@ def _take_mark(formula: nodes.Element) -> None:
     after = formula.next_node(descend=False, siblings=True)
     if isinstance(after, nodes.Text) and (mark := MARKS.match(after)):
         formula["mark"] = mark[0]
-        after.parent.replace(after, nodes.Text(after[mark.end() :]))
+        inside = formula.parent.children  # may hold the same text more than once
+        place = next(n for n, node in enumerate(inside) if node is after)
+        formula.parent[place] = nodes.Text(after[mark.end() :])
 
 
 def write(self: HTML5Translator, node: nodes.Element) -> None:

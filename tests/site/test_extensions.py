@@ -277,3 +277,17 @@ def test_each_chapter_opens_with_a_card_and_a_folded_set_up(html: Path) -> None:
             assert words in card
         assert page.count(f"/blob/colab/book/{path.stem}.ipynb") == 2  # and above
         assert page.count("Show the set-up") == page.count('<section id="setup">')
+
+
+def test_a_mark_goes_to_its_own_formula() -> None:
+    """Also where the same text stands elsewhere in the paragraph."""
+    from docutils import nodes
+
+    formulas = load("formulas")
+    formula = nodes.math("", "x")
+    paragraph = nodes.paragraph(
+        "", "", nodes.strong("", "Bold"), nodes.Text(". "), formula, nodes.Text(". ")
+    )
+    formulas._take_mark(formula)
+    assert formula["mark"] == "."
+    assert paragraph.astext() == "Bold. x "
