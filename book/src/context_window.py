@@ -188,6 +188,8 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
 # | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, $n$ times the block length; in writing, none | one table $d \times (d + 1)$ |
 #
+# (Linear attention has two forms, one for training and one for writing; *A window and a state* explains why only the first computes scores.)
+#
 # **Naive attention** is what the chapter {doc}`attention` computed, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
 # **Fused attention** is torch's own function for this, a single compiled program (a **{term}`kernel`**); the best-known such kernel is **FlashAttention** {cite:p}`dao2022`.
@@ -207,10 +209,12 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # *A window of 3 over two layers: position $t$ reaches 4 positions back, 2 per layer.*
 #
 # **Linear attention** gives up the softmax.
-# If the weight is a product of features $\varphi$, we can take the sum over the past before we know the query:
+# Let the weight be a product of features $\varphi$.
+# A dot product is a row times a column, $\varphi(q_t) \cdot \varphi(k_s) = \varphi(q_t)^\top \varphi(k_s)$, and $\varphi(q_t)$ is the same in every term.
+# So it can be taken out of the sum, and the sum over the past can be made before we know the query (each value is a row here):
 #
 # $$
-# \sum_{s \le t} \left(\varphi(q_t) \cdot \varphi(k_s)\right) v_s = \varphi(q_t)^\top \Bigl[\sum_{s \le t} \varphi(k_s) v_s^\top\Bigr].
+# \sum_{s \le t} \left(\varphi(q_t) \cdot \varphi(k_s)\right) v_s^\top = \varphi(q_t)^\top \Bigl[\sum_{s \le t} \varphi(k_s) v_s^\top\Bigr].
 # $$
 #
 # The bracket, called the **state**, has the same size however long the text is {cite:p}`katharopoulos2020`.
@@ -332,6 +336,11 @@ print(f"keys and values of these: {2 * 300 * 32 * 4:,} bytes")
 #
 # ## Experiment
 #
+# First comes the cost of attention, then positions that were never trained.
+# Then the cache: how large it is, and how shared keys, fewer bits and a window make it smaller.
+# Then we see what windows and states give up.
+# The last two parts return to the needle: where it is lost, and how to find more of them without any training.
+#
 # ### What it costs
 #
 # *Predict*: going from 1,024 tokens to 8,192, eight times as many, how much more arithmetic and how much more memory does each way take?
@@ -447,7 +456,8 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # %% [markdown]
 # The table costs twice over: time to fill it, and memory to hold it.
 # Chunked and fused attention compare the same pairs of positions as naive attention, but in memory that grows no faster than $n$.
-# Chunked attention skips the tiles above the diagonal.
+# (Chunked attention's four tiles of 256 × 256 numbers take 1 MiB at any length, which at 1,024 tokens is most of its memory.)
+# It also skips the tiles above the diagonal.
 # At 8,192 tokens these are nearly half of all tiles, at 1,024 a smaller share, so its work grows by a factor of less than 64.
 # (For the fused kernel torch counts all $n^2$ pairs.)
 # Window and linear attention also do less work: here by more than a factor of thirty.
@@ -521,6 +531,7 @@ def learn_pattern(family, seed):
 
 # %% [markdown]
 # We train each of them three times, with different seeds.
+# (The two families also differ in norms, biases and feed-forward networks, but these treat all positions alike.)
 
 # %%
 right = {}
@@ -816,6 +827,7 @@ print(*(f"{rate:.0%}" for rate in recall_rates(kinds["full"], "20")))
 # %% [markdown]
 # These are the three models with full attention, for facts 20 tokens back.
 # The table has all kinds and distances.
+# The facts at the three distances are different facts, so compare the kinds within one column; along a row, only large differences mean something.
 
 # %% tags=["hide-input"]
 print("facts repeated correctly: mean (lowest and highest model)")
@@ -963,21 +975,26 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 #
 # The window that counts is not the one in the config.
 # In short texts the model finds nearly all needles; in texts of 400 tokens it misses two in three, although its window has room for them.
-# For a needle at the beginning, distances never seen in training can explain this.
-# A needle in the middle of 400 tokens is not too far away itself.
-# At the beginning of 200 or 280 tokens, a needle is just as far from the question and is always found.
-# But the first sentence, with the name that the question is about, is nearly 400 tokens away; slower angles bring back most of these needles as well (next section).
-# A needle at the end is always near the question, and yet it is the first to be lost.
-# This begins already in texts of 200 tokens, a usual length for a tale.
-# There, the *place* seems to matter.
-# In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
+# Three things may be at work in the last column and the last row.
+#
+# - *Distance to the needle.*
+#   At the beginning of 400 tokens it is nearly 400 tokens from the question, farther than in any tale.
+# - *Distance to the name.*
+#   In the middle of 400 tokens the needle is only about 200 tokens away; at the beginning of 200 or 280 tokens it is just as far, and always found.
+#   But the first sentence, with the name that the question is about, is again nearly 400 tokens away.
+#   Slower angles bring back most of these needles, too (next section).
+# - *Place.*
+#   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 200 tokens, a usual length for a tale.
+#   In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
+#
 # Large models have habits of their own: many find what comes first or last, but what lies in between is **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
 # **RULER** asks for several needles, for chains of facts and for counts, and finds that many windows are shorter than promised {cite:p}`hsieh2024`.
 #
 # ### Stretching the window
 #
-# At long distances, the angles are new to the model.
+# At long distances, the angles of the *slow* pairs are new to the model.
+# (A pair that makes a whole turn within the trained length has already shown every angle.)
 # So we can turn everything more slowly, until no angle is larger than those seen in training: this is **position interpolation** {cite:p}`chen2023`.
 #
 # ![Two lines. On the upper one are the positions 0, 192, 384 and 576; arrows lead from them to 0, 64, 128 and 192 on the lower one. Its part beyond 192 is dashed: angles never seen in training.](figures/positions-squeezed.svg)
@@ -1002,6 +1019,8 @@ def interpolated(s, d):
 # (In the package and below, this is called `linear`; it has nothing to do with linear attention.)
 # It also slows down the fast pairs, which tell neighbours apart.
 # **NTK-aware scaling** spares them: it takes a larger base, so that the fastest pair keeps its speed and the slowest turns $s$ times as slowly.
+# The fastest pair, $i = 0$, turns by one radian a token with any base, and the slowest, $i = d/2 - 1$, by $b^{-(d-2)/d}$.
+# With the base $b \cdot s^{d/(d-2)}$ the latter becomes $b^{-(d-2)/d} / s$.
 # (NTK is the *neural tangent kernel*, a theory of what networks learn easily.)
 
 
@@ -1014,7 +1033,10 @@ def ntk_aware(s, d):
 # **YaRN** {cite:p}`peng2024` asks how many turns each pair makes within the old length.
 # A pair that makes more than 32 turns keeps its speed, and one that makes less than a single turn is slowed down $s$ times.
 # In between, a ramp leads from one to the other.
-# Over the old length $N$, pair $i$ makes $N \theta_i / 2\pi$ turns; solving this for $i$ gives the two ends of the ramp.
+# Over the old length, $T$ tokens (`length` in the code), pair $i$ makes $r = T \theta_i / 2\pi$ turns.
+# With $\theta_i = b^{-2i/d}$, solved for $i$, this is $i = \frac{d}{2 \ln b} \ln \frac{T}{2 \pi r}$.
+# For 32 turns and for one, it gives the two ends of the ramp, rounded outwards.
+# (In 192 tokens even the fastest pair makes only 31 turns, so our ramp begins at pair 0.)
 
 
 # %%

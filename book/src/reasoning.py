@@ -155,7 +155,8 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # A direct answer has to fit them all into the layers, and each sum may take more than one: find the total, find the change, add.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
-# Every written token enters at the first layer again, so $m$ tokens pass through $m \cdot L$ layers.
+# Every written token enters at the first layer again, and each depends on the one before, so $m$ tokens pass through $m \cdot L$ layers, one after the other.
+# (Only tokens that say something new carry a result on; the *So* of a direct answer is always the same, so its number has to come from one pass.)
 # The text is the model's scratch paper.
 # A model trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing they take is called **{term}`test-time compute`**.
 #
@@ -210,7 +211,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # The second, a form of {term}`rejection sampling`, is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind.
 # The third also learns from mistakes: it makes them less probable.
 # We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
-# At a ratio of 1, its gradient is that of $\ln \pi$.
+# The gradient of the ratio is $\nabla\pi / \pi_\text{old}$; at a ratio of 1 that is $\nabla\pi / \pi$, the gradient of $\ln \pi$.
 # So without a KL penalty, which we leave out here, GRPO has the gradient of this loss.
 # (Where the study of the experiment below fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
 #
@@ -311,6 +312,7 @@ print("vote:", verifiable.vote(["So four.", "So five.", "So four."]))
 # %% [markdown]
 # The estimate is **unbiased**: over many draws of $n$ answers, its mean is the true pass@k.
 # Plugging the share of right answers into $1 - (1 - p)^k$ is biased: the result is too low.
+# It takes the $k$ answers *with* replacement, so the same wrong answer can be taken twice.
 # The next cell draws 10 answers many times, each right with probability 1/10, and compares both with the truth at $k = 5$.
 
 # %%
@@ -329,8 +331,10 @@ assert abs(unbiased - truth) < 0.01 < truth - biased
 # ### One loop for all ways to learn
 #
 # A batch has a row for each question with its answer.
-# `Scorer` expects whole texts.
-# The targets lack a text's first id, so we put it back in front and shift the mask by one place.
+# As in {doc}`instruction_tuning`, an example has the ids to read, the targets (the same text, one place further) and a mask that says which targets count.
+# `Scorer` wants something else: the whole text, and a mask that says which of *its* tokens belong to the answer.
+# The whole text is the first id followed by all targets.
+# Its first token is never a target, so the mask gets one more False at the left: that is `pad(…, (1, 0))`.
 
 
 # %%
@@ -563,7 +567,8 @@ for way in ("direct", "worked"):
 # At four steps, the worked model is hardly better than guessing one number in a dozen.
 # The direct one is right in about three of ten, on average.
 # What does the worked model do there?
-# The next cell asks `weak` from this page, which has also seen one to three steps, and counts the steps it writes.
+# The study kept only counts, not its models, so the next cell asks `weak` from this page.
+# It has read fewer labels, but of the same one to three steps; we count the steps it writes.
 
 # %% tags=["nbval-ignore-output"]
 four_steps = list(questions(24, seed=7, n_steps=4))
@@ -681,6 +686,9 @@ for ax in axes:
 # %% [markdown]
 # *pass@k and the vote of k answers; dash-dotted, one greedy answer.*
 #
+# The vote of $k$ is an estimate from eight random draws of $k$ of the sixteen answers, so it moves a little by chance.
+# A vote of one is one answer; a vote of two is hardly more, since where the two differ, the number said first counts.
+#
 # A vote beats one sampled answer by a few percentage points.
 # But one greedy answer does at least as well, for a sixteenth of the arithmetic.
 # A vote keeps the model's favourite, right or wrong, and the greedy answer is probably mostly the same.
@@ -717,9 +725,13 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # All three raise it, and GRPO, without any further labels, gets nearly as far as more labels.
 # But one greedy answer of the weak model is right just as often as a sampled one after GRPO.
 # At five times the rate, GRPO ruins the model.
-# At the usual rate, pass@16 falls, but only where no right chain was ever found.
-# Elsewhere it was at its maximum before, so these questions can't show whether anything new becomes possible.
+# At the usual rate, pass@16 falls, but only for questions with four steps, for which no right chain was ever found.
+# For questions with one to three steps it was 100 % before GRPO, so these can't show whether anything new becomes possible.
 # :::
+#
+# In the table, *cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
+# *chain* is the share of right answers that have a right chain; *distinct* counts how many different answers there are among sixteen.
+# *tales* is how far the loss on plain tales has risen above that of `instruct-llm`, in nats per token, measured on only four tales.
 
 # %% tags=["hide-input"]
 ways = {
@@ -745,10 +757,6 @@ for name, points in ways.items():
     print(f" {all16:8.0%} {chains16:9.0%} {kept:6.0%} {texts:9.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# *cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
-# *chain* is the share of right answers that have a right chain; *distinct* counts how many different answers there are among sixteen.
-# *tales* is how far the loss on plain tales has risen above that of the start, in nats per token, measured on only four tales.
-#
 # All this is over all 48 questions, including those with four steps.
 # So we also split pass@16 by the number of steps, before GRPO and after.
 
@@ -790,14 +798,13 @@ _ = plotting.label_lines(axes[0])
 # %% [markdown]
 # *Right: the mean of GRPO's three seeds, and their range.*
 #
-# GRPO raises pass@1 by eight percentage points, without any further labels.
-# How much of this do cheaper ways give?
-# The weak model gets three quarters of it at temperature 1/2, or with a vote of sixteen; with one greedy answer, it gets it all.
+# GRPO did what a lower temperature does: it made the model's favourite more probable.
+# One sampled answer is right in 64 % before GRPO and in 72 % after it, a gain of eight percentage points without any further labels.
+# Of these eight points, the weak model gets six at temperature 1/2 or with a vote of sixteen, and all of them with one greedy answer.
 # GRPO's own greedy answers are hardly better than the weak model's.
-# So GRPO did what a lower temperature does: it made the model's favourite more probable.
-# The favourite was already right for most questions of the taught kind.
+# So the favourite was already right for most questions of the taught kind.
 # A verifier that chooses among sixteen finds a right number for nine of ten questions.
-# But nearly all it adds to a greedy answer is luck: it finds no more right chains.
+# But most of that is luck: a right *chain* is among the sixteen for only 74 %.
 #
 # GRPO's sixteen answers vary less, and more of the right ones have a right chain.
 # pass@16 falls only at four steps, where every right number was luck; no right chain of four steps appeared after GRPO either.
@@ -809,7 +816,7 @@ _ = plotting.label_lines(axes[0])
 # The study doesn't tell us which of the two matters.
 #
 # Answer for answer, labels teach more than rewards: 1,280 labels do at least as much as five times as many answers in GRPO.
-# (They also raise the loss on tales more: by 0.09 nats per token, GRPO by 0.01.)
+# (They also raise the loss on tales more: the weak model is at +0.07, more labels at +0.16, GRPO at +0.08.)
 # A worked label shows the right token at each of its twenty or so places.
 # A reward is one bit for a whole chain, and a group that agrees doesn't give even that (exercise 4).
 # But someone has to write every label, while a verifier is written once.

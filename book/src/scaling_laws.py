@@ -77,7 +77,7 @@ print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 #
 # All models have two layers, and share the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate reaches zero at the last step.
-# The peak falls with the width to the power −3/4.
+# The peak of the rate is proportional to the width to the power −3/4: at twice the width it is 0.6 times as high.
 # It wasn't tuned for each size or length, so some runs may end higher than they need to.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above show what luck does.
@@ -91,6 +91,7 @@ print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 #
 # $$\mathcal{L}(N, D) = 0.5 + \frac{100}{\sqrt{N}} + \frac{1000}{\sqrt{D}}.$$
 #
+# In training, every token passes through every parameter, so the work grows with the product $N \cdot D$; how much it is exactly comes below.
 # Our budget allows $N \cdot D = 10^{10}$.
 # Here are three ways to spend it:
 #
@@ -206,7 +207,9 @@ for name, (n, d) in large_models.items():
 # Most of our misses are larger, so here it is almost the sum of their sizes.
 #
 # The law is also written with logarithms: $e = \ln E$, $a = \ln A$, $b = \ln B$.
-# Then the law's logarithm is a `logsumexp`, the log of a sum of exponentials, and all five numbers have a similar size.
+# Then its three terms are $\exp(e)$, $\exp(a - \alpha \ln N)$ and $\exp(b - \beta \ln D)$.
+# The logarithm of their sum is what torch's `logsumexp` computes from the three exponents.
+# All five numbers now have a similar size, and $E$, $A$ and $B$ cannot become negative.
 
 
 # %%
@@ -235,7 +238,7 @@ def log_squares(log_predicted, loss):
 
 
 def log_huber(log_predicted, loss):
-    # The factor makes up for the small delta; LBFGS stops where steps gain little.
+    # Beyond delta it is about delta times the miss; 1e3 undoes that.
     return 1e3 * huber_loss(log_predicted, loss.log(), delta=1e-3, reduction="sum")
 
 
@@ -249,6 +252,7 @@ OBJECTIVES = {
 # LBFGS minimises them.
 # It is an optimizer for a smooth loss over all the data at once.
 # It calls `closure` for the loss and its gradient as often as it needs.
+# It has to start somewhere: our start is a rough guess, with $E = e^{-1} \approx 0.37$ and both exponents 0.8.
 
 
 # %%
@@ -422,7 +426,9 @@ _ = plotting.label_lines(ax)
 # **For the largest run the law promised a loss about a quarter lower than the run then reached.**
 # All three ways predict too low a loss, and the miss grows with the distance.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
-# A likely reason is that looking facts up is learned late ({doc}`pretraining`), and takes more text than what was learned before.
+# A likely reason: the smaller runs show how fast spelling and grammar are learned, and the law goes on at that pace.
+# What is left then is mostly facts to look up, which are learned late and take more text ({doc}`pretraining`).
+# So the real loss falls more slowly than the law promises.
 #
 # So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
 # Beyond its range any law is a guess, until a larger run tests it.
@@ -451,7 +457,8 @@ def loss_at(n, budget):
 
 
 # %% [markdown]
-# A valley has a point for each size whose runs include one with fewer tokens than the budget affords, and one with more.
+# At a given budget, each size can afford a certain number of tokens, $C / 6N$.
+# A valley has a point for a size if we ran it with fewer tokens than that, and with more.
 # Here is the valley of $10^{12}$ FLOPs, as pairs of size and loss.
 
 
@@ -518,7 +525,9 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 #
 # The lowest points of all valleys are the **compute-optimal frontier**.
 # By the law it is a straight line on logarithmic axes.
-# Put $D = C / 6N$ into the law and set the derivative to zero (exercise 2):
+# Put $D = C / 6N$ into the law and set the derivative to zero (exercise 2).
+# At the best size both parts fall equally fast: $\alpha A N^{-\alpha} = \beta B D^{-\beta}$.
+# Solved for $N$, this is
 #
 # $$
 # \begin{aligned}
@@ -526,6 +535,9 @@ assert all(model_sizes[1] < n < model_sizes[-1] for n in in_order)
 # G &= \left(\frac{\alpha A}{\beta B}\right)^{1 / (\alpha + \beta)}.
 # \end{aligned}
 # $$
+#
+# The tokens follow from $D = C / 6N$: they grow like $C^{\alpha / (\alpha + \beta)}$.
+# If $\alpha = \beta$, both powers are 1/2.
 #
 # ![A map with parameters to the right and tokens upwards, both logarithmic. Parallel lines fall to the right: each is one budget. A dot on each line marks the lowest loss; an arrow through the dots, the frontier, rises to the right. Below it models are too large, above it they are too small.](figures/compute-optimal-frontier.svg)
 #
@@ -574,6 +586,15 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # ### What each setting does
 #
 # A law holds for one recipe, and the recipe has to be chosen as well.
+# Two more studies follow; their losses cannot be compared with those above, or with each other.
+# The question of both is whether what wins a short run also wins a long one.
+#
+# | Study | Model | Reads | Measured in |
+# |---|---|---|---|
+# | the law | two layers, width 16 to 128 | 1,000 to 16,000 stories | nats/token, floor 0.51 |
+# | one setting at a time | two layers, width 64 | 320 stories | nats/token, floor 0.46 |
+# | a ladder of recipes | mostly three layers, width 256 | 8,000 stories, then 24,000 | nats/story above the floor |
+#
 # Numbers that are chosen and not learned are called **hyperparameters**: learning rate, warm-up, batch size, weight decay, and also the sizes of the model.
 # A small model, two layers of width 64 with random initial weights, reads 320 stories once, one per step.
 # Its rate rises over 16 steps and then falls to zero; its weight decay is 0.1.
@@ -696,6 +717,7 @@ for group, rate in more:
 # AdamW has rates of its own, and one of the deeper models is narrower.
 # Each was trained from three seeds.
 # We measure how much a new story costs above the floor.
+# (A story has about 180 tokens, so 18 nats a story are 0.1 nats a token.)
 # `python book/studies/ladder_study.py --out ladder.json` repeats it, in about three hours on one core.
 #
 # *Predict*: twice as many layers, twice the batch, more normalisation, a rate that doesn't end at zero: which of these help?
