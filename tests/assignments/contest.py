@@ -519,7 +519,7 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 # In at most one page, say what you handed in and how you know how good it is:
 #
 # - the recipe: sizes, tokenizer, data, schedule, and the processor minutes that it took, with the command that measured them;
-# - the excess of each seed, the mean with its error, and bytes and SHA-256 of the model that you hand in;
+# - the excess of each seed, the mean with its error, and bytes and SHA-256 of each model that you hand in, one for each seed;
 # - at least two changes that you tried against a baseline, each with three seeds or more, as a table: what was changed, excess, verdict;
 # - which choices were made on which stories. The contest's stories are for the end, not for choosing.
 
@@ -531,7 +531,7 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 # Excess over seeds 0, 1, 2: 6.1, 6.6, 6.3; mean 6.33 ± 0.15 nats per story.
 # Change A, batches of 2 stories instead of 4 and twice the steps: 5.2, 5.5, 5.1, mean 5.27 ± 0.12: better, by 1.07 with se 0.19.
 # Change B, a third layer in the same time, so fewer steps: 6.0, 6.9, 6.2, mean 6.37 ± 0.27: open.
-# Handed in: A, seed 2, 3.1 MB, SHA-256 8c1f…; its mean over the seeds, not the best seed, is what we claim."
+# Handed in: A with the seeds 0, 1 and 2, 3.1 MB each, SHA-256 8c1f…, 02d7… and f3a9…; the mean over the seeds, not the best seed, is what we claim."
 # (The numbers here are made up to show the form.)
 #
 # One point: the recipe can be run again from the report, and the minutes of all parts are measured, on stated hardware.

@@ -191,7 +191,7 @@ def thin(ids, counts, threshold, draws):
     """Return the ids that are kept when frequent words are thinned out."""
     ### BEGIN SOLUTION
     total = sum(counts)
-    probs = [(threshold * total / max(1, count)) ** 0.5 for count in counts]
+    probs = [(threshold * total / n) ** 0.5 if n else 1.0 for n in counts]
     return [i for i, draw in zip(ids, draws) if draw < probs[i]]
     ### END SOLUTION
 
@@ -222,10 +222,12 @@ for threshold in (0.2, 0.02, 1e-3):
         "the root is taken"
     )
 got = thin([0, 0, 1], [100, 0], 0.25, [0.5, 0.49, 0.9])
-assert [i for i in got if i == 0] == [0], (
+assert list(got) == [0, 1], (
     "with f = 1 and a threshold of 0.25 the probability is 1/2: a draw of 0.5 is not "
     f"below it, 0.49 is; got {got}"
 )
+got = thin([1], [3, 0], 0.01, [0.9])
+assert list(got) == [1], f"a word with the count 0 is always kept, got {got}"
 got = thin([0, 0], [1, 99], 0.0025, [0.6, 0.4])
 assert list(got) == [0], (
     "a word that occurs once in 100 has f = 0.01, and the root of 0.0025 / 0.01 is 1/2: "

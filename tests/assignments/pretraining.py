@@ -219,6 +219,7 @@ assert close(got, torch.tensor(2000.0)), (
 #
 # Write `loss_gradient(logits, targets)`, which returns this gradient, in the shape of the logits, by the formula.
 # Places with the target $-1$ have a gradient of 0.
+# If no place counts, the whole gradient is 0.
 
 
 # %% answer="loss-gradient"
@@ -382,7 +383,7 @@ assert close(norm, torch.tensor(5.0)), (
 assert len(clipped) == 2, f"two gradients in, two out; got {len(clipped)}"
 assert close(clipped[0], torch.tensor([0.6])), (
     f"3 times 1/5 is 0.6, got {describe(clipped[0])}; all tensors have the same factor, so "
-    "that the direction of the step stays"
+    "that the direction of the gradient stays"
 )
 assert close(clipped[1], torch.tensor([0.0, 0.8])), (
     f"(0, 4) times 1/5 is (0, 0.8), got {describe(clipped[1])}"

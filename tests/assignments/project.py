@@ -123,7 +123,8 @@ for name, wanted, why in (
     ("duplicates", 1 / 3, "the second has the form of the first"),
 ):
     assert name in got, f"the dict has {sorted(got)}, but {name!r} is missing"
-    assert got[name] == wanted, f"{name}: {why}; wanted {wanted}, got {got[name]}"
+    near = abs(got[name] - wanted) < 1e-9
+    assert near, f"{name}: {why}; wanted {wanted}, got {got[name]}"
 assert got["sha256"] == manifest(texts[::-1])["sha256"], (
     "the fingerprint must be the same in another order: sort the documents' digests"
 )
@@ -151,7 +152,8 @@ for n in (1, 6, 40):
         "sha256": hashlib.sha256(whole).hexdigest(),
     }
     for name, value in wanted.items():
-        assert got[name] == value, (
+        near = got[name] == value if name == "sha256" else abs(got[name] - value) < 1e-9
+        assert near, (
             f"{name} of {len(documents)} documents: wanted {value}, got {got[name]}; "
             "counts and fingerprint are of the documents as they are, duplicates of forms"
         )
@@ -326,7 +328,8 @@ for n in (1, 2, 3, 5):
 #
 # A run that was stopped and resumed measures some steps again: of several lines with the same step, the *last* counts.
 #
-# Then write `best(points)`: the tuple with the lowest bits per byte, the earliest if there are several; `None` if the list is empty.
+# Then write `best(points)`: the tuple with the lowest bits per byte, or `None` if the list is empty.
+# If there are several, it is the one with the smallest step, whatever the order of the list.
 
 
 # %% answer="curve"

@@ -171,6 +171,9 @@ assert got == [(195, 169)], (
 assert learn("ab ba", 1) == [(97, 98)], "of equally frequent pairs take the smallest"
 assert learn("aaaa", 5) == [(97, 97), (256, 256)], "stop when no pair is left"
 assert learn("", 3) == [], "an empty text teaches nothing"
+assert learn("a\nb\ta", 1) == [], (
+    "words end at any white space, also at a line end or a tab"
+)
 assert learn("é é", 1) == [(195, 169)], "ids are the bytes of UTF-8, not characters"
 letters = torch.randint(0, 4, (300,), generator=generator(1)).tolist()
 babble = "".join("abc "[i] for i in letters)
@@ -232,6 +235,9 @@ assert encode("abc", [(98, 99), (97, 98)]) == [97, 256], (
 # Hidden: merges learned from random text, words never seen, other scripts (2 points)
 assert encode("ñ x", []) == [195, 177, 120], "without merges a text is its bytes"
 assert encode("", [(97, 97)]) == [], "an empty text has no ids"
+assert encode("a\nb\t c", []) == [97, 98, 99], (
+    "words end at any white space, also at a line end or a tab"
+)
 merges = [(97, 98), (256, 97), (98, 97), (257, 258), (99, 256)]
 new = "".join(
     "abc "[i] for i in torch.randint(0, 4, (400,), generator=generator(2)).tolist()

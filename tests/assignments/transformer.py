@@ -281,6 +281,7 @@ for n_heads in (1, 3, 4, 12):
 # $$
 #
 # Write `rotate(x, positions, base=10_000.0)`, where `x` is of shape (…, T, d) with an even $d$, and `positions`, of shape (T,), holds the position of each vector.
+# The result has the type of `x`.
 #
 # With $d = 4$ and base 10,000 there are two pairs, of the coordinates 0 and 2, and 1 and 3.
 # At position 1 the first is turned by 1, the second by $10{,}000^{-1/2} = 0.01$.

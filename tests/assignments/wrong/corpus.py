@@ -46,7 +46,7 @@ def fault(text):
     if sum(c.isalpha() for c in text) / len(text) < 0.6:
         return "symbols"
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if (len(lines) - len(set(lines))) / len(lines) > 0.3:
+    if (len(lines) - len(set(lines))) / len(lines) > 0.25:
         return "repeats"
     return None
 
@@ -60,7 +60,7 @@ def fault(text):
     if sum(c.isalpha() for c in characters) / len(characters) < 0.6:
         return "symbols"
     lines = [line.strip() for line in text.split("\n")]
-    if (len(lines) - len(set(lines))) / len(lines) > 0.3:
+    if (len(lines) - len(set(lines))) / len(lines) > 0.25:
         return "repeats"
     return None
 
@@ -74,7 +74,7 @@ def fault(text):
     if len(re.findall("[A-Za-z]", characters)) / len(characters) < 0.6:
         return "symbols"
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if (len(lines) - len(set(lines))) / len(lines) > 0.3:
+    if (len(lines) - len(set(lines))) / len(lines) > 0.25:
         return "repeats"
     return None
 

@@ -68,6 +68,13 @@ def thin(ids, counts, threshold, draws):
     return [i for i, draw in zip(ids, draws) if draw < probs[i]]
 
 
+# %% wrong="never-counted-dropped" answer="thin" fails="hidden-thin"
+def thin(ids, counts, threshold, draws):
+    total = sum(counts)
+    probs = [(threshold * total / n) ** 0.5 if n else 0.0 for n in counts]
+    return [i for i, draw in zip(ids, draws) if draw < probs[i]]
+
+
 # %% wrong="sign-of-noise" answer="skipgram-loss" fails="test-skipgram-loss,hidden-skipgram-loss"
 def skipgram_loss(middle, company, noise):
     logsigmoid = torch.nn.functional.logsigmoid

@@ -51,6 +51,20 @@ def learn(text, n_merges):
     return merges
 
 
+# %% wrong="learned-between-spaces-alone" answer="learn" fails="hidden-learn"
+def learn(text, n_merges):
+    words = [list(word.encode()) for word in text.split(" ")]
+    merges = []
+    for number in range(n_merges):
+        counts = pair_counts(words)
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        words = [merge(word, best, 256 + number) for word in words]
+    return merges
+
+
 # %% wrong="characters-for-bytes" answer="learn" fails="test-learn,hidden-learn,hidden-decode"
 def learn(text, n_merges):
     words = [[ord(letter) for letter in word] for word in text.split()]
@@ -79,6 +93,19 @@ def encode(text, merges):
                 i = 0
             else:
                 i += 1
+        ids += word
+    return ids
+
+
+# %% wrong="encoded-between-spaces-alone" answer="encode" fails="hidden-encode"
+def encode(text, merges):
+    rank = {tuple(pair): number for number, pair in enumerate(merges)}
+    ids = []
+    for word in text.split(" "):
+        word = list(word.encode())
+        while known := [pair for pair in zip(word, word[1:]) if pair in rank]:
+            first = min(known, key=rank.get)
+            word = merge(word, first, 256 + rank[first])
         ids += word
     return ids
 
