@@ -40,10 +40,11 @@ from llmcourse.text.bpe import (
     GPT2_PATTERN,
     GPT4_PATTERN,
     spell,
+    to_utf8,
     unspell,
 )
 from llmcourse.text.packing import text_borders
-from llmcourse.text.tokenizer_files import BPEOptions, lacks_bytes, read_merges
+from llmcourse.text.tokenizer_files import WHOLE, BPEOptions, lacks_bytes, read_merges
 from llmcourse.text.tokenizers import BPETokenizer
 
 _MAGIC = b"GGUF"
@@ -77,7 +78,7 @@ _PATTERNS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": (_LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"), {"nfc": True}),
 }
 _FREQUENCIES = "rope_freqs.weight"
-_NORMAL, _CONTROL, _OWN, _UNUSED = 1, 3, 4, 5  # kinds of tokens
+_NORMAL, _UNKNOWN, _CONTROL, _OWN, _UNUSED, _BYTE = range(1, 7)  # kinds of tokens
 
 
 def _package() -> Any:
@@ -246,36 +247,44 @@ class GGUFFile(Mapping[str, Tensor]):
             n_ids: The model's number of ids.
 
         Raises:
-            ValueError: If it is not byte-level BPE, or splits text in an unknown way.
+            ValueError: If it is no BPE, or splits text in an unknown way.
         """
         said = {
             name.removeprefix("tokenizer.ggml."): value
             for name, value in self.settings.items()
         }
-        check_one_of("tokenizer.ggml.model", said.get("model"), ["gpt2"])
-        pre = said.get("pre")
-        check_one_of("tokenizer.ggml.pre", pre, _PATTERNS)
-        pattern, more = _PATTERNS[str(pre)]
+        check_one_of("tokenizer.ggml.model", said.get("model"), ("gpt2", "llama"))
+        by_bytes, pre = said["model"] == "gpt2", said.get("pre")
+        if by_bytes:
+            check_one_of("tokenizer.ggml.pre", pre, _PATTERNS)
+            pattern, more = _PATTERNS[str(pre)]
+        else:
+            spaced = bool(said.get("add_space_prefix", True))
+            scheme = "each" if spaced else "never"
+            pattern, more = WHOLE, {"prepend_scheme": scheme, "strips_space": spaced}
         tokens, kinds = self._texts("tokens"), said.get("token_type")
         if not isinstance(kinds, list) or len(kinds) != len(tokens):
             raise ValueError(
                 "tokenizer.ggml.token_type must have a kind for each token"
             )
+        allowed = (_NORMAL, _CONTROL, _OWN, _UNUSED)
         vocab: dict[bytes, int] = {}
         special: dict[str, int] = {}
         for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
-            check_one_of("token_type", kind, (_NORMAL, _CONTROL, _OWN, _UNUSED))
-            if kind == _NORMAL:
-                vocab[unspell(token)] = i
+            check_one_of(
+                "token_type", kind, allowed + (_UNKNOWN, _BYTE) * (not by_bytes)
+            )
+            if kind in (_NORMAL, _BYTE):
+                vocab[unspell(token) if by_bytes else to_utf8(token)] = i
             elif kind != _UNUSED:
                 special[token] = i
         marks = [said.get(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom")]
         names: dict[Any, str] = {i: name for name, i in special.items()}
         first, *ends = [names.get(i) for i in marks if isinstance(i, int | None)]
-        begins = first and said.get("add_bos_token", pre == "llama-bpe")
+        begins = said.get("add_bos_token", not by_bytes or pre == "llama-bpe")
         template = self.settings.get("tokenizer.chat_template")
         options = BPEOptions(
-            drops_bytes=lacks_bytes(vocab),
+            drops_bytes=by_bytes and lacks_bytes(vocab),
             n_ids=n_ids,
             kept_tokens=tuple(name for name, i in special.items() if kinds[i] == _OWN),
             start_tokens=(first,) if first and begins else (),
@@ -283,8 +292,27 @@ class GGUFFile(Mapping[str, Tensor]):
             chat_template=template if isinstance(template, str) else None,
             **more,
         )
-        merges = read_merges(self._texts("merges") if "merges" in said else [])
+        if by_bytes:
+            merges = read_merges(self._texts("merges") if "merges" in said else [])
+        else:
+            normal = {token: i for i, token in enumerate(tokens) if kinds[i] == _NORMAL}
+            merges = _merges_by_score(normal, said.get("scores"))
         return BPETokenizer(vocab, merges, special, pattern, options)
+
+
+def _merges_by_score(
+    ids: Mapping[str, int], scores: object
+) -> list[tuple[bytes, bytes]]:
+    """Return SentencePiece's merges: all pairs that make a piece, best pieces first."""
+    if not isinstance(scores, list) or len(scores) <= max(ids.values(), default=-1):
+        raise ValueError("tokenizer.ggml.scores must have a score for each token")
+    pairs = [
+        (-float(scores[i]), len(piece) - cut, piece[:cut], piece[cut:])
+        for piece, i in ids.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in ids and piece[cut:] in ids
+    ]
+    return [(to_utf8(left), to_utf8(right)) for *_, left, right in sorted(pairs)]
 
 
 class _Header:

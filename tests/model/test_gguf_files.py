@@ -4,12 +4,13 @@ import math
 import random
 import tracemalloc
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from model_cases import LLAMA
-from tokenization_cases import sentencepiece
+from tokenization_cases import sentencepiece, sentencepiece_document
 
 from llmcourse.finetuning.chat import END_OF_TEXT
 from llmcourse.model import gguf_files
@@ -164,9 +165,6 @@ def test_settings_are_those_that_the_package_reads(path):
     assert len(ours) == len(theirs.fields) - 3  # which counts the header too
 
 
-# Refusal
-
-
 def changed(path, **settings):
     """Return the file's reader, told other settings."""
     file = GGUFFile(path)
@@ -174,6 +172,64 @@ def changed(path, **settings):
         file.settings[name.replace("__", ".")] = value
     file._architecture = file.settings["general.architecture"]
     return file
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """SentencePiece's tokens, as such a file lists them, and what each is good for."""
+    words = ["low", "lower", "lowest", "new", "newer", "newest", "wide", "wider"]
+    model = sentencepiece_document([" ".join(words)] * 3, vocab_size=300)["model"]
+    scores = dict.fromkeys(model["vocab"], 0.0)
+    scores |= {"".join(pair): -1.0 - i for i, pair in enumerate(model["merges"])}
+    return scores
+
+
+def merged_by_score(text, scores):
+    """Return SentencePiece's pieces of a text, by its own rule, pair after pair."""
+    pieces = [*text.replace(" ", "▁")]
+    while True:
+        pairs = [scores.get(a + b, -math.inf) for a, b in pairwise(pieces)]
+        best = max(pairs, default=-math.inf)
+        if best == -math.inf:
+            break
+        at = pairs.index(best)
+        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+    bytes_ = [[f"<0x{byte:02X}>" for byte in piece.encode()] for piece in pieces]
+    return [
+        one
+        for piece, instead in zip(pieces, bytes_, strict=True)
+        for one in ([piece] if piece in scores else instead)
+    ]
+
+
+@pytest.mark.parametrize("spaced", [True, False])
+def test_sentencepiece_s_tokenizer_merges_the_best_pieces_first(path, spoken, spaced):
+    names = [*spoken]
+    kinds = [2, 3, 3] + [6] * 256 + [1] * (len(names) - 259)
+    file = changed(
+        path,
+        tokenizer__ggml__model="llama",
+        tokenizer__ggml__tokens=names,
+        tokenizer__ggml__token_type=kinds,
+        tokenizer__ggml__scores=[*spoken.values()],
+        tokenizer__ggml__bos_token_id=1,
+        tokenizer__ggml__eos_token_id=2,
+        tokenizer__ggml__add_space_prefix=spaced,
+    )
+    file.settings.pop("tokenizer.ggml.add_bos_token", None)
+    tokenizer = file.tokenizer(len(names))
+    chance = random.Random(0)
+    for length in [*range(20)] * 10:
+        text = "".join(chance.choices("lowernstid é🦊", k=length))
+        wanted = merged_by_score(" " * (spaced and text != "") + text, spoken)
+        ids = tokenizer.encode(text)
+        assert [names[i] for i in ids] == wanted
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.options.start_tokens == ("<s>",)
+    assert tokenizer.options.end_tokens == ("</s>",)
+
+
+# Refusal
 
 
 @pytest.mark.parametrize(
@@ -186,7 +242,8 @@ def changed(path, **settings):
         ({"llama__block_count": "two"}, "num_hidden_layers must be a positive whole"),
         ({"llama__attention__head_count": [4, 4]}, "num_attention_heads must be a"),
         ({"general__architecture": "mamba"}, "general.architecture must be 'llama'"),
-        ({"tokenizer__ggml__model": "llama"}, "ggml.model must be 'gpt2', got 'llama'"),
+        ({"tokenizer__ggml__model": "bert"}, "must be 'gpt2' or 'llama', got 'bert'"),
+        ({"tokenizer__ggml__model": "llama"}, "must have a score for each token"),
         ({"tokenizer__ggml__pre": "viking"}, "tokenizer.ggml.pre must be .*'viking'"),
         ({"tokenizer__ggml__tokens": [1]}, "tokens must be a list of texts"),
         ({"tokenizer__ggml__merges": ["a"]}, "a merge must be a pair of pieces"),
