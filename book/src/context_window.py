@@ -484,7 +484,7 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
 
 # %% [markdown]
 # At 512 tokens the pairs take a quarter of the arithmetic in `base-llm` and half of it in the narrower model; in long texts they take nearly all.
-# (This counts all pairs, as torch does; without those that the mask hides it is 14 % in `base-llm`.)
+# (This counts all pairs, as torch does; half of them are hidden by the mask and need not be computed.)
 # What counts is the length relative to the width.
 # The work of the matrices grows with the square of the width, the work of the pairs with width times length.
 #

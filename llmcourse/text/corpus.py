@@ -30,7 +30,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import as_value_error, check_range
 from llmcourse.files import new_file, write_json
 from llmcourse.text import cleaning, deduplication, packing
 from llmcourse.text.deduplication import fingerprint, ngram_hashes, words
@@ -226,7 +226,9 @@ def pack_corpus(
     done = _Packed(n_batches=0, digest=digest)
     progress = folder / PROGRESS
     if resume and progress.is_file():
-        done = _Packed(**json.loads(progress.read_text(encoding="utf-8")))
+        what = f"{str(progress)!r} must be what `pack_corpus` has written"
+        with as_value_error(what, ValueError, TypeError):
+            done = _Packed(**json.loads(progress.read_text(encoding="utf-8")))
         for batch in islice(batches, done.n_batches):
             digest = _digest(digest, _digest(*(document.text for document in batch)))
         if digest != done.digest:

@@ -777,3 +777,21 @@ def test_equal_scores_are_no_better_than_each_other(score, n):
 def test_refuses_groups_that_cannot_be_compared(group_size, message):
     with pytest.raises(ValueError, match=message):
         group_advantages(torch.ones(4), group_size)
+
+
+def test_k3_pulls_by_the_gradient_of_the_divergence_the_other_way_round():
+    """On average over actions just drawn: its value is KL(policy || reference)."""
+    generator = seeded(3)
+    logits = torch.randn(5, generator=generator, requires_grad=True)
+    reference = torch.randn(5, generator=generator).log_softmax(0)
+    policy = logits.log_softmax(0)
+    share = policy.exp().detach()  # of each action, in what was drawn
+    mean = (share * kl_k3(policy, reference)).sum()
+    torch.testing.assert_close(mean, (policy.exp() * (policy - reference)).sum())
+    reversed_ = (reference.exp() * (reference - policy)).sum()
+    (found,) = torch.autograd.grad(mean, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad(reversed_, logits, retain_graph=True)
+    torch.testing.assert_close(found, wanted)
+    forward = (policy.exp() * (policy - reference)).sum()
+    (other,) = torch.autograd.grad(forward, logits)
+    assert (found - other).abs().max() > 0.05

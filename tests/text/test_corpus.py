@@ -344,6 +344,10 @@ def test_packing_goes_on_with_the_same_documents_steps_and_tokenizer(tmp_path, m
         with pytest.raises(ValueError, match=r"other documents, steps or tokenizer"):
             pack_corpus(*changed, resume=True)
     assert contents(tmp_path) == before
+    for damaged in ("{", "[]", '{"n_batches": 1}'):
+        (tmp_path / module.PROGRESS).write_text(damaged)
+        with pytest.raises(ValueError, match=r"packing\.json' must be what"):
+            pack_corpus(documents, tokenizer, tmp_path, steps=[], resume=True)
 
 
 def test_nothing_of_an_earlier_corpus_stays(tmp_path, many):
