@@ -335,7 +335,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # **Transfer learning.**
 # Vision did this first.
 # Take a network trained on a million labelled photos, keep its layers, and give it a new last one for, say, a few hundred X-rays.
-# The lower layers detect edges and textures, which are useful in any picture {cite:p}`yosinski2014`.
+# The lowest layers detect edges and patches of colour, which are useful in any picture {cite:p}`yosinski2014`.
 # Such reuse is called **{term}`transfer learning`**; a large model that many people adapt is a **{term}`foundation model`**.
 # For language, pretraining needs no labels at all: any text will do {cite:p}`howard2018,radford2018`.
 #
@@ -932,7 +932,7 @@ print(f"by the formula: {expected:.2f}")
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
 #
 # **The layers.**
-# The first paper put adapters on queries and values alone {cite:p}`hu2021`.
+# In most of its experiments, the first paper put adapters on queries and values alone {cite:p}`hu2021`.
 # Later work found that all matrices are needed to match full fine-tuning, above all those of the feed-forward network {cite:p}`dettmers2023,schulman2025`.
 #
 # **Relatives.**

@@ -945,7 +945,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # Its authors also distilled its successor, DeepSeek-R1: small models learned more from its chains than from rewards of their own.
 # {cite:t}`yue2025` found that after RLVR, models solve more problems in one attempt but fewer in hundreds of attempts than before.
 # In their runs, what was possible became probable, but little new became possible; whether longer training changes this is disputed.
-# {cite:t}`lightman2024` rewarded each step, and with that chose better among many answers than by the outcome.
+# {cite:t}`lightman2024` trained one verifier on the steps and one on the outcome; the first chose better among many answers.
 # A chain is not a report of how a model reached its answer.
 # Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.
 

@@ -160,6 +160,7 @@ for n in (2, 4):
 # People liked three of them almost equally.*
 #
 # **Diversity** has a simple measure, **{term}`distinct-n`** {cite:p}`li2016`: the number of different runs of $n$ words in some texts, divided by the total number of runs.
+# (The paper divides by the number of words, which for $n > 1$ is a little larger.)
 #
 # ![Two sentences, a gentle girl lived here, and a gentle boy lived here. The four runs of two words in each are marked; a gentle and lived here occur in both, so six of the eight runs are distinct.](figures/distinct-runs.svg)
 #

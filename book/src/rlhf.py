@@ -243,7 +243,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # With fresh answers it is, on average, that of the divergence the other way round, $D_\text{KL}(\pi_\text{ref} \,\|\, \pi)$.
 # So GRPO's best policy is near the best one for our aim, but not the same.
 #
-# A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`ahmadian2024`.
+# A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`kool2019,ahmadian2024`.
 # In a group of $G$, that difference is $G / (G - 1)$ times the distance from the mean of all.
 #
 # **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one more network.
@@ -1132,6 +1132,6 @@ print(f"{rewards_of_many.max():+.2f} for the best of {len(many)} real answers")
 #
 # Paired comparisons are from {cite:t}`bradley1952`.
 # Learning a reward from people's comparisons is from {cite:t}`christiano2017`; for language models, with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
-# PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO from {cite:t}`shao2024`, who take their estimate of the KL divergence from a note by John Schulman; RLOO from {cite:t}`ahmadian2024`.
+# PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO from {cite:t}`shao2024`, who take their estimate of the KL divergence from a note by John Schulman; RLOO from {cite:t}`kool2019`, and for language models from {cite:t}`ahmadian2024`.
 # Best of n and rejection sampling are compared with PPO by {cite:t}`touvron2023b`.
 # A whole book on the subject is {cite:t}`lambert2025`.

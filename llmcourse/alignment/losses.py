@@ -56,7 +56,7 @@ def bradley_terry_loss(
             of this keeps their mean near zero.
 
     Source: Ouyang et al. (2022), the inner mean of equation 1; Eisenstein
-    et al. (2023), "Helping or herding?" (the last term).
+    et al. (2024), "Helping or herding?" (the last term).
 
     >>> bradley_terry_loss(torch.tensor([0.0]), torch.tensor([0.0]))  # log 2
     tensor(0.6931)
