@@ -480,10 +480,10 @@ print(f"{len(losses)} steps in three ways: the same losses")
 # That costs up to one more forward pass, and changes no result.
 # (It has nothing to do with the checkpoints of the next section.)
 #
-# The same sum of gradients makes many machines work as one.
+# The same sum of gradients makes many processors work as one.
 # In **data parallelism** each has a copy of the model and reads its part of the batch.
 # Then all add up their gradients (an *all-reduce*), and all take the same step.
-# If the model doesn't fit into one machine, it is split as well.
+# If the model doesn't fit on one processor, it is split as well.
 # **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do this.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
 # All of this together is **{term}`distributed training`**; {doc}`scaling` runs the first two in two processes, and works out the others.
@@ -904,7 +904,7 @@ assert 4 * scales["start"] < scales["end"]
 #
 # This page reads only one story in a step, which is soon far below the noise scale.
 # But within one minute, more stories in a step would mean fewer steps.
-# Large models are trained with batches of millions of tokens, because thousands of machines have to share them.
+# Large models are trained with batches of millions of tokens, because thousands of processors have to share them.
 
 # %% [markdown]
 # ### Learning by heart

@@ -7,9 +7,9 @@
 # **You will be able to**
 #
 # - train in two processes to the result of one, and say what they exchange and when,
-# - count the memory of a training, and say what checkpointing and sharding take off it,
+# - count the memory of a training run, and say what checkpointing and sharding take off it,
 # - say what data, tensor and pipeline parallelism divide, and which of them needs the fastest links,
-# - plan a training from a million to a trillion parameters, in FLOPs, processors, hours and money, and say how sure the plan is.
+# - plan a training run from a million to a trillion parameters, in FLOPs, processors, hours and money, and say how sure the plan is.
 #
 # **You need** the chapters {doc}`pretraining` and {doc}`scaling_laws`.
 #
