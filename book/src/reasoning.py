@@ -1167,7 +1167,7 @@ assert all(says_it_somewhere(question.text, trick) for question in exam)
 #
 # Written steps are from {cite:t}`nye2021`, who call them a scratchpad, and {cite:t}`wei2022chain`, who put them into the prompt.
 # What they add to a transformer is shown in {cite:t}`merrill2024`.
-# Verifiers are from {cite:t}`cobbe2021`, process supervision from {cite:t}`lightman2024`, and the vote from {cite:t}`wang2023consistency`.
+# Verifiers are from {cite:t}`cobbe2021`, process supervision from {cite:t}`uesato2022` and {cite:t}`lightman2024`, and the vote from {cite:t}`wang2023consistency`.
 # pass@k and its unbiased estimate are in {cite:t}`chen2021`.
 # Learning from one's own right answers is STaR {cite:p}`zelikman2022`; GRPO is from {cite:t}`shao2024`; RLVR was named by {cite:t}`lambert2024`.
 # Distillation is from {cite:t}`hinton2015`.

@@ -1292,7 +1292,7 @@ for text in (question.text, "Which wizard taught Hermione arithmetic?"):
 # ## Sources
 #
 # BM25 and its origins are described by {cite:t}`robertson2009`, vectors trained for questions by {cite:t}`karpukhin2020`, and the fusion of ranks by {cite:t}`cormack2009`.
-# Tools that a model calls are from {cite:t}`schick2023`, alternating thought and action from {cite:t}`yao2023`.
+# {cite:t}`schick2023` let a model teach itself to call tools; alternating thought and action is from {cite:t}`yao2023`.
 # Retrieval-augmented generation was named by {cite:t}`lewis2020`; that long prompts are used unevenly was measured by {cite:t}`liu2024`.
 # Hallucination is surveyed by {cite:t}`ji2023`, questions without an answer were made into a test by {cite:t}`rajpurkar2018`, and indirect prompt injection was described by {cite:t}`greshake2023`.
 # The intervals are Wilson's {cite:p}`wilson1927`.

@@ -964,7 +964,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # An optimised policy finds what the reward model overrates.
 # With three seeds, a KL penalty kept it nearer to the start on average, but did not hold it; a penalty can't mend the reward.
 #
-# *In practice*: people compare tens of thousands of answers, and the policies are thousands of times larger {cite:p}`stiennon2020,ouyang2022`.
+# *In practice*: people compare tens of thousands of answers, and the policies are hundreds to tens of thousands of times as large {cite:p}`stiennon2020,ouyang2022`.
 # New comparisons are collected on what the policy now writes, so that the reward model learns where it was hacked.
 # GRPO was introduced for mathematics, with trained reward models {cite:p}`shao2024`.
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
@@ -1131,7 +1131,7 @@ print(f"{rewards_of_many.max():+.2f} for the best of {len(many)} real answers")
 # ## Sources
 #
 # Paired comparisons are from {cite:t}`bradley1952`.
-# Learning a reward from people's comparisons is from {cite:t}`christiano2017`; for language models, with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
+# Learning a reward from people's comparisons with deep networks is from {cite:t}`christiano2017`; for language models, with a KL penalty, from {cite:t}`ziegler2019`, {cite:t}`stiennon2020` and {cite:t}`ouyang2022`.
 # PPO is from {cite:t}`schulman2017`, its advantages from {cite:t}`schulman2016`; DPO from {cite:t}`rafailov2023`; GRPO from {cite:t}`shao2024`, who take their estimate of the KL divergence from a note by John Schulman; RLOO from {cite:t}`kool2019`, and for language models from {cite:t}`ahmadian2024`.
 # Best of n and rejection sampling are compared with PPO by {cite:t}`touvron2023b`.
 # A whole book on the subject is {cite:t}`lambert2025`.

@@ -1064,7 +1064,7 @@ print(f"{n} H100s for Llama 2 7B in three weeks: {n * 21 * 24 * 2:,} dollars")
 # ## Sources
 #
 # Data parallelism as torch does it is from {cite:t}`li2020`, the ring from {cite:t}`patarasuk2009`.
-# ZeRO is from {cite:t}`rajbhandari2020`, FSDP from {cite:t}`zhao2023`, and gradient checkpointing from {cite:t}`chen2016`.
+# ZeRO is from {cite:t}`rajbhandari2020`, FSDP from {cite:t}`zhao2023`, and gradient checkpointing of deep networks from {cite:t}`chen2016`.
 # Tensor parallelism is from {cite:t}`shoeybi2019`, and the pipeline of micro-batches from {cite:t}`huang2019`.
 # {cite:t}`narayanan2021` and {cite:t}`grattafiori2024` describe how the splits are combined.
 # The model FLOPs utilisation is from {cite:t}`chowdhery2023`.

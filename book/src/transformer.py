@@ -1254,7 +1254,7 @@ for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
 # %% [markdown]
 # ## Sources
 #
-# - The transformer: {cite:t}`vaswani2017`; the norm before each part: {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2018`, {cite:t}`radford2019`; encoder-only: {cite:t}`devlin2019`.
+# - The transformer: {cite:t}`vaswani2017`; the norm before each part: studied by {cite:t}`xiong2020`; decoder-only, trained on next-token prediction: {cite:t}`radford2018`, {cite:t}`radford2019`; encoder-only: {cite:t}`devlin2019`.
 # - The parts: RMSNorm {cite:p}`zhang2019`, LayerNorm {cite:p}`ba2016`, GELU {cite:p}`hendrycks2016`, SwiGLU {cite:p}`shazeer2020`; Llama, which joins them: {cite:t}`touvron2023`.
 # - Mixtures of experts: {cite:t}`shazeer2017`, {cite:t}`fedus2022`, {cite:t}`jiang2024`.
 # - Induction heads: {cite:t}`olsson2022`, after {cite:t}`elhage2021`, who read small models of attention by hand; learning without positions: {cite:t}`haviv2022`; attention without a residual stream: {cite:t}`dong2021`.

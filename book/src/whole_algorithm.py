@@ -639,4 +639,4 @@ for temperature in (1, 1 / 2):
 # ## Sources
 #
 # - A whole GPT in one file, on scalars: Karpathy's *microgpt*; its way of taking derivatives: his *micrograd*.
-# - Backpropagation: {cite:t}`rumelhart1986`; attention in this form: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.
+# - Backpropagation: made known by {cite:t}`rumelhart1986`; attention in this form: {cite:t}`vaswani2017`; the optimizer: {cite:t}`loshchilov2019`.
