@@ -157,20 +157,11 @@ def shard(model: nn.Module) -> None:
     """Let each process keep only a part of every weight; change the model in place.
 
     A single process keeps everything.
-
-    Raises:
-        ImportError: If torch is older than 2.8.
     """
     if n_processes() == 1:
         return
-    try:
-        from torch.distributed.checkpoint.hf_storage import (  # noqa: F401
-            HuggingFaceStorageReader,
-        )
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-    except ImportError as error:
-        raise ImportError(f"FSDP needs torch 2.8, got {torch.__version__}") from error
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
 
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (n_processes(),))

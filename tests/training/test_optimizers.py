@@ -35,7 +35,6 @@ def make_weights() -> list[torch.Tensor]:
     return [torch.randn(s, generator=generator).requires_grad_() for s in shapes]
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is older than 2.9")
 def test_equal_to_torch() -> None:
     ours, theirs = make_weights(), make_weights()
     groups = [

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from time import time
 
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 
 from llmcourse.alignment.reward_model import load_reward_model
 from llmcourse.model.folders import load_pretrained, save_pretrained
-from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, checkpoint_paths, load_checkpoint
 
 TINY = ("--preset=tiny", "--threads=1", "--stories=2", "--quiet")
@@ -159,13 +157,6 @@ def test_a_damaged_part_is_passed_over(both, tmp_path, name, damage):
         path.unlink()
     with pytest.warns(UserWarning, match=r"step-00000050.* is damaged"):
         assert load_checkpoint(tmp_path / "copy")["step"] == 40
-
-
-def test_an_old_torch_is_refused(monkeypatch):
-    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
-    monkeypatch.setitem(sys.modules, "torch.distributed.checkpoint.hf_storage", None)
-    with pytest.raises(ImportError, match=r"FSDP needs torch 2\.8"):
-        parallel.shard(torch.nn.Linear(2, 2))
 
 
 def test_the_first_process_alone_reports(both):
