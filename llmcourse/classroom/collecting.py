@@ -62,10 +62,10 @@ class HandIn:
     is_other: bool = False
 
     def add(self, path: PurePosixPath, found: bytes | str) -> None:
-        """Add a notebook, or a note on why there is none."""
+        """Add a notebook, or a note on why there is none, if one is needed."""
         if isinstance(found, bytes):
             self.files[str(path)] = found
-        else:
+        elif found:
             self.notes.append(found)
 
 
@@ -134,6 +134,8 @@ def read(place: Path) -> list[HandIn]:
     for path, data in found:
         if around and path.parts[:1] == (around,):
             path = PurePosixPath(*path.parts[1:])
+        if data == "" and (not inside or len(path.parts) == 1):
+            continue  # a file beside the hand-ins
         owner, late = _owner(path)
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
@@ -204,7 +206,10 @@ def _members(archive: Path | IO[bytes], levels: int) -> Iterator[Found]:
 def _in_file(
     path: PurePosixPath, open_file: Callable[[], IO[bytes]], levels: int
 ) -> Iterator[Found]:
-    """Yield the notebook in a file, or those in an archive; a damaged one is noted."""
+    """Yield the notebook in a file, or those in an archive; a damaged one is noted.
+
+    Another file has a note if a platform named it, otherwise an empty one.
+    """
     kind = "" if _hidden(path) else path.suffix.lower()
     try:
         if kind == ".zip" and levels:
@@ -216,8 +221,8 @@ def _in_file(
                 data = file.read(LARGEST + 1)  # an archive may give a wrong size
             large = len(data) > LARGEST
             yield path, TOO_LARGE.format(path) if large else _without_outputs(data)
-        elif _by_platform(path) and not _hidden(path):
-            yield path, f"{path} is not a notebook"
+        elif not _hidden(path):
+            yield path, f"{path} is not a notebook" if _by_platform(path) else ""
     except _BROKEN as error:
         yield path, f"{path} cannot be read: {error}"
 
@@ -245,6 +250,8 @@ def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
         own = [cell for cell in laid.cells if grade_id(cell) in stubs]
         n_answers = sum(cell.source != stubs[grade_id(cell)] for cell in own)
         found.append((n_answers, path, laid, notes))
+    if not (hand_in.files or hand_in.notes):
+        hand_in.notes.append("no notebook (.ipynb) was handed in")
     if not found:
         hand_in.readable = False
         return released

@@ -205,6 +205,22 @@ def test_a_folder_around_all_is_no_student(tmp_path: Path) -> None:
     assert found == ["anna", "zoe"]
 
 
+def test_a_folder_without_a_notebook_is_told(tmp_path: Path) -> None:
+    for name, file in [("ada", "t.ipynb"), ("ada", "x.py"), ("bob", "t.pdf")]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / file).write_text(nbformat.writes(answered()))
+    (tmp_path / "dates.txt").write_text("Friday")
+    (tmp_path / "cid.ipynb").touch()
+    ada, bob, cid = read(tmp_path)
+    choose(bob, answered())
+    assert (ada.notes, bob.student, cid.student) == ([], "bob", "cid")
+    assert not bob.readable
+    assert bob.notes == ["no notebook (.ipynb) was handed in"]
+    (tmp_path / "ada" / "t.ipynb").unlink()
+    (tmp_path / "cid.ipynb").unlink()
+    assert not read(tmp_path)  # another folder was meant
+
+
 def test_what_canvas_has_in_other_forms(tmp_path: Path) -> None:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
