@@ -24,7 +24,7 @@ def score(
     """Score answers with a reward model, best first.
 
     Only differences have a meaning: zero is the mean over answers of the model whose
-    answers were compared.
+    answers were compared. An answer too long for the model is cut before its end.
 
     `llmcourse score "Tell me a story about a boy called Tom." "$(cat a.txt)" "Bang."`
     """
