@@ -91,6 +91,8 @@ def leave_out(app: Sphinx, error: Exception | None) -> None:
     for path in Path(app.outdir).rglob("*"):
         if path.suffix == ".map":
             path.unlink()
+        elif path.with_suffix(".safetensors").exists():
+            continue  # a model's weights
         elif path.suffix in (".html", ".js"):
             words.update(WORD.findall(path.read_text(encoding="utf8")))
     for path in static.rglob("*.css"):

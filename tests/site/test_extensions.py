@@ -291,3 +291,21 @@ def test_a_mark_goes_to_its_own_formula() -> None:
     formulas._take_mark(formula)
     assert formula["mark"] == "."
     assert paragraph.astext() == "Bold. x "
+
+
+def test_models_are_made_again_only_if_the_package_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extension = load("model_in_page")
+    monkeypatch.setattr(extension, "MODELS", ("base-llm",))
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=tmp_path)
+    extension.write_files(app)
+    folder = tmp_path / "_static" / "model"
+    weights, last = folder / "base-llm.safetensors", folder / "explorers.css"
+    made = weights.read_bytes()
+    weights.write_bytes(b"as it was")
+    extension.write_files(app)
+    assert weights.read_bytes() == b"as it was"
+    os.utime(last, (0, 0))  # older than any file of the package
+    extension.write_files(app)
+    assert weights.read_bytes() == made
