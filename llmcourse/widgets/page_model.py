@@ -78,7 +78,16 @@ def page_model(
         else:
             half = precision == "float16"
             tensors[name] = weight.to(torch.float16 if half else torch.float32)
-    return save(tensors, metadata=texts)
+    return _in_order(save(tensors, metadata=texts))
+
+
+def _in_order(saved: bytes) -> bytes:
+    """Return a safetensors file with a sorted header: `save` shuffles the metadata."""
+    start = 8 + int.from_bytes(saved[:8], "little")
+    described = json.loads(saved[8:start])
+    header = json.dumps(described, sort_keys=True, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + saved[start:]
 
 
 def page_script(**constants: object) -> str:
