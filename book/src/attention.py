@@ -205,7 +205,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 # $R_t$ encodes the position.
 # It rotates pairs of coordinates by angles proportional to $t$.
 # If query and key both rotate, only the difference of their positions counts: $(R_t q) \cdot (R_s k) = q \cdot (R_{s-t}\, k)$.
-# This is **{term}`RoPE`**, rotary position embedding.
+# This is **{term}`RoPE`**, rotary position embedding; exercise 3 derives the formula.
 #
 # At position $t$ the head gathers the context $c_t$, a mixture of the values up to there:
 #
@@ -217,6 +217,7 @@ assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 #
 # (The letter $s$ with two indices is a score; as an index it is the position being looked at.)
 # Another matrix, $W_O$, mixes what all the heads gathered into one vector of $D$ numbers: $W_O \left[c_t^1, \dots, c_t^H\right]$.
+# The model adds this vector to $x_t$.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|
@@ -280,7 +281,7 @@ assert_close((context, weights), attention.naive_attention(query, key, value, ma
 assert_close(context, scaled_dot_product_attention(query, key, value, is_causal=True))
 
 # %% [markdown]
-# Row $t$ holds the weights that position $t$ gives to each position: they are zero after itself, and sum to one.
+# Row $t$ holds the weights that position $t$ gives to each position: they are zero for later ones, and sum to one.
 # The package and torch give the same result, as the folded cell checks.
 #
 # ### What the table costs
@@ -295,7 +296,7 @@ for n in (1024, 8192, 131_072):
 # %% [markdown]
 # Eight times the length takes 64 times the memory.
 # At the longest lengths in use, no machine has room for the tables of all heads.
-# **{term}`FlashAttention`** computes the same contexts tile by tile, and never holds the whole table {cite:p}`dao2022`.
+# **{term}`FlashAttention`** computes the same contexts tile by tile, a small piece of the table at a time, and never holds the whole table {cite:p}`dao2022`.
 # Torch's `scaled_dot_product_attention` does so where the hardware can.
 # {doc}`context_window` implements the tiles.
 #
@@ -805,7 +806,8 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # Half of what the heads for names do was built in.
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what it hands on.
 # `mimetic_initialisation` in the module `transformer` gave each head of the last layer its second half before the first step of training.
-# There $W_O = W_V^\top$: a part of what was found is added, *as it is*, to the vector of the position that asks.
+# There the rows of $W_V$ are at right angles, and $W_O = W_V^\top$.
+# So the part of the found vector that lies along these rows is added, *as it is*, to the vector of the position that asks.
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
 # {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned early.
 #
@@ -974,7 +976,7 @@ assert right["without all name heads"]["a colour"] < 35
 #
 # *In practice* most large models today use grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
-# Many add QK-norm, and services that drop old tokens keep the first few as sinks {cite:p}`xiao2024`.
+# Many add QK-norm, and a program that drops old tokens from the cache can keep the first few as sinks {cite:p}`xiao2024`.
 # {doc}`context_window` is about shorter caches, windows and states of fixed size.
 
 # %% [markdown]
@@ -1030,7 +1032,8 @@ print(cached_mask(2, 5).sum(dim=1).tolist(), "keys for the first and the second 
 # Check it with `checks.attention_head(attention_head)`.
 # Then work out what the division by $\sqrt{d}$ is for.
 # Let $q$ and $k$ have independent coordinates of mean 0 and variance 1, and derive the variance of $q \cdot k$.
-# Without the division, how large is the greatest of a hundred weights, on average, when $d$ is 4, and when it is 256?
+# Then draw random queries and keys, and leave out the division.
+# How large is the greatest of a hundred weights, on average, when $d$ is 4, and when it is 256?
 
 
 # %% tags=["hide-cell", "solution"]
