@@ -56,7 +56,7 @@ generator = torch.Generator().manual_seed(0)
 # Attention mixes the vectors of a text.
 # Is a stack of attention layers a language model, then?
 # The next cells send sixteen random vectors through twelve layers of attention with random weights, and nothing else.
-# At several depths they measure how alike the positions are: the mean cosine similarity of two of them.
+# At several depths they measure how alike the positions are, as the mean cosine similarity of two of them, and how long their vectors are.
 
 
 # %%
@@ -312,11 +312,6 @@ for part, n in costs.parameter_counts(gpt2.config).items():
 # A model of Llama's shape has the same parts, except for the positions.
 # Torch has a layer of the same shape as these blocks, so we can ask it for a second opinion.
 # The folded cell gives it the same weights, and both must give the same result.
-#
-# Torch's layer has one more option, which is set to 0.
-# **{term}`Dropout <dropout>`** sets a random share of the numbers to zero at each step of training {cite:p}`srivastava2014`.
-# So no part can rely on any single other part, which discourages learning by heart.
-# Large models read most of their text only once, so many are pretrained without dropout, as PaLM was {cite:p}`chowdhery2023` and ours are.
 
 # %% tags=["hide-input"]
 block = gpt2.blocks[0]
@@ -334,6 +329,11 @@ assert_close(block(x), theirs(x, src_mask=future), atol=1e-5, rtol=1e-4)
 print("equal to torch's layer")
 
 # %% [markdown]
+# Torch's layer has one more option, which was set to 0.
+# **{term}`Dropout <dropout>`** sets a random share of the numbers to zero at each step of training {cite:p}`srivastava2014`.
+# So no part can rely on any single other part, which discourages learning by heart.
+# Large models read most of their text only once, so many are pretrained without dropout, as PaLM was {cite:p}`chowdhery2023` and ours are.
+#
 # ### Encoders, and encoders with decoders
 #
 # Torch calls its layer an *encoder* layer; only the mask made it a decoder.
@@ -341,7 +341,7 @@ print("equal to torch's layer")
 # It cannot write, but it reads well; BERT is one, trained to fill in hidden words {cite:p}`devlin2019`.
 # The first transformer, made for translation, had an encoder and a decoder {cite:p}`vaswani2017`, and so does T5 {cite:p}`raffel2020`.
 # The encoder reads the source, and the **decoder** writes the translation.
-# In each of its blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
+# In each of the decoder's blocks a third part, **{term}`cross-attention`**, takes queries from the decoder, and keys and values from the encoder.
 # GPT-2, Llama and nearly all chat models are **decoder-only**: source and answer are one text.
 #
 # A decoder is **{term}`autoregressive`**: it writes one token at a time, each from all tokens before it.
@@ -408,8 +408,8 @@ assert_close(whole(x), (outputs * shares[..., None, :]).sum(dim=-1))
 print("one expert: equal to its network; four: equal to their weighted sum")
 
 # %% [markdown]
-# How many parameters does it have, and how many does a token use?
 # Mixtral has the shape of Mistral 7B, but with eight networks in place of each one; a token uses two of them {cite:p}`jiang2024`.
+# How many parameters does it have, and how many does a token use?
 # (`SMOLLM2_135M` is the config of a small open model of Llama's shape, {doc}`real_models`.)
 
 # %%
@@ -437,6 +437,7 @@ for name, n_networks in (("Mixtral has", 8), ("a token uses", 2)):
 # A token that uses two experts fills two *slots*.
 # For each expert, the share of all slots that it is given is multiplied by the mean probability that the router gives it.
 # The loss is the sum of these products, times the number of experts.
+# (Shares of slots are counts, which have no gradient; the router learns through the probabilities.)
 
 
 # %%
@@ -450,9 +451,9 @@ def balance_loss(mixture):
 
 # %% [markdown]
 # Does it help, and which expert gets what?
-# The next cells train readers of tales: small models of one block.
+# The next cells define readers of tales: small models of one block, and how to train them.
 # Tokens are whole words here, so that we can read which expert takes which.
-# All rarer words share one token, printed as `?` like the question mark.
+# All words but the 1,499 most common ones share one token, printed as `?` like the question mark.
 
 
 # %%
@@ -476,7 +477,7 @@ print(f"{len(READ):,} words to train on, {len(NEW):,} new ones to test with")
 # Four readers are compared.
 # Two are mixtures, one of them trained without the balance loss.
 # The *dense* ones have a single network.
-# One has about as many weights as a token uses in the mixture, the other as many as the mixture has.
+# One network has about as many weights as a token uses in the mixture, the other about as many as all eight experts.
 
 # %%
 READERS = {  # width of a network, how many there are, how many a token uses
@@ -684,7 +685,7 @@ for n in (128, 1024, 8192):
 # %% [markdown]
 # Two operations for each parameter and token is the rule of thumb, and it holds while texts are short.
 # The pairs of positions grow with the length.
-# At the full context of this model they cost about twice as much as all of its matrices.
+# At 8,192 tokens, the full context of this model, they cost about twice as much as all of its matrices.
 #
 # Torch can count the operations that it carries out.
 # The folded cell compares both counts for three models.
@@ -747,13 +748,15 @@ for walk, marks in zip(ids, known):
 #
 # ### Take parts away
 #
-# The models are small: two heads, 32 coordinates.
+# The models are small: two layers of two heads, 32 coordinates.
 # They come from the package, with one part disabled at a time.
 #
 # - *Positions*: all angles of RoPE are 0.
 # - *Norms*: vectors pass through unchanged.
 # - *Network*: it adds 0.
 # - *Residual stream*: each part *replaces* the vector that it would add to.
+#
+# One more model has a single layer, and two have six, one of these without the residual stream.
 
 
 # %%
@@ -812,6 +815,7 @@ def train_on_walks(model, steps=400, seed=0):
 # The same study trained each model with three seeds, for its weights and its walks.
 # Taking one thing away and training again is also an {term}`ablation`.
 # A loss here is a mean over twenty steps, always on new walks.
+# Three of the models were trained for 400 steps only, the others for 1,200.
 #
 # *Predict*: which of these solve the task, and which stay near chance?
 # Is one layer enough: couldn't a head simply look for the earlier `A`?
@@ -882,7 +886,7 @@ assert (losses["six layers"][:, 9] < losses["two layers"][:, 9]).all()
 assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
-# The loss of the complete model falls slowly at first, and then quickly.
+# The loss of the complete model, `two layers`, falls slowly at first, and then quickly.
 # As for the others:
 #
 # - **One layer** is not enough.
@@ -1061,7 +1065,7 @@ Quiz.read("transformer")
 #
 # Show that RMSNorm forgets the length of a vector: for $c > 0$, it maps $x$ and $c\,x$ to the same vector, if $\varepsilon$ doesn't matter.
 # Then show that LayerNorm, $(x - \bar x) / \sqrt{\operatorname{var}(x) + \varepsilon}$, is RMSNorm of a centred vector.
-# Write it in one line with the chapter's `rms_norm`.
+# Write LayerNorm in one line with the chapter's `rms_norm`.
 #
 # ```python
 # def layer_norm(x):  # (*, D), weight 1, bias 0, eps 1e-5
