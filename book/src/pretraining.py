@@ -100,12 +100,12 @@ assert dog not in best
 # %% [markdown]
 # ## By hand
 #
-# Suppose that the eight words of that sentence are a whole language.
+# Suppose that the eight different words of that sentence are a whole language.
 # After *the lazy*, a model gives each of them a score.
 # Softmax turns the scores into a distribution.
 # The loss is minus the logarithm of the probability of the word that really came.
 #
-# | word | score $z$ | power $e^z$ | probability $p = e^z / 28.8$ |
+# | word | score $z$ | exponential $e^z$ | probability $p = e^z / 28.8$ |
 # |---|---|---|---|
 # | *dog* | 3 | 20.1 | 0.70 |
 # | *fox* | 1 | 2.7 | 0.09 |
@@ -162,7 +162,8 @@ for i in range(1, len(words)):
 # $$\mathcal{L}(\theta) = H + D_\text{KL}(\text{source} \,\|\, p_\theta) \;\ge\; H.$$
 #
 # $H$ is the {term}`entropy` of the source: what is truly uncertain at each position.
-# $D_\text{KL}$, the Kullback–Leibler divergence, is what the model has not learned, and it is never negative.
+# $D_\text{KL}$, the Kullback–Leibler divergence, is the mean of $\ln (p / p_\theta)$, where $p$ is the source's own probability: what the model has not learned.
+# It is never negative.
 # (On the very texts that it was trained on, a model can pay less than $H$, as the section *Learning by heart* shows.)
 # On ordinary text nobody knows $H$, so nobody can tell the two apart.
 # The tales come from a grammar whose $H$ is computed exactly ({doc}`corpus`), so here we can.
@@ -234,7 +235,7 @@ for i in range(len(rows)):
 #
 # *Once around is one step, with a batch of its own.*
 #
-# *Clip* shortens a gradient that is too long (**{term}`gradient clipping`**).
+# *Clip* shortens a gradient that is too long, so that no single batch counts too much (**{term}`gradient clipping`**).
 # The sections *AdamW* and *The schedule* explain `make_optimizer` and `learning_rate`.
 # The token embeddings form a group of their own, which may learn faster.
 
@@ -583,6 +584,7 @@ for precision in ("float32", "bfloat16"):
 
 # %% [markdown]
 # Here mixed precision costs at most about two hundredths of a nat, and the seeds differ by about as much.
+# (Only the first 64 tokens of each story are read here, so these losses can't be compared with those of whole stories below.)
 #
 # *float16* has more digits than bfloat16 but a smaller range, so small gradients become 0 in it.
 # **{term}`Loss scaling <loss scaling>`** helps: multiply the loss by a large number before the backward pass, and divide the gradients by it afterwards {cite:p}`micikevicius2018`.
@@ -734,7 +736,7 @@ LossExplorer(moments, levels, (tokens_read, training_losses))
 # In the last samples, watch whether the story sticks to its hero.
 # The other words are most of the way down: what kind of word comes, how it is spelled, how a sentence goes on.
 # The recalls lag: they are few, yet they make up a good part of what is left.
-# One still costs more than a guess among a hundred words.
+# One still costs more than a guess among a hundred words, $\ln 100 = 4.6$ nats.
 # The model may know *that* a name comes here, but it hardly looks up the name that the story gave.
 #
 # ### Why looking up is learned late
@@ -772,7 +774,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # One block with two heads learns this task, from four different starts.
 # The usual start draws all weights at random.
 # `mimetic_initialisation` in the module `transformer` is the **copying start**, which the model above began with.
-# It changes two things (the second also needs embeddings that learn faster), and here each is also tried alone:
+# It changes two things, and here each is also tried alone:
 #
 # - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged, and query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*: they are as large as what the blocks add to them, and learn four times as fast as the rest.
@@ -834,7 +836,7 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 # Four of five runs need about three thousand texts; one hasn't got there when the runs end, at 9,600 texts.
 # Nothing in the curve says in advance when that will be.
 #
-# Heads that copy need about a thousand texts, in every run: two to three times fewer.
+# Heads that copy need about a thousand texts, in every run: less than half as many.
 # Large embeddings alone bring no clear gain, and together with the heads they add little.
 # This fits the picture: with handing on in place, finding pays.
 # (These heads also start with larger values and outputs than usual; this study does not tell whether that or the copying helps.)
@@ -853,7 +855,7 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 #
 # The gradient of one story is the gradient of the whole text plus noise.
 # The mean over $B$ stories has only a $B$-th of the noise variance.
-# The **gradient noise scale** is the $B$ at which this equals the squared gradient: noise variance over squared gradient {cite:p}`mccandlish2018`.
+# The **gradient noise scale** is the $B$ at which this equals the squared length of the gradient: noise variance over squared length {cite:p}`mccandlish2018`.
 # Far below it, twice the batch with a longer step is about as good as two steps; far above, the extra stories are wasted work.
 #
 # We measure it on the gradients of the first 160 tokens of sixty-four stories, at the start and at the end of the training above.
@@ -962,7 +964,8 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # Pretraining wants the true probabilities, so it mostly leaves label smoothing out.
 #
 # A loss clearly below the floor is a sign of memory or of a leak, if it is measured correctly.
-# Without a floor, only the comparison with held-out text can tell.
+# In a *leak* the model sees what it should predict: the targets aren't shifted, the mask is missing, or held-out texts were in the training text.
+# Without a floor, only the comparison with held-out text shows what was learned by heart.
 # Good text is scarce, so large models do read some of it more than once.
 # Up to about four epochs are nearly as good as new text; after some sixteen, more reading gains little {cite:p}`muennighoff2023`.
 
@@ -1029,7 +1032,7 @@ print(textwrap.fill(" ".join(sample.split()), 80))
 # %% [markdown]
 # ### A longer run: base-llm
 #
-# What does longer training buy?
+# What do a larger model and longer training buy?
 # `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its card has the recipe.
 # (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with those of the model that was trained for a minute.)
 # A story counts as valid if the grammar could have written it, to the last letter.
@@ -1259,7 +1262,8 @@ assert n_right["base-llm", "hard"] > n_right["a minute", "hard"]
 # ### Explore: what base-llm knows of the next word
 #
 # The story below has named a hero; the explorer shows the model's own distribution over its whole vocabulary.
-# **{term}`Temperature <temperature>`** divides the scores; **{term}`top-k`** keeps the *k* most probable tokens, **{term}`top-p`** the fewest whose probabilities sum to *p*, and the tail is cut off.
+# **{term}`Temperature <temperature>`** divides the scores.
+# **{term}`Top-k <top-k>`** keeps the *k* most probable tokens, **{term}`top-p`** the fewest whose probabilities sum to at least *p*; the tail is cut off.
 # The last bar is that tail: raise the temperature, and see how much goes to the many tokens that hardly fit.
 
 # %%
