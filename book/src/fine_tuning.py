@@ -166,7 +166,7 @@ def score_bag_of_words(train, test, n_classes):
 
 
 # %% [markdown]
-# Each share comes with a 95 % {term}`confidence interval`, because two hundred tales are only a sample.
+# Each share comes with a 95 % {term}`confidence interval` (Wilson's, which is made for shares), because two hundred tales are only a sample.
 # The last digit may vary from one processor to another.
 
 
@@ -217,7 +217,8 @@ def opening(story):
 
 
 # %% [markdown]
-# All four pairings are equally common, so neither person alone tells us anything about the label.
+# Hero and relative can each be a *he* or a *she*: four pairings, of which we take equally many.
+# So neither person alone tells us anything about the label.
 
 
 # %%
@@ -268,7 +269,8 @@ assert low < 0.5 < high
 # ### Why a bag of words cannot
 #
 # Let $u = 1$ if the hero is a *she* and $-1$ otherwise, and $v$ likewise for the relative.
-# A bag of words adds up weights, so all it can compute is $p u + q v + c$.
+# With two classes, only the difference of their two scores matters.
+# A bag of words adds up weights, so all it can learn about the two people is $p u + q v + c$, with three numbers to fit.
 # We want a positive sum where the opening is ambiguous.
 #
 # | hero $u$ | relative $v$ | wanted | the sum |
@@ -328,7 +330,8 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # %% [markdown]
 # Here $A$ and $B$ hold five numbers to the six of $W$, so we save little.
 # But a matrix grows with the product of its sides, the correction only with their sum.
-# With $r$ columns in $B$ and $r$ rows in $A$, the product has rank at most $r$, and there are $r$ times as many numbers.
+# With $r$ columns in $B$ and $r$ rows in $A$, the product is a sum of $r$ corrections of rank one.
+# Its rank is then at most $r$, and there are $r$ times as many numbers.
 #
 # ## The idea
 #
@@ -341,7 +344,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 #
 # **A head.**
 # The model turns a text $x$ into one vector for each token, and the last of these, $h_T$, has read the whole text.
-# We replace the scores for the next token with a **{term}`classification head`**: a small matrix $U$, new and random, with a row for each class.
+# We replace the scores for the next token with a **{term}`classification head`**: a small matrix $U$, new and random, with a row for each class, and a number for each class in $b$.
 # We train with the loss we already know ($\theta$ are all the weights that learn):
 #
 # $$
@@ -363,7 +366,8 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # W z + \frac{\alpha}{r} B A z,
 # $$
 #
-# with $W$ frozen, $A$ random and $B = 0$ at the start, so training starts from the pretrained model {cite:p}`hu2021`.
+# where we choose the strength $\alpha$.
+# $W$ is frozen; at the start $A$ is random and $B = 0$, so training starts from the pretrained model {cite:p}`hu2021`.
 # (If both were zero, neither would have a gradient.)
 # Such a pair is an **{term}`adapter`**.
 # Methods that train few weights and keep the rest are called *parameter-efficient fine-tuning*, **{term}`PEFT`** for short.
@@ -441,7 +445,8 @@ def adapt(classifier, batches, config):
 
 
 # %% [markdown]
-# The package's `finetune` does the same, and can also lower the rate towards the end; `final_share=1` keeps it steady.
+# The package's `finetune` does the same.
+# It can also lower the rate towards the end (`final_share=1` keeps it steady), and tests the model on held-out examples every `eval_interval` steps.
 # Both must arrive at the same losses.
 # A third of our steps are warm-up: while the head is still random, what it asks of the layers is random too.
 
@@ -810,10 +815,11 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 #
 # ### Learning rate and forgetting
 #
+# **{term}`Catastrophic forgetting <catastrophic forgetting>`** is the loss of a skill that the new data does not ask for.
+#
 # *Predict*: which forgets more of the tales, training all weights or training adapters of rank 4?
 # Both see 128 batches of the second task, with 960 labels, at several learning rates.
-# **{term}`Catastrophic forgetting <catastrophic forgetting>`** is the loss of a skill that the new data does not ask for.
-# With the model's own last matrix, we measure by how many nats per token the loss on ten plain tales has risen.
+# We put the model's own last matrix back and measure by how many nats per token the loss on ten plain tales has risen.
 # Before tuning it is about half a nat; with random weights it is some 7.6 nats higher.
 # We say that a run has learned the task if it gets more than 95 % right.
 #
@@ -900,11 +906,12 @@ assert mean_of("right", None, 6.4e-3) < 0.6
 # ### How to set an adapter
 #
 # **The rate.**
-# A step of AdamW moves each weight by about the learning rate $\eta$, whatever the size of its gradient.
+# The first step of AdamW moves each weight by about the learning rate $\eta$, whatever the size of its gradient.
 # In full fine-tuning, each entry of $W$ moves that far.
 # With an adapter, $B$ moves by $\eta$ away from zero, and $A$ has entries of size $1/\sqrt{d_\text{in}}$, where $d_\text{in}$ is the number of its columns.
 # An entry of $B A$ is a sum of $r$ products of these, with either sign, so it grows with $\sqrt r$.
 # The size of an entry of $\frac{\alpha}{r} B A$ is therefore $\frac{\alpha}{r} \sqrt{r} \, \eta / \sqrt{d_\text{in}} = \eta \, \alpha / \sqrt{r \, d_\text{in}}$.
+# We test this on one layer with random inputs; its loss is the mean square of its output.
 
 # %%
 query = copy.deepcopy(base.blocks[0].attention.query)
@@ -970,6 +977,7 @@ for rank in RANKS:
     print(f"rank {rank:2}: {learned[rank] / 1e3:6.1f} thousand weights learn")
 
 # %% [markdown]
+# The head's 514 weights are counted in each row.
 # Here is the explorer, with the runs of the study.
 
 # %%
@@ -1015,7 +1023,7 @@ assert max(forgotten) > 10 * min(forgotten)
 # **Why is the rate the same for all ranks?**
 # Compare first steps again, for all weights and for adapters of three ranks (averaged over twenty random starts).
 # How long is the step, and how far does the loss fall?
-# The loss is the mean square of one layer's output, for random inputs.
+# Layer, inputs and loss are those from above.
 
 
 # %%
@@ -1061,6 +1069,7 @@ for rank, (length, drop) in first_steps.items():
 # The reason is the factor $\alpha / r$: it makes the correction $\alpha$ times the *mean* of $r$ corrections of rank one.
 # Each of the $r$ would lower the loss by about the same amount, and so does their mean.
 # But their directions differ and partly cancel, so the mean step gets shorter with $r$.
+# (All weights lower the loss far more in their first step: an adapter's $A$ is still random, and only later steps turn its rows.)
 # In large models, the best rate hardly depends on the rank either {cite:p}`schulman2025`.
 #
 # ### Removing the adapter
@@ -1271,7 +1280,7 @@ print(f"every matrix, 1.6e-3: {share} right, loss on tales {added}")
 # To the loss of each batch, add the model's loss on four plain tales, 64 tokens of each, times a weight.
 # It takes 20 to 30 lines: make a model and its classifier, which share their layers.
 # In each step compute both losses, add them up, and update the weights.
-# Measure what is forgotten with `tale_loss`, with and without the plain tales.
+# Measure what is forgotten with `tale_loss`, once with a weight of 1 and once with 0.
 # Use tales from a different seed than the ones you measure on.
 # Without rehearsal, the tales should get some 0.2 nats per token worse; with it, only a few hundredths.
 #
