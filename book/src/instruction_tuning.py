@@ -108,7 +108,8 @@ print(textwrap.fill(replies[0], 80))
 # ## By hand
 #
 # Here is a conversation of two turns as one text of tokens, from top to bottom.
-# A mark before each turn says who speaks, and one after it says that the turn is over:
+# A mark before each turn says who speaks, and one after it says that the turn is over.
+# The probabilities are made up; each is what a model might give the token after those above it.
 #
 # | token | probability | loss ÷ $\ln 2$ | counts? |
 # |---|---|---|---|
@@ -176,7 +177,8 @@ print(f"the four that count: {-probs[mask].log().mean():.2f} nats/target")
 # ### The template
 #
 # `base-llm-small` has no marks to say who is speaking, so it gets four new ids.
-# Each gets a new row in the embedding, close to the mean of the others, so it is neither likely nor strange.
+# Each gets a new row in the embedding, close to the mean of the others.
+# So the untuned model neither predicts it often nor reads it as something extreme.
 
 
 # %%
@@ -320,7 +322,7 @@ print(f"{example.n_targets} of {len(example)} targets count")
 
 # %% [markdown]
 # In a batch, the mean is taken over the targets that count in all its examples together.
-# So a story of 200 targets weighs as much as 33 answers of six targets each.
+# So a plain story, whose 200 targets all count, weighs as much as 33 answers of six targets each.
 #
 # ### Packing
 #
@@ -840,8 +842,7 @@ assert max(shares("a sixteenth", "new stories")) < min(
 # %% [markdown]
 # *Right answers over the number of conversations: dots are runs, lines go through their means.*
 #
-# Sixteen conversations, read in four steps, begin to teach the model one of the five facts: who lives with the hero.
-# Here each conversation is read only once, so fewer of them also means fewer steps.
+# Each conversation is read only once, so fewer of them also means fewer steps: four for sixteen.
 # What is missing, examples or steps?
 # Three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
 
@@ -855,7 +856,9 @@ for name, way in (
         print(f"{test:13} {name:18} {all_runs(shares(way, test))}")
 
 # %% [markdown]
-# One fact is learned even from few conversations, the family:
+# Mostly steps: with sixteen conversations read sixteen times, about half of the answers are right; with 256 read once, three fifths.
+#
+# One fact is learned even from few steps, the family:
 
 # %%
 for n, way in ((16, "a sixteenth"), (64, "a quarter")):
@@ -870,14 +873,13 @@ assert min(often) > 2 * max(once)
 assert max(often) < max(shares("with the mask", "new stories"))
 
 # %% [markdown]
-# Mostly steps: with sixteen conversations read sixteen times, about half of the answers are right; with 256 read once, three fifths.
-#
 # ### What is forgotten
 #
-# Tuning told the models nothing about how a story goes on.
-# How much worse have they become at sixty plain stories, in nats per token?
+# With the mask, no graded target says how a story goes on.
+# How much worse have the models become at sixty plain stories, in nats per token?
 # (According to its card, `base-llm-small` had a loss of 0.53 nats per token on stories.)
-# A third way is {term}`rehearsal`: it mixes plain stories in among the conversations, one for every twenty, and every token of them counts.
+# Besides training with and without the mask, the table has a third way, {term}`rehearsal`.
+# It mixes plain stories in among the conversations, one for every twenty, and every token of them counts.
 
 # %%
 print("training       loss added on stories     right, new stories")
@@ -1045,8 +1047,8 @@ for request in (
 # It can't say that it doesn't know, unless examples have shown it how.
 # Refusals are taught like everything else: by conversations in which a request that cannot, or must not, be met gets a polite no.
 # If an answer could do harm, this is **{term}`safety training`**.
-# `instruct-llm` has read thousands of them, and its card counts how often it declines rightly, in wordings that it has not seen.
-# With too many of them, or careless ones, it also declines what it could answer; exercise 7 counts right and wrong refusals.
+# `instruct-llm` has read thousands of polite refusals, and its card counts how often it declines rightly, in wordings that it has not seen.
+# With too many of them, or careless ones, a model also declines what it could answer; exercise 7 counts right and wrong refusals.
 #
 # What was taught by examples can be bypassed.
 # A **{term}`jailbreak`** is a prompt that gets the model to give an answer it was taught to refuse {cite:p}`wei2023`.
