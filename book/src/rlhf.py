@@ -107,7 +107,7 @@ assert best > worst + 2
 #
 # ![Boxes in a ring. Gold points lead to an annotator, who says which of two and sometimes errs. From there an arrow leads to pairs; they train a reward model, and it trains the policy. A dashed arrow leads from the policy back to the gold points: its stories, looked at but not learned from.](figures/who-sees-the-points.svg)
 #
-# *No model ever learns from the points directly: they reach the policy only through comparisons.*
+# *No model ever learns from the points directly: they reach the policy, the model that writes, only through comparisons.*
 #
 # ### The words
 #
@@ -201,8 +201,9 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # $\mathbb{E}$ is the mean over prompts and the policy's answers.
 # The **{term}`KL divergence`** says how far the policy has moved.
-# Take the log-probability of an answer under both models and subtract: the mean difference over the policy's own answers is the divergence.
+# Take the log-probability of an answer under both models and subtract: the mean difference over the policy's own answers is the divergence, in nats.
 # An estimate from few answers can come out slightly negative.
+# Each nat of distance costs a reward of $\beta$.
 #
 # There are three common ways to get there.
 #
@@ -224,7 +225,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # *One round of GRPO, with four answers to one prompt.*
 #
 # Let $\pi_\text{old}$ be the policy that wrote the answers.
-# The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ says how much more probable a token has become since.
+# The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ says how much more probable token $y_t$, given those before it, has become since.
+# It is 1 at first, and moves if several steps are taken with the same answers.
 # All tokens of an answer share its advantage $A$.
 # The loss of a token is
 #
@@ -236,14 +238,20 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # \end{gathered}
 # $$
 #
-# The first part is PPO's: $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$ (see the figure on clipping below).
+# In the first part, $\text{clip}$ keeps the ratio between $1 - \varepsilon$ and $1 + \varepsilon$, here with $\varepsilon = 0.2$.
+# A good token is pushed up until it is $1 + \varepsilon$ times as probable as when it was sampled; then its own gradient is zero.
+#
+# ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
+#
+# *Where the line is flat, the gradient is zero.
+# Clipping stops a change that has gone far enough, but never one that went the wrong way.*
+#
 # The second part, often called *k3*, estimates the KL divergence from a single sampled token.
 # Its mean over the policy's tokens is correct, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; unlike $\delta_t$ itself, it is never negative.
-# Its gradient is another matter.
-# With fresh answers it is, on average, that of the divergence the other way round, $D_\text{KL}(\pi_\text{ref} \,\|\, \pi)$.
+# But with fresh answers its gradient is, on average, that of the divergence the other way round, $D_\text{KL}(\pi_\text{ref} \,\|\, \pi)$.
 # So GRPO's best policy is near the best one for our aim, but not the same.
 #
-# A close relative, **RLOO**, compares an answer with the mean of the *others* {cite:p}`kool2019,ahmadian2024`.
+# A close relative, **RLOO** (*leave one out*), compares an answer with the mean of the *others* {cite:p}`kool2019,ahmadian2024`.
 # In a group of $G$, that difference is $G / (G - 1)$ times the distance from the mean of all.
 #
 # **{term}`PPO`**, proximal policy optimisation {cite:p}`schulman2017`, is older and needs one more network.
@@ -252,12 +260,6 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # In RLHF, the learned reward comes only with the last token.
 # At every token, a cost for the distance, $\beta\,\delta_t$, is subtracted {cite:p}`ziegler2019`.
 # PPO also introduced the *clipping* above.
-# A good token is pushed up until it is $1 + \varepsilon$ times as probable as when it was sampled; then its own gradient is zero.
-#
-# ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
-#
-# *Where the line is flat, the gradient is zero.
-# Clipping stops a change that has gone far enough, but never one that went the wrong way.*
 #
 # The two penalties differ.
 # PPO's cost grows with the distance.
@@ -277,6 +279,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # The smaller $\beta$ is, the further it moves from the reference.*
 #
 # Read this backwards: every policy is the best one for some reward.
+# To find it, take the logarithm and solve for $r$.
 # It is the **{term}`implicit reward`** $\beta \ln(\pi / \pi_\text{ref})$, plus a constant for each prompt, which cancels between two answers to the same prompt.
 # Put that reward into the reward model's loss, and the policy can learn from the pairs directly:
 #
@@ -400,6 +403,8 @@ assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
+# That random rewards come out near $\ln 2$, the loss of equal ones, is chance.
+#
 # The model starts as a copy of `base-llm-small`, so it already knows the language.
 # With `pooling="mean"`, its head reads the mean of all token vectors.
 
@@ -411,8 +416,9 @@ n_weights = sum(weight.numel() for weight in reward_model.parameters())
 print(f"the reward model has {n_weights / 1e6:.1f} million weights")
 
 # %% [markdown]
-# It reads each pair once.
-# (The training loop watches eight held-out pairs, from which it does not learn.)
+# It reads each pair once, sixteen in a step.
+# (The training loop watches eight held-out pairs, from which it does not learn.
+# It also pulls the rewards gently towards zero, because the pairs fix only differences.)
 
 # %% tags=["nbval-ignore-output"]
 config = RewardConfig(steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25)
