@@ -72,7 +72,7 @@ assert sum("quarrels" in each.text for each in orders) == 1
 assert sum("loses" in each.text for each in orders) == 4
 
 # %% [markdown]
-# Of each of the eight stories we print only the end.
+# Of each of the eight stories we print only the end; the fifth line is for the order above.
 
 # %% tags=["nbval-ignore-output"]
 for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
@@ -85,6 +85,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
 # %% [markdown]
 # In our run, most stories of the aligned model end with a promise never to quarrel again.
 # Only one of the eight orders asks for a quarrel; in four of them, as in the one above, somebody loses something.
+# The fifth story should be about a lost pencil case, and ends after a quarrel about a paper plane.
 # No mean reward shows this.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
@@ -141,7 +142,7 @@ for n in (2, 4):
 # The KL divergence is the axis because it can be measured and compared for every policy, whatever the learning rate and the number of steps.
 # Methods still differ in what they gain per nat.
 #
-# Best of $n$, which trains nothing, has a place on that axis too: at most $\ln n - (n - 1)/n$ nats (exercise 1).
+# Best of $n$, which trains nothing, has a place on that axis too: at most $\ln n - (n - 1)/n$ nats, which is 1.8 for $n = 16$ (exercise 1).
 #
 # **What gets hacked** depends on what raters cannot see or judge.
 #
@@ -151,7 +152,7 @@ for n in (2, 4):
 #
 # **{term}`Mode collapse <mode collapse>`**: the policy writes few kinds of answers, though the reference wrote many.
 # This is not an accident of training; the aim itself asks for it.
-# Recall the best policy: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$.
+# Recall the best policy: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$, where $\beta$ is again what a nat of distance costs.
 # With a small $\beta$, a slight preference becomes a certainty.
 #
 # ![Three groups of bars for four endings with rewards 1, 0.9, 0.8 and 0. Reference: 25 % each. Beta 0.1: 67, 24, 9 and 0 %. Beta 0.02: 99, 1, 0 and 0 %.](figures/small-preference-becomes-certainty.svg)
@@ -211,6 +212,9 @@ print("points of the eight stories:", ", ".join(f"{p:.1f}" for p in sorted(point
 print(f"points of the one with the highest reward: {points[best]:.1f}")
 
 # %% [markdown]
+# In our run its choice is better than the mean of the eight, but four of the eight are better still.
+# One order shows little; the section *Cheap baselines* has 256.
+#
 # ## Experiment
 #
 # ### A study of twenty-four policies
@@ -219,7 +223,7 @@ print(f"points of the one with the highest reward: {points[best]:.1f}")
 # In it, `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
 # Four answers make six pairs, so there are 5,040 pairs.
-# For each of 100, 1,000 and 5,040 pairs we trained four reward models with different seeds; with fewer pairs they also saw different ones.
+# For each of 100, 1,000 and 5,040 pairs we trained four reward models with different seeds; with 100 or 1,000 pairs, each of the four has pairs of its own.
 # Twelve policies compare methods, and twelve compare numbers of pairs.
 
 # %%
@@ -247,7 +251,7 @@ for n in (125, 750):
 
 # %% [markdown]
 # Fifty times as many comparisons help, but less than you might hope.
-# All twelve reward models fall far short of the annotator.
+# Gold itself would be right in about 85 %, as the annotator errs in the rest; all twelve reward models fall far short of that.
 # Here, a story is better mostly because it holds together to its last sentence.
 # A small model probably misses that a cloak was a different colour before.
 #
@@ -313,7 +317,7 @@ for ax, quantity in zip(axes, ("proxy", "gold")):
 # %% [markdown]
 # *Left: what is optimised; right: what people want; means and bands of four reward models of each size.*
 #
-# The next cell prints the first, the highest and the last point of the three lines on the right, in points, with the KL where the last two are.
+# The next cell prints the first, the highest and the last point of the three lines on the right, in points, with the KL of the highest and of the last.
 # These are means of classes; most single runs end farther out.
 # (`by_pairs` holds the twelve runs, four for each number of pairs; `frontier` holds those of the first figure, by method.)
 
@@ -379,7 +383,7 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # ### Cheap baselines
 #
 # Now to `aligned-llm`.
-# It was trained by GRPO with a weak penalty, and its learning rate fell in the last third.
+# It was trained by GRPO with a weak penalty.
 # How much of its gain can we get without training a policy?
 # We compare five families of ways to write a story:
 #
@@ -390,7 +394,7 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # - *Mean weights*: a model whose every weight is the mean of the start's and the aligned model's, at both temperatures; nothing more is learned.
 # - A *ceiling*: the *best of 16 by gold*.
 #
-# `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways, each seed its own.
+# `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways; each seed has orders of its own.
 # The next cells print what it stored.
 
 # %%
@@ -487,8 +491,8 @@ assert dots.keys() == FAMILIES.keys()
 # *Left, mean points with their 95 % intervals; right, the share of complete stories.
 # In both panels, farther right is better.*
 #
-# One answer from the aligned model is worth about as much as the best of sixteen, and more than one from the other cheap ways.
-# But these stay much nearer to the start, and more than eight of ten of their stories are complete.
+# At temperature 1, one answer from the aligned model is worth about as much as the best of sixteen, and more than the best of four or the start's at temperature 0.5.
+# But these three cheap ways stay much nearer to the start, and more than eight of ten of their stories are complete.
 # Fewer than half of the aligned model's are.
 # So the headline number of a report, *aligned against start*, tells us little about the training.
 #
@@ -498,14 +502,14 @@ assert dots.keys() == FAMILIES.keys()
 #
 # The *most probable of 16* uses no comparisons at all, and yet gains 0.7 points over a *random one of 16*.
 # More of its stories hold together, probably because a broken story contains improbable words.
-# (More of them also end sadly, and gold likes that less.)
+# (More of them also end sadly, as the table below shows, and gold likes that less.)
 #
 # The reward model chooses better than chance and worse than gold.
 # From four to sixteen, its choice still gains 0.4 points: choosing among so few doesn't yet exploit its errors.
 #
 # The folded cell compares pairs of ways order by order.
 # This gives a narrower interval for their difference, because some orders are harder than others.
-# Mostly that is by little, but by much for the best of 16 over the best of 4, whose stories come from the same samples.
+# Most intervals become only a little narrower; the one for the best of 16 over the best of 4 becomes much narrower, as their stories come from the same samples.
 
 # %% tags=["hide-cell"]
 start_gold, start_cool = golds("start, temperature 1"), golds("start, temperature 0.5")
@@ -544,7 +548,7 @@ for one, other, most in ((best_of_16, best_of_4, 0.6), (aligned_gold, best_of_4,
 # %% [markdown]
 # *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.3 points apart: chance can do that with 256 orders.
 # The first sample was low, so gains measured against it may be a tenth or two too large.
-# By the card, over 1,000 orders and with four sampling seeds, training gained 2.2 to 2.4 points.
+# By the card of `aligned-llm`, over 1,000 orders and with four sampling seeds, training gained 2.2 to 2.4 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one model's answer is the better one, with a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -618,13 +622,13 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, a dot for each way in the colour of its family; up and to the right is better.*
 #
 # A lower temperature costs the start hardly any variety of words, and neither does choosing.
-# (Two samples of the start differ by eight points in their openings, so read small differences as chance.)
+# (Two samples of the start have 63 and 71 % different openings, so read small differences as chance.)
 # But choosing by the reward model narrows endings and openings.
 # So does choosing by gold, which likes happy endings best, though it narrows the openings less.
 #
-# In openings and words, the aligned model went further than any choosing.
+# In openings and words the aligned model went further than any choosing, and in endings at least as far.
 #
-# - *Endings*: of its stories that hold together, 97 % end happily, more than of those that the best of four keeps.
+# - *Endings*: of its stories that hold together, 97 % end happily, about as many as with the best of sixteen.
 #   At temperature 0.5, all do.
 # - *Openings*: at temperature 1 it has between half and two thirds as many as the start.
 #   At 0.5 it has less than a third as many as the start at 0.5.
@@ -654,7 +658,8 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: this is the **{term}`alignment tax`**.
-# The card of `aligned-llm` measures it, before and after.
+# The card of `aligned-llm` measures it, before and after, over all kinds of instructions.
+# The cell prints all of them together and two kinds: orders to *write* a story, with all details checked, and questions that ask *who*.
 
 # %%
 card = json.loads((find_model("aligned-llm") / "card.json").read_text("utf-8"))
@@ -680,7 +685,7 @@ for when in ("before", "after"):
 # The loss on plain stories is only a little higher than before; no run shows what it would be without these texts.
 #
 # But part of the tax was paid all the same: instructions are followed less often.
-# The largest drop is in orders to write, with all details checked, which is what the policy was trained on.
+# The largest drop is in orders to write, which is what the policy was trained on.
 # Everything an order names is worth only one of gold's ten points, so leaving it out costs little.
 #
 # The baselines show the same.
@@ -692,7 +697,8 @@ for when in ("before", "after"):
 # What did the instructions in each update contribute, and what the comparisons?
 # The next table has this policy and two earlier ones, whose figures come with the package; all were measured in the same way.
 #
-# - The first learned only from plain stories, 8 texts in each update instead of 16; all else was as for the second.
+# - The first learned from 8 plain stories in each update.
+# - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
 # - The third, `aligned-llm`, differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
 #
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
@@ -741,7 +747,7 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # The plot of all ways includes it.
 # The mean keeps nearly half of the gain, at about a sixth of the distance, and as many of its stories are complete as of the start's.
 #
-# At temperature 0.5, one sample is worth nearly as much as the best of sixteen, and eight of ten stories have everything that was ordered.
+# At temperature 0.5, one of its stories is worth nearly as much as the best of sixteen, and eight of ten have everything that was ordered.
 # Among single samples, only the aligned model's at 0.5 are clearly better, by 0.9 points.
 # But half of those stories are incomplete: gold takes little off for that.
 #
@@ -750,7 +756,8 @@ assert third["gain"] > max(first["gain"], second["gain"])
 #
 # ### A reward model that reads surprises
 #
-# What does the reward model of `aligned-llm` see?
+# An error that a reward model does not see costs the policy nothing.
+# So what does the reward model of `aligned-llm` see?
 # About three in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads only tokens can hardly find one wrong word in a whole story.
 # But `base-llm`, from which `instruct-llm` was made, could tell: a word that doesn't fit is often one that it doesn't expect.
@@ -808,7 +815,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #
 # - **The recipe used gold.**
 #   It was found with an earlier `instruct-llm`.
-#   After 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the rate from there on.
+#   After 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the learning rate from there on.
 #   With people, each such look costs money.
 #   So a fifth of the card's orders were not new.
 #   The table of baselines takes the card's first 256, so a larger share of its orders may have helped to choose the recipe.
@@ -872,6 +879,7 @@ Quiz.read("reward_hacking")
 # Suppose that no two answers have the same reward.
 # Describe each answer by its rank $u$: the probability that another answer of the model has a lower reward.
 # For the model's own answers $u$ is spread evenly between 0 and 1.
+# Begin with the probability that all $n$ ranks are below $u$.
 #
 # ```python
 # def best_of_n_kl(n):
@@ -912,7 +920,7 @@ for way in ("most probable of 16", "start, temperature 0.5", ways[-2]):
 # ```
 #
 # Check it with `checks.distinct_within(distinct_within)`.
-# Which column of the table is this, and why is it lower for the start than distinct-4 across prompts?
+# Which column of the table is this, and why is it lower for the start than distinct-4 across prompts, although that counts 32 stories together and not four?
 # (For the aligned model it is not lower: its stories to different orders are alike, too.)
 
 
