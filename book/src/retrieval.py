@@ -204,7 +204,7 @@ for part in tokenizer.decode(ids).split("\n\n"):
 # $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
 #
 # With a larger $k_1$, repetitions keep counting for longer.
-# With $b = 0$ the length does not matter; with $b = 1$ it counts in full.
+# With $b = 0$ the length does not matter; with $b = 1$ a chunk twice as long as the mean needs a word twice as often for the same score.
 # (Many texts also multiply by $k_1 + 1$, which changes no ranking.)
 # Usual values are 1.2 to 2 for $k_1$ and 0.5 to 0.8 for $b$ {cite:p}`robertson2009`.
 #
@@ -253,7 +253,7 @@ for chunk in chunks[2:4]:
 # Both chunks begin and end in the middle of a sentence.
 # `sentence_chunks` joins whole sentences, as many as fit.
 # `recursive_chunks` joins whole paragraphs, and cuts a paragraph into sentences only if it is too long.
-# In our book, an empty line separates one tale from the next.
+# In our book, an empty line separates one tale from the next, so each tale is a paragraph.
 #
 # ![The first 347 tokens of the book, cut in three ways. Every 100 tokens: 0 to 100, 80 to 180, 160 to 260, 240 to 340, with overlaps of 20 in another colour; the third runs across the beginning of a new tale. Whole sentences: nine pieces of 30 to 48 tokens, one of which ends where the tale does. Whole tales: 198 and 149 tokens.](figures/three-ways-to-cut.svg)
 #
@@ -570,7 +570,7 @@ relevant = [numbers for _, numbers in pairs if numbers]
 print(f"{len(pieces)} pieces, {len(answerable)} questions")
 
 # %% [markdown]
-# A search ranks the pieces for each question.
+# A search ranks the pieces for each question, and returns their numbers, best first.
 
 
 # %%
@@ -772,7 +772,7 @@ assert sum(declined) < len(questions) / 2
 
 # %% [markdown]
 # Few decline, though the answer is in none of these tales.
-# The others, like the last example, repeat what the page says about its own hero, as if that had been the question.
+# The others, like the last example, say something about the page's own hero, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
 # An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
 # In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
@@ -827,7 +827,8 @@ assert known > strange and kept[0] >= kept[2] >= kept[4]
 # A higher threshold refuses more strangers and raises the share of right answers; in the last lines few questions are left, so the shares there are rough.
 # It also refuses questions that would have been answered correctly.
 # (Where the model itself says *The story does not say*, that counts as an answer, but not as a right one.)
-# No threshold separates the two kinds, so choose one by what a wrong answer costs you, on other questions than those you report.
+# No threshold separates the two kinds: the score is a sum over the words of the question, so a long question about a stranger can score higher than a short one about a hero.
+# Choose one by what a wrong answer costs you, on other questions than those you report.
 # BM25's scores depend on the collection, so each one needs a threshold of its own.
 # A model could also learn to refuse, from questions about strangers; ours never saw any.
 #
@@ -897,14 +898,15 @@ for answer in missed["order at the beginning"][:3]:
     print(textwrap.fill(line, 80, subsequent_indent="    "))
 
 # %% [markdown]
-# At the end of the right tale the order changed nothing; at its beginning it cost some answers.
+# At the end of the right tale the order changed nothing.
+# At its beginning it cost some answers, and in our run these became the summaries that the document ordered.
 # A second tale with the order cost about as much as the same tale without it.
 # So twenty questions do not show that the model obeyed an order there.
 #
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
 # Our model follows only the orders that it knows; a model that can send email or run code could do worse than summarise.
-# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter {doc}`instruction_tuning` showed; a program that makes the text first would let it.
+# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter {doc}`instruction_tuning` showed; a program that joins everything into one text first, and then encodes it, would let it.
 # That does not help here, because the model cannot tell data from orders inside one turn.
 # Some things help a little: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
 #
@@ -915,7 +917,7 @@ for answer in missed["order at the beginning"][:3]:
 # Below each is the line of the page that shares the most words with the answer; rare words count more.
 # If no line shares any, the answer has no source.
 #
-# `prompt_with` puts as many passages as fit before the question, and keeps the ones it took as `used`.
+# `prompt_with` puts as many passages as fit before the question, and keeps the ones it took as `used`; their `place` is the file and the line where they begin.
 # `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares the most.
 
 # %%
@@ -984,7 +986,7 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 # We cut it into chunks of at most 256 tokens of GPT-2's tokenizer and ask it two questions.
 # Our model knows only tales, so we quote a sentence in place of an answer: the one that BM25 ranks first in the passage found.
 # (In {doc}`real_models`, a model that was trained on far more kinds of text answers questions about it.)
-# (The text differs between versions of Python, and so may the results.)
+# The text differs between versions of Python, and so may the results.
 
 # %% tags=["nbval-ignore-output"]
 documents = list(takewhile(lambda d: d.name.startswith("topics/"), python_docs()))
@@ -1071,7 +1073,6 @@ assert found["bm25", 10] > found["dense", 10]
 # On the tales BM25 nearly always put the right page first; here it seldom puts the right chapter first.
 # No question contains a rare name, and a beginner says *leave a loop early* where the documentation says *terminates the nearest enclosing loop*.
 # Vectors could bridge that gap, but ours have learned from tales alone, and our tokenizer cuts most of these words into small pieces.
-# So an encoder of tales is tested on a kind of text that it has never seen.
 # On four of five sets of real questions, trained encoders did find more than BM25; on the fifth, whose questions repeat the words of their passages, BM25 found more {cite:p}`karpukhin2020`.
 # With eighteen questions the intervals are wide; a real test asks hundreds.
 
