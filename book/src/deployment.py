@@ -306,9 +306,8 @@ BatchingExplorer(
 # A processor adds up a product of matrices in an order that depends on their shapes, and floating-point sums depend on the order.
 # So a row of a large batch may differ in its last bits from the same row computed alone.
 # A service whose answers do not depend on the other requests is **batch-invariant**; {cite:t}`he2025` showed that most were not, and why.
-# Whether a row differs depends on the processor.
-# So the next cell shows a sum whose result depends on the order on any processor.
-# For a row of a batch, the cell after it shows only that the difference is small.
+# The next cell shows such a sum, whose result depends on the order on any processor.
+# Whether a row of a batch differs depends on the processor, so the cell after it shows only that the difference is small.
 
 # %%
 large, small = torch.tensor(1e8), torch.tensor(1.0)
@@ -408,7 +407,7 @@ assert same
 # :::
 #
 # **{term}`Tokens per second <tokens per second>`** is the usual measure of speed, for one request or for all together.
-# We let 1 to 16 requests write side by side and measure the time of a step.
+# We let 1 to 16 requests write side by side and measure the time of a step: the shortest of a hundred, as it was disturbed least.
 # They begin together, so no slots are needed: each matrix has as many rows as there are requests.
 
 
@@ -456,7 +455,8 @@ _ = plotting.label_lines(ax)
 # (This experiment does not separate the two.)
 # The service below reaches only a fraction of this.
 # Each of its steps has a row for every slot, taken or not, and the number of rows is rounded up to a multiple of sixteen.
-# Rows left over after the last full sixteen would not fill a processor's vectors, and would be computed differently; the empty rows are the cost of batch invariance.
+# A processor computes several numbers with one instruction; rows left over after the last full sixteen would not fill it, and would be computed differently.
+# The empty rows are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
 # The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput hardly grows.
 #
@@ -586,7 +586,7 @@ MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
 #
 # ### Guess and check: speculative decoding
 #
-# A memory-bound step has arithmetic to spare, so a model can check several tokens in the time of one.
+# A memory-bound step, one *pass* through all the weights, has arithmetic to spare, so a model can check several tokens in the time of one.
 # **Speculative decoding** makes use of this {cite:p}`leviathan2023,chen2023speculative`.
 # A small, fast **draft model** guesses the next few tokens; the large one, the **target**, checks all of them in a single pass.
 #
@@ -648,7 +648,7 @@ def accept(p, q, guess, generator):
 # %% [markdown]
 # The token is then distributed exactly as $p$.
 # It is $x$ as an accepted guess with probability $q(x) \min(1, p(x)/q(x)) = \min(p(x), q(x))$.
-# A guess is rejected with probability $r = 1 - \sum_y \min(p(y), q(y))$, and $\sum_y \max(0, p(y) - q(y))$ is the same $r$.
+# A guess is rejected with probability $r = 1 - \sum_y \min(p(y), q(y))$, and since $\max(0, p - q) = p - \min(p, q)$, the sum $\sum_y \max(0, p(y) - q(y))$ is the same $r$.
 # So rejections add $r \cdot \max(0, p(x) - q(x)) / r$ to the probability of $x$, and in all it is
 #
 # $$
@@ -838,8 +838,6 @@ print(textwrap.fill(reply.choices[0].message.content, 80))
 assert reply.usage.completion_tokens <= 40
 
 # %% [markdown]
-# The name is the one we asked for; how well the model follows orders is a question for other chapters.
-#
 # With `stream` the same answer comes piece by piece, so you can begin to read at once.
 # The pieces are **{term}`server-sent events`**, lines that begin with `data:`.
 # This is **{term}`streaming`**.
