@@ -205,7 +205,9 @@ print(
 # Now for the trick that makes this cheap, **{term}`MinHash`**.
 # Number the nine shingles from 0 to 8 and put them in a random order.
 # A hash function, such as $(3x + 1) \bmod 11$, gives shingle number $x$ a value, and the smallest value comes first.
+# (11 is a prime number above 8, so all nine values differ.)
 # For each sentence we keep only its smallest value.
+# Sentence A has the shingles 0 to 5; B shares 0, 1, 4 and 5, and has 6 to 8 for itself.
 
 # %%
 for factor, offset in ((3, 1), (2, 2), (3, 5)):
@@ -238,7 +240,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # 1. **Extract** the text from pages and files.
 # 2. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
 # 3. **Filter**: keep prose in the wanted language, by rules that people can read.
-# 4. **Deduplicate**: exact copies by a hash, near copies by MinHash; cleaning comes first, because it makes copies equal.
+# 4. **Deduplicate**: exact copies by a *hash*, a number computed from the whole text, and near copies by MinHash; cleaning comes first, because it makes copies equal.
 # 5. **Split** into training, validation and test documents, and check that no passage is on both sides.
 # 6. **Pack** the {term}`token` ids into one long array on disk.
 #
@@ -254,12 +256,13 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # The $k$ minima of a text are its *signature*.
 # The share of places where two signatures agree estimates $J$, with a standard error of $\sqrt{J(1-J)/k}$.
-# (The *standard error* says how far an estimate typically is from the truth; it is almost never off by more than four of them.)
+# (The *standard error* says how far an estimate typically is from the truth; an estimate is almost never off by more than four standard errors.)
 #
 # *Not all pairs.*
 # Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band.
 # Texts with equal bands are found by sorting or with a dictionary {cite:p}`leskovec2020`.
-# A pair of similarity $s$ agrees in any given band with probability $s^r$, so it is looked at with probability
+# A pair of similarity $s$ agrees in any given band with probability $s^r$, and in none of the $b$ bands with probability $(1 - s^r)^b$.
+# So it is looked at with probability
 #
 # $$
 # 1 - (1 - s^r)^b ,
@@ -270,7 +273,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # *The floor.*
 # What is the best that a model of such a corpus can do?
 # Let the source of the text give a story $x$ the probability $P(x)$.
-# Then the surprise of the story is $-\log P(x)$, and its mean is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
+# Then the *surprise* of the story is $-\log P(x)$: 0 if it is certain, and large if it is rare.
+# The mean surprise is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
 #
 # $$
 # H = -\sum_x P(x) \log P(x) \;\le\; -\sum_x P(x) \log Q(x) .
@@ -367,7 +371,8 @@ assert candidates(signatures, n_bands=32) == [tuple(pair) for pair in theirs.tol
 # The whole chain is `corpus.build_corpus`.
 # Its default settings are meant for thousands of long pages.
 # For these twelve short pages we lower three settings: the words that a page needs, the pages that make a line boilerplate, and the words in a shingle.
-# `cleaning.GOPHER` holds the rules of the quality filter.
+# `cleaning.GOPHER` holds the rules of the quality filter, named after the model Gopher, for whose corpus they were made {cite:p}`rae2021`.
+# A rule has a name, a function that measures a text, and the least and the greatest value allowed.
 # Here the language filter comes before the quality filter, so that both have something to do.
 
 # %%
@@ -402,8 +407,9 @@ assert max(frequent_runs(kept).values()) == 1
 # *A cross marks the step that removed a page.
 # Below each step is the number of pages that it left.*
 #
-# Each step says how much it removed and why, with examples; percentages are of what reached the step.
+# Each step says how much it removed and why, with one example for each reason; percentages are of what reached the step.
 # Boilerplate removal dropped `empty`, since nothing was left of it.
+# The symbols counted in `teaser` are its three dots, `...`.
 # Seven of the twelve pages held only three texts, and the other five were not wanted.
 # In the text that is left, no run of five words occurs in two lines.
 
@@ -495,7 +501,7 @@ assert len(text) < len(page) / 2 and len(documented - set(text.split())) <= 2
 # %% [markdown]
 # Real pages leave tags unclosed, and put menus into any `<div>`.
 # So programs such as **trafilatura** also look at how much of a block consists of links, and how long its lines are {cite:p}`barbaresi2021`.
-# The choice matters: FineWeb got better models from text that trafilatura extracted than from the text that Common Crawl extracts itself {cite:p}`penedo2024`.
+# The choice matters: for FineWeb, a corpus of English web pages, text that trafilatura extracted gave better models than the text that Common Crawl extracts itself {cite:p}`penedo2024`.
 #
 # ### From a book's pages to its text
 #
@@ -723,11 +729,11 @@ _ = ax.set(xlabel="Jaccard similarity of the pair", ylabel="share found")
 #
 # The points are measured, the curves are $1 - (1 - s^r)^b$, and nothing was fitted.
 # Short bands find more pairs, long bands fewer; both find nearly every copy that differs only a little.
-# The rise is near $(1/b)^{1/r}$, where nearly two thirds of the pairs are found.
-# Well below that point most copies are missed; more hashes make the curve steeper.
+# The rise is near $(1/b)^{1/r}$: there $s^r = 1/b$, and $1 - (1 - 1/b)^b$ is nearly two thirds.
+# Well below that point most copies are missed; with more hashes the curve can be made steeper.
 #
 # Finding candidates by equal bands is called **locality-sensitive hashing**, LSH.
-# What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches the threshold.
+# What it proposes is then checked exactly, so a pair is reported only if its similarity really reaches a threshold that we choose.
 # The slow way, comparing all pairs, gives the truth.
 # The following numbers depend on your version of Python and its documentation; what the text concludes from them does not.
 
@@ -741,7 +747,7 @@ print(f"{len(exact):,} pairs in all, {len(proposed):,} proposed by LSH")
 
 # %% [markdown]
 # *Recall* is the share of the true pairs that was reported, and *precision* the share of the reported pairs that is true.
-# The function below measures both for one threshold, and the precision of all that LSH proposes, without the exact check.
+# The function below measures both for one threshold, and the precision without the exact check.
 
 
 # %%
@@ -794,19 +800,19 @@ assert 1 - filtered.characters_out / filtered.characters_in < filtered.removed_s
 assert next(iter(filtered.reasons)) == "number of words"
 
 # %% [markdown]
-# The filter's rules were made for web pages {cite:p}`rae2021`, and here it removes a large share of the documents.
+# The filter's rules were made for web pages, and here it removes a large share of the documents.
 # But this text was written with care by people who know their language.
 # On text known to be good, whatever a filter removes is a false alarm, so the share that it removes *is* its false-positive rate.
 #
 # Most false alarms come from one rule, the minimum number of words.
 # Two sentences would be too short for a web page, but as a docstring they can still be good text.
-# The removed documents are short, so the share of the *characters* that is lost is less than half as large.
+# The removed documents are short, so the share of the *characters* that is lost is much smaller.
 # A filter is made for one kind of text, and its error has to be measured on the kind that you have.
 
 # %% [markdown]
 # ### A test set that leaked
 #
-# `corpus.split` puts each document into training, validation or test by a hash of its text.
+# `corpus.split` puts each document into training (about 90 %), validation or test (5 % each) by a hash of its text.
 # So exact copies land on the same side, and no document changes sides when the corpus grows.
 # The report above found hardly any copies, and yet this split is not clean.
 
@@ -1069,7 +1075,8 @@ assert np.isclose(fables.entropy(), by_definition)
 
 # %% [markdown]
 # The grammar of the tales is of this kind, with nearly a hundred rules and two thousand words.
-# This is one of its rules (a note such as `{kind: girl}` writes nothing, but is remembered):
+# This is one of its rules.
+# (A note such as `{kind: girl}` writes nothing, but is remembered; `[|little |young ]` writes one of the two words or nothing.)
 #
 # ```text
 # rule being
@@ -1187,6 +1194,8 @@ assert sorted(bits.values())[1] > 3 * bits["the floor"]
 
 # %% [markdown]
 # *Bits per byte of 1,000 stories: compressors, counts of words, and the floor.*
+#
+# The mean surprise of these stories should agree with the exact entropy, within a few standard errors.
 
 # %%
 sample = np.array([-story.log_prob for story in stories])
@@ -1214,7 +1223,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # ### Mixtures, and repeated data
 #
 # A corpus is a mixture of several sources, each with a chosen share.
-# Good sources are small, so they are read more than once: they are **up-sampled**.
+# The best sources are often small, so they are read more than once: they are **up-sampled**.
 # One pass over a source is an **epoch**.
 # The recipe for the first LLaMA is public {cite:p}`touvron2023`; its two largest models read 1.4 trillion tokens.
 
@@ -1230,7 +1239,7 @@ LLAMA = {  # percent of all tokens read, epochs
 }
 
 # %% [markdown]
-# From share and epochs follow the tokens read, and the size of each source.
+# The share and the epochs give the tokens read and the size of each source.
 
 # %%
 print("billions of tokens          read   in the source")
@@ -1245,13 +1254,13 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # Four fifths are web pages.
 # Books and Wikipedia are read more than twice, code less than once.
 #
-# FineWeb, a later corpus of cleaned English web pages, holds 15 trillion tokens {cite:p}`penedo2024`.
+# FineWeb, a later corpus, holds 15 trillion tokens {cite:p}`penedo2024`.
 # Llama 3 read about as many: half of them general knowledge, a quarter mathematics and reasoning, 17 % code, and 8 % in other languages {cite:p}`grattafiori2024`.
 # Some sources are {term}`synthetic data`: SmolLM2 also read textbooks that a model had written {cite:p}`allal2025`.
 #
 # What changes with the share of a source?
 # We count runs of three in 60,000 words, some from the Python manual and the rest from tales, and measure the loss on held-out text of both.
-# (As we saw, some of the manual's test text is also in its training text.)
+# As we saw, some of the manual's test text is also in its training text.
 # (The numbers depend on your Python.)
 
 # %%
@@ -1390,6 +1399,7 @@ print(len(pages), "pages of", len(pages[0].text.split()), "words")
 
 # %% [markdown]
 # How many are left after near copies are removed, at three thresholds?
+# (The 128 hashes are cut into 64 bands of 2, so that pairs of low similarity are proposed as well.)
 
 # %%
 for threshold in (0.3, 0.5, 0.7):
