@@ -424,6 +424,8 @@ print(f"correcting looks at {correcting:>9,} pairs")
 assert recounting > 25 * correcting
 
 # %% [markdown]
+# For the same merges, recounting looks at over fifty times as many pairs.
+#
 # Two programs by the same authors may share a mistake, so we compare with a third one.
 # Hugging Face's `tokenizers`, the library that many open models use, breaks ties by the same rule.
 # It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
@@ -481,6 +483,7 @@ else:
 # n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
 # $$
 #
+# (Each of the $n_{ab}$ pairs had the probability $\frac{n_a}{N} \cdot \frac{n_b}{N}$ and now has $\frac{n_{ab}}{N}$; the logarithm is of their quotient.)
 # The fraction says how many times as often as by chance the two occur together.
 # (The other probabilities do change, because the counts of $a$ and $b$ fall, so the estimate is often too high.)
 
@@ -600,9 +603,10 @@ print("·".join(pieces), "has the probability", round(probability, 6))
 # Where do the probabilities come from?
 # If we knew how the text is cut, we could count its pieces; but to cut it, we need the probabilities.
 # **EM**, expectation maximisation, begins with a guess and alternates two steps, each of which improves on the other's result.
-# *Expect*: count how often each piece occurs, over all cuts of each word, each cut weighted by its probability.
+# *Expect*: count how often each piece occurs, over all cuts of each word, each cut weighted by its share of their total probability.
 # *Maximise*: set each piece's probability to its share of these counts.
 # As in Viterbi's algorithm, no list of all cuts is needed: for each place, `before` is the sum of the probabilities of all paths to it, and `after` that of all paths from it to the end.
+# All paths through a piece of probability $p$ from place $i$ to place $j$ then sum to `before[i] * p * after[j]`, and all paths of the word to `before[n]`.
 
 
 # %%
@@ -693,6 +697,7 @@ def train_unigram(word_counts, vocab_size):
 # Its alphabet consists of characters, not bytes, and rare ones are left out.
 # With **byte fallback**, an unknown character becomes its bytes, written `<0x00>` to `<0xFF>`: 256 more tokens in the vocabulary.
 # T5 {cite:p}`raffel2020` has a Unigram vocabulary from SentencePiece, and Llama 2 {cite:p}`touvron2023b` has BPE with byte fallback.
+# The next function encodes with Unigram and byte fallback: it lends each unknown character a very small probability, so that a path exists, and then writes it as bytes.
 
 
 # %%
@@ -995,7 +1000,7 @@ assert b"  " in docs_bpe.vocab and b"  " not in gpt2.vocab
 
 # %% [markdown]
 # GPT-2 learned from the prose of web pages, and does not even have a piece for two spaces.
-# A tokenizer a fraction of its size, trained on Python's manual, does better on Python.
+# A tokenizer a fraction of its size, trained on Python's manual, needs fewer tokens for this function.
 # A tokenizer is good at the kind of text it was trained on.
 # GPT-3 uses GPT-2's tokenizer.
 # Codex, a GPT-3 trained further on code, got extra pieces for runs of spaces, and code took over a quarter fewer tokens {cite:p}`chen2021`.
@@ -1053,7 +1058,8 @@ assert n_tokens["Vietnamese"] == 6 * n_tokens["English"]
 assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 
 # %% [markdown]
-# *One sentence in eleven languages, relative to English.*
+# *Bytes and GPT-2's tokens of one sentence in eleven languages, relative to English (the line at 1).
+# In every other language the tokens grow more than the bytes.*
 #
 # The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
 # Bytes explain part of the gap, since UTF-8 writes other scripts with two to four bytes per character.
@@ -1269,7 +1275,7 @@ print("such as", *(spell(base_bpe.pieces[i]) for i in unused[::100]))
 # Their rows in the embedding give them away {cite:p}`land2024`.
 # In this model the table is used again at the end: a token's score is the dot product of its row with the model's last vector.
 # Each training step makes every token but the right one less probable.
-# So the rows of tokens that are never right are all pushed in the same direction.
+# So at each step the rows of tokens that are never right are pushed in the same direction, away from the last vector.
 # The *cosine* of two rows, at most 1, says how alike their directions are; the next chapter explains it.
 
 # %%
@@ -1286,7 +1292,7 @@ assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 
 # %% [markdown]
 # The rows of tokens that occur in none of these tales are much more alike, so they say little about their tokens.
-# When the model meets such a token in a prompt, it cannot tell what it has read.
+# When the model meets such a token in a prompt, it can hardly tell what it has read.
 #
 # ## Takeaways
 #
