@@ -138,7 +138,8 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # The sigmoid, $\sigma(s) = 1 / (1 + e^{-s})$, turns a dot product into the probability that the other word is company.
 # Both dot products with $v$ are 0, and $\sigma(0) = 1/2$.
 # The probability should have been 1 for the company and 0 for the noise, so the errors are $-1/2$ and $+1/2$.
-# With learning rate 1, subtract error × other vector:
+# The gradient for each vector is the sum of error × other vector (derived below, under *Skip-gram*).
+# With learning rate 1, subtract it:
 #
 # | vector | error · other | after the step |
 # |---|---|---|
@@ -167,6 +168,8 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # This is **{term}`negative sampling`** {cite:p}`mikolov2013b`.
 # Each word has two vectors, $v$ for when it is in the middle and $u$ for when it is around, and in the end $v$ is kept.
+# (With one vector for both, a word's score with itself could never be below zero, though words rarely occur next to themselves.)
+# Two words that keep the same company need high scores with the same vectors $u$, so their vectors $v$ become alike.
 #
 # ![The words a proud boy lived on the market, with a window of two words to each side of boy. Lines lead from the vector v of boy to six vectors u. The one of proud, from the window, should get a high score; those of wears, duck, the, talkative and george, drawn at random, should get low ones.](figures/one-pair-and-its-noise.svg)
 #
@@ -186,7 +189,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 # |---|---|---|---|
 # | dot product | $x \cdot y$ | $2 \cdot 1 + 1 \cdot 2 = 4$ | what is at right angles to $x$; it grows with the lengths |
 # | **{term}`cosine similarity`** | $x \cdot y \,/\, (\lVert x \rVert \lVert y \rVert)$ | $4 \,/\, (\sqrt 5 \sqrt 5) = 4/5$ | lengths |
-# | distance | $-\lVert x - y \rVert$ | $-\sqrt 2$ | where the origin is |
+# | distance | $-\lVert x - y \rVert$ | $-\sqrt 2$ | where the origin is: a shift of all vectors changes nothing |
 #
 # ![The vectors hen, 2 1, and cow, 1 2, in the plane, with the angle between them and a dashed line between their tips. Dot product 4: lengths and angle. Cosine 4/5: the angle alone. Distance √2: from tip to tip.](figures/how-alike-are-hen-and-cow.svg)
 #
@@ -224,7 +227,7 @@ for name, (vocab_size, d_model, n_parameters, tied) in MODELS.items():
 #
 # ### Skip-gram
 #
-# The derivative of the loss with respect to a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise: the errors of the example.
+# Since $\sigma' = \sigma \, (1 - \sigma)$ and $\sigma(-s) = 1 - \sigma(s)$, the derivative of the loss with respect to a score is $\sigma(s) - 1$ for the company and $\sigma(s)$ for noise: the errors of the example.
 # The derivative of the score with respect to one of its two vectors is the other vector.
 # For a batch of pairs at once:
 
@@ -274,7 +277,7 @@ torch.testing.assert_close(theirs, by_autograd)
 # The package's `train_skipgram` repeats this step in four passes through the tales, with two details that matter.
 # Noise is drawn in proportion to the count of a word to the power $3/4$.
 # So rare words are drawn more often than their share of the text would suggest.
-# And words such as `the`, whose share $f$ of the text is above a threshold $\tau$, are *thinned out*: each occurrence is kept with probability $\sqrt{\tau / f}$.
+# And words such as `the`, which say little about the words beside them, are *thinned out*: if a word's share $f$ of the text is above a threshold $\tau$, here 0.001, each occurrence is kept with probability $\sqrt{\tau / f}$.
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
 # Everything below about skip-gram comes from this one run, unless stated otherwise.
 
@@ -417,11 +420,12 @@ for a, b, c in [
 
 # %% [markdown]
 # A few examples prove little.
-# The grammar of the tales knows all the pairs of eight relations, so we can ask every question.
+# The grammar of the tales knows all the pairs of eight relations, such as *young : parent* (lamb and sheep) and *place : thing* (beach and starfish), so we can ask every question.
 # The arithmetic has two rivals: a *baseline*, the word nearest to $c$ without any arithmetic {cite:p}`linzen2016`, and a *guess* among all words of the right kind.
 # A {term}`confidence interval` says how far the score might move with other questions.
 # Questions with the same $c$ tend to be right or wrong together.
 # So the **bootstrap** {cite:p}`efron1979` draws the words $c$: as many as there are, with replacement, again and again.
+# The interval holds the middle 95 % of the scores.
 
 # %%
 results = {name: score_analogies(vectors, each) for name, each in relations().items()}
@@ -453,11 +457,11 @@ ax.invert_yaxis()
 _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %% [markdown]
-# *Share of questions answered right, for each relation: by the arithmetic, with its interval; by the word nearest to $c$; and by a guess among words of the right kind.*
+# *Share of questions answered right, for each relation: by the arithmetic (dot), with its interval; by the word nearest to $c$ (cross); and by a guess among words of the right kind (black stroke).*
 #
 # For *young : cry*, *animal : cry* and *trade : work* the arithmetic works, far above the baseline and a guess.
 # *female : male* looks as good but is not.
-# Without any arithmetic, the word nearest to `mother` is `father`, and the interval of *arithmetic minus nearest* reaches below zero.
+# Without any arithmetic, the word nearest to `mother` is `father`, and the nearest word is right about as often as the arithmetic: the cross lies inside its interval.
 # The other four get about one question in ten right, or fewer.
 # For *one : many* the answer is nearly always some plural, but hardly ever the right one.
 # In four runs with other seeds (`book/studies/analogy_study.py`), the same three work, and those four stay below one in four.
@@ -590,6 +594,7 @@ print("different vectors in the table:", len(torch.stack(in_table).unique(dim=0)
 
 # %% [markdown]
 # Among the sixty vectors that leave the model, how often is the nearest from a text with the same sense?
+# (By chance it would be so for about half of them.)
 
 # %%
 is_water = (torch.arange(60) >= 30).long()
@@ -632,8 +637,7 @@ assert max(ranks.values()) <= 50
 #
 # **Bias.**
 # People's texts carry people's prejudices, and vectors take them up.
-# Take how much nearer an occupation is to words for women than to words for men.
-# In GloVe's vectors this follows the share of women in the occupation, with a correlation of 0.9 {cite:p}`caliskan2017`.
+# In GloVe's vectors, how much nearer an occupation is to words for women than to words for men follows the share of women in it, with a correlation of 0.9 {cite:p}`caliskan2017`.
 # The famous *man : computer programmer = woman : homemaker* {cite:p}`bolukbasi2016` proves less: by the custom, `computer programmer` could not be the answer {cite:p}`nissim2020`.
 #
 # **Rare words.**
@@ -682,7 +686,8 @@ checks.name_neighbours(answer)
 # %% [markdown]
 # ### Exercise 2 (derive): what the scores want to be ★★
 #
-# Over the whole training, let the pair $(c, o)$ occur $N_{co}$ times, and $c$ in the middle $N_c$ times, each time with $K$ noise words drawn from $q$.
+# Over the whole training, let the pair $(c, o)$ occur $N_{co}$ times, and $c$ in the middle of $N_c$ pairs, each with $K$ noise words.
+# A noise word is $o$ with probability $q_o$.
 # So $o$ meets $c$ as noise about $K N_c q_o$ times.
 # If each score $s_{co} = u_o \cdot v_c$ could be chosen freely, which would make the loss smallest?
 # Say in words what a high score means.
@@ -771,7 +776,8 @@ assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 # ```
 #
 # In each epoch keep each word with `embeddings.keep_probability(counts, 1e-3)`, list the pairs with `embeddings.context_pairs(ids, text_of, 5, generator)`, and step through them in batches of 512.
-# Each pair gets five words of noise.
+# Each pair gets five words of noise, drawn from `embeddings.noise_distribution(counts)`.
+# `embeddings.count_texts(stories[:300], min_count=5)` has the `words`, `ids`, `text_of` and `counts`.
 # Several pairs in a batch may share a row, so add up with `index_add_`.
 # Use a rate of 0.1 and 48 numbers; `v` starts at random with a standard deviation of 0.1, and `u` at zero.
 # After four epochs, is the nearest word of the same class for more than half of the words that have a class?
