@@ -59,8 +59,9 @@ def show(text):  # in lines that fit the page
 # A {term}`transformer` is the kind of neural network that most of this course is about.
 # Even with random weights it is a complete language model.
 # It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
-# Here is one continuing a sentence; its tokens are the 256 bytes and a mark between texts.
-# What it writes depends on the last digit of the arithmetic, so your output may differ.
+# Here is one continuing a sentence.
+# Its tokens are the 256 bytes and a mark between texts, whatever text its tokenizer is trained on.
+# A difference in the last digit of a number can change what it writes, so your output may differ.
 
 # %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])  # 256 + 1
@@ -92,7 +93,7 @@ print(repr(noise))  # repr shows unprintable characters as codes
 #
 # *Only the second word is uncertain: `the` always comes first, and the second word decides between `sat` and `ran`.*
 #
-# On average that is $\frac13 \ln 2$ per word.
+# It costs $\ln 2$ and the others nothing: on average $\frac13 \ln 2$ per word.
 # No model can do better, since nothing before the second word tells you which one it will be.
 
 # %%
@@ -122,6 +123,7 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # | $\mathcal{L}$ | mean loss over the tokens that came, in nats per token | one number | `loss` |
 # | $H$ | entropy of the source, in nats per token: the floor | one number | `floor` |
 #
+# A short text may by luck cost less than $H$ per token; the mean over many new texts cannot.
 # For text from the web, nobody knows $H$.
 # In this book we do, because the stories come from a grammar: rules that say what can follow what, and how often.
 # So we know the exact probability of every story, and with it the floor.
@@ -166,7 +168,7 @@ for name, part in splits.items():
     print(f"{name:10}{len(part):6,} documents")
 
 # %% [markdown]
-# The copies are gone, and in these clean stories there was nothing else to remove.
+# The copies are gone (3 documents of 6,003, which round to 0.0 %), and in these clean stories there was nothing else to remove.
 # {doc}`corpus` shows what real text loses here.
 
 # %% [markdown]
@@ -185,7 +187,7 @@ show(" | ".join(tokenizer.tokens(sentence)))
 print(f"{tokenizer.vocab_size:,} tokens in the vocabulary")
 
 # %% [markdown]
-# Most words of this small world have become a single token.
+# Most words of this small world have become a single token, together with the space before them.
 # Now all the documents become one row of numbers, with the mark `<|endoftext|>`, number 0, before the first and after each.
 
 # %%
@@ -228,6 +230,8 @@ assert abs(untrained_loss - log_vocab) < 0.2
 # In the loop below, `make_optimizer` decides how gradients move the weights, and `learning_rate` decides how far.
 # The token embeddings, a row of weights for each token, have a higher `speed`: they learn four times as fast.
 # Clipping shortens a gradient that is too long.
+# In the comments, $B$ is the number of windows in a batch.
+# `flatten` puts the positions of all windows into one list, as `cross_entropy` expects.
 #
 # ![A window of nine tokens: the mark, C, arl, a comma, a, proud, boy, a comma, lived, with their ids. Below it the ids, the first eight, and the targets, the last eight, shifted one place to the left. An arrow leads from each id to the target below it, the next token of the window.](figures/targets-are-ids-shifted.svg)
 #
@@ -253,7 +257,7 @@ def train(model, batches, config):
 
 # %% [markdown]
 # The package's `pretrain` is this loop, with measurements in between.
-# We take the first four steps of this page's training by hand, on a twin of the model.
+# We take the first four steps of this page's training by hand, on a twin with the same first weights.
 # Further down, the real training must begin with the same four losses.
 
 # %% tags=["nbval-ignore-output"]
@@ -266,6 +270,8 @@ first_losses = train(SMALL.new_model(), islice(batches, 4), settings)
 print(", ".join(f"{loss:.1f}" for loss in first_losses), "nats/token")
 
 # %% [markdown]
+# The loss hardly moves yet: the learning rate is still rising, over the first hundred steps.
+#
 # ![Seven boxes from top to bottom, joined by the steps between them. Raw text of 6,000 stories; documents, 5,403 of them for training; one row of 1,106,583 ids; ids of shape B by T; the stream, B by T by 96; logits, B by T by 2,048; the loss, one number.](figures/from-stories-to-a-loss.svg)
 #
 # *Stages 1 to 3 so far, with the size of each step's output.
@@ -355,10 +361,11 @@ plotting.plot_training(history.curves(per_step), levels)
 # In the long remainder it learns what the token before does not tell: the spelling of rarer words, whole sentences, and facts from further back.
 #
 # The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so their final values differ a little.
+# (The floor is from the same hundred, the levels of the simple models from all 290.)
 # The two curves run together because no story is read twice: every training story is new to the model as well.
 #
 # What does the model write now?
-# The mark between documents is its only prompt.
+# Its {term}`prompt`, the text that it is given to continue, is only the mark between documents.
 # The **{term}`temperature`** divides the scores before the softmax; below 1 it makes probable tokens even more probable.
 
 # %% tags=["nbval-ignore-output"]
@@ -419,7 +426,8 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 # ### Stage 4: instructions
 #
 # A model that continues text does not answer questions.
-# So we show it conversations, and only the answers count towards the loss: this is **{term}`instruction tuning`**.
+# So we show it conversations, in which new marks say who is speaking.
+# Only the answers count towards the loss: this is **{term}`instruction tuning`**.
 #
 # This stage and the next one are a preview.
 # Each new word gets half a sentence here and a chapter later, so read for the order of things, not for the settings.
@@ -477,7 +485,7 @@ assert after < before / 2 and before > log_vocab
 
 # %% [markdown]
 # Before the instructions, the loss on answers is above $\ln V$, the loss of knowing nothing.
-# The model has never seen the new marks that say who is speaking, and after a story it expects anything but an answer.
+# The model has never seen the new marks, and after a story it expects anything but an answer.
 # `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ({doc}`instruction_tuning`).
 #
 # From here on, every model gets the same three requests.
@@ -559,7 +567,7 @@ def continuations(model, prompts, n, seed):
 
 
 # %% [markdown]
-# First come the comparisons: four texts for each of a hundred beginnings, with four pairs of them shown to the annotator.
+# First come the comparisons: the model writes four texts for each of a hundred beginnings, and the annotator is shown four pairs for each beginning.
 
 # %%
 prompts = preferences.make_prompts(100, 0, base_tokenizer)
@@ -581,7 +589,7 @@ pairs = preferences.sample_pairs(
 print(f"{len(pairs)} comparisons")
 
 # %% [markdown]
-# The reward model is a copy of `base-llm-small` with a head that gives each text a single number.
+# The reward model is a copy of `base-llm-small` with a new last layer, its *head*, that gives each text a single number.
 # It learns from the comparisons in twenty-five steps.
 
 # %%
@@ -728,7 +736,7 @@ SamplingExplorer(
 # This page's model was trained for a minute.
 # `base-llm`, which comes with the course, is of the same kind but was trained for longer.
 # It runs in the page, and draws from all the tokens that it knows.
-# At temperature 3, much of the probability goes to tokens that are not in the list.
+# At temperature 3, much of the probability goes to tokens that are not among the forty most probable.
 #
 # :::{div} llmcourse-writing
 # On the course's site, `base-llm` writes on here from *Once upon a time there was a*, or from words of your own.
