@@ -33,6 +33,7 @@ from llmcourse.text import tales
 
 # %% [markdown]
 # The model's text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
+# A comma or a full stop counts as a word.
 
 # %%
 starts = [
@@ -87,7 +88,9 @@ def add(a, b):
 
 
 # %% [markdown]
-# The product of a matrix with a vector is one dot product for each row.
+# The product of a matrix with a vector is one dot product for each row, a sum of weights times inputs.
+# In `back`, a weight gets the gradient of its row's result (`up`) times the input.
+# An input gets the same gradient times the weight, added up over the rows.
 
 
 # %%
@@ -129,6 +132,8 @@ def relu(x):
 
 # %% [markdown]
 # The second brings every vector to the same length.
+# The factor `scale` depends on $x$ as well, so the derivative has two terms: $\partial y_j / \partial x_i = s\,(\delta_{ij} - y_i y_j / n)$.
+# Here $y$ is the result, $s$ is `scale`, and $\delta_{ij}$ is 1 if $i = j$, and 0 otherwise.
 
 
 # %%
@@ -150,6 +155,7 @@ def norm(x):
 
 # %% [markdown]
 # The third turns any numbers into probabilities.
+# Subtracting the largest first changes no share, and keeps `exp` from overflowing.
 # It isn't on the tape itself; `attend` and the loss, which call it, take its derivative.
 
 
@@ -166,12 +172,14 @@ print([round(share, 2) for share in softmax([0.0, 1.0, 2.0])])
 
 # %% [markdown]
 # In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
-# The vectors are cut into parts, the **heads**.
-# Each of the two heads does this by itself, so a word can look at two places at once.
 # The better a key fits the query, the larger the share of its value in the result.
+# How well it fits is their dot product, divided by the root of their size so that scores do not grow with it.
+# The vectors are cut into parts, the **heads**.
+# Each of the two heads does all this by itself, so a word can look at two places at once.
 # The derivatives are the chain rule worked out on paper.
-# For the softmax, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$, where $\delta_{ij}$ is 1 if $i = j$, and 0 otherwise.
+# For the softmax, with scores $s$ and shares $p$, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$.
 # In `attend`, `share_grads` holds the derivative of the loss with respect to each share.
+# Summed over all shares, this gives a score's derivative: its share, times the difference between its entry in `share_grads` and their `mean`, weighted by the shares.
 # The section *Is it right?* compares all derivatives with torch's.
 
 
@@ -308,6 +316,7 @@ def empty_cache():
 # The loss of a word is $-\ln p$, where $p$ is the probability that the model gave it.
 # It is 0 if the model was certain of this word, and $\ln V$ if all $V$ words were equally probable; its unit is the **nat**.
 # A new model, with random weights, starts near $\ln V$ or a little above it, because it prefers some words by accident.
+# By the formula for the softmax, the derivative of $-\ln p$ by a score is its share, minus 1 for the word that came.
 
 
 # %%
@@ -333,10 +342,9 @@ print(f"before training {untrained:.2f} nats; ln V = {math.log(len(words)):.2f} 
 # ## Learning
 #
 # For each sentence in turn, compute the loss, play the tape backwards, and move every weight a little against its gradient.
-# The model reads 800 of the 2,000 sentences, each once; each printed loss is the mean over the last 200.
 # **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares.
 # So all weights move about equally fast.
-# Both means begin at zero; dividing by $1 - 0.9^t$ and $1 - 0.99^t$ makes up for that.
+# Both means begin at zero; in step $t$, dividing by $1 - 0.9^t$ and $1 - 0.99^t$ makes up for that.
 # AdamW also pulls every weight a little towards zero.
 
 # %%
@@ -347,6 +355,7 @@ squares = [[0.0] * len(row.data) for row in weights]
 
 # %% [markdown]
 # A step learns from one sentence, at a rate that rises over the first 50 steps and then falls towards zero.
+# The model reads 800 of the 2,000 sentences, each once; each printed loss is the mean over the last 200.
 
 
 # %%
