@@ -116,8 +116,8 @@ print(f"memory: {16 * N / 1e12:.1f} TB, or {ceil(16 * N / 80e9)} GPUs of 80 GB")
 # %% [markdown]
 # There are two walls, time and memory.
 # More machines push both walls back, but they must talk to each other, which also takes time.
-# This page shows the ways in which large training runs are split.
-# We run and check data parallelism and FSDP, try tensor parallelism on one network, and calculate how long a pipeline waits.
+# This page shows four ways to split a training run: by rows of the batch, by what is held in memory, inside each matrix, and by layers.
+# We run and check the first two, try the third on one network, and calculate how long processes wait in the fourth.
 
 # %% [markdown]
 # ## By hand
@@ -236,7 +236,7 @@ for step in (0, 9, 19):
     print(f"{step + 1:4}{alone_losses[step]:14.2f}   {parts[0]:.2f} + {parts[1]:.2f}")
 
 # %% [markdown]
-# In each row the two parts on the right add up to the loss on the left.
+# In each row the two parts on the right add up to the loss on the left, in nats a byte.
 # The weights agree as well: bit for bit between the two processes, and up to rounding with the single process.
 
 # %%
@@ -260,6 +260,7 @@ assert (first[1] - alone).abs().max() < 1e-3
 # :::{dropdown} Answer
 # No, they drift apart, and each becomes a model of its own that has read half of the text.
 # No error is raised and each loss falls, so the mistake shows only in a comparison with one process.
+# (With the all-reduce, the distance below would be 0.)
 # :::
 
 # %%
@@ -488,7 +489,7 @@ for n_rows in (1, 2, 4, 8):
 # ### Checkpointing: compute it again
 #
 # **{term}`Gradient checkpointing <gradient checkpointing>`** keeps only what goes into each block, and computes the inside again during the backward pass {cite:p}`chen2016`.
-# That is one more forward pass: $8ND$ FLOPs instead of $6ND$.
+# That is one more forward pass, $2ND$ FLOPs: $8ND$ instead of $6ND$.
 
 
 # %%
@@ -559,7 +560,8 @@ for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
 #
 # FSDP needs more messages.
 # Before a block computes, forward and again backward, its weights are gathered (all-gather); afterwards its gradients are added up in parts (reduce-scatter).
-# With $N$ numbers that is $3N$ for each process and step, where an all-reduce sends $2N$.
+# Each of the three sends nearly $N$ numbers, one for each parameter.
+# That makes $3N$ for each process and step, where the two halves of an all-reduce make $2N$.
 #
 # *Predict*: each of two processes holds half of every matrix.
 # By how much do the losses differ from those of DDP?
@@ -621,8 +623,8 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 # ### Tensor parallel: a part of every matrix
 #
 # In **{term}`tensor parallelism`** each process multiplies by a part of each matrix {cite:p}`shoeybi2019`.
-# A feed-forward network has a widening and a narrowing matrix.
-# The first is cut so that each process gets some of the hidden units, the second so that it takes in just those.
+# A feed-forward network has widening matrices, here two, `gate` and `up`, and a narrowing one, `down`.
+# The widening ones are cut so that each process gets some of the hidden units, the narrowing one so that it takes in just those.
 # Then only the outputs must be added, once for the whole network.
 #
 # ![A row x goes to two processes. In each, half of the gate and up matrices give half of the hidden units, and then comes half of down. The two results meet at a plus, the all-reduce, and give y.](figures/feed-forward-in-two.svg)
@@ -656,7 +658,7 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 # %% [markdown]
 # Attention is cut in the same way, by heads.
 # So each layer has two all-reduces forward and two backward.
-# For each token, each one sends as many numbers as the model is wide, and in the simplest form nothing is computed in the meantime.
+# For each token, an all-reduce adds up as many numbers as the model is wide, and in the simplest form nothing is computed in the meantime.
 # How long does the sending take, compared with the computing, for Llama 3.1 405B cut into eight?
 # Inside a machine, GPUs are joined by NVLink, at 450 GB a second in each direction; between machines, by links of 50.
 
@@ -756,7 +758,7 @@ for n, d, published in stated.values():
 # Hours depend on the MFU.
 # Nanochat's was published: 48 %.
 # For Llama 3.1 405B it was 41 % while the run was up, a little more than 90 % of the time over 54 days.
-# For Llama 2 {cite:p}`touvron2023b` it wasn't published, and we assume 40 % of an A100.
+# For Llama 2 {cite:p}`touvron2023b` it wasn't published, and we assume 40 % of an A100, the GPU before the H100.
 
 # %%
 A100, H100 = 312e12, 989e12  # FLOPs a second in bfloat16, without sparsity
@@ -815,6 +817,8 @@ assert 0.3 < implied["DeepSeek-V3"] < 0.4
 # ### Money
 #
 # Two reports state what the run cost, along with the price of an hour.
+# Both costs are just hours times this price.
+# (DeepSeek-V3's 2,788,000 hours are all of its training, the 2,664,000 above its pretraining alone.)
 
 # %%
 deepseek = 2_788_000 * 2.0  # all hours, at two dollars
@@ -844,7 +848,7 @@ _ = ax.set(xlabel="GPU hours published, log scale", ylabel="planned, log scale")
 # *GPU hours as planned against GPU hours as published; on the diagonal the two are equal.*
 #
 # The dots were planned with a published MFU, or with 40 % for Llama 2.
-# The crosses were also planned with 40 %, and took up to three times as many hours.
+# The crosses were also planned with 40 %; one of the two runs took nearly three times as many hours.
 #
 # ### From a million to a trillion
 #
