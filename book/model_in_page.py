@@ -40,7 +40,8 @@ def write_files(app: Sphinx) -> None:
     folder = Path(app.outdir) / "_static" / "model"
     last, package = folder / "explorers.css", Path(llmcourse.__file__).parent
     sources = [Path(__file__), *package.rglob("*.*")]
-    if last.exists() and last.stat().st_mtime > max(map(changed_at, sources)):
+    changed = max(path.stat().st_mtime for path in sources)
+    if last.exists() and last.stat().st_mtime > changed:
         return
     # Only here, for torch takes seconds to import
     from llmcourse.widgets.base import script
@@ -52,11 +53,6 @@ def write_files(app: Sphinx) -> None:
     (folder / "explorers.js").write_text(page_script(MODELS=about), encoding="utf-8")
     style = script(*(f"{name}.css" for name in STYLES))
     last.write_text(style, encoding="utf-8")
-
-
-def changed_at(path: Path) -> float:
-    """Return when a file was last changed, in seconds since 1970."""
-    return path.stat().st_mtime
 
 
 def write_merges(folder: Path) -> None:

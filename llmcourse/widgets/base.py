@@ -12,8 +12,7 @@ from llmcourse.text.bpe import to_utf8
 
 _HERE: Final = Path(__file__).parent
 
-IN_PAGE = ("writing", "sentence", "chat", "comparison")
-"""Explorers of the site that run a model in the page, see `page_model`."""
+IN_PAGE = ("writing", "sentence", "chat", "comparison")  # they run a `page_model`
 
 
 def script(*names: str) -> str:

@@ -18,9 +18,10 @@ from playwright.sync_api import Browser, sync_playwright
 from server import HTML, VENDOR, missing, serve
 from visitor import Visitor
 
-# The shell has the same engine and no windows: a third less of the processors' time.
-SHELL = "chromium-headless-shell"
-CHROMIUM = (SHELL, "chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = (
+    "chromium-headless-shell",  # the same engine without windows takes less time
+    *("chromium", "chromium-browser", "google-chrome", "chrome"),
+)
 BROWSER_THREAD = ThreadPoolExecutor(max_workers=1)
 
 
