@@ -33,7 +33,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     temporary: Path | None = None
     try:
         with NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp", delete=False
         ) as file:
             temporary = Path(file.name)
             yield file
@@ -45,7 +45,7 @@ def new_file(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
-        if error.filename not in (None, str(temporary)):
+        if temporary is not None and error.filename not in (None, str(temporary)):
             raise  # of another file, read while this one was written
         message = f"cannot write {str(path)!r}: {error.strerror or error}"
         raise OSError(error.errno, message) from error

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from llmcourse import files
 from llmcourse.files import locked, new_file, write_file, write_json
 
 
@@ -46,6 +47,25 @@ def test_a_full_disk_is_reported_with_the_name(tmp_path):
         fail()
     assert caught.value.errno == errno.ENOSPC
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has other limits")
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    write_file(tmp_path / ("a" * 255), "x")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+    with pytest.raises(OSError, match=f"cannot write '.*/{'a' * 256}'"):
+        write_file(tmp_path / ("a" * 256), "x")
+
+
+def test_a_folder_that_takes_no_file_is_reported_with_the_name(tmp_path, monkeypatch):
+    def fail(dir, prefix, suffix, delete):
+        raise PermissionError(
+            errno.EACCES, "Permission denied", f"{dir}/{prefix}xy.tmp"
+        )
+
+    monkeypatch.setattr(files, "NamedTemporaryFile", fail)
+    with pytest.raises(PermissionError, match=r"cannot write .*/a\.bin': Permission"):
+        write_file(tmp_path / "a.bin", "x")
 
 
 def test_the_error_of_another_file_keeps_its_name(tmp_path):

@@ -1,10 +1,8 @@
 """Checks of the chapter *corpus*."""
 
 from collections.abc import Callable, Collection, Sequence
-from inspect import unwrap
 from math import isclose
-from types import CodeType
-from typing import Any
+from unittest.mock import patch
 
 from llmcourse.checks.base import check
 from llmcourse.text.deduplication import candidate_probability
@@ -18,9 +16,6 @@ def containment(fn: Callable[[set[str], set[str]], float]) -> None:
 
     Args:
         fn: Maps two sets to the share of the first that is in the second.
-
-    Raises:
-        AssertionError: If an answer is wrong; the message says why.
     """
     short, long = {"a b", "b c"}, {"a b", "b c", "c d", "d e", "e f", "f g"}
     assert isclose(fn({"a b", "b c"}, {"b c", "c d", "d e"}), 0.5), (
@@ -46,9 +41,6 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
 
     Args:
         fn: Maps hashes and threshold to bands and hashes per band.
-
-    Raises:
-        AssertionError: If an answer is wrong; the message says why.
     """
     cases = [(128, 0.7), (128, 0.4), (112, 0.75), (100, 0.5), (12, 1.0), (12, 0.0)]
     for n_hashes, threshold in cases:
@@ -70,41 +62,20 @@ def choose_bands(fn: Callable[[int, float], tuple[int, int]]) -> None:
         )
 
 
-def _names_of(code: CodeType) -> set[str]:
-    """Return the names in a function's code, and in functions defined in it."""
-    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
-    return {*code.co_names}.union(*map(_names_of, inner))
-
-
-def _names_in(fn: Callable[..., Any]) -> set[str]:
-    """Return the names in a function, and in its module's functions it calls."""
-    todo, found = [unwrap(fn)], set[str]()
-    beside = getattr(todo[0], "__globals__", {})
-    while todo:
-        code = getattr(todo.pop(), "__code__", None)
-        new = _names_of(code) - found if code else set()
-        found |= new
-        called = (beside.get(name) for name in new)
-        todo += [f for f in called if getattr(f, "__globals__", None) is beside]
-    return found
-
-
 @check
 def is_held_out(fn: Callable[[str, float], bool]) -> None:
     """Check a function that says whether a text is held out.
 
     Args:
         fn: Maps a text and the held-out share to True or False.
-
-    Raises:
-        AssertionError: If an answer is wrong; the message says why.
     """
     texts = [f"Story number {i} of a long evening." for i in range(2000)]
-    sides = [bool(fn(text, 0.15)) for text in texts]
+    with patch("builtins.hash", wraps=hash) as used:
+        sides = [bool(fn(text, 0.15)) for text in texts]
     assert sides == [bool(fn(text, 0.15)) for text in texts], (
         "asked twice, a text changed sides: draw no random number, hash the text"
     )
-    assert _names_in(fn).isdisjoint({"hash", "__hash__"}), (
+    assert not used.called, (
         "Python's hash of a string is another one in every process: a text held out "
         "today would be trained on tomorrow; take one from hashlib"
     )
@@ -129,9 +100,6 @@ def find_leaks(fn: Callable[[Texts, Texts, int], Collection[int]]) -> None:
 
     Args:
         fn: Maps training texts, test texts and n to indices of test texts.
-
-    Raises:
-        AssertionError: If an answer is wrong; the message says why.
     """
     train = ["the fox ran into the old mill", "a hen sat on the wall", "one two"]
     test = [

@@ -24,9 +24,6 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
     Args:
         answer: The pieces of ``bananas``, ``Ananas`` and ``mañana``.
 
-    Raises:
-        AssertionError: If a word is missing or cut wrongly.
-
     >>> predict_pieces({"bananas": ["ban", "ana", "s"]})
     Traceback (most recent call last):
     AssertionError: the answer lacks 'Ananas': give a list of pieces for each word
@@ -62,11 +59,7 @@ def predict_pieces(answer: Mapping[str, Sequence[str]]) -> None:
 
 @check
 def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
-    """Check a function that cuts a pre-token by merges, in the order learned.
-
-    Raises:
-        AssertionError: If the pieces are not those of byte-pair encoding.
-    """
+    """Check a function that cuts a pre-token by merges, in the order learned."""
     assert encode("xñz".encode(), []) == [b"x", b"\xc3", b"\xb1", b"z"], (
         "without merges every byte is a piece of its own, and ñ is two bytes"
     )
@@ -107,11 +100,7 @@ def encode_pretoken(encode: Callable[[bytes, Merges], Sequence[bytes]]) -> None:
 
 @check
 def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
-    """Check a function that cuts a pre-token into the longest known pieces.
-
-    Raises:
-        AssertionError: If a piece is not the longest that fits where it starts.
-    """
+    """Check a function that cuts a pre-token into the longest known pieces."""
     vocab = {b"a", b"b", b"n", b"s", b"an", b"ban", b"ana"}
     got = cut(b"ananas", vocab)
     assert got != [b"an", b"ana", b"s"], (
@@ -136,11 +125,7 @@ def longest_match(cut: Callable[[bytes, set[bytes]], Sequence[bytes]]) -> None:
 
 @check
 def digit_groups(group: Callable[[str], Sequence[str]]) -> None:
-    """Check a function that groups a number's digits in threes from the right.
-
-    Raises:
-        AssertionError: If digits are lost or groups are counted from the left.
-    """
+    """Check a function that groups a number's digits in threes from the right."""
     got = group("1234567")
     assert got != ["123", "456", "7"], (
         "1234567 became 123·456·7, counted from the left: the last group must hold "

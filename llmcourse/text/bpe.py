@@ -264,17 +264,22 @@ def _merge_in_place(word: list[int], pair: Pair, symbol: int) -> list[tuple[Pair
     """
     left, right = pair
     changes: list[tuple[Pair, int]] = []
-    i = 0
-    while i < len(word) - 1:
-        if word[i] == left and word[i + 1] == right:
-            word[i : i + 2] = [symbol]
-            if i > 0:
-                changes.append(((word[i - 1], left), -1))
-                changes.append(((word[i - 1], symbol), 1))
-            if i + 1 < len(word):
-                changes.append(((right, word[i + 1]), -1))
-                changes.append(((symbol, word[i + 1]), 1))
-        i += 1
+    merged: list[int] = []
+    i, n = 0, len(word)
+    while i < n:
+        if word[i] != left or i + 1 == n or word[i + 1] != right:
+            merged.append(word[i])
+            i += 1
+            continue
+        if merged:
+            changes.append(((merged[-1], left), -1))
+            changes.append(((merged[-1], symbol), 1))
+        if i + 2 < n:
+            changes.append(((right, word[i + 2]), -1))
+            changes.append(((symbol, word[i + 2]), 1))
+        merged.append(symbol)
+        i += 2
+    word[:] = merged
     return changes
 
 

@@ -40,7 +40,6 @@ from llmcourse.text.documents import (
     Report,
     Step,
     StepReport,
-    excerpt,
     summarise,
 )
 from llmcourse.text.packing import TokenFile
@@ -90,7 +89,8 @@ def cut_long(
     """Return the documents, with long ones cut into several, as a book into pages.
 
     Cuts fall between paragraphs, or else lines, sentences or words; where there are
-    none of these, anywhere. The pieces, joined, are the document.
+    none of these, anywhere. The pieces, joined, are the document; those of white space
+    alone are left out.
 
     Args:
         documents: Clean documents.
@@ -110,12 +110,12 @@ def cut_long(
         if len(document.text) <= most:
             pieces.append(document)
             continue
-        cut = [
-            replace(document, text=text, name=f"{document.name}#{number}")
-            for number, text in enumerate(_pieces(document.text, most), start=1)
-        ]
+        cut = [text for text in _pieces(document.text, most) if text.strip()]
         long.append(Removal(document, "long document, cut", f"into {len(cut)}"))
-        pieces += cut
+        pieces += [
+            replace(document, text=text, name=f"{document.name}#{number}")
+            for number, text in enumerate(cut, start=1)
+        ]
     return pieces, summarise("cut long documents", documents, pieces, long)
 
 
@@ -354,9 +354,6 @@ def split(documents: Sequence[Document]) -> dict[str, list[Document]]:
     A hash of its text decides where a document goes. With few documents the shares
     are approximate, and a small part may be empty.
 
-    Args:
-        documents: The documents.
-
     Returns:
         The documents of "train", "validation" and "test", in their order.
 
@@ -384,12 +381,6 @@ class Overlap:
     training: Document
     passage: str  # the first shared run of n words
     share: float  # of the document's runs of n words: how many are shared
-
-    def __str__(self) -> str:
-        name = self.document.name or excerpt(self.document.text)
-        other = self.training.name or excerpt(self.training.text)
-        share = f"{self.share:.0%} is in training"
-        return f'{name}: {share}, first "{self.passage}" in {other}'
 
 
 def contamination(

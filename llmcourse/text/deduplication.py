@@ -65,7 +65,7 @@ def fingerprint(text: str, salt: str = "") -> int:
     r"""Return a 64-bit number, equal for texts that differ only in case and spaces.
 
     Args:
-        text: Any text.
+        text: What is hashed.
         salt: Another salt gives other, independent numbers.
 
     >>> fingerprint("The cat sat.") == fingerprint("the  cat\nsat.")
@@ -125,11 +125,8 @@ def shingles(text: str, n: int = 5) -> Hashes:
 def jaccard(a: Hashes, b: Hashes) -> float:
     """Return the share of shingles that two sets have in common, from 0 to 1.
 
-    Jaccard similarity is ``|A ∩ B| / |A ∪ B|``; two empty sets count as equal.
-
-    Args:
-        a: A set of shingles, as `shingles` returns it.
-        b: Another one.
+    Jaccard similarity is ``|A ∩ B| / |A ∪ B|``; two empty sets count as equal. The
+    sets are as `shingles` returns them.
 
     >>> jaccard(shingles("a b c d", n=2), shingles("b c d e", n=2))  # 2 of 4
     0.5
@@ -189,10 +186,6 @@ def estimated_jaccard(
     """Return the share of hashes that agree, an estimate of Jaccard similarity.
 
     Its standard error is √(J(1 − J) / n_hashes): 0.04 for 128 hashes at J = 0.7.
-
-    Args:
-        a: A signature.
-        b: Another one, of the same length.
 
     >>> estimated_jaccard(np.array([1, 2], np.uint64), np.array([1, 3], np.uint64))
     0.5
@@ -267,9 +260,6 @@ def remove_duplicates(
     """Return the documents without exact copies; the first of each stays.
 
     Copies may differ in case and spaces.
-
-    Args:
-        documents: Clean documents.
 
     >>> documents = [Document("The fox."), Document("A hen."), Document("the fox.")]
     >>> [document.text for document in remove_duplicates(documents)[0]]

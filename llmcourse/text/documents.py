@@ -169,7 +169,8 @@ def excerpt(text: str, width: int = 50) -> str:
     'Once upon a time …'
     """
     line = " ".join(text[: 4 * width].split())
-    return line if len(line) <= width else line[: width - 2].rstrip() + " …"
+    is_whole = len(line) <= width and not text[4 * width :].strip()
+    return line if is_whole else line[: width - 2].rstrip() + " …"
 
 
 # Folders that hold tests, foreign packages or generated files.

@@ -74,43 +74,8 @@ def similarities(
     if kind == "cosine":
         return normalize(queries, dim=-1) @ normalize(vectors, dim=-1).T
     # Subtract one by one: the shortcut by squares loses small distances.
-    flat = queries.reshape(-1, queries.shape[-1])
-    mode = "donot_use_mm_for_euclid_dist"
-    return -torch.cdist(flat, vectors, compute_mode=mode).reshape(
-        *queries.shape[:-1], len(vectors)
-    )
-
-
-def nearest(
-    vectors: Float[Tensor, "vocab d_model"],
-    query: Float[Tensor, "d_model"],
-    k: int,
-    kind: str = "cosine",
-    exclude: Iterable[int] = (),
-) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
-    """Return the ids of the k vectors most like a query, and their similarities.
-
-    Args:
-        vectors: Where to look.
-        query: Any vector.
-        k: How many, most alike first.
-        kind: One of `SIMILARITIES`; it also decides the unit.
-        exclude: Ids to leave out, such as the query's own.
-
-    Raises:
-        ValueError: If there are fewer than k to choose from, or the kind is unknown.
-
-    >>> ids, _ = nearest(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]]),
-    ...     query=torch.tensor([2.0, 1.0]), k=2)
-    >>> ids
-    tensor([0, 1])
-    """
-    left_out = sorted(set(exclude))
-    check_range(1, len(vectors) - len(left_out), k=k)
-    scores = similarities(query, vectors, kind)
-    scores[left_out] = -math.inf
-    values, ids = scores.topk(k)
-    return ids, values
+    distances: Tensor = (queries.unsqueeze(-2) - vectors).norm(dim=-1)
+    return -distances
 
 
 class WordVectors:
@@ -167,8 +132,10 @@ class WordVectors:
         Raises:
             ValueError: If word or kind is unknown, or there are fewer than k others.
         """
-        own = self._id(word)
-        ids, values = nearest(self.vectors, self[word], k, kind, [own])
+        check_range(1, len(self) - 1, k=k)
+        scores = similarities(self[word], self.vectors, kind)
+        scores[self.ids[word]] = -math.inf
+        values, ids = scores.topk(k)
         names = [self.words[i] for i in ids.tolist()]
         return list(zip(names, values.tolist(), strict=True))
 
@@ -242,24 +209,23 @@ def project(
 
 
 def neighbour_purity(
-    vectors: Float[Tensor, "vocab d_model"],
-    labels: Int[Tensor, "vocab"],
-    kind: str = "cosine",
+    vectors: Float[Tensor, "vocab d_model"], labels: Int[Tensor, "vocab"]
 ) -> Float[Tensor, "vocab"]:
     """Return, for each vector, 1 if the one nearest to it has the same label, else 0.
 
-    The mean measures how well the labels' groups separate: 1 if every vector lies
-    among its own, about the groups' own shares if labels mean nothing.
+    Nearest is measured by cosine. The mean measures how well the labels' groups
+    separate: 1 if every vector lies among its own, about the groups' own shares if
+    labels mean nothing.
 
     Raises:
-        ValueError: If the kind is unknown, or there are fewer than two vectors.
+        ValueError: If there are fewer than two vectors.
 
     >>> pairs = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
     >>> neighbour_purity(pairs, labels=torch.tensor([0, 0, 1, 0]))
     tensor([1., 1., 0., 0.])
     """
     check_range(2, n_vectors=len(vectors))
-    scores = similarities(vectors, vectors, kind).fill_diagonal_(-math.inf)
+    scores = similarities(vectors, vectors).fill_diagonal_(-math.inf)
     return (labels[scores.argmax(dim=1)] == labels).float()
 
 

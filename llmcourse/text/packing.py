@@ -82,9 +82,6 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
 
     They are a hash of the text of each id, the special tokens and the ids of a
     sentence with digits, accents, three scripts and an emoji.
-
-    Args:
-        tokenizer: Any tokenizer.
     """
     state = hashlib.sha256()
     for id_ in range(tokenizer.vocab_size):

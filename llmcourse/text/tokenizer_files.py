@@ -315,6 +315,8 @@ def _characters_from_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]
     )
     scheme, splits = cut.get("prepend_scheme", "always"), cut.get("split", True)
     check_one_of("prepend_scheme", scheme, ("always", "first", "never"))
+    if cut.get("add_prefix_space") is False:  # in files of older versions
+        check_one_of("prepend_scheme without a prefix", scheme, ["never"])
     check_one_of("split", splits, (True, False))
     pattern = WORDS if splits else WHOLE
     return pattern, {"prepend_scheme": scheme, "strips_space": strips}

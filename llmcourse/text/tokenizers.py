@@ -676,10 +676,10 @@ class TextDecoder:
 
     def n_held_before(self, id_: int | None) -> int:
         """Return how many held-back characters an id, or the end (None), releases."""
-        if id_ in self._fallback_ids:
+        if id_ in self._fallback_ids or id_ in self._skipped:
             return 0
         begun, _ = self._decoder.getstate()  # bytes of a character
-        if begun and id_ not in self._skipped:
+        if begun:
             piece = b"" if id_ is None else self._pieces[id_][:1]
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
             is_real = (begun + piece).startswith("\ufffd".encode())

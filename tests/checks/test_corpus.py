@@ -2,6 +2,7 @@
 
 import random
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,16 @@ def find_leaks(train, test, n):
 
     seen = set().union(*map(runs, train))
     return [i for i, text in enumerate(test) if runs(text) & seen]
+
+
+def test_a_function_of_ones_own_may_be_called_hash():
+    made: dict[str, Any] = {"place": place}
+    exec(  # as in a notebook, where the name is a global one
+        "def hash(text): return place(text)\n"
+        "def is_held_out(text, share): return hash(text) < share",
+        made,
+    )
+    checks.is_held_out(made["is_held_out"])
 
 
 @pytest.mark.parametrize("fn", [containment, choose_bands, is_held_out, find_leaks])
@@ -131,11 +142,6 @@ def bag_of_words(train, test, n):
         (
             "is_held_out",
             lambda text, share: sum(hash(w) for w in text.split()) % 97 < 97 * share,
-            "hashlib",
-        ),
-        (
-            "is_held_out",
-            lambda text, share: text.__hash__() % 1000 < 1000 * share,
             "hashlib",
         ),
         ("is_held_out", lambda text, share: place(text) < share / 2, "about 300"),

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from embedding_cases import nearest
 
 from llmcourse.checks import embeddings as checks
-from llmcourse.text.embeddings import nearest
 
 VECTORS = {"owl": (12.0, 0.0), "hen": (3.0, 4.0), "cow": (0.0, 1.0)}
 QUERY = (1.0, 2.0)

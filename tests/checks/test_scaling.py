@@ -40,6 +40,8 @@ def right_fewest(n_parameters, n_tokens, days, room, speed):
 def test_right_answers_pass():
     checks.micro_batches(lambda p, most: max(1, ceil((p - 1) * (1 - most) / most)))
     checks.training_bytes(right_bytes)
+    assert [right_bytes(1, 4, stage) for stage in range(4)] == [16, 7, 5.5, 4]
+    assert [right_bytes(1, 1, stage) for stage in range(4)] == [16] * 4
     checks.micro_batches(right_micro_batches)
     checks.split_network(right_split)
     checks.zero_one(right_zero)

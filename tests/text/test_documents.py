@@ -270,6 +270,11 @@ def test_a_folder_that_cannot_be_read_is_skipped(mixed, monkeypatch):
     assert found.skipped == {f"{mixed}/locked": "cannot be read: Permission denied"}
 
 
+def test_an_excerpt_says_that_a_text_goes_on_after_much_space():
+    assert excerpt(f"a{' ' * 300}b") == "a …"
+    assert excerpt(f"a{' ' * 300}") == "a"
+
+
 # Refusal
 
 

@@ -6,6 +6,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from embedding_cases import nearest
 from torch.nn.functional import logsigmoid
 
 from llmcourse.text import tales
@@ -19,7 +20,6 @@ from llmcourse.text.embeddings import (
     count_texts,
     entries,
     keep_probability,
-    nearest,
     neighbour_purity,
     noise_distribution,
     project,
@@ -62,10 +62,10 @@ def test_three_similarities_name_three_neighbours():
     """
     vectors = torch.tensor([[9.0, 0.0], [4.0, 4.0], [1.0, 0.0]])
     query = torch.tensor([1.0, 1.0])
-    found = {kind: nearest(vectors, query, 1, kind) for kind in KINDS}
-    ids = {kind: ids.item() for kind, (ids, _) in found.items()}
+    scores = {kind: similarities(query, vectors, kind) for kind in KINDS}
+    ids = {kind: found.argmax().item() for kind, found in scores.items()}
     assert ids == {"dot": 0, "cosine": 1, "euclidean": 2}
-    values = [found[kind][1].item() for kind in ("dot", "cosine", "euclidean")]
+    values = [scores[kind].max().item() for kind in ("dot", "cosine", "euclidean")]
     assert values == pytest.approx([9, 1, -1], abs=1e-6)
 
 
@@ -121,12 +121,11 @@ def test_on_unit_vectors_all_three_order_alike():
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_nearest_is_ordered_and_leaves_out_the_excluded():
-    vectors = noise(9, 3)
-    ids, values = nearest(vectors, vectors[4], 6, exclude=[4, 7, 4])
-    assert values.tolist() == sorted(values.tolist(), reverse=True)
-    assert not {4, 7} & set(ids.tolist())
-    assert len(set(ids.tolist())) == 6
+def test_nearest_is_ordered_and_leaves_the_word_itself_out():
+    found = WordVectors([*"abcdefghi"], noise(9, 3)).nearest("e", 8)
+    values = [value for _, value in found]
+    assert values == sorted(values, reverse=True)
+    assert {word for word, _ in found} == {*"abcdfghi"}
 
 
 def test_directions_are_orthonormal_and_points_keep_distances_if_all_are_kept():
@@ -198,11 +197,10 @@ def test_projection_equals_the_eigenvectors_of_the_covariance():
 
 def test_purity_equals_a_slow_loop():
     vectors, labels = noise(7, 3), torch.tensor([0, 1, 2, 0, 1, 0, 0])
-    for kind in KINDS:
-        found = neighbour_purity(vectors, labels, kind)
-        for i in range(7):
-            (j,), _ = nearest(vectors, vectors[i], 1, kind, exclude=[i])
-            assert found[i].item() == (labels[j] == labels[i])
+    found = neighbour_purity(vectors, labels)
+    for i in range(7):
+        (j,), _ = nearest(vectors, vectors[i], 1, exclude=[i])
+        assert found[i].item() == (labels[j] == labels[i])
 
 
 def test_an_analogy_query_counts_all_three_alike():
@@ -228,11 +226,11 @@ def test_some_words_keep_their_vectors():
     ("call", "message"),
     [
         (lambda v: similarities(v.vectors, v.vectors, "angle"), "got 'angle'"),
-        (lambda v: nearest(v.vectors, v["a"], 3, exclude=[0]), "in 1 … 2"),
-        (lambda v: nearest(v.vectors, v["a"], 0), "got 0"),
         (lambda v: v["d"], "3 known words, got 'd'"),
         (lambda v: v.only(["a", "d"]), "got 'd'"),
         (lambda v: v.nearest("a", 3), "in 1 … 2"),
+        (lambda v: v.nearest("a", 0), "got 0"),
+        (lambda v: v.nearest("d", 1), "got 'd'"),
         (lambda v: WordVectors(["a", "a", "b"], v.vectors), "2 of them distinct"),
         (lambda v: WordVectors(["a", "b"], v.vectors), "got 3 for 2"),
         (lambda v: project(v.vectors, 3), "in 1 … 2"),

@@ -129,8 +129,3 @@ def test_refusal():
 def test_more_words_than_there_may_be_are_refused():
     with pytest.raises(ValueError, match="vocab_size must be at least 3, got 2"):
         NGramModel(["a b c"], 1, vocab_size=2)
-
-
-def test_an_unknown_compressor_is_refused():
-    with pytest.raises(ValueError, match="names of compressors must be"):
-        compressed_bits_per_byte("text", names=["zip"])

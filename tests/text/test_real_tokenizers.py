@@ -394,6 +394,7 @@ def test_another_form_of_sentencepiece_is_refused(place, value, message, tmp_pat
         ("type", "Whitespace", "pre_tokenizer must be .*'Metaspace'"),
         ("replacement", "_", "pre_tokenizer must be .* got .*'_'"),
         ("prepend_scheme", "last", "prepend_scheme must be 'always' or"),
+        ("add_prefix_space", False, "without a prefix must be 'never', got 'first'"),
         ("split", "no", "split must be True or False, got 'no'"),
     ],
 )
