@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from llmcourse.arguments import check_positive
 from llmcourse.finetuning.examples import TokenizedExample, collate
+from llmcourse.model.folders import shapes_only
 from llmcourse.model.transformer import Transformer, TransformerConfig
 
 
@@ -89,10 +90,9 @@ def without_unembedding(model: Transformer) -> Transformer:
 
     Instead, it returns the normalised residual stream, (B, T, D).
     """
-    with torch.device("meta"):  # shapes without numbers, all replaced below
-        body = Transformer(replace(model.config, tied_embeddings=False))
+    body = shapes_only(replace(model.config, tied_embeddings=False))
     for name, layer in model.named_children():
-        body.add_module(name, layer)
+        setattr(body, name, layer)
     body.add_module("unembedding", nn.Identity())
     return body
 

@@ -96,7 +96,7 @@ def answer_loss(
         ValueError: If there are no examples, or if the model cannot read their ids.
     """
     batch = collate(examples)
-    logits = predict(model, batch.ids, config)  # (B, T, V)
+    logits = predict(model, batch.ids, config).float()  # (B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
     return masked_cross_entropy(logits, targets, mask)
 

@@ -6,8 +6,8 @@
 
 Every kind of task has the same number of instructions, so the overall share is the
 mean of the kinds' shares. A rule decides whether an answer is right; each share has a
-Wilson interval. Questions are answered greedily. Tales may be sampled instead: greedy
-ones are less often valid, because they repeat words that the grammar draws only once.
+Wilson interval. Questions are answered greedily. Tales are sampled: greedy ones are
+less often valid, because they repeat words that the grammar draws only once.
 
 Forgetting is measured on plain stories: how far the loss is above that of the best
 possible model, before and after, on the same stories.
@@ -41,6 +41,9 @@ SPLITS: Mapping[str, HeldOut] = {
     "held-out combinations": "pair",
 }
 """What is asked, by name: `held_out` of `instructions.examples`."""
+
+TALE_TEMPERATURE = 0.5
+"""At which tales are sampled; all other answers are greedy."""
 
 # Of prompt and answer. The recipe of `instruct-llm` allows 480, but the numbers on the
 # cards are measured with this limit.
@@ -78,12 +81,11 @@ def instruction_scores(
     *,
     splits: Sequence[str] = tuple(SPLITS),
     kinds: Sequence[str] = KINDS,
-    tale_temperature: float | int = 0.5,
     progress: CountProgress | None = None,
 ) -> dict[str, Score]:
     """Return how many instructions a model follows exactly, in each split.
 
-    Its answers are greedy; tales, whose right answers cannot be listed, may be sampled.
+    Its answers are greedy; tales, whose right answers cannot be listed, are sampled.
     Instructions that with their answers have more than 420 tokens, or than the model's
     context less 8, are left out. All kinds are drawn with one seed and share some
     stories, although the interval of the overall share assumes independent questions.
@@ -97,7 +99,6 @@ def instruction_scores(
         seed: Of the instructions; must differ from the one of training.
         splits: Names from `SPLITS`.
         kinds: Kinds of task.
-        tale_temperature: Temperature at which tales are sampled; 0: greedy.
         progress: Called with the number of instructions answered and the total.
 
     Raises:
@@ -117,7 +118,7 @@ def instruction_scores(
     counts = {split: dict.fromkeys(kinds, Count(0, 0)) for split in splits}
     chatty = knows_conversations(tokenizer)
     generator = torch.Generator().manual_seed(seed)
-    sampled = Sampling(temperature=tale_temperature)
+    sampled = Sampling(temperature=TALE_TEMPERATURE)
     for is_question, sampling in ((True, GREEDY), (False, sampled)):
         part = [one for one in asked if bool(one[-1].accepted) == is_question]
         n_before = 0 if is_question else len(asked) - len(part)

@@ -16,6 +16,7 @@ get their names only once all are written, so a full disk leaves a folder as it 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from llmcourse.arguments import as_value_error, check_one_of
 from llmcourse.extras import needed_for
@@ -131,7 +133,7 @@ def read_folder(
         config = TransformerConfig(**config_from_json(found | {"model_type": kind}))
     if not heads:
         _check_writes(found, folder)
-    weights = gguf or StoredWeights(_weight_files(folder))
+    weights = StoredWeights(_weight_files(folder)) if gguf is None else gguf
     if missing := [name for name in heads if name not in weights]:
         raise ValueError(f"{str(folder)!r} must hold the weights {missing}")
     others = {name: weights[name].to(dtype, copy=True) for name in heads}
@@ -202,6 +204,38 @@ def _check_writes(settings: dict[str, Any], folder: Path) -> None:
             )
 
 
+class _WithoutNumbers(TorchFunctionMode):
+    """Makes parameters on "meta", which has no numbers, and draws none for them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if func is nn.init.normal_:
+            return given["tensor"]
+        if func in (torch.empty, torch.ones):  # what layers make parameters with
+            given = given | {"device": "meta"}
+        return func(*args, **given)
+
+
+def shapes_only(config: TransformerConfig) -> Transformer:
+    """Return a model whose weights have shapes but no numbers, and without `rotary`.
+
+    Under `torch.device("meta")`, torch would import its compiler to draw numbers, which
+    takes a second or more.
+
+    >>> from llmcourse.model.transformer import TINY
+    >>> shapes_only(TINY).embedding.weight.is_meta
+    True
+    """
+    is_rope = config.position_encoding == "rope"
+    bare = replace(config, positions="none", rope_scaling=None) if is_rope else config
+    with _WithoutNumbers():
+        model = Transformer(bare)
+    model.config = config
+    return model
+
+
 def _build(
     config: TransformerConfig,
     weights: Mapping[str, Tensor],
@@ -211,8 +245,7 @@ def _build(
     """Return a model with these weights, without drawing random ones first."""
     if config.n_layers > len(weights):  # a billion layers would take hours to build
         raise ValueError(f"{config.n_layers} layers, but {len(weights)} weights")
-    with torch.device("meta"):  # shapes without numbers
-        model = Transformer(config)
+    model = shapes_only(config)
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     found = weights_from_theirs(weights, shapes, config.family, dtype, others)
     model.load_state_dict(found, assign=True)

@@ -231,20 +231,17 @@ def draw(
     [[1], [0]]
     """
     if sampling.temperature == 0:
-        best = logits.argmax(dim=-1, keepdim=True)  # a NaN's index, if there is one
-        _check_numbers(not logits.gather(-1, best).isnan().any())
-        return best
-    # Drawn on the CPU, so that a seed gives the same text on every device.
-    probs = next_token_distribution(logits, sampling).cpu()
-    uniform = torch.rand(len(probs), generator=generator)
-    found = inverse_cdf(probs, uniform)[:, None]
-    _check_numbers(bool((found < probs.shape[-1]).all()))  # a NaN makes all sums NaN
-    return found.to(logits.device)
-
-
-def _check_numbers(are_numbers: bool) -> None:
+        found = logits.argmax(dim=-1, keepdim=True)  # a NaN's index, if there is one
+        are_numbers = not logits.gather(-1, found).isnan().any()
+    else:
+        # Drawn on the CPU, so that a seed gives the same text on every device.
+        probs = next_token_distribution(logits, sampling).cpu()
+        uniform = torch.rand(len(probs), generator=generator)
+        found = inverse_cdf(probs, uniform)[:, None]
+        are_numbers = bool((found < probs.shape[-1]).all())  # a NaN makes all sums NaN
     if not are_numbers:
         raise FloatingPointError("the next token needs logits, got NaN")
+    return found.to(logits.device)
 
 
 def stream_text(

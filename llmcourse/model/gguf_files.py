@@ -88,12 +88,11 @@ def _package() -> Any:
 
 
 class _Stored(NamedTuple):
-    """Where and how a tensor is stored in the file."""
+    """How a tensor is stored in the file."""
 
     shape: tuple[int, ...]
     kind: Any  # a `gguf.GGMLQuantizationType`
-    start: int  # in bytes
-    n_bytes: int
+    rows: Any  # bytes, still in the file
 
 
 class GGUFFile(Mapping[str, Tensor]):
@@ -153,7 +152,8 @@ class GGUFFile(Mapping[str, Tensor]):
                 raise ValueError(f"{name} cannot be there twice or in shape {shape}")
             if begin + offset + n_bytes > len(self._bytes):
                 raise ValueError(f"it ends within {name}")
-            stored[name] = _Stored(shape, kind, begin + offset, n_bytes)
+            rows = np.frombuffer(self._bytes, np.uint8, n_bytes, begin + offset)
+            stored[name] = _Stored(shape, kind, rows.reshape(*shape[:-1], -1))
         return settings, stored
 
     def __getitem__(self, name: str) -> Tensor:
@@ -168,13 +168,11 @@ class GGUFFile(Mapping[str, Tensor]):
         return weight
 
     def _read(self, name: str) -> Tensor:
-        place = self._stored[name]
-        rows = np.frombuffer(self._bytes, np.uint8, place.n_bytes, place.start)
-        rows = rows.reshape(*place.shape[:-1], -1)
-        how = f"is stored as {place.kind.name}, which cannot be read"
+        shape, kind, rows = self._stored[name]
+        how = f"is stored as {kind.name}, which cannot be read"
         with as_value_error(f"{name} in {str(self.path)!r} {how}", NotImplementedError):
-            numbers = self._gguf.dequantize(rows, place.kind)
-        weight = torch.from_numpy(np.array(numbers, np.float32)).view(place.shape)
+            numbers = self._gguf.dequantize(rows, kind)
+        weight = torch.from_numpy(np.array(numbers, np.float32)).view(shape)
         if hasattr(mmap, "MADV_DONTNEED"):  # frees the pages just read
             self._bytes.madvise(mmap.MADV_DONTNEED)
         return weight

@@ -329,11 +329,12 @@ def weights_from_theirs(
 def _full_names(found: Iterable[str], family: str) -> dict[str, str]:
     """Return each weight's name by its full name, leaving out constants."""
     prefix = _NAMES[family]["blocks"].partition(".")[0] + "."
-    return {
-        name if name.startswith((prefix, _SCORER)) else prefix + name: name
-        for name in found
-        if not name.endswith(_NO_WEIGHTS)
-    }
+    names: dict[str, str] = {}
+    for name in found:
+        full = name if name.startswith((prefix, _SCORER)) else prefix + name
+        if not name.endswith(_NO_WEIGHTS) and names.setdefault(full, name) != name:
+            raise ValueError(f"{full} is stored twice, with and without its prefix")
+    return names
 
 
 def _parts(theirs: str, found: Tensor, shapes: list[Sequence[int]]) -> list[Tensor]:

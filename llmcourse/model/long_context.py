@@ -123,7 +123,7 @@ def linear_attention(
     mixture = (weights @ handed + asked @ state).flatten(2, 3)[
         :, :, length - n_queries : length
     ]
-    return mixture[..., :-1] / mixture[..., -1:]
+    return (mixture[..., :-1] / mixture[..., -1:]).to(value.dtype)
 
 
 class LinearState:
@@ -163,11 +163,9 @@ class LinearState:
         asked, found, handed = _prepare(
             query[:, :, None], key[:, :, None], value[:, :, None]
         )
-        # In a type with few digits, a sum of thousands would stop growing.
-        wide = torch.promote_types(value.dtype, torch.float32)
-        added = (found.transpose(-2, -1) @ handed).to(wide)
+        added = found.transpose(-2, -1) @ handed
         self.table = added if self.table is None else self.table + added
-        mixture = (asked.to(wide) @ self.table)[:, :, 0]
+        mixture = (asked @ self.table)[:, :, 0]
         return (mixture[..., :-1] / mixture[..., -1:]).to(value.dtype)
 
 
@@ -178,6 +176,9 @@ def _prepare(
 
     Keys and values are repeated for the query heads that share them.
     """
+    # In a type with few digits, a sum of thousands would stop growing, or overflow.
+    wide = torch.promote_types(value.dtype, torch.float32)
+    query, key, value = query.to(wide), key.to(wide), value.to(wide)
     found, handed = elu_features(key), pad(value, (0, 1), value=1.0)
     if (group := group_size(query, key)) > 1:
         found, handed = (x.repeat_interleave(group, dim=1) for x in (found, handed))

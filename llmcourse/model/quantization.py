@@ -40,6 +40,7 @@ from llmcourse.model.folders import (
     read_json,
     read_tokenizer,
     save_pretrained,
+    shapes_only,
 )
 from llmcourse.model.hugging_face import config_from_json
 from llmcourse.model.transformer import Transformer, TransformerConfig, new_rotary
@@ -309,8 +310,9 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
     what = f"{str(folder)!r} must hold a model that save_quantized wrote"
     with as_value_error(what, ValueError, KeyError, TypeError):
         check_one_of("quant_method", form["quant_method"], [_METHOD])
-        check_one_of("bits", form["bits"], BITS)
-        check_range(1, group_size=form["group_size"])
+        bits, group_size = form["bits"], form["group_size"]
+        check_one_of("bits", bits, BITS)
+        check_range(1, group_size=group_size)
     config = TransformerConfig(**config_from_json(found))
     path = folder / "model.safetensors"
     with opened(path) as file:
@@ -318,9 +320,8 @@ def load_quantized(folder: str | Path) -> tuple[Transformer, BPETokenizer]:
         weights = {name: file.get_tensor(name) for name in names}
     if config.n_layers > len(weights):  # a billion layers would take hours to build
         raise ValueError(f"{str(path)!r} must hold weights of {config.n_layers} layers")
-    # On "meta" there are shapes and types without numbers.
-    with as_value_error(what, ValueError, TypeError), torch.device("meta"):
-        model = quantize_model(Transformer(config), form["bits"], form["group_size"])
+    with as_value_error(what, ValueError, TypeError):
+        model = quantize_model(shapes_only(config), bits, group_size)
     found_forms, wanted_forms = (
         {name: (value.dtype, value.shape) for name, value in each.items()}
         for each in (weights, model.state_dict())
@@ -341,4 +342,5 @@ def is_quantized(folder: str | Path) -> bool:
     """
     if Path(folder).is_file():  # a GGUF file, whose weights become floats
         return False
-    return "quantization_config" in read_json(Path(folder) / "config.json")
+    said = read_json(Path(folder) / "config.json")
+    return said.get("quantization_config") is not None

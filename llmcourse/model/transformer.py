@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
 
 from llmcourse.arguments import (
+    check_ids,
     check_multiple,
     check_one_of,
     check_positive,
@@ -373,10 +374,8 @@ class Transformer(nn.Module):
         try:
             x = self.embedding(ids)  # (B, T, D)
         except IndexError:
-            raise ValueError(
-                f"ids must be in 0 … {self.config.vocab_size - 1}, "
-                f"got {int(ids.min())} … {int(ids.max())}"
-            ) from None
+            check_ids("ids", ids, self.config.vocab_size)
+            raise
         if self.positions is not None:
             x = x + self.positions.weight[positions]
         rotation = None if self.rotary is None else self.rotary(positions)
@@ -402,14 +401,15 @@ class Transformer(nn.Module):
             capacity: Maximum number of positions; None takes `context_length`.
             kind: Class of the cache, such as `long_context.WindowCache`.
         """
+        weight = self.embedding.weight  # computed each time, if it is quantized
         return kind(
             n_layers=self.config.n_layers,
             batch_size=batch_size,
             n_kv_heads=self.config.n_kv_heads,
             capacity=self.config.context_length if capacity is None else capacity,
             d_head=self.config.d_head,
-            dtype=self.embedding.weight.dtype,
-            device=self.embedding.weight.device,
+            dtype=weight.dtype,
+            device=weight.device,
         )
 
 

@@ -111,7 +111,7 @@ def test_tales_alone_are_drawn(monkeypatch):
         return [""] * len(questions)
 
     monkeypatch.setattr(instruction_evaluation, "answer_batch", answers)
-    instruction_scores(*chatty(), **FEW, tale_temperature=0.5)
+    instruction_scores(*chatty(), **FEW)
     asked = [e for split in SPLITS for e in asked_in(split)]
     open_ended = [e.prompt for e in asked if e.kind == "continue"]
     assert seen[0.5] == open_ended

@@ -216,6 +216,17 @@ def test_loading_takes_hardly_more_memory_than_the_weights(
     assert 0.5 * n_bytes < int(done.stdout) <= 1.2 * n_bytes
 
 
+def test_loading_does_not_import_the_compiler():
+    code = """if True:
+        import sys
+        from llmcourse.model.folders import load_pretrained
+
+        load_pretrained("base-llm")
+        assert "torch._dynamo" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_other_files_in_the_folder_stay(folder, model, tokenizer):
     (folder / "notes.txt").write_text("mine")
     save_pretrained(model, tokenizer, folder)

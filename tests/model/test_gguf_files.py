@@ -340,6 +340,13 @@ def test_a_truncated_file_is_refused(share, path):
         load_pretrained(path)
 
 
+def test_a_file_without_weights_is_refused(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:8] + bytes(8) + data[16:])  # the number of tensors
+    with pytest.raises(ValueError, match="layers, but 0 weights"):
+        load_pretrained(path)
+
+
 def test_a_forged_header_is_refused_or_harmless(path):
     """No crash, no hang and no memory for what a number promises and nothing holds."""
     whole, luck, refused = path.read_bytes(), random.Random(0), 0

@@ -403,6 +403,17 @@ def test_refuses_weights_that_are_missing_or_too_many(config):
         weights_from_theirs(more, shapes, config.family)
 
 
+@pytest.mark.parametrize(
+    ("config", "name"), [(LLAMA, "model.norm.weight"), (GPT2, "transformer.ln_f.bias")]
+)
+def test_refuses_a_weight_under_two_names(config, name):
+    weights, shapes = make_weights(config)
+    theirs = weights_to_theirs(weights, config.family)
+    theirs[name.partition(".")[2]] = theirs[name] + 1
+    with pytest.raises(ValueError, match=f"{name} is stored twice"):
+        weights_from_theirs(theirs, shapes, config.family)
+
+
 @SHAPES
 def test_refuses_weights_of_another_shape(config):
     weights, shapes = make_weights(config)

@@ -556,6 +556,12 @@ def test_a_later_key_changes_nothing_before_it():
     torch.testing.assert_close(found[:, :, :100], after[:, :, :100])
 
 
+def test_a_long_sum_in_float16_does_not_overflow():
+    """2,000 positions · 64 features · 2 · 2 is 512,000; float16 ends at 65,504."""
+    ones = torch.ones(1, 1, 2000, 64, dtype=torch.float16)
+    assert torch.equal(linear_attention(ones, ones, ones), ones)
+
+
 def test_a_long_sum_in_bfloat16_goes_on_growing():
     """The mean of 0, 1/600 … is 1/2; in 8 bits the sum would stand still at 256."""
     state, one = LinearState(), torch.ones(1, 1, 1, dtype=torch.bfloat16)

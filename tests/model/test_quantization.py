@@ -290,6 +290,10 @@ def test_a_model_of_floats_is_refused(tmp_path):
         save_quantized(floats, tokenizer, tmp_path)
     save_pretrained(floats, tokenizer, tmp_path)
     assert not is_quantized(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    said["quantization_config"] = None
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert not is_quantized(tmp_path)
     with pytest.raises(ValueError, match="must hold a model that save_quantized wrote"):
         load_quantized(tmp_path)
 
