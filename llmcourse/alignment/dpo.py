@@ -71,7 +71,7 @@ def pair_log_probs(
     """
     examples = [pair.examples() for pair in pairs]
     batch = collate([c for c, _ in examples] + [r for _, r in examples])
-    logits = predict(model, batch.ids, config)  # (2 B, T, V)
+    logits = predict(model, batch.ids, config).float()  # (2 B, T, V)
     targets, mask = batch.targets.to(logits.device), batch.mask.to(logits.device)
     log_probs = losses.sequence_log_probs(logits, targets, mask)
     if config.loss_type in losses.PER_TOKEN_LOSSES:

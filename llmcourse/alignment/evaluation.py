@@ -90,8 +90,7 @@ def evaluate_policy(
     Raises:
         ValueError: If there are no prompts, or as in `sample_rollouts`.
     """
-    if not prompts:
-        raise ValueError("a policy is evaluated by its answers to prompts, got none")
+    check_range(1, n_prompts=len(prompts))
     generator = torch.Generator().manual_seed(seed)
     scorer = Scorer(reference)
     texts: list[str] = []

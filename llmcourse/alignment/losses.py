@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
+from torch.nn.functional import cross_entropy, logsigmoid, relu
 
 from llmcourse.arguments import check_multiple, check_range
 
@@ -83,10 +83,19 @@ def sequence_log_probs(
     >>> sequence_log_probs(torch.zeros(1, 3, 4), targets, mask)  # -2 log 4
     tensor([-2.7726])
     """
-    asked = logits[mask]  # (N, V)
-    log_probs = asked.log_softmax(dim=-1).gather(-1, targets[mask].unsqueeze(-1))
-    zeros = logits.new_zeros(mask.shape)
-    return zeros.masked_scatter(mask, log_probs.squeeze(-1)).sum(dim=-1)
+    losses = cross_entropy(logits[mask], targets[mask], reduction="none")  # (N,)
+    return spread(-losses, mask).sum(dim=-1)
+
+
+def spread(values: Float[Tensor, "token"], mask: Mask) -> PerToken:
+    """Return values at the places where a mask is True, in order, and 0 elsewhere.
+
+    >>> spread(torch.tensor([5.0, 7.0]), torch.tensor([[False, True], [True, False]]))
+    tensor([[0., 5.],
+            [7., 0.]])
+    """
+    grid = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    return grid.masked_scatter(mask, values)
 
 
 PairLoss: TypeAlias = Callable[[Float[Tensor, "pair"], float | int], Tensor]
@@ -262,7 +271,6 @@ def group_advantages(
     group_size: int,
     *,
     scale: bool = True,
-    eps: float | int = 1e-4,
 ) -> Float[Tensor, "batch"]:
     """Return how much better each answer is than the mean of those to the same prompt.
 
@@ -272,8 +280,6 @@ def group_advantages(
         scale: Whether to divide by the group's standard deviation, as in GRPO: then
             unitless, and groups that almost agree count as much as others. If not,
             as in Dr. GRPO: in the unit of the scores.
-        eps: Added to the standard deviation, in points, so that equal scores
-            do not lead to a division by zero.
 
     Raises:
         ValueError: If a group has fewer than two answers, or one is not whole.
@@ -290,7 +296,8 @@ def group_advantages(
     differ = groups.amax(dim=1, keepdim=True) != groups.amin(dim=1, keepdim=True)
     centred = (groups - groups.mean(dim=1, keepdim=True)).where(differ, 0.0)
     if scale:
-        centred = centred / (groups.std(dim=1, keepdim=True) + eps)
+        deviation = groups.std(dim=1, keepdim=True)
+        centred = centred / (deviation + 1e-4)  # not zero for equal scores
     return centred.flatten()
 
 
@@ -385,9 +392,9 @@ def grpo_loss(
 
     Source: Shao et al. (2024), equation 3.
     """
-    spread = advantages[:, None].expand_as(log_probs)
+    of_tokens = advantages[:, None].expand_as(log_probs)
     policy = ppo_policy_loss(
-        log_probs, old_log_probs, spread, mask, clip_range, averaging
+        log_probs, old_log_probs, of_tokens, mask, clip_range, averaging
     )
     log_probs = log_probs.where(mask, 0.0)
     kl = kl_k3(log_probs, reference_log_probs.where(mask, 0.0))

@@ -29,7 +29,7 @@ from llmcourse.alignment.policy import (
 )
 from llmcourse.alignment.preferences import Prompt
 from llmcourse.alignment.reward_model import RewardFunction
-from llmcourse.alignment.rollouts import Rollouts, Scores, ValueHead, spread
+from llmcourse.alignment.rollouts import Rollouts, Scores, ValueHead
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, Stateful
 from llmcourse.training.config import PretrainingConfig
@@ -90,7 +90,7 @@ class PPO(PolicyTrainer):
         mask, size = rollouts.answer_mask, self.config.minibatch_size
         parts = self.scorer.in_parts(rollouts.ids, mask, size)
         values = [self.value_head(scores.features) for scores in parts]
-        return spread(torch.cat(values), mask)
+        return losses.spread(torch.cat(values), mask)
 
     def policy_loss(self, now: Scores, part: RolloutBatch) -> losses.PolicyLoss:
         """Return the clipped loss of some answers."""
@@ -104,7 +104,7 @@ class PPO(PolicyTrainer):
     ) -> list[float]:
         """Make one update of the critic; return its loss as a list."""
         assert part.returns is not None
-        errors = spread(self.value_head(now.features), part.mask) - part.returns
+        errors = losses.spread(self.value_head(now.features), part.mask) - part.returns
         loss = 0.5 * losses.masked_average(errors.square(), part.mask)
         critic, optimizer, step = self.value_head, self.value_optimizer, self.n_updates
         schedule = self._value_schedule()

@@ -160,18 +160,14 @@ def sample_pairs(
     drawn: list[tuple[str, _Valued, _Valued]] = []
     for prompt, texts in candidates:
         different = list(dict.fromkeys(texts))
-        if len(different) < 2:
-            raise ValueError(
-                f"a prompt needs two different answers, got {len(different)} for "
-                f"{prompt!r}"
-            )
+        check_range(2, **{f"different answers to {prompt!r}": len(different)})
         couples = list(combinations(different, 2))
         order = torch.randperm(len(couples), generator=generator).tolist()
         chosen = [couples[number] for number in order[:pairs_per_prompt]]
         gold = {text: reward(prompt, text) for text in dict.fromkeys(chain(*chosen))}
         drawn += [(prompt, (a, gold[a]), (b, gold[b])) for a, b in chosen]
     if not drawn:
-        raise ValueError("wanted at least one prompt with answers, got none")
+        raise ValueError("wanted prompts with two different answers, got none")
     differences = [a[1] - b[1] for _, a, b in drawn]
     beta = annotator_beta(differences, agreement)
     uniform = torch.rand(len(drawn), generator=generator, dtype=torch.float64).tolist()
@@ -196,10 +192,7 @@ def agreement_rate(pairs: Sequence[PreferencePair]) -> float:
     """
     gaps = [pair.gold_chosen - pair.gold_rejected for pair in pairs]
     unequal = [gap for gap in gaps if gap != 0]
-    if not unequal:
-        raise ValueError(
-            f"wanted pairs that differ in gold, got none among {len(pairs)}"
-        )
+    check_range(1, **{"pairs that differ in gold": len(unequal)})
     return sum(gap > 0 for gap in unequal) / len(unequal)
 
 
@@ -364,14 +357,9 @@ def check_pairs(
         ValueError: If there are none, if one is too long, or if an id is outside the
             vocabulary.
     """
-    if not pairs:
-        raise ValueError("pairs to learn from and to hold out are needed, got none")
+    check_range(1, **{"pairs to learn from or to hold out": len(pairs)})
     limit = min(model.context_length, context_length)
-    if too_long := [len(pair) for pair in pairs if len(pair) > limit]:
-        raise ValueError(
-            f"prompt and answer must have at most {limit} tokens, "
-            f"but {len(too_long)} of {len(pairs)} pairs have up to {max(too_long)}"
-        )
+    check_range(1, limit, **{"tokens of prompt and answer": max(map(len, pairs))})
     ids = torch.cat([part for pair in pairs for part in pair.texts()])
     check_ids("ids", ids, model.vocab_size)
 

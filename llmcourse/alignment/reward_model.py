@@ -181,11 +181,9 @@ def pad_texts(
     (tensor([[5, 6, 7],
              [8, 0, 0]]), tensor([2, 0]))
     """
+    check_range(1, n_texts=len(texts))
     lengths = [len(text) for text in texts]
-    if not texts or 0 in lengths:
-        raise ValueError(
-            f"wanted texts with at least one token each, got lengths {lengths}"
-        )
+    check_range(1, **{"tokens of a text": min(lengths)})
     ids = nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
     return ids, torch.tensor(lengths) - 1
 
@@ -236,7 +234,7 @@ def train_on_pairs(
         ValueError: If a pair is too long or holds ids that the model does not have,
             if there are fewer pairs (with `by_prompt`, prompts) than a batch, or no
             pair held out; if the whole model is frozen; or if the folder's checkpoints
-            belong to another run.
+            belong to another run, or to one that began with another model.
         FloatingPointError: If a loss or its gradient is not finite. The model then
             still has the weights from before that step.
         OSError: If a checkpoint cannot be written.
@@ -276,6 +274,7 @@ def train_on_pairs(
             "train_tokens": preferences.pairs_fingerprint(pairs),
             "valid_tokens": preferences.pairs_fingerprint(valid),
             "seed": generator.initial_seed(),
+            "start": weights_fingerprint(model),  # from before the first step
             "objective": objective,
         },
         run=run,

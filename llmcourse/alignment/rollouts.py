@@ -29,10 +29,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, pad
+from torch.nn.functional import cross_entropy, gelu, linear, pad
 from torch.nn.utils.rnn import pad_sequence
 
-from llmcourse.alignment.losses import Mask, PerToken, entropy
+from llmcourse.alignment.losses import Mask, PerToken, entropy, spread
 from llmcourse.alignment.preferences import Prompt, end_of_answer
 from llmcourse.arguments import check_fits, check_range
 from llmcourse.finetuning.classification import without_unembedding
@@ -260,9 +260,9 @@ class Scorer:
         features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
         scorer = self.model.unembedding or self.model.embedding
         logits = linear(features, scorer.weight).float()  # (N, V)
-        drawn = logits.log_softmax(dim=-1).gather(1, ids[mask][:, None])[:, 0]
+        losses = cross_entropy(logits, ids[mask], reduction="none")
         return Scores(
-            log_probs=spread(drawn, mask),
+            log_probs=spread(-losses, mask),
             entropy=spread(entropy(logits), mask),
             features=features,
         )
@@ -284,17 +284,6 @@ class Scorer:
             ValueError: As in `__call__`.
         """
         return torch.cat([part.log_probs for part in self.in_parts(ids, mask, size)])
-
-
-def spread(values: Float[Tensor, "token"], mask: Mask) -> PerToken:
-    """Return values at the places where a mask is True, in order, and 0 elsewhere.
-
-    >>> spread(torch.tensor([5.0, 7.0]), torch.tensor([[False, True], [True, False]]))
-    tensor([[0., 5.],
-            [7., 0.]])
-    """
-    grid = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
-    return grid.masked_scatter(mask, values)
 
 
 class ValueHead(nn.Module):
@@ -320,5 +309,6 @@ class ValueHead(nn.Module):
         self, features: Float[Tensor, "token d_model"]
     ) -> Float[Tensor, "token"]:
         """Return a value for each of the features, in points."""
-        values: Tensor = self.output(gelu(self.hidden(features.detach())))
+        hidden = gelu(self.hidden(features.detach().float()))  # of a policy in any type
+        values: Tensor = self.output(hidden)
         return values[:, 0]

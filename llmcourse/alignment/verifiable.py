@@ -78,7 +78,6 @@ rule lossN
     {Hero.he} gave {=pal} {stepN.amount=fewerN}.
     {Hero.he} ate {stepN.amount=fewerN}.
 """
-_OPENINGS = ("First", *["Then"] * (MOST_STEPS - 1))
 
 
 class Step(NamedTuple):
@@ -200,10 +199,9 @@ def worked_answer(question: Question) -> str:
     >>> worked_answer(Question("", totals=(9, 7, 10)))
     'First nine less two is seven. Then seven and three is ten. So ten.'
     """
-    said = []
-    for opening, step in zip(_OPENINGS, question.steps, strict=False):
-        before, change, after = step
-        sign, amount = _said(change)
+    said: list[str] = []
+    for before, change, after in question.steps:
+        opening, (sign, amount) = "Then" if said else "First", _said(change)
         said.append(f"{opening} {WORDS[before]} {sign} {amount} is {WORDS[after]}.")
     return " ".join([*said, direct_answer(question)])
 

@@ -296,13 +296,8 @@ def collect(
     )
     texts = iter([text for part in parts for text in part.texts])
     answered = [(prompt.text, [*islice(texts, n)]) for prompt in prompts]
-    comparable = [(prompt, own) for prompt, own in answered if len({*own}) > 1]
-    if not comparable:
-        raise ValueError(
-            f"wanted prompts with two different answers, got none among {len(answered)}"
-        )
     return preferences.sample_pairs(
-        comparable,
+        [(prompt, own) for prompt, own in answered if len({*own}) > 1],
         generator,
         agreement=config.agreement,
         pairs_per_prompt=config.pairs_per_prompt,
@@ -344,8 +339,6 @@ def collected(
         if len(study.points) != 1:
             raise ValueError(f"{str(path)!r} must hold pairs, got {len(study.points)}")
         return study.points[0]
-    if not path.parent.is_dir():  # to fail before anything slow
-        raise ValueError(f"there is no folder {str(path.parent)!r} to write into")
     found = Preferences(
         train=collect(config, policy, tokenizer, progress),
         valid=collect(config, policy, tokenizer, progress, held_out=True),
@@ -568,20 +561,20 @@ def reward_quality(
     """
     tokens = preferences.tokenize_pairs(pairs, tokenizer, model.config.context_length)
     chosen, rejected = rewards.pair_rewards(model, tokens)
-    rate, n = rewards.share_preferred(chosen - rejected), len(pairs)
+    margins, share = chosen - rejected, rewards.share_preferred
+    rate, n = share(margins), len(pairs)
     # Ties count half; for the interval, half of them are right, rounded down.
     interval = wilson_interval(int(rate * n + 1e-6), n)
     worth = [(pair.gold_chosen, pair.gold_rejected) for pair in pairs]
     gold = torch.tensor(worth, dtype=torch.double)
     gaps = gold[:, 0] - gold[:, 1]
-    unequal, right = gaps != 0, (chosen > rejected) == (gaps > 0)
-    said = (chosen - rejected).abs().sigmoid()  # how sure it is of its preference
+    said = margins.abs().sigmoid()  # how sure it is of its preference
     classes = torch.bucketize(said, torch.tensor(_SURE[1:-1]))
     calibration = [
         {
             "n": int(there.sum()),
             "said": said[there].mean().item(),
-            "right": (chosen > rejected)[there].double().mean().item(),
+            "right": share(margins[there]),
         }
         for there in (classes == number for number in range(len(_SURE) - 1))
     ]
@@ -590,7 +583,7 @@ def reward_quality(
     return {
         "accuracy": {"rate": rate, "interval": interval._asdict(), "n": n},
         "ceiling": preferences.agreement_rate(pairs),
-        "with_gold": right[unequal].double().mean().item(),
+        "with_gold": share((margins * gaps.sign())[gaps != 0]),
         "correlation": both.corrcoef()[0, 1].nan_to_num().item(),
         "calibration": [found for found in calibration if found["n"]],
     }

@@ -38,7 +38,6 @@ class Exam:
     n_prompts: int = 400  # that an aligned model and its start answer
     n_seeds: int = 1  # how often they do, with new random numbers
     kinds: tuple[str, ...] = KINDS  # of instruction
-    tale_temperature: float | int = 0.5  # at which tales are sampled; 0: greedy
     seed: int = TEST_SEED
 
     def __post_init__(self) -> None:
@@ -171,9 +170,8 @@ def instruct_quality(
         splits: What it is asked, from `instruction_evaluation.SPLITS`; the model
             before is asked `BASE_SPLITS`.
     """
-    found: dict[str, Any] = {}
-    if exam.tale_temperature:
-        found["tale_temperature"] = exam.tale_temperature
+    temperature = instruction_evaluation.TALE_TEMPERATURE
+    found: dict[str, Any] = {"tale_temperature": temperature}
     n, seed = exam.n_per_kind, exam.seed
     asked = (("after", after, splits), ("before", before, BASE_SPLITS))
     for name, model, parts in asked if n else ():
@@ -184,7 +182,6 @@ def instruct_quality(
             seed,
             splits=parts,
             kinds=exam.kinds,
-            tale_temperature=exam.tale_temperature,
             progress=report,
         )
         found[f"instructions_{name}"] = scores_to_json(scores)

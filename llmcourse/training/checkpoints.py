@@ -196,7 +196,7 @@ def check_config_matches(
     Traceback (most recent call last):
     ValueError: 'run' is another's: a.b must be 1, got 2
     """
-    before, now = _flat(before), _flat(now)
+    before, now = (_flat(json.loads(json.dumps(each))) for each in (before, now))
     # An ellipsis stands for a missing value, which differs from None.
     odd = [n for n in before | now if before.get(n, ...) != now.get(n, ...)]
     if odd:
@@ -211,7 +211,7 @@ def check_config_matches(
 def _flat(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     """Return nested settings as a flat dict.
 
-    >>> _flat({"model": {"d_model": 8}, "betas": (0.9, 0.99)})
+    >>> _flat({"model": {"d_model": 8}, "betas": [0.9, 0.99]})
     {'model.d_model': 8, 'betas': [0.9, 0.99]}
     """
     flat: dict[str, Any] = {}
@@ -219,7 +219,7 @@ def _flat(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
         if isinstance(part, dict):
             flat |= _flat(part, f"{name}{key}.")
         else:
-            flat[f"{name}{key}"] = list(part) if isinstance(part, tuple) else part
+            flat[f"{name}{key}"] = part
     return flat
 
 

@@ -26,6 +26,7 @@ the grammar is also improbable under the model, and only the difference counts.
 
 import math
 import re
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -212,7 +213,7 @@ def word_losses(model: Transformer, tokenizer: BPETokenizer, text: str) -> list[
             two words, or if there is no `<|endoftext|>`.
     """
     ids, losses = token_losses(model, tokenizer, text)
-    pieces = [tokenizer.pieces[i].decode(errors="replace") for i in ids[1:-1].tolist()]
+    pieces = [tokenizer.pieces[i] for i in ids[1:-1].tolist()]
     return _by_word(losses.double().tolist(), pieces)
 
 
@@ -236,22 +237,22 @@ def token_losses(
     return ids, cross_entropy(logits.float(), ids[1:], reduction="none")
 
 
-def _by_word(losses: list[float], pieces: list[str]) -> list[float]:
+def _by_word(losses: list[float], pieces: list[bytes]) -> list[float]:
     """Return the sum of losses over each word's pieces; the last loss is the end's.
 
-    >>> _by_word([1.0, 2.0, 4.0, 8.0], ["a", " bo", "at"])
+    >>> _by_word([1.0, 2.0, 4.0, 8.0], [b"a", b" bo", b"at"])
     [1.0, 14.0]
     """
-    n_words = len("".join(pieces).split())
-    check_range(1, **{"words of a text": n_words})
-    words, read = [0.0] * n_words, ""
-    for loss, piece in zip(losses, [*pieces, " "], strict=True):
-        if len(piece.split()) > 1:
-            raise ValueError(f"a token must be part of one word, got {piece!r}")
-        read += piece
-        n_begun = len(read.split())
-        number = n_begun - 1 if piece.strip() else n_begun  # white space: the next's
-        words[min(number, n_words - 1)] += loss
+    text = b"".join(pieces).decode()
+    # In bytes, since a letter or a space can be cut into several pieces.
+    ends = [len(text[: word.end()].encode()) for word in re.finditer(r"\S+", text)]
+    check_range(1, **{"words of a text": len(ends)})
+    words, place = [0.0] * len(ends), 0
+    for loss, piece in zip(losses, [*pieces, b""], strict=True):
+        if len((said := piece.decode(errors="replace")).split()) > 1:
+            raise ValueError(f"a token must be part of one word, got {said!r}")
+        words[min(bisect(ends, place), len(ends) - 1)] += loss
+        place += len(piece)
     return words
 
 
@@ -298,12 +299,16 @@ def recall_losses(
             model, or the exact ones, `tales.word_surprises`.
 
     Raises:
-        ValueError: If one of the two kinds has no words.
+        ValueError: If one of the two kinds has no words, or a text not as many losses
+            as words.
     """
     found: dict[bool, list[float]] = {True: [], False: []}
     for story in stories:
-        places = {place for place, _ in recalls(story)}
-        for place, loss in enumerate(losses(story.text)):
+        places, n_words = (
+            {place for place, _ in recalls(story)},
+            len(story.text.split()),
+        )
+        for place, loss in zip(range(n_words), losses(story.text), strict=True):
             found[place in places].append(loss)
     counts = len(found[True]), len(found[False])
     check_range(1, **{"words that repeat a fact": counts[0], "others": counts[1]})

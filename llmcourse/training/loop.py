@@ -195,7 +195,7 @@ def update_weights(
 
 
 def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
-    """Return the model's logits in float32, computed in the config's precision.
+    """Return the model's logits, computed in the config's precision and still in it.
 
     Args:
         model: Gives a logit for each position and output.
@@ -206,7 +206,7 @@ def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
     low_precision = config.precision == "bfloat16"
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=low_precision):
         logits: Tensor = model(ids)
-    return logits.float()
+    return logits
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

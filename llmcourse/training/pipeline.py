@@ -140,7 +140,7 @@ def prepare_text(
     A short text gets a smaller vocabulary, as large as it can fill: see `fit_recipe`.
 
     Args:
-        config: Sets the size of the vocabulary and the length of the windows.
+        config: Sets the size of the vocabulary, or the model whose tokenizer it is.
         documents: The raw text.
         progress: Called with "corpus", "tokenizer" or "tokens", how much of it is done,
             and of how much.
@@ -149,7 +149,7 @@ def prepare_text(
         steps: What is done to the text, as in `build_corpus`.
 
     Raises:
-        ValueError: If there is too little text for the windows.
+        ValueError: If no text is left to learn from.
     """
     steps = [*steps]
     tracked = report_progress(steps, len(steps), "corpus", progress)

@@ -19,7 +19,7 @@ from llmcourse.arguments import check_ids, check_range
 from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import History, PretrainingConfig, Update
-from llmcourse.training.loop import train, update_weights, weighted_losses
+from llmcourse.training.loop import predict, train, update_weights, weighted_losses
 from llmcourse.training.losses import blockwise_cross_entropy
 from llmcourse.training.windows import (
     NO_TOKEN,
@@ -140,9 +140,6 @@ def next_token_loss(
         ValueError: If there is nothing to predict, if the windows are longer than the
             model can read, or if a target is outside the vocabulary.
     """
-    windows = windows.to(model.embedding.weight.device)
-    low_precision = config.precision == "bfloat16"
-    with torch.autocast(windows.device.type, torch.bfloat16, enabled=low_precision):
-        logits = model(windows[:, :-1].clamp(min=0))  # (B, T, V)
-    targets = windows[:, 1:].flatten()
+    logits = predict(model, windows[:, :-1].clamp(min=0), config)  # (B, T, V)
+    targets = windows[:, 1:].flatten().to(logits.device)
     return blockwise_cross_entropy(logits.flatten(0, 1), targets, ignored=NO_TOKEN)

@@ -108,34 +108,27 @@ def _search(
 ) -> tuple[list[float], list[float]]:
     """Return floor, a and b, and the exponents alpha and beta, of the least squares.
 
-    The neighbours of the best exponents so far are tried; if none is better, those at
-    half the distance. Source: Hooke and Jeeves (1961), "Direct search".
+    After a grid, the neighbours of the best exponents so far are tried; if none is
+    better, those at half the distance. For given exponents, the law is linear in the
+    other three. Source: Hooke and Jeeves (1961), "Direct search".
     """
-
-    def best_of(exponents: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return the best exponents, their floor, a and b, and the sum of squares.
-
-        For given exponents, the law is linear in the other three.
-        """
-        by_size = (-exponents[:, :1] * log_n).exp()  # (grid, point)
-        by_text = (-exponents[:, 1:] * log_d).exp()
-        columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
-        weights, squares = _least_squares(columns, losses)
-        best = squares.argmin()
-        return exponents[best], weights[best], squares[best].item()
-
     around = torch.arange(-2, 3, dtype=_DOUBLE)
     neighbours = torch.cartesian_prod(around, around)
-    step = _REACH / _GRID
+    step, least = _REACH / _GRID, torch.tensor(torch.inf)
     grid = torch.arange(1, _GRID + 1, dtype=_DOUBLE) * step
-    best, weights, least = best_of(torch.cartesian_prod(grid, grid))
+    tried = torch.cartesian_prod(grid, grid)
     while step > _FINEST:
-        tried = best_of((best + step * neighbours).clamp(min=_FINEST))
-        if tried[-1] < least:
-            best, weights, least = tried
+        by_size = (-tried[:, :1] * log_n).exp()  # (grid, point)
+        by_text = (-tried[:, 1:] * log_d).exp()
+        columns = torch.stack((torch.ones_like(by_size), by_size, by_text), dim=-1)
+        weights, squares = _least_squares(columns, losses)
+        place = squares.argmin()
+        if squares[place] < least:
+            least, best, found = squares[place], tried[place], weights[place]
         else:
             step /= 2
-    return weights.tolist(), best.tolist()
+        tried = (best + step * neighbours).clamp(min=_FINEST)
+    return found.tolist(), best.tolist()
 
 
 def _least_squares(

@@ -215,7 +215,9 @@ def test_refuses_checkpoints_of_another_objective(tmp_path):
     run(folder=tmp_path)
     with pytest.raises(ValueError, match=r"another run: config\.beta"):
         run(folder=tmp_path, config=replace(SHORT, beta=0.6))
-    with pytest.raises(ValueError, match="another run: objective must be"):
+    with pytest.raises(
+        ValueError, match="another run: start must be .*; objective must be"
+    ):
         run(make_model(8), folder=tmp_path)  # another reference
 
 
@@ -223,10 +225,10 @@ def test_refuses_what_cannot_be_learned():
     fine, odd = make_pairs(), make_pairs()
     odd[3] = TokenizedPair(torch.arange(7), torch.tensor([1, 2, 0]), torch.tensor([0]))
     for pairs, valid, message in (
-        ([], fine, "got none"),
-        (fine, [], "got none"),
-        (odd, fine, "at most 9 tokens, but 1 of 11"),
-        (fine, odd, "at most 9 tokens, but 1 of 11"),
+        ([], fine, "got 0"),
+        (fine, [], "got 0"),
+        (odd, fine, "tokens of prompt and answer must be in 1 … 9"),
+        (fine, odd, "tokens of prompt and answer must be in 1 … 9"),
         (fine[:3], fine, "examples must be at least 4, got 3"),
     ):
         with pytest.raises(ValueError, match=message):

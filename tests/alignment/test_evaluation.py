@@ -120,5 +120,5 @@ def test_openings_are_counted_by_their_first_three_words():
 
 def test_nothing_asked_is_refused():
     policy, tokenizer = base()
-    with pytest.raises(ValueError, match="answers to prompts, got none"):
+    with pytest.raises(ValueError, match="n_prompts must be at least 1, got 0"):
         evaluate_policy(policy, policy, tokenizer, [], LENGTH, 4)

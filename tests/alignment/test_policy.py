@@ -69,6 +69,16 @@ def test_history_tells_every_iteration(method):
 
 
 @both
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_policies_in_another_type_learn(method, dtype):
+    policy = make_policy().to(dtype)
+    start = weights_of(policy)
+    learn(method, policy)
+    assert not same(weights_of(policy), start)
+    assert {weight.dtype for weight in policy.parameters()} == {dtype}
+
+
+@both
 def test_the_reference_stays_as_it_is(method):
     policy, reference = make_policy(), make_policy(seed=5)
     before, start = weights_of(reference), weights_of(policy)

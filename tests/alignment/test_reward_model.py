@@ -247,7 +247,7 @@ def test_adapters_and_the_head_learn_and_nothing_else():
 
 def test_refuses_texts_without_tokens():
     for texts in ([], [torch.tensor([1]), torch.tensor([], dtype=torch.int64)]):
-        with pytest.raises(ValueError, match="texts with at least one token"):
+        with pytest.raises(ValueError, match="must be at least 1, got 0"):
             pad_texts(texts)
 
 
@@ -255,10 +255,10 @@ def test_refuses_what_cannot_be_learned():
     fine = make_pairs()
     long = TokenizedPair(torch.arange(7), torch.tensor([1, 2, 0]), torch.tensor([0]))
     for pairs, valid, message in (
-        ([], fine, "got none"),
-        (fine, [], "got none"),
-        ([*fine, long], fine, "at most 9 tokens, but 1 of 12"),
-        (fine, [long], "at most 9 tokens, but 1 of 1"),
+        ([], fine, "got 0"),
+        (fine, [], "got 0"),
+        ([*fine, long], fine, "tokens of prompt and answer must be in 1 … 9"),
+        (fine, [long], "tokens of prompt and answer must be in 1 … 9"),
         (fine[:3], fine, "examples must be at least 4, got 3"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -272,6 +272,9 @@ def test_refuses_checkpoints_of_another_objective(tmp_path):
     other = replace(SHORT, center_rewards_coefficient=0.5)
     with pytest.raises(ValueError, match=r"another run: config\.center"):
         run(folder=tmp_path, config=other)
+    begun_elsewhere = RewardModel(Transformer(SIZES, seeded(9)), seeded())
+    with pytest.raises(ValueError, match=r"another run: start must be"):
+        run(begun_elsewhere, tmp_path)
 
 
 def test_refuses_checkpoints_of_a_model_with_another_reader(tmp_path):

@@ -193,9 +193,9 @@ def test_what_transformers_would_get_wrong_it_refuses(tokenizer, tmp_path, pooli
 
 def test_refuses_nothing():
     model = make_model()
-    with pytest.raises(ValueError, match="texts with at least one token"):
+    with pytest.raises(ValueError, match="n_texts must be at least 1, got 0"):
         rewards_of(model, [])
-    with pytest.raises(ValueError, match="texts with at least one token"):
+    with pytest.raises(ValueError, match="n_texts must be at least 1, got 0"):
         pair_rewards(model, [])
 
 

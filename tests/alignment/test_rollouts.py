@@ -5,8 +5,9 @@ import torch
 from policy_cases import PROMPTS, STOP, Letters, make_policy, seeded
 from tokenization_cases import sentencepiece
 
+from llmcourse.alignment.losses import spread
 from llmcourse.alignment.preferences import Prompt
-from llmcourse.alignment.rollouts import Scorer, ValueHead, sample_rollouts, spread
+from llmcourse.alignment.rollouts import Scorer, ValueHead, sample_rollouts
 from llmcourse.model.generation import generate
 
 

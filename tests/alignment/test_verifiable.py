@@ -40,6 +40,8 @@ def test_kate_has_ten_pears() -> None:
         "First nine less two is seven. Then seven and three is ten. So ten."
     )
     assert direct_answer(kate) == "So ten."
+    long = Question("", totals=(1, 2, 3, 4, 5, 6))  # more steps than any drawn
+    assert read_steps(worked_answer(long)) == long.steps
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,16 @@ def test_quality_is_of_the_weights_in_the_files(made):
     assert quality["forgetting"] == forgetting(*models, 2, EXAM.seed).to_json()
 
 
+def test_a_reward_model_without_a_preference_is_right_half_of_the_time(made):
+    folder, config, _ = made
+    pairs = collected(folder / "pairs.json", config, *load_pretrained(config.policy))
+    reward_model, tokenizer = load_reward_model(folder / "reward" / "model")
+    torch.nn.init.zeros_(reward_model.head.weight)
+    quality = reward_quality(reward_model, tokenizer, pairs.valid)
+    assert quality["with_gold"] == quality["accuracy"]["rate"] == 0.5
+    assert [found["right"] for found in quality["calibration"]] == [0.5]
+
+
 @pytest.mark.parametrize("name", ["model", "reward/model"])
 def test_the_cards_code_runs(made, capsys, name):
     text = (made[0] / name / "README.md").read_text(encoding="utf-8")

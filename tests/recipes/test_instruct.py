@@ -109,9 +109,6 @@ def test_the_facts_make_the_card(made):
     assert COMMAND in text
     assert "license:" not in text, "nobody knows that of a base of one's own"
     assert "answered greedily, tales drawn at temperature 0.5." in text
-    facts["quality"].pop("tale_temperature")
-    greedy = fill_card("instruct", facts, name="small", config=config)
-    assert "decoding is greedy" in greedy
 
 
 def test_adapters_on_a_chat_model_are_kept_apart_and_merged(tmp_path):

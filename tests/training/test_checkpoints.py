@@ -690,7 +690,8 @@ def test_equal_recipes_pass():
     before = {"config": {"a": 1, "b": [2, 3]}, "d": 4}
     check_config_matches("'here' is another's", before, {"d": 4, **before})
     check_config_matches("'here' is another's", {}, {})
-    check_config_matches("'here' is another's", {"a": {"b": [1]}}, {"a": {"b": (1,)}})
+    lists, tuples = {"a": {"b": [1, [2, 3]]}}, {"a": {"b": (1, (2, 3))}}
+    check_config_matches("'here' is another's", lists, tuples)
 
 
 def test_of_many_differences_three_are_told():

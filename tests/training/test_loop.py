@@ -193,10 +193,10 @@ def test_predictions_are_the_models_in_that_precision(precision):
     model = Transformer(SIZES, seeded())
     ids = torch.tensor([[5, 0, 3], [12, 1, 1]])
     logits = predict(model, ids, replace(CONFIG, precision=precision))
-    assert logits.dtype == torch.float32
-    exact = model(ids)
+    assert logits.dtype == getattr(torch, precision)
+    exact, close = model(ids), {"atol": 0.05, "rtol": 0.05}  # 8 bits are kept
     assert torch.equal(logits, exact) == (precision == "float32")
-    torch.testing.assert_close(logits, exact, atol=0.05, rtol=0.05)  # 8 bits are kept
+    torch.testing.assert_close(logits, exact, **close, check_dtype=False)
 
 
 # Refusal

@@ -85,6 +85,7 @@ def test_recalled_words_are_words_of_facts_that_stood_there_before(story):
 
 def test_losses_by_word_sum_to_that_of_the_text(model, tokenizer):
     texts = [story.text for story in STORIES] + ["one", "  two  words ", "a\nb"]
+    texts += ["ideographic\u3000space, n\u00e9\u00a0\u2003"]  # one byte per token
     prices, _ = document_nll(model, tokenizer, texts)
     for text, price in zip(texts, prices, strict=True):
         losses = word_losses(model, tokenizer, text)
@@ -121,6 +122,8 @@ def test_refusals(model, tokenizer):
         ValueError, match="words that repeat a fact must be at least 1, got 0"
     ):
         recall_losses([], lambda text: [])
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        recall_losses(STORIES, lambda text: [1.0] * (len(text.split()) + 1))
     pairs = BPETokenizer.train(
         ["a b a b a b"], 259, special_tokens=["<|endoftext|>"], pattern=r".+"
     )
