@@ -29,7 +29,7 @@ A ranking can be measured where the relevant items are known, one query at a tim
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TypeVar
 
@@ -112,36 +112,27 @@ class BM25:
 _Item = TypeVar("_Item", bound=Hashable)
 
 
-def reciprocal_rank_fusion(
-    rankings: Sequence[Sequence[_Item]], k: float | int = 60
-) -> list[tuple[_Item, float]]:
-    """Return all items with the sum of 1 / (k + rank) over the rankings, best first.
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[_Item]]) -> list[_Item]:
+    """Return all items by the sum of 1 / (60 + rank) over the rankings, best first.
 
     A ranking adds nothing to items that it lacks. Ties go to the item that comes first
     when the rankings are read one after another.
 
     Args:
         rankings: Each best first, without repetitions.
-        k: The larger it is, the smaller the advantage of the first ranks.
-
-    Raises:
-        ValueError: If k is negative, or a ranking contains an item twice.
 
     Source: Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms
-    Condorcet and individual rank learning methods", where k is 60.
+    Condorcet and individual rank learning methods".
 
-    >>> reciprocal_rank_fusion([["a", "b"], ["c", "b"]], k=1)
-    [('b', 0.66...), ('a', 0.5), ('c', 0.5)]
+    >>> reciprocal_rank_fusion([["a", "b"], ["c", "b"]])
+    ['b', 'a', 'c']
     """
-    check_range(0, k=k)
-    shares: dict[_Item, list[float]] = {}
+    shares: defaultdict[_Item, list[float]] = defaultdict(list)
     for ranking in rankings:
-        if len(set(ranking)) < len(ranking):
-            raise ValueError("a ranking must not contain an item twice")
         for rank, item in enumerate(ranking, start=1):
-            shares.setdefault(item, []).append(1 / (k + rank))
-    sums = [(item, math.fsum(own)) for item, own in shares.items()]  # order-independent
-    return sorted(sums, key=lambda pair: -pair[1])
+            shares[item].append(1 / (60 + rank))
+    # The exact sum does not depend on the order of the rankings.
+    return sorted(shares, key=lambda item: -math.fsum(shares[item]))
 
 
 def hit_at_k(

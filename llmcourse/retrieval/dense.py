@@ -61,31 +61,18 @@ class DualEncoder(nn.Module):
         return torch.tensor(self.tokenizer.encode(f" {text.strip()}"))
 
     def question_vectors(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
-        """Return a vector of length 1 for each question, no unit.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """Return a vector of length 1 for each question, at least one, no unit."""
         return _bags(self.question, [self.ids(text) for text in texts])
 
     def passage_vectors(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
-        """Return a vector of length 1 for each passage, no unit.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """Return a vector of length 1 for each passage, at least one, no unit."""
         return _bags(self.passage, [self.ids(text) for text in texts])
 
 
 def _bags(
     table: Float[Tensor, "vocab d_model"], texts: Sequence[Int[Tensor, "_"]]
 ) -> Float[Tensor, "text d_model"]:
-    """Return the sum of the rows of each text's tokens, scaled to length 1.
-
-    Raises:
-        ValueError: If there is no text.
-    """
-    check_range(1, n_texts=len(texts))
+    """Return the sum of the rows of each text's tokens, scaled to length 1."""
     ends = torch.tensor([0, *(len(ids) for ids in texts)]).cumsum(0)
     return normalize(embedding_bag(torch.cat([*texts]), table, ends[:-1], mode="sum"))
 
@@ -169,9 +156,9 @@ def contrastive_loss(
     >>> contrastive_loss(torch.zeros(2, 2), torch.eye(2).bool())  # log 2
     tensor(0.6931)
     """
-    own = torch.eye(len(scores)).bool()
-    others = scores.masked_fill(is_right & ~own, float("-inf"))
-    return cross_entropy(others, torch.arange(len(scores)))
+    places = torch.arange(len(scores), device=scores.device)
+    others = is_right & (places != places[:, None])
+    return cross_entropy(scores.masked_fill(others, float("-inf")), places)
 
 
 @torch.no_grad()
@@ -181,11 +168,6 @@ def mean_hidden_states(
     """Return the mean of the last hidden state over each text's tokens, no unit.
 
     A text longer than the model's window is read window by window.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        texts: None of them empty.
 
     Raises:
         ValueError: If there is no text, or one has no tokens.

@@ -127,7 +127,7 @@ class Retriever:
             vectors = self._encoder.question_vectors([question]).detach()
             scores = similarities(vectors, self._vectors)[0]
             rankings.append(scores.topk(min(depth, len(scores))).indices.tolist())
-        return [number for number, _ in reciprocal_rank_fusion(rankings)][:k]
+        return reciprocal_rank_fusion(rankings)[:k]
 
     def search(self, question: str, k: int) -> list[Passage]:
         """Return the k best passages, best first.

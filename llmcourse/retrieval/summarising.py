@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
-from llmcourse.arguments import check_range
+from llmcourse.arguments import check_one_of, check_range
 
 Summarise: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Revise: TypeAlias = Callable[[str, str], str]
@@ -52,8 +52,8 @@ def map_reduce(
         fits: Whether a text is short enough to be summarised at once.
 
     Raises:
-        ValueError: If there are no pieces, or no two neighbouring summaries fit
-            together, so the rounds would never end.
+        ValueError: If there are no pieces, there is not one summary for each text, or
+            no two neighbouring summaries fit together, so the rounds would never end.
 
     >>> first = lambda texts: [text[:2] for text in texts]
     >>> made = map_reduce(["abc", "def", "ghi"], first, lambda text: len(text) <= 6)
@@ -61,17 +61,21 @@ def map_reduce(
     (('abc', 'def', 'ghi'), ('ab\n\nde', 'gh'), ('ab\n\ngh',))
     """
     check_range(1, pieces=len(pieces))
-    levels, summaries = [tuple(pieces)], [tuple(summarise(pieces))]
-    while len(summaries[-1]) > 1:
-        groups = grouped(summaries[-1], fits)
-        if len(groups) == len(summaries[-1]):
+    levels = [tuple(pieces)]
+    summaries: list[tuple[str, ...]] = []
+    while True:
+        made = tuple(summarise(levels[-1]))
+        check_one_of("number of summaries", len(made), [len(levels[-1])])
+        summaries.append(made)
+        if len(made) == 1:
+            return MapReduce(tuple(levels), tuple(summaries))
+        groups = grouped(made, fits)
+        if len(groups) == len(made):
             raise ValueError(
                 f"no two of {len(groups)} neighbouring summaries fit together: shorter "
                 "summaries are wanted, or more room"
             )
         levels.append(tuple(groups))
-        summaries.append(tuple(summarise(groups)))
-    return MapReduce(tuple(levels), tuple(summaries))
 
 
 def grouped(texts: Sequence[str], fits: Callable[[str], bool]) -> list[str]:

@@ -104,10 +104,10 @@ class TextPieces:
         if self.stopped:
             return ""
         text = self._held + new
-        starts = [start for stop in self._stop if (start := text.find(stop)) >= 0]
-        if starts:
+        spans = [(text.find(s) + len(s), text.find(s)) for s in self._stop if s in text]
+        if spans:  # the first to be complete ends the text, whatever the tokens are
             self.stopped = True
-            return text[: min(starts)]
+            return text[: min(spans)[1]]
         n_held = 0 if last else max((_overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - n_held :]
         return text[: len(text) - n_held]

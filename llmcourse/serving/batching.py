@@ -88,7 +88,7 @@ def read_next(
         ValueError: If a slot is full, or as in `Transformer.forward`.
     """
     n_rows = -(-len(caches) // _ROWS) * _ROWS
-    device = model.embedding.weight.device
+    device = model.norm.weight.device  # a quantized embedding's weight takes long
     row_ids = torch.zeros(n_rows, 1, dtype=torch.int64, device=device)
     rows: list[KVCache | None] = [None] * n_rows
     for slot, new in ids.items():
@@ -287,7 +287,7 @@ class Batcher:
             room = len(request.ids) + request.max_new_tokens
             self.caches[slot] = self.model.new_cache(capacity=room)
         ids = request.ids[start : start + _CHUNK]
-        batch = torch.tensor([ids], device=self.model.embedding.weight.device)
+        batch = torch.tensor([ids], device=self.model.norm.weight.device)
         logits = self.model(batch, self.caches[slot])[0]
         request.n_read += len(ids)
         if request.n_top is not None and request.score_prompt:

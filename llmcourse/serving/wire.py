@@ -4,7 +4,8 @@ Types are strict: "1" is not a number and 1 is not a string. Fields that this se
 does not use are ignored if they change nothing (`user`), and refused if the answer
 would then not be what was asked for (`logit_bias`).
 
-Every error has the same form, which the official clients turn into exceptions:
+Every error has the same form, which the official clients turn into exceptions; only a
+wrong host name and too many connections are refused in plain text:
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 

@@ -66,10 +66,7 @@ def test_words():
 
 def test_second_twice_beats_first_once_by_hand():
     """b: 1/(60 + 2) twice is 0.0323; a and c: 1/(60 + 1) once is 0.0164."""
-    fused = reciprocal_rank_fusion([["a", "b"], ["c", "b"]])
-    assert [item for item, _ in fused] == ["b", "a", "c"]
-    assert fused[0][1] == pytest.approx(2 / 62)
-    assert fused[1][1] == fused[2][1] == pytest.approx(1 / 61)
+    assert reciprocal_rank_fusion([["a", "b"], ["c", "b"]]) == ["b", "a", "c"]
 
 
 def test_measures_by_hand():
@@ -117,16 +114,16 @@ def test_empty_documents_match_nothing():
 def test_one_ranking_stays_and_equal_ones_stay():
     ranking = [5, 3, 9, 1]
     for rankings in ([ranking], [ranking] * 3, [ranking, []]):
-        assert [i for i, _ in reciprocal_rank_fusion(rankings)] == ranking
+        assert reciprocal_rank_fusion(rankings) == ranking
     assert reciprocal_rank_fusion([]) == []
 
 
 def test_scores_do_not_matter_and_ties_keep_their_order():
-    assert [i for i, _ in reciprocal_rank_fusion([[1, 2], [2, 1]])] == [1, 2]
+    assert reciprocal_rank_fusion([[1, 2], [2, 1]]) == [1, 2]
     # "A" has the ranks 1, 7, 2 and "B" 1, 2, 7: sums made in order would differ.
     rankings = ["Aabcdefg", "Bhijklmn", "oBpqrsA", "tAuvwxB"]
-    (first, one), (second, two) = reciprocal_rank_fusion([*map(list, rankings)])[:2]
-    assert (first, second, one) == ("A", "B", two)
+    assert reciprocal_rank_fusion(rankings)[:2] == ["A", "B"]
+    assert reciprocal_rank_fusion([rankings[1], *rankings])[0] == "B"
 
 
 # Reference
@@ -171,12 +168,13 @@ def test_equal_to_rank_bm25_where_words_are_rare():
 def test_equal_to_the_sum_over_all_rankings():
     rng = random.Random(0)
     rankings = [rng.sample(range(20), rng.randint(1, 15)) for _ in range(4)]
-    for item, score in reciprocal_rank_fusion(rankings, k=7):
-        places = [r.index(item) + 1 for r in rankings if item in r]
-        assert score == pytest.approx(sum(1 / (7 + place) for place in places))
-    fused = reciprocal_rank_fusion(rankings, k=7)
-    assert {item for item, _ in fused} == {item for r in rankings for item in r}
-    assert [s for _, s in fused] == sorted((s for _, s in fused), reverse=True)
+    fused = reciprocal_rank_fusion(rankings)
+    sums = [
+        sum(1 / (60 + r.index(item) + 1) for r in rankings if item in r)
+        for item in fused
+    ]
+    assert sums == pytest.approx(sorted(sums, reverse=True), abs=1e-12)
+    assert sorted(fused) == sorted({item for r in rankings for item in r})
 
 
 def test_a_hit_is_a_reciprocal_rank_of_at_least_one_over_k():
@@ -201,13 +199,6 @@ def test_refusals():
             BM25([["a"]], k1=k1, b=b)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         BM25([["a"]]).search(["a"], k=0)
-
-
-def test_refusals_of_fusion():
-    with pytest.raises(ValueError, match="k must be at least 0, got -1"):
-        reciprocal_rank_fusion([[1]], k=-1)
-    with pytest.raises(ValueError, match="not contain an item twice"):
-        reciprocal_rank_fusion([[1, 2, 1]])
 
 
 def test_refusals_of_measures():

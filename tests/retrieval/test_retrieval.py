@@ -51,7 +51,7 @@ def test_both_fuses_the_two_rankings():
     question = "What had Tom, a hen?"
     by_words = Retriever(FOUND).ranking(question, 3)
     by_vectors = Retriever(FOUND, "dense", encoder()).ranking(question, 3)
-    fused = [n for n, _ in reciprocal_rank_fusion([by_words, by_vectors])]
+    fused = reciprocal_rank_fusion([by_words, by_vectors])
     assert Retriever(FOUND, "both", encoder()).ranking(question, 3) == fused
     assert Retriever(FOUND, "both", encoder()).ranking(question, 1) == fused[:1]
 

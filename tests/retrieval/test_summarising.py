@@ -70,3 +70,5 @@ def test_refusals():
             summary()
     with pytest.raises(ValueError, match="no two of 3 neighbouring summaries fit"):
         map_reduce(["a", "b", "c"], initials, lambda text: len(text) < 4)
+    with pytest.raises(ValueError, match="number of summaries must be 2, got 1"):
+        map_reduce(["a", "b"], lambda texts: texts[:1], bool)

@@ -1,6 +1,6 @@
 """Text as it is drawn: never taken back, never too late."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenization_cases import sentencepiece
 
@@ -40,9 +40,10 @@ def test_worked_example_of_what_is_held_back():
 
 @settings(max_examples=60)
 @given(
-    st.text(alphabet="ab €\0", max_size=12),
-    st.lists(st.text("ab€", min_size=1, max_size=3), max_size=3),
+    st.text(alphabet="ab €\0", max_size=12) | st.text("the bs", max_size=12),
+    st.lists(st.text("abe€hst", min_size=1, max_size=3), max_size=3),
 )
+@example("the bees", ["the", "h"])  # both are in one token
 def test_the_pieces_are_the_text_up_to_the_first_stop(text, stop):
     found, stopped = pieces_of(TOKENIZER.encode(text), stop)
     # The first to be complete ends the text, not the first to begin.
@@ -91,3 +92,15 @@ def test_a_text_begins_where_the_bytes_before_it_end():
         pieces.push(id_)
     assert begins == [0, 2, 2, 4]
     assert pieces.offset(None) == 5
+
+
+def test_a_special_token_does_not_end_a_run_of_bytes():
+    tokenizer = sentencepiece(["a b c"])
+    pieces = TextPieces(tokenizer)
+    unknown = tokenizer.special_tokens["<unk>"]
+    new_line, letter = tokenizer.encode("\n")[-1], tokenizer.encode("b")[-1]
+    begins = []
+    for id_ in (letter, new_line, unknown, new_line, letter):
+        begins.append(pieces.offset(id_))
+        pieces.push(id_)
+    assert begins == [0, 1, 1, 1, 3]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llmcourse.model import quantization
 from llmcourse.model.generation import Sampling, generate
 from llmcourse.model.quantization import quantize_model
 from llmcourse.model.transformer import Transformer, TransformerConfig
@@ -182,6 +183,22 @@ def test_a_quantized_model_has_slots_too():
     torch.testing.assert_close(
         read_next(model, {1: int(ids[8])}, caches)[1], want, rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_quantized_embedding_is_computed_once_a_step(monkeypatch):
+    """It is the largest matrix: all scores need it, and nothing else may ask for it."""
+    rows, whole = [], quantization.dequantize
+    monkeypatch.setattr(
+        quantization,
+        "dequantize",
+        lambda numbers, scale: (rows.append(len(numbers)), whole(numbers, scale))[1],
+    )
+    batcher = Batcher(quantize_model(MODEL), max_batch=2)
+    batcher.submit(request(n=4))
+    batcher.step()
+    del rows[:]
+    batcher.step()
+    assert rows.count(CONFIG.vocab_size) == 1
 
 
 def test_what_does_not_fit_is_refused():
