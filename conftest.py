@@ -5,8 +5,13 @@ longer than many a small function does, so modules without arrays, whose types m
 knows, are left alone: telling a tale would take ten times as long.
 """
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
+
+# Notebooks and commands that tests start share the cores with them: a thread that waits
+# for another sleeps. Libraries read this when they are first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
@@ -41,5 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             cell.add_marker(pytest.mark.skip(reason=reason))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(1)  # two workers share two cores
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compute on one core: two workers share two, and a command may have taken both."""
+    torch.set_num_threads(1)

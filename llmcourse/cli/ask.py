@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -24,11 +24,6 @@ def ask(
         Path, typer.Option(help="A folder with text files, a file, a pattern, or -.")
     ],
     model: opt.Model = "instruct-llm",
-    system: opt.System = "",
-    retriever: Annotated[
-        Literal["bm25", "dense", "both"],
-        typer.Option(help="bm25, by words; dense, by vectors; or both."),
-    ] = "bm25",
     n_passages: Annotated[
         int | None,
         typer.Option(
@@ -66,7 +61,6 @@ def ask(
     from llmcourse.model.generation import Sampling
     from llmcourse.retrieval import retrieval
     from llmcourse.retrieval.chunking import recursive_chunks
-    from llmcourse.retrieval.dense import DualEncoder
     from llmcourse.text.cleaning import clean_text
     from llmcourse.text.documents import excerpt
 
@@ -80,15 +74,12 @@ def ask(
     size = min(_SIZE, loaded.config.context_length // 2)
     cut = partial(recursive_chunks, tokenizer=tokenizer, size=size)
     among = retrieval.passages(documents, cut)
-    encoder = None
-    if retriever != "bm25":
-        encoder = DualEncoder(loaded, tokenizer, [passage.text for passage in among])
     n = n_passages or (_LISTED if passages_only else _READ)
-    found = retrieval.Retriever(among, retriever, encoder).search(question, n)
+    found = retrieval.Retriever(among).search(question, n)
     if not found:
         raise ValueError(
             f"none of {len(among)} passages has a word of the question: ask in the "
-            "words of your texts, or try --retriever dense"
+            "words of your texts"
         )
     if passages_only:
         if as_json:
@@ -97,16 +88,14 @@ def ask(
         for passage in found:
             typer.echo(f"{clean_text(passage.place)}\n{clean_text(passage.text)}\n")
         return
-    turns = [Message("system", system)] if system else []
     room = loaded.config.context_length // 8  # tokens that stay free for the answer
-    taken = len(tokenizer.encode(system)) + 2 if system else 0  # the turn's two marks
-    limit = loaded.config.context_length - room - taken
+    limit = loaded.config.context_length - room
     prompt = retrieval.prompt_with(question, found, tokenizer, limit)
     ids: list[int] = []
     pieces = answering.stream_answer(
         loaded,
         tokenizer,
-        [*turns, Message("user", prompt.text)],
+        [Message("user", prompt.text)],
         sampling=Sampling(temperature=temperature),
         generator=torch.Generator().manual_seed(seed),
         watch=ids.append,

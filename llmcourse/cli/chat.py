@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,10 @@ _SHOWN = 40  # characters shown of a dropped turn
 
 def chat(
     model: opt.Model = "instruct-llm",
-    system: opt.System = "",
+    system: Annotated[
+        str,
+        typer.Option(help="A system message, for models that learned to follow one."),
+    ] = "",
     temperature: opt.Temperature = 0.5,
     top_k: opt.TopK = None,
     top_p: opt.TopP = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from llmcourse.arguments import as_value_error
 from llmcourse.cli.console import out
 from llmcourse.extras import needed_for
 
@@ -24,14 +25,10 @@ def check(
     from llmcourse.classroom.grading import grade, score_card
     from llmcourse.classroom.student import Student
 
-    try:
-        own = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
-    except OSError:
-        raise
-    except Exception as error:  # nbformat's many errors all mean the same
-        raise ValueError(
-            f"{notebook} is not a readable notebook: {error}"[:200]
-        ) from error
+    content = notebook.read_bytes()
+    # nbformat's many errors all mean the same.
+    with as_value_error(f"{notebook} is not a readable notebook", Exception):
+        own = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
     if "assignment" not in (own.metadata.get("llmcourse") or {}):
         raise ValueError(f"{notebook} is not the notebook of an assignment")
     # For a call that takes a moment, if it ever ends.

@@ -1,5 +1,6 @@
 """What all commands share: output, progress bars and the documents they read."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -8,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from tqdm import tqdm
 
@@ -15,8 +17,8 @@ out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
-    """Print JSON without colours, even where colours are forced."""
-    out.print_json(data=data, highlight=False)
+    """Print JSON on one line."""
+    typer.echo(json.dumps(data))
 
 
 def say(text: object) -> None:
@@ -61,7 +63,7 @@ def bars(quiet: bool) -> Iterator[Callable[..., None]]:
         drawn[stage].set_postfix(beside, refresh=False)
         drawn[stage].update(done - drawn[stage].n)
         if done == total:
-            drawn[stage].close()
+            drawn.pop(stage).close()  # it may come again, as with `align --seeds`
 
     try:
         yield show

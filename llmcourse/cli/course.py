@@ -229,7 +229,9 @@ def export(
 @course.command()
 def similarity(
     name: Name,
-    least: Annotated[float, typer.Option(help="Least share in common, 0 … 1.")] = 0.8,
+    least: Annotated[
+        float, typer.Option(help="Least share in common, 0 … 1.", min=0, max=1)
+    ] = 0.8,
     folder: Folder = HERE,
 ) -> None:
     """List pairs of hand-ins that are suspiciously alike: a hint, not a verdict."""

@@ -40,7 +40,7 @@ def evaluate(
     from functools import partial
 
     from llmcourse.cli import measuring
-    from llmcourse.cli.running import open_model, show
+    from llmcourse.cli.running import open_model, show, use_cores
     from llmcourse.finetuning.chat import has_chat_tokens
     from llmcourse.finetuning.instruction_evaluation import instruction_scores
     from llmcourse.recipes import base, instruct
@@ -53,6 +53,7 @@ def evaluate(
     if model is None:
         raise ValueError("wanted --model or --all, got neither")
     loaded, tokenizer = open_model(model, device, dtype)
+    use_cores(None)  # whole windows at once keep more than one busy
     written: list[Sample] = []
     with bars(quiet) as draw:
         if data:

@@ -24,12 +24,10 @@ def export(
         ),
     ] = "hf",
     numbers: Annotated[
-        Literal["F32", "F16", "Q8_0"],
-        typer.Option(help="Number type of the matrices in gguf."),
-    ] = "F16",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Overwrite what is there.")
-    ] = False,
+        Literal["F32", "F16", "Q8_0"] | None,
+        typer.Option(help="Number type of the matrices in gguf. Default: F16."),
+    ] = None,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a model in a format that other programs can open.
 
@@ -45,6 +43,8 @@ def export(
     from llmcourse.model.gguf_files import write_gguf
     from llmcourse.model.onnx_files import write_onnx
 
+    if numbers and form != "gguf":
+        raise ValueError(f"--numbers is for --format gguf, got --format {form}")
     find_model(model)  # before a folder is made
     recipe = out.parent / "Modelfile"
     for path in (out, recipe) if form == "gguf" else (out,):
@@ -55,7 +55,7 @@ def export(
     make_folder(out if form == "hf" else out.parent, overwrite or form != "hf")
     loaded, tokenizer = load_pretrained(model)
     if form == "gguf":
-        write_gguf(loaded, tokenizer, out, numbers)
+        write_gguf(loaded, tokenizer, out, numbers or "F16")
         try:
             text = ollama_modelfile(tokenizer, out.name, loaded.config.context_length)
         except ValueError as error:

@@ -56,14 +56,7 @@ def finetune(
             min=1,
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed for instructions and order. Default: the preset's.",
-            min=0,
-            max=2**32 - 1,
-        ),
-    ] = None,
+    seed: opt.Seed = 0,
     threads: opt.Threads = None,
     questions: opt.Questions = 30,
     stories: Annotated[

@@ -1,6 +1,5 @@
 """The command `info`: what is in a model's folder or file."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import asdict
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import out
+from llmcourse.cli.console import out, print_json
 
 
 def info(
@@ -53,7 +52,7 @@ def info(
         for name, weight in loaded.state_dict().items()
     )
     if as_json:
-        typer.echo(json.dumps(facts | ({"tensors": shapes} if tensors else {})))
+        print_json(facts | ({"tensors": shapes} if tensors else {}))
         return
     for name, value in facts.items():
         is_count = isinstance(value, int) and not isinstance(value, bool)

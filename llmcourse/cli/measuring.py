@@ -1,9 +1,7 @@
 """What `evaluate --all` measures: the numbers on each shipped model's card."""
 
-import json
-
 from llmcourse.alignment.reward_model import load_reward_model
-from llmcourse.cli.console import bars, out
+from llmcourse.cli.console import bars, out, print_json
 from llmcourse.cli.running import show
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.recipes import align, base, instruct
@@ -52,7 +50,7 @@ def evaluate_all(quiet: bool, as_json: bool) -> None:
             found = card_tables(name, draw)
         if as_json:
             told = [table._asdict() for table in found]
-            print(json.dumps({"model": name, "tables": told}))
+            print_json({"model": name, "tables": told})
         else:
             show(*found)
             out.print()

@@ -80,7 +80,7 @@ Language = Annotated[
     typer.Option(help="Drop what is in any other language."),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
+    bool, typer.Option("--overwrite", help="Write over what is there.")
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
@@ -97,9 +97,6 @@ Dtype = Annotated[
     typer.Option(
         help="Number type of the weights; auto: bfloat16 on cuda, else float32."
     ),
-]
-System = Annotated[
-    str, typer.Option(help="A system message, for models that learned to follow one.")
 ]
 
 # Sampling

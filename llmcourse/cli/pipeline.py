@@ -1,13 +1,19 @@
 """The command `pipeline`: every stage, one after the other."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import bars, documents_of, make_folder, out, steps_of
+from llmcourse.cli.console import (
+    bars,
+    documents_of,
+    make_folder,
+    out,
+    print_json,
+    steps_of,
+)
 
 
 def pipeline(
@@ -65,7 +71,7 @@ def pipeline(
         write_file(out_folder / "samples.txt", text)
     if as_json:
         found = {"loss": result.loss, "bits_per_byte": result.bits_per_byte}
-        typer.echo(json.dumps(found | {"floor": result.floor and result.floor.value}))
+        print_json(found | {"floor": result.floor and result.floor.value})
         return
     out.print(f"\n{result.data.report}\n")
     out.print(f"tokenizer: {result.tokenizer.vocab_size:,} tokens")

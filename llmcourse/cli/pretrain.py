@@ -1,13 +1,12 @@
 """The command `pretrain`: from text to a model in a folder, in one go or in several."""
 
-import json
 from datetime import timedelta
 from typing import Annotated, Literal
 
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import documents_of, out, steps_of
+from llmcourse.cli.console import documents_of, out, print_json, steps_of
 
 Size = Annotated[int | None, typer.Option(help="Default: the preset's.", min=1)]
 
@@ -121,7 +120,7 @@ def pretrain(
         use_cores(threads)
         found = estimate_training(plan, command.change)
         if as_json:
-            typer.echo(json.dumps(found._asdict()))
+            print_json(found._asdict())
             return
         out.print(f"parameters: {found.n_parameters:,}")
         out.print(f"memory: {found.peak_bytes / 1e6:,.0f} MB of tensors at the peak")

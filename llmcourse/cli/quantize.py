@@ -1,13 +1,12 @@
 """The command `quantize`: a model in 8 or 4 bits, which every command opens."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import make_folder, out
+from llmcourse.cli.console import make_folder, out, print_json
 
 
 def quantize(
@@ -47,7 +46,7 @@ def quantize(
     error = quantization_error(loaded, small)
     if as_json:
         sizes = {"bytes_before": before, "bytes_after": after}
-        typer.echo(json.dumps(sizes | {"error": error, "folder": str(to)}))
+        print_json(sizes | {"error": error, "folder": str(to)})
         return
     out.print(f"weights: {before / 1e6:.1f} MB in float32, {after / 1e6:.1f} MB now")
     out.print(f"error of the weights: {error:.2%}")

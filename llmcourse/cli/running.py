@@ -1,6 +1,5 @@
 """What commands that train share: cores, folders, how to stop, and what is printed."""
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -13,11 +12,11 @@ import torch
 import typer
 
 from llmcourse.arguments import check_one_of
-from llmcourse.cli.console import bars, make_folder, out, say
+from llmcourse.cli.console import bars, make_folder, out, print_json, say
 from llmcourse.cli.tensorboard import TensorBoardLog
 from llmcourse.files import locked
 from llmcourse.model.folders import find_model, load_pretrained
-from llmcourse.model.quantization import is_quantized, load_quantized
+from llmcourse.model.quantization import is_quantized, load_quantized, weight_bytes
 from llmcourse.model.transformer import Transformer
 from llmcourse.recipes.cards import Table
 from llmcourse.recipes.making import Making
@@ -27,6 +26,7 @@ from llmcourse.training.checkpoints import checkpoint_paths
 from llmcourse.training.config import JSONLinesLog, Record, TrainingProgress, Update
 from llmcourse.training.loop import checkpoint_blocks, compile_model, keep_freed_memory
 
+SMALL = 50_000_000  # bytes of weights; a larger model writes faster on two cores
 _DECIDE_NOTHING = {"as_json", "config", "machine", "quiet", "resume", "tensorboard"}
 
 
@@ -56,7 +56,11 @@ def find_device(device: str) -> str:
 def open_model(
     name: str | Path, device: str = "cpu", dtype: str = "float32"
 ) -> tuple[Transformer, BPETokenizer]:
-    """Return a model, quantized or not, on a device and in a type, and its tokenizer.
+    """Return a model on a device and in a type, and its tokenizer.
+
+    A quantized model has its own types, and computes in float32. For a small model, one
+    core is used from here on: with a second one it writes no faster, and slower on a
+    busy machine, since each waits for the other.
 
     Raises:
         ValueError: If the device is not available, or as in `load_pretrained`.
@@ -71,7 +75,9 @@ def open_model(
         model, tokenizer = load_quantized(folder)
     else:
         model, tokenizer = load_pretrained(folder, kind)
-    return model.to(device, kind), tokenizer
+    if weight_bytes(model) < SMALL:
+        torch.set_num_threads(1)
+    return model.to(device), tokenizer
 
 
 def n_cores() -> int:
@@ -188,7 +194,7 @@ def run_command(
                 say(f"stopped; to go on: {again} --resume")
             raise typer.Exit(130) from None
         if options["as_json"] and first:
-            typer.echo(json.dumps({"folder": str(folder)} | quality))
+            print_json({"folder": str(folder)} | quality)
         return folder, quality
 
 

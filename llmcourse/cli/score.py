@@ -1,11 +1,11 @@
 """The command `score`: how much a reward model likes an answer."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from llmcourse.cli import options as opt
+from llmcourse.cli.console import print_json
 
 
 def score(
@@ -34,7 +34,7 @@ def score(
     rewards = reward([prompt] * len(answers), answers).tolist()
     ranked = sorted(zip(rewards, answers, strict=True), reverse=True)
     if as_json:
-        typer.echo(json.dumps([{"reward": r, "answer": text} for r, text in ranked]))
+        print_json([{"reward": r, "answer": text} for r, text in ranked])
         return
     for each, text in ranked:
         typer.echo(f"{each:+.2f}  {text}")

@@ -34,6 +34,12 @@ def test_a_right_notebook_passes(tmp_path: Path) -> None:
     assert llmcourse.text.tokenizers is not None
 
 
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "t.ipynb"
+    path.write_text(nbformat.writes(released()), encoding="utf-8-sig")
+    assert CliRunner().invoke(cli.app, ["check", str(path)]).exit_code == 0
+
+
 def test_a_mistake_is_explained(tmp_path: Path) -> None:
     wrong = """
 def merge(ids, pair, new_id):

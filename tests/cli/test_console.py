@@ -25,3 +25,10 @@ def test_a_bar_is_drawn_often_on_a_terminal_and_seldom_in_a_file(monkeypatch, ca
     states = capsys.readouterr().err.split("\r")[1:]
     assert len(states) >= 4
     assert "stories: 100%" in states[-1]
+
+
+def test_a_stage_that_comes_again_gets_another_bar(capsys):
+    with bars(quiet=False) as show:
+        for done in (1, 2, 1, 2):
+            show("stories", done, 2)
+    assert capsys.readouterr().err.count("stories: 100%") == 2

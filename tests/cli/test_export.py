@@ -31,6 +31,13 @@ def test_a_folder_is_written(folder, tmp_path):
     assert torch.equal(theirs(IDS), ours(IDS))
 
 
+def test_numbers_are_for_gguf(folder, tmp_path):
+    more = ("--out", tmp_path / "out", "--numbers", "F32")
+    result = run("export", "--model", folder, *more)
+    assert "is for --format gguf, got --format hf" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_gguf_file_is_written_and_writes(folder, tmp_path):
     pytest.importorskip("gguf")
     path = tmp_path / "mine" / "out.gguf"

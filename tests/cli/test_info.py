@@ -13,6 +13,7 @@ from llmcourse.alignment.reward_model import (
     save_reward_model,
     text_reward,
 )
+from llmcourse.cli.running import open_model
 from llmcourse.model.costs import n_parameters
 from llmcourse.model.folders import save_pretrained
 from llmcourse.model.positions import RopeScaling
@@ -81,6 +82,10 @@ def test_a_quantized_folder_is_smaller_and_opens(folder, tmp_path, bits):
     assert result.exit_code == 0
     small, _ = load_quantized(out)
     assert weight_bytes(small) < weight_bytes(make_model())
+    opened = open_model(out, "cpu", "float32")[0].state_dict()
+    assert {name: weight.dtype for name, weight in opened.items()} == {
+        name: weight.dtype for name, weight in small.state_dict().items()
+    }
     assert "error of the weights: " in result.stdout
     assert run("generate", "--model", out, "low", "--max-new-tokens", 3).exit_code == 0
 

@@ -5,10 +5,11 @@ import shutil
 import sys
 
 import pytest
+import torch
 from cli_cases import fails, run
 
 from llmcourse import cli
-from llmcourse.cli.running import prepare_folder
+from llmcourse.cli.running import open_model, prepare_folder
 from llmcourse.files import locked
 from llmcourse.model import folders
 
@@ -126,3 +127,9 @@ def test_a_model_that_is_not_installed_is_asked_for_in_one_line(
     [line] = said.err.splitlines()
     assert f"{name!r} is not installed: " in line
     assert 'pip install "llmcourse[models]"' in line
+
+
+def test_a_small_model_runs_on_one_core():
+    torch.set_num_threads(2)
+    open_model("base-llm-small")
+    assert torch.get_num_threads() == 1
