@@ -23,7 +23,7 @@ MARKS = """How to mark each answer, of 3 points: 1 for a way that leads to the a
 
 
 def without_roles(text: str) -> str:
-    """Return Markdown with the book's roles as links and plain text.
+    """Return Markdown with the book's roles as links and plain text, no explorers.
 
     >>> without_roles("See {doc}`corpus` for {term}`tokens <token>`.")
     'See [corpus](corpus.ipynb) for tokens.'
@@ -35,7 +35,8 @@ def without_roles(text: str) -> str:
             return f"[{label}]({(target or label).strip()}.ipynb)"
         return f"[{label}]" if kind.startswith("cite") else label
 
-    return ROLE.sub(shown, re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE))
+    text = re.sub(r"^\([\w-]+\)=\n", "", IN_PAGE.sub("", text), flags=re.MULTILINE)
+    return ROLE.sub(shown, text)
 
 
 def plain(text: str) -> str:
@@ -60,7 +61,6 @@ def unfolded(text: str) -> str:
     </details>
     """
     shown = r"\n<details><summary>\1</summary>\n\n\2\n\n</details>\n"
-    text = IN_PAGE.sub("", text)
     return without_roles(DROPDOWN.sub(shown, text)).rstrip("\n")
 
 

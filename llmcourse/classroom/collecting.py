@@ -105,12 +105,18 @@ def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
     return None
 
 
+def _inner(path: PurePosixPath, around: str = "") -> PurePosixPath:
+    """Return a path without what leads out, and without the folder around all."""
+    parts = [part for part in path.parts if part not in ("/", ".", "..")]
+    parts = parts[1:] if around and parts[0] == around else parts
+    return PurePosixPath(*parts or ["unnamed"])
+
+
 def _owner(path: PurePosixPath) -> tuple[str, bool]:
     """Return a file's owner, by its path, and whether it is late."""
     if owner := _by_platform(path):
         return owner
-    inner = [part for part in path.parts[:-1] if part not in ("/", ".", "..")]
-    own = inner[0] if inner else path.name
+    own = path.parts[0]
     return student_name(re.sub(r"\.(zip|ipynb)$", "", own, flags=re.IGNORECASE)), False
 
 
@@ -128,15 +134,22 @@ def read(place: Path) -> list[HandIn]:
         found = list(notebooks_in(place) if place.is_dir() else _members(place, 1))
     except _BROKEN as error:
         raise ValueError(f"{place.name} cannot be read: {error}") from error
+    found = [(_inner(path), data) for path, data in found]
     inside = [path for path, data in found if isinstance(data, bytes)]
-    around = "" if place.is_dir() else _around_all(inside)
+    if not place.is_dir() and (around := _around_all(inside)):
+        found = [(_inner(path, around), data) for path, data in found]
+        inside = [_inner(path, around) for path in inside]
+    owners: dict[str, set[object]] = defaultdict(set)  # by the names in each folder
+    for path in inside:
+        owners[path.parts[0]].add(_by_platform(path))
     hand_ins: dict[str, HandIn] = {}
     for path, data in found:
-        if around and path.parts[:1] == (around,):
-            path = PurePosixPath(*path.parts[1:])
         if data == "" and (not inside or len(path.parts) == 1):
             continue  # a file beside the hand-ins
-        owner, late = _owner(path)
+        top, *rest = map(PurePosixPath, path.parts)
+        own = bool(rest) and len(owners) > 1 and len(owners[str(top)]) == 1
+        # Not Canvas's: jane/my_2026_12_01.ipynb
+        owner, late = _owner(top / "it" if own and not _by_platform(top) else path)
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
         hand_in.add(path, data)
@@ -146,8 +159,13 @@ def read(place: Path) -> list[HandIn]:
 def _around_all(paths: list[PurePosixPath]) -> str:
     """Return the one folder around all hand-ins' own folders, empty if none."""
     tops = {path.parts[0] for path in paths}
-    inner = {path.parts[1] for path in paths if len(path.parts) > 2}
-    if len(tops) != 1 or len(inner) < 2 or any(len(p.parts) < 3 for p in paths):
+    inner = [path.parts[1] for path in paths if len(path.parts) > 1]
+    if len(tops) != 1 or len({*inner}) < 2 or len(inner) < len(paths):
+        return ""
+    depths = {min(len(path.parts), 3) for path in paths}
+    stems = sorted(PurePosixPath(name).stem for name in inner)
+    copies = depths == {2} and all(stem.startswith(stems[0]) for stem in stems)
+    if len(depths) > 1 or copies:  # t.ipynb and t-Copy1.ipynb are of one student
         return ""
     [top] = tops
     return "" if _by_platform(PurePosixPath(top)) else top
@@ -303,7 +321,7 @@ def lay(
     by_name = {_first_name(c.source): n for n, c in known.items() if is_answer(c)}
     by_name.pop("", None)
     texts = {without_links(c.source) for c in released.cells if not grade_id(c)}
-    answers: dict[str, list[str]] = defaultdict(list)
+    answers: dict[str, list[NotebookNode]] = defaultdict(list)
     added: dict[str, list[NotebookNode]] = defaultdict(list)
     seen, notes, last = set(), [], ""
     for number, cell in enumerate(hand_in.cells):
@@ -317,7 +335,7 @@ def lay(
         if name and is_answer(known[name]):
             if how:
                 notes.append(f"{name}: known by {how} alone")
-            answers[name].append(cell.source)
+            answers[name].append(cell)
         elif name:
             if cell.source != known[name].source:
                 notes.append(f"{name}: what is given was changed, and put back")
@@ -337,11 +355,13 @@ def lay(
         name = grade_id(cell)
         if name and name not in seen:
             notes.append(f"{name}: missing")
-        own = [text for text in answers[name] if text.strip() != cell.source.strip()]
+        own = [c for c in answers[name] if c.source.strip() != cell.source.strip()]
         if len(own) > 1:
             notes.append(f"{name}: answered {len(own)} times, the last one counts")
         if own:
-            cell.source = own[-1]
+            cell.source = own[-1].source
+            if cell.cell_type == "markdown" and own[-1].get("attachments"):
+                cell.attachments = own[-1].attachments  # pictures
         cells += [cell, *added[name]]
     laid.cells = cells
     return laid, notes

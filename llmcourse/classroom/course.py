@@ -44,7 +44,12 @@ from llmcourse.classroom.assignments import (
 from llmcourse.classroom.collecting import HandIn, choose, counted, read, student_name
 from llmcourse.classroom.feedback import finished
 from llmcourse.classroom.grading import grade
-from llmcourse.classroom.opening import ASSISTANTS, homepage, with_opening
+from llmcourse.classroom.opening import (
+    ASSISTANTS,
+    check_settings,
+    homepage,
+    with_opening,
+)
 from llmcourse.classroom.pages import render
 from llmcourse.classroom.sandbox import MISSING, available
 from llmcourse.classroom.student import Student
@@ -92,7 +97,7 @@ class Course:
     """A course's folder.
 
     Raises:
-        ValueError: If the folder is not a course's.
+        ValueError: If the folder is not a course's, or as in `opening.check_settings`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,6 +108,7 @@ class Course:
                 "folder, give --course, or make one with llmcourse course init"
             )
         self.settings = SETTINGS | read_json(self.folder / "course.json")
+        check_settings(self.settings)
 
     @classmethod
     def init(cls, folder: Path, sources: Path, names: Sequence[str] = ()) -> "Course":
@@ -323,8 +329,9 @@ class Course:
         return notebook
 
     def outcomes(self, name: str) -> list[Outcome]:
-        """Return the outcomes of all graded hand-ins."""
+        """Return the outcomes of all graded hand-ins that are still there."""
         found = sorted((self.folder / "results" / name).glob("*.json"))
+        found = [path for path in found if self._hand_in(name, path.stem).exists()]
         return [Outcome(**read_json(path)) for path in found]
 
     def grade(
@@ -496,7 +503,11 @@ class Course:
         return Gradebook(f"sqlite:///{self.folder}/gradebook.db", "llmcourse")
 
     def scores(self, name: str) -> dict[str, dict[str, float | None]]:
-        """Return each student's points by cell; `None` where nobody has graded yet."""
+        """Return each student's points by cell; `None` where nobody has graded yet.
+
+        Points from before a hand-in that could not be graded are left out.
+        """
+        entered = {o.student for o in self.outcomes(name) if o.entered}
         with self.gradebook() as book:
             return {
                 student: {
@@ -507,6 +518,7 @@ class Course:
                     for one in grades
                 }
                 for student, grades in self._grades(book, name).items()
+                if student in entered
             }
 
     def _grades(self, book: Any, name: str) -> dict[str, list[Any]]:

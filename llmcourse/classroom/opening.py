@@ -30,6 +30,7 @@ ASSISTANTS = (
     "Add a cell at the end that says what you used an assistant for. "
     "You may be asked to explain any cell that you hand in."
 )
+NUMBERS = {"seed": 1 << 50, "seconds": 100_000, "memory_gib": 10_000}  # at most
 TEXTS = ("repository", "site", "hand_in", "late", "assistants")
 
 
@@ -43,7 +44,7 @@ def homepage() -> str:
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Check that the settings are texts, and the dates a text for each assignment.
+    """Check the settings: numbers, texts, and dates as a text for each assignment.
 
     Raises:
         ValueError: If one is not.
@@ -52,6 +53,13 @@ def check_settings(settings: dict[str, Any]) -> None:
         if not isinstance(settings[name], str):
             raise ValueError(
                 f"course.json: {name!r} must be a text, got {settings[name]!r}"
+            )
+    for name, most in NUMBERS.items():
+        value = settings[name]
+        if type(value) is not int or not 0 < value <= most:
+            raise ValueError(
+                f"course.json: {name!r} must be a whole number from 1 to {most:,}, "
+                f"got {value!r}"
             )
     due = settings["due"]
     if not isinstance(due, dict) or not all(isinstance(d, str) for d in due.values()):

@@ -249,6 +249,7 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
     The columns are student, answer, points (of how many), comment.
     """
     [question] = course.written(name, cell)
+    here = {outcome.student for outcome in course.outcomes(name)}
     with course.gradebook() as book:
         known = {
             s.student.id: (
@@ -256,6 +257,7 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
                 book.find_comment(cell, name, name, s.student.id).manual_comment,
             )
             for s in book.assignment_submissions(name)
+            if s.student.id in here
         }
     given, rows = f"points of {points(question):g}", []
     for student, (score, comment) in sorted(known.items()):
@@ -275,13 +277,18 @@ def _cell(text: str) -> str:
 def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return a CSV file's columns, and its rows by column.
 
+    Where the comma is the decimal mark, spreadsheets write semicolons between them.
+
     Raises:
         ValueError: If the file is not CSV in UTF-8.
     """
     csv.field_size_limit(1 << 28)  # answers may hold pictures
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, restval="", restkey="")
+            head = file.readline()
+            file.seek(0)
+            mark = max(",;", key=head.count)
+            rows = csv.DictReader(file, restval="", restkey="", delimiter=mark)
             return list(rows.fieldnames or ()), list(rows)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is not a CSV file in UTF-8: {error}") from error

@@ -11,6 +11,7 @@ uses the kernel's namespaces. Without bubblewrap, `start` refuses, unless
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ MISSING = (
 
 
 # What one hand-in may use.
-CPU_SECONDS = 120
+CPU_SECONDS = 120  # or four times what one cell may take
 MEMORY = 6 << 30  # bytes of address space
 PROCESSES = 24  # and threads
 FILE_BYTES = 64 << 20  # of one file
@@ -46,6 +47,7 @@ def available() -> bool:
 
 
 def start(
+    seconds: float = 30,
     *,
     memory: int = MEMORY,
     data: Path | None = None,
@@ -56,6 +58,7 @@ def start(
     """Start the process that runs a student's code (`child`).
 
     Args:
+        seconds: How long one cell may take.
         memory: How many bytes it may use.
         data: A folder whose files appear in its working folder.
         blocked: Modules of the package that hold the answers, such as
@@ -71,7 +74,7 @@ def start(
     if not unsafe:  # each of several at once gets its own user
         user = 0 if os.getuid() else 50_000 + os.getpid() % 10_000
     used = {
-        "RLIMIT_CPU": CPU_SECONDS,
+        "RLIMIT_CPU": max(CPU_SECONDS, math.ceil(4 * seconds)),
         "RLIMIT_AS": memory,
         "RLIMIT_FSIZE": FILE_BYTES,
         "RLIMIT_NPROC": 0 if unsafe else PROCESSES,

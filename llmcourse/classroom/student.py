@@ -70,7 +70,7 @@ class Student:
     """
 
     def __init__(self, seconds: float, **sandbox: Any) -> None:
-        self._start, self.seconds = partial(start, **sandbox), seconds
+        self._start, self.seconds = partial(start, seconds, **sandbox), seconds
         self._cells: list[tuple[str, str]] = []
         self._restarts = 0
         self._process: subprocess.Popen[bytes] | None = None

@@ -271,3 +271,39 @@ def test_a_notebook_of_another_assignment_is_not_graded(named: bool) -> None:
 def test_a_notebook_without_answers_is_graded() -> None:
     _, hand_in = chosen(release(SOURCE))
     assert hand_in.readable
+
+
+@pytest.mark.parametrize(
+    ("paths", "students"),
+    [
+        (["hand/anna.ipynb", "hand/zoe.ipynb"], ["anna", "zoe"]),
+        (["jane/t.ipynb", "jane/t-Copy1.ipynb"], ["jane"]),
+        (["a/my_2026_12_1.ipynb", "b/my_2026_12_1.ipynb"], ["a", "b"]),
+        (["a.zip/my_2026_12_1.ipynb", "c/t.ipynb"], ["a", "c"]),
+        (
+            ["s/ann_1_2_t.ipynb", "s/bo_3_4_t.ipynb", "c/t.ipynb"],
+            ["ann_1", "bo_3", "c"],
+        ),
+    ],
+)
+def test_whose_they_are(tmp_path: Path, paths: list[str], students: list[str]) -> None:
+    """A folder of all, a folder of one's own, and one whose files Canvas named."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in paths:
+            outer, _, inner = path.rpartition(".zip/")
+            data = io.BytesIO(nbformat.writes(answered()).encode())
+            if outer:
+                with zipfile.ZipFile(packed := io.BytesIO(), "w") as own:
+                    own.writestr(inner, data.getvalue())
+                path, data = f"{outer}.zip", packed
+            archive.writestr(path, data.getvalue())
+    assert [hand_in.student for hand_in in read(tmp_path / "all.zip")] == students
+
+
+def test_a_picture_stays_with_its_answer() -> None:
+    notebook = answered(numbers="![](attachment:p.png)")
+    [answer] = [c for c in notebook.cells if grade_id(c) == "numbers"]
+    answer.attachments = {"p.png": {"image/png": "aGVsbG8="}}
+    laid, _ = chosen(notebook)
+    [kept] = [c for c in laid.cells if grade_id(c) == "numbers"]
+    assert kept.attachments == answer.attachments

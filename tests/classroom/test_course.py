@@ -9,6 +9,7 @@ from llmcourse import cli
 from llmcourse.classroom import reporting
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.sandbox import MISSING
+from llmcourse.files import write_json
 
 NAME = "tokenization"
 
@@ -214,3 +215,16 @@ def test_a_hand_in_that_cannot_be_graded_gets_a_page(tmp_path: Path) -> None:
     (page,) = course.feedback(NAME)
     assert "bob.ipynb is not a notebook" in page.read_text(encoding="utf-8")
     assert "<b>" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", "spring"), ("seed", 10**19), ("seconds", 0), ("memory_gib", 1.5)],
+)
+def test_settings_by_which_all_would_fail_are_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    write_json(course.folder / "course.json", course.settings | {name: value})
+    with pytest.raises(ValueError, match=f"course.json: '{name}' must be a whole"):
+        Course(course.folder)

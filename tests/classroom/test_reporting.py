@@ -1,4 +1,5 @@
 import csv
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -132,3 +133,32 @@ def test_points_of_written_answers(tmp_path: Path) -> None:
     assert known() is None
     mark("1")
     assert reporting.looks(course, NAME) == []
+
+
+def test_a_sheet_with_semicolons_is_read(tmp_path: Path) -> None:
+    """Spreadsheets write them where the comma is the decimal mark."""
+    course = collected(tmp_path, "ada")
+    course.grade(NAME, unsafe=True)
+    sheet = tmp_path / "n.csv"
+    sheet.write_text('student;answer;points of 3;comment\nada;"a;b";2,5;Good, both\n')
+    assert reporting.import_written(course, NAME, "numbers", sheet) == (1, 1)
+    assert course.scores(NAME)["ada"]["numbers"] == 2.5
+    assert reporting.export_written(course, NAME, "numbers", sheet) == 1
+    assert rows(sheet)[1][-1] == "Good, both"
+
+
+def test_points_of_what_is_gone_or_cannot_be_graded_are_not_told(
+    tmp_path: Path,
+) -> None:
+    course = collected(tmp_path, "ada", "bob")
+    course.grade(NAME, unsafe=True)
+    assert set(course.scores(NAME)) == {"ada", "bob"}
+    shutil.rmtree(course.folder / "submitted" / "bob")
+    assert course.stale(NAME) == []
+    assert reporting.export_written(course, NAME, "numbers", tmp_path / "n.csv") == 1
+    path, head = course.path(NAME), '# %% test="merge" points=1\n'
+    path.write_text(path.read_text().replace(head, f"{head}assert merge(\n"))
+    [outcome] = course.grade(NAME, unsafe=True)
+    assert outcome.earned is None
+    made = rows(reporting.export(course, NAME, tmp_path / "g.csv"))
+    assert made[1:] == [["ada", *[""] * (len(made[0]) - 1)]]

@@ -31,6 +31,12 @@ def test_arguments_changed_in_place_are_seen(student: Make) -> None:
     assert state == {"t": 3}
 
 
+def test_more_time_for_a_cell_is_more_processor_time(student: Make) -> None:
+    code = student(100.0)
+    code.run("import resource\nCPU = resource.getrlimit(resource.RLIMIT_CPU)[0]")
+    assert code.ask("get", "CPU") == 400
+
+
 def test_functions_of_the_test_can_be_called(student: Make) -> None:
     code = student()
     code.run("def twice(f, x):\n    return f(f(x))")
