@@ -87,3 +87,11 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 });
+
+// Paper is white: what is printed has the colours of the light mode.
+{
+  const { dataset } = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => ([theme, dataset.theme] = [dataset.theme, "light"]));
+  addEventListener("afterprint", () => (dataset.theme = theme));
+}

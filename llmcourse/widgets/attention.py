@@ -50,8 +50,8 @@ class AttentionExplorer(Explorer):
         *,
         query: int | None = None,
     ) -> None:
-        if not texts:
-            raise ValueError("there must be at least one text, got none")
+        check_range(1, texts=len(texts))
+        check_one_of("number of weights", len(weights), [len(texts)])
         n_layers, n_heads = weights[0].shape[:2]
         kinds = kinds or {}
         for name, scores in kinds.items():
@@ -108,8 +108,8 @@ def packed_weights(
             f"got sums from {sums.min():.3g} to {sums.max():.3g}"
         )
     rows, columns = torch.tril_indices(n_tokens, n_tokens).unbind()
-    levels = (weights[..., rows, columns] * LEVELS).round().byte()
+    levels = (weights[..., rows, columns] * LEVELS).round().byte().cpu()
     return {
         "tokens": list(tokens),
-        "weights": b64encode(bytes(levels.flatten())).decode(),
+        "weights": b64encode(levels.numpy().tobytes()).decode(),
     }

@@ -105,7 +105,10 @@ function render({ model, el }) {
     own.area.value = examples[example.list.value].requests.map((numbers) => numbers.join(" ")).join("\n");
     read();
   });
-  const own = textField("Requests: the step of the arrival, tokens of the prompt, tokens of the answer", { value: "", rows: 6 }, read);
+  const own = textField("Requests: the step of the arrival, tokens of the prompt, tokens of the answer", { value: "", rows: 6 }, () => {
+    example.list.selectedIndex = -1; // so that the same can be chosen again
+    read();
+  });
   const slots = slider("Slots", { min: 1, max: 8, value: 2 }, show);
   const shown = PLANS.map(([kind, title]) => {
     const numbers = make("span", { className: "numbers" });

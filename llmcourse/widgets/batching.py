@@ -39,8 +39,7 @@ class BatchingExplorer(Explorer):
     _esm = script("common.js", "panels.js", "batching.js")
 
     def __init__(self, examples: Mapping[str, Sequence[Load]]) -> None:
-        if not examples:
-            raise ValueError("wanted at least one example, got none")
+        check_range(1, examples=len(examples))
         for name, requests in examples.items():
             check_range(1, MAX_REQUESTS, **{f"requests of {name!r}": len(requests)})
             for arrival, prompt, answer in requests:

@@ -21,7 +21,7 @@ function chatExplorer(place) {
 
   const log = make("ol", { className: "turns", "aria-live": "polite" });
   const area = make("textarea", { rows: 2, spellcheck: false });
-  const send = button("Send", () => (answering ? (answering = false) : talk()));
+  const send = mainButton("Send", () => (answering ? (answering = false) : talk()));
   const clear = button("New conversation", () => {
     answering = false;
     card.run(() => {
@@ -31,7 +31,6 @@ function chatExplorer(place) {
       card.tell("A new conversation: the model remembers nothing of the last one.");
     });
   });
-  send.classList.add("first");
   const temperature = slider("Temperature", { min: 0, max: 2, step: 0.05, value: 0, show: (t) => t.toFixed(2) }, () => {});
   const seed = seedField(() => {});
   const pieces = make("p", { className: "pieces" });
@@ -70,7 +69,7 @@ function chatExplorer(place) {
       card.tell("The model answers …");
       const { ended, ids } = await answerTo(model, asked, settings, (part) => {
         messages = [...asked, { role: "assistant", content: part.text }];
-        area.value = "";
+        if (area.value === content) area.value = ""; // not what is typed meanwhile
         showTurns();
         showRead(part);
         return answering;

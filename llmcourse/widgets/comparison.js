@@ -25,8 +25,7 @@ function comparisonExplorer(place) {
   let answering = false;
 
   const area = make("textarea", { rows: 2, spellcheck: false });
-  const ask = button("Ask all three", () => (answering ? (answering = false) : askAll()));
-  ask.classList.add("first");
+  const ask = mainButton("Ask all three", () => (answering ? (answering = false) : askAll()));
   const temperature = slider("Temperature", { min: 0, max: 2, step: 0.05, value: 0.8, show: (t) => t.toFixed(2) }, () => {});
   const seed = seedField(() => {});
   const columns = models.map(({ name }) => {

@@ -32,20 +32,9 @@ export function readSafetensors(buffer) {
 // Numbers of each type: 32-bit floats, or whole numbers of 8 bits as they are.
 const NUMBERS = {
   F32: (bytes) => new Float32Array(bytes),
-  F16: (bytes) => new Float32Array(new Uint16Array(bytes)).map(half),
   BF16: (bytes) => new Float32Array(Uint32Array.from(new Uint16Array(bytes), (bits) => bits << 16).buffer),
   I8: (bytes) => new Int8Array(bytes),
 };
-
-// A 16-bit float: one bit of sign, five of exponent, ten of fraction.
-function half(bits) {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = (bits & 1023) / 1024;
-  if (exponent === 0) return sign * fraction * 2 ** -14;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction) * 2 ** (exponent - 15);
-}
 
 // weight @ x: (rows, columns) and (columns) make (rows). Nearly all of the time is spent
 // here, so weights that a kernel holds are multiplied there (kernel.js).

@@ -41,6 +41,13 @@ function modelCard(place, kind, name, again) {
   return card;
 }
 
+// The button that starts and stops; the second click of a double click counts for nothing.
+function mainButton(text, onClick) {
+  const element = button(text, ({ detail }) => detail > 1 || onClick());
+  element.classList.add("first");
+  return element;
+}
+
 // What a place in a text gives to begin with: its emphasised words, with straight quotes.
 const examplesOf = (place) => [...place.querySelectorAll("em")].map((element) =>
   element.textContent.replace(/[“”]/g, '"').replace(/[‘’]/g, "'"));
@@ -58,15 +65,17 @@ function exampleList(texts, area) {
   list.addEventListener("change", () => {
     if (list.value) area.value = list.value;
   });
+  list.addEventListener("blur", () => (list.value = "")); // so that one can be chosen again
   area.value = texts[0] ?? "";
   return make("label", { className: "wide" }, make("span", {}, "Examples"), list);
 }
 
 // Enter in a field asks, with Shift it begins a new line; Escape anywhere stops. While
-// `busy`, Enter does nothing.
+// `busy`, Enter does nothing; nor does one that only ends a composed character, for which
+// Safari has the key code 229.
 function answerKeys(root, area, { ask, stop = () => {}, busy = () => false }) {
   area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || busy()) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229 || busy()) return;
     event.preventDefault();
     ask();
   });

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from llmcourse.arguments import check_positive
+from llmcourse.arguments import check_positive, check_range
 from llmcourse.model.transformer import TransformerConfig
 from llmcourse.widgets.base import Explorer, script
 from llmcourse.widgets.sizes import cache_sizes
@@ -33,8 +33,7 @@ class MemoryExplorer(Explorer):
     def __init__(
         self, models: Mapping[str, TransformerConfig], cards: Mapping[str, float | int]
     ) -> None:
-        if not cards:
-            raise ValueError("wanted at least one card, got none")
+        check_range(1, cards=len(cards))
         check_positive(**cards)
         sizes = cache_sizes(models)
         for size, (name, config) in zip(sizes, models.items(), strict=True):

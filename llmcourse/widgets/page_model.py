@@ -21,9 +21,7 @@ draws where the page has its class:
 import json
 import re
 from pathlib import Path
-from typing import Literal
 
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -41,15 +39,14 @@ SHARED = ("common.js", *_BOTH, "page_model.js", "in_page.js")
 STYLES = ("explorer", "in_page", *DRAWINGS, "writing", "chat")
 
 
-def page_model(
-    folder: str | Path, precision: Literal["int8", "float16", "float32"] = "int8"
-) -> bytes:
+def page_model(folder: str | Path) -> bytes:
     """Return a model folder as one safetensors file that `engine.js` reads.
+
+    The weights are int8, and each row of a matrix has its own scale, in `NAME.scale`,
+    as bfloat16; the norms are float32.
 
     Args:
         folder: Holds `config.json`, `tokenizer.json` and `model.safetensors`.
-        precision: Of the weights; with int8 each row of a matrix has its own scale, in
-            `NAME.scale`, and the norms are float32.
 
     Raises:
         ValueError: If a page cannot run the model.
@@ -64,7 +61,7 @@ def page_model(
     kind = config.get("base_model_type", config.get("model_type"))
     check_one_of("type of a page's model", kind, ["llama"])
     texts["config"] = json.dumps(config | {"model_type": kind})
-    for name in ("head_dim", "rope_scaling"):
+    for name in ("head_dim", "rope_scaling", "attention_bias", "mlp_bias"):
         check_one_of(f"{name} of a page's model", config.get(name) or None, [None])
     if not BPETokenizer.load(folder / "tokenizer.json").options.are_plain:
         raise ValueError(
@@ -73,11 +70,10 @@ def page_model(
     texts["tokenizer"] = json.dumps(json.loads(texts["tokenizer"]), ensure_ascii=False)
     tensors: dict[str, Tensor] = {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        if precision == "int8" and weight.ndim == 2:
+        if weight.ndim == 2:
             tensors[name], tensors[f"{name}.scale"] = quantize(weight)
         else:
-            half = precision == "float16"
-            tensors[name] = weight.to(torch.float16 if half else torch.float32)
+            tensors[name] = weight.float()
     return _in_order(save(tensors, metadata=texts))
 
 

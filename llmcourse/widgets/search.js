@@ -13,7 +13,8 @@ const SPACE = /[\p{White_Space}\x1c-\x1f]+/gu;
 const trimmed = (text) => text.replace(/^[\p{White_Space}\x1c-\x1f]+|[\p{White_Space}\x1c-\x1f]+$/gu, "");
 
 // A word as a search compares it; by way of capitals, "ß" is "ss", as in Python's casefold.
-const folded = (word) => word.toUpperCase().toLowerCase().replaceAll("ς", "σ");
+// Only the dotless "ı" stays: its capital is that of "i".
+const folded = (word) => word.toLowerCase().replace(/[^ı]+/g, (part) => part.toUpperCase().toLowerCase()).replaceAll("ς", "σ");
 export const words = (text) => (text.normalize("NFKC").match(/[\p{Alphabetic}\p{N}\p{Pc}][\p{Alphabetic}\p{M}\p{N}\p{Pc}\p{Join_Control}]*/gu) ?? []).map(folded);
 
 // Where a text can be cut: characters, and tokens up to there. `sizes` are the tokens' bytes.
@@ -139,7 +140,10 @@ function render({ model, el }) {
     query.area.value = example.list.value;
     search();
   });
-  const query = textField("Search for", { value: example.list.value, rows: 1 }, search);
+  const query = textField("Search for", { value: example.list.value, rows: 1 }, () => {
+    example.list.value = query.area.value; // none is chosen any more, unless it is this one
+    search();
+  });
   const kind = choice("Cut", [["fixed", "every so many tokens"], ["sentences", "whole sentences"], ["recursive", "paragraphs, then sentences"]], split);
   const size = slider("At most", { min: 8, max: 320, step: 8, value: 64, show: (n) => count(n, "token") }, split);
   const overlap = slider("Overlap", { min: 0, max: 75, step: 5, value: 0, show: (share) => `${share} %` }, split);
@@ -192,8 +196,9 @@ function render({ model, el }) {
       return row;
     }));
     const top = ranking[0]?.[1] ?? 1;
+    const place = (at) => thousands([...text.slice(0, at)].length); // in characters, as in Python
     passages.replaceChildren(...ranking.slice(0, SHOWN_PASSAGES).map(([i, total]) => {
-      const bars = barRow(`${thousands(found[i].start)}–${thousands(found[i].end)}`, asked.map(({ scores }) => scores[i] / top), total.toFixed(2));
+      const bars = barRow(`${place(found[i].start)}–${place(found[i].end)}`, asked.map(({ scores }) => scores[i] / top), total.toFixed(2));
       bars.querySelectorAll(".bar").forEach((bar, term) => (bar.dataset.hue = term % 5));
       const parts = asked.filter(({ scores }) => scores[i] > 0).map(({ word, scores }) => `${word} ${scores[i].toFixed(2)}`);
       return make("li", {}, make("ol", { className: "bars named" }, bars),

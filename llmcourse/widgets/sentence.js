@@ -73,8 +73,7 @@ function sentenceExplorer(place) {
   const first = examplesOf(place)[0] ?? "Once there was a";
   const card = modelCard(place, "own-sentence", "Explorer of your own sentence", "Read");
   const area = make("textarea", { rows: 2, spellcheck: false, value: first });
-  const look = button("Read", read);
-  look.classList.add("first");
+  const look = mainButton("Read", read);
   const sight = make("select", {}, ...SIGHTS.map(({ name }, i) => make("option", { value: String(i) }, name)));
   const after = make("div", { className: "seen" });
   const chosen = {}; // layer, head and token: kept while texts and sights change

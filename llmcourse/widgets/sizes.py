@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from llmcourse.arguments import check_range
 from llmcourse.model.transformer import GPT2_SMALL, SMOLLM2_135M, TransformerConfig
 
 _LLAMA3_8B = replace(
@@ -45,8 +46,7 @@ def cache_sizes(models: Mapping[str, TransformerConfig]) -> list[dict[str, Any]]
     Raises:
         ValueError: If there is no model.
     """
-    if not models:
-        raise ValueError("wanted at least one model, got none")
+    check_range(1, models=len(models))
     return [
         {
             "name": name,

@@ -43,8 +43,7 @@ class StoppingExplorer(Explorer):
     def __init__(
         self, runs: Mapping[str, Sequence[Stop]], unit: str = "iteration"
     ) -> None:
-        if not runs:
-            raise ValueError("wanted at least one policy, got none")
+        check_range(1, policies=len(runs))
         kept = []
         for name, stops in runs.items():
             check_range(2, **{f"moments of {name!r}": len(stops)})

@@ -71,8 +71,7 @@ class TokenExplorer(Explorer):
         self, texts: Sequence[str], tokenizers: Mapping[str, Tokenizer]
     ) -> None:
         chosen = checked_texts(texts)
-        if not tokenizers:
-            raise ValueError("tokenizers must name at least one, got none")
+        check_range(1, tokenizers=len(tokenizers))
         super().__init__(
             f"{counted(len(chosen), 'text')}, {', '.join(tokenizers)}",
             texts=chosen,
@@ -97,9 +96,9 @@ class MergeExplorer(Explorer):
         tokenizer: A tokenizer whose merges to apply, instead of learning any.
 
     Raises:
-        ValueError: If there is no text, if it has over 500 distinct words, if it
-            yields fewer merges than asked for, or if the tokenizer does more than merge
-            bytes (see `BPEOptions.are_plain`).
+        ValueError: If there is no text, if over 500 words are to be shown (distinct
+            ones where merges are learned), if it yields fewer merges than asked for, or
+            if the tokenizer does more than merge bytes (see `BPEOptions.are_plain`).
 
     >>> MergeExplorer("hug pug hug bun", n_merges=3)
     MergeExplorer(4 words, 3 merges)
@@ -114,33 +113,26 @@ class MergeExplorer(Explorer):
         tokenizer: BPETokenizer | None = None,
     ) -> None:
         chosen = checked_texts([texts] if isinstance(texts, str) else texts)
-        ranks: dict[str, int] = {}
-        learning = tokenizer is None
         if tokenizer is None:
-            counts = bpe.count_pretokens(chosen, bpe.GPT2_PATTERN)
-            tokenizer = BPETokenizer.train(
-                chosen, 256 + n_merges, pattern=bpe.GPT2_PATTERN
-            )
-            words = [[bpe.spell(word), times] for word, times in counts.items()]
-            steps = [
-                [bpe.spell(left), bpe.spell(right)] for left, right in tokenizer.merges
-            ]
+            counts = [*bpe.count_pretokens(chosen, bpe.GPT2_PATTERN).items()]
         elif not tokenizer.options.are_plain:
             raise ValueError("tokenizer must have plain options, got others")
         else:
             words_of = tokenizer.pretokens
-            pretokens = [
-                bpe.to_utf8(word) for text in chosen for word in words_of(text)
-            ]
-            words = [[bpe.spell(word), 1] for word in pretokens]
-            steps, ranks = applied_merges(pretokens, tokenizer)
-        check_range(0, MAX_PRETOKENS, **{"distinct words": len(words)})
+            counts = [(bpe.to_utf8(w), 1) for text in chosen for w in words_of(text)]
+        check_range(0, MAX_PRETOKENS, words=len(counts))
+        ranks: dict[str, int] = {}
+        if tokenizer is None:
+            merges = BPETokenizer.train(chosen, 256 + n_merges).merges
+            steps = [[bpe.spell(left), bpe.spell(right)] for left, right in merges]
+        else:
+            steps, ranks = applied_merges([word for word, _ in counts], tokenizer)
         super().__init__(
-            f"{len(words)} words, {len(steps)} merges",
-            words=words,
+            f"{len(counts)} words, {len(steps)} merges",
+            words=[[bpe.spell(word), times] for word, times in counts],
             steps=steps,
             ranks=ranks,
-            learning=learning,
+            learning=tokenizer is None,
             step=0,  # how many merges are done
         )
 
@@ -178,10 +170,7 @@ def tokenizer_state(
     spec = specification(tokenizer)
     if spec is not None:
         return {"name": name, "spec": spec}
-    given = []
-    for text in texts:
-        ids, pieces = tokenizer.encode(text), tokenizer.tokens(text)
-        given.append({"ids": ids, "pieces": pieces})
+    given = [{"ids": tokenizer.encode(t), "pieces": tokenizer.tokens(t)} for t in texts]
     state: dict[str, Any] = {"name": name, "given": given}
     large = specification(tokenizer, max_merges=MAX_FETCHED_MERGES)
     if large is None:

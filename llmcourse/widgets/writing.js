@@ -28,10 +28,9 @@ function writingExplorer(place) {
 
   // What is shown
   const area = make("textarea", { rows: 3, spellcheck: false, value: first });
-  const write = button("Write", () => (writing ? (writing = false) : run(writeOn)));
+  const write = mainButton("Write", () => (writing ? (writing = false) : run(writeOn)));
   const one = button("One token", () => run(() => take(chosen())));
   const undo = button("Undo", () => run(takeBack, false));
-  write.classList.add("first");
   const settingsRow = make("div", { className: "controls thirds" }, temperature.label, topK.label, topP.label);
   const numbers = make("span", { className: "numbers" });
   const heat = make("input", { type: "checkbox" });

@@ -80,6 +80,35 @@ def test_turns_follow_each_other_and_can_be_stopped(visit: Visit) -> None:
     assert visitor.faults == []
 
 
+def test_hasty_readers_lose_nothing(visit: Visit) -> None:
+    """They type while the model answers, click twice, and ask the same once more."""
+    visitor = visit()
+    page = visitor.open(CHAT)
+    examples = page.locator(".chat select")
+    button = page.locator(".chat button.first")
+    examples.select_option(index=1)
+    examples.focus()
+    button.dblclick()  # sends, and does not stop at once
+    page.locator(".turns > li").first.wait_for()
+    area = page.locator(".chat textarea")
+    area.press_sequentially("Who is", delay=60)
+    status(page, "chat", "ended its turn|window is full")
+    assert area.input_value() == "Who is"
+    area.dispatch_event("keydown", {"key": "Enter", "keyCode": 229})  # Safari's
+    assert area.input_value() == "Who is"
+    assert page.locator(".turns > li").count() == 2
+    assert examples.input_value() == ""  # the same can be chosen again
+
+    page.locator(".chat").get_by_role("button", name="New conversation").click()
+    send(page, "chat", ORDER)
+    page.locator(".turns > li").first.wait_for()
+    button.dblclick()
+    status(page, "chat", "You stopped it")
+    page.wait_for_timeout(300)
+    status(page, "chat", "You stopped it")
+    assert visitor.faults == []
+
+
 def test_rewards_are_those_of_python(visit: Visit) -> None:
     """But for what eight bits change, in the judge and in its reader."""
     judge, tokenizer = load_reward_model(find_model("reward-model"))

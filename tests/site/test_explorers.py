@@ -149,3 +149,24 @@ def test_what_cannot_be_read_is_told_and_nothing_dies(visit: Visit, path: str) -
         area.fill(text)
         assert fault.inner_text() == ""
     assert visitor.faults == []
+
+
+@pytest.mark.parametrize("path", ["retrieval", "deployment"])
+def test_an_example_can_be_chosen_again_after_an_edit(visit: Visit, path: str) -> None:
+    page = visit().open(f"book/{path}.html")
+    explorer = page.locator(EXPLORER).first
+    name = "Questions" if path == "retrieval" else "Examples"
+    area = explorer.locator("textarea").last
+    good = area.input_value()
+    area.fill("0 20 7")
+    explorer.get_by_label(name).press("ArrowDown")  # from none to the first
+    assert area.input_value() == good
+
+
+def test_places_of_passages_are_counted_in_characters(visit: Visit) -> None:
+    explorer = visit().open("book/retrieval.html").locator(EXPLORER).first
+    text = "🙂🙂 An owl."
+    explorer.locator("textarea").first.fill(text)
+    explorer.get_by_label("Search for").fill("owl")
+    label = explorer.locator(".passages .bars .label").inner_text()
+    assert label == f"0–{len(text)}"

@@ -85,6 +85,22 @@ def test_a_picture_is_enlarged_by_the_keyboard(visit: Visit) -> None:
     page.wait_for_selector("dialog[open]", state="hidden")
 
 
+def test_shades_keep_their_order_in_the_dark_when_enlarged(visit: Visit) -> None:
+    page = visit(scheme="dark").open("book/context_window.html")
+    page.locator("button.enlarge:has(img.own-ground)").press("Enter")
+    shown = "getComputedStyle(document.querySelector('dialog[open] img')).filter"
+    assert page.evaluate(shown) == "none"
+
+
+def test_what_is_printed_in_the_dark_has_light_colours(visit: Visit) -> None:
+    page = visit(scheme="dark").open("book/notation.html")
+    theme = "document.documentElement.dataset.theme"
+    page.evaluate(f"addEventListener('beforeprint', () => (window.printed = {theme}))")
+    page.pdf()
+    assert page.evaluate("window.printed") == "light"
+    assert page.evaluate(theme) == "dark"
+
+
 def test_solutions_are_called_so(html: Path) -> None:
     text = (html / "book/corpus.html").read_text(encoding="utf-8")
     assert text.count("Show solution") == text.count("tag_solution") > 0
@@ -98,3 +114,5 @@ def test_on_paper_nothing_is_cut(visit: Visit) -> None:
         "(e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText.slice(0, 80))"
     )
     assert cut == []
+    colours = "getComputedStyle(document.querySelector('.track > .bar'))"
+    assert page.evaluate(f"{colours}.printColorAdjust") == "exact"

@@ -106,8 +106,9 @@ def test_refuses_what_does_not_fit(weights):
     short = one.clone()
     short[0, 0, 2] /= 2
     for texts, given, options, said in [
-        ([], [], {}, "at least one text"),
-        (TEXTS, [one], {}, "shorter"),
+        ([], [], {}, "texts must be at least 1"),
+        (TEXTS, [one], {}, "number of weights must be 2, got 1"),
+        (TEXTS, [], {}, "number of weights must be 2, got 0"),
         (TEXTS, [one, other[:1]], {}, r"must be \(2, 3, 3, 3\)"),
         ([TEXTS[1]], [one], {}, r"3 tokens' weights must be \(2, 3, 3, 3\)"),
         ([TEXTS[0]], [short], {}, "sums from 0.5 to 1"),

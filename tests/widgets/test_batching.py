@@ -122,7 +122,7 @@ def test_requests_are_read_line_by_line(javascript):
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
-        ({}, "at least one example, got none"),
+        ({}, "examples must be at least 1, got 0"),
         ({"none": []}, "requests of 'none' must be"),
         ({"late": [Load(101, 1, 1)]}, "arrival must be"),
         ({"long": [Load(0, 2001, 1)]}, "prompt must be"),

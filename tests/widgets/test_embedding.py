@@ -9,12 +9,12 @@ import math
 
 import pytest
 import torch
+from embedding_cases import nearest
 
 from llmcourse.text.embeddings import (
     SIMILARITIES,
     WordVectors,
     analogy_query,
-    nearest,
     project,
 )
 from llmcourse.widgets.embedding import EmbeddingExplorer, pack

@@ -76,9 +76,9 @@ def test_bytes_are_written_in_thousands(javascript, n, text):
 
 
 def test_what_cannot_be_shown_is_refused():
-    with pytest.raises(ValueError, match="at least one model, got none"):
+    with pytest.raises(ValueError, match="models must be at least 1, got 0"):
         MemoryExplorer({}, {"H100": 80e9})
-    with pytest.raises(ValueError, match="at least one card, got none"):
+    with pytest.raises(ValueError, match="cards must be at least 1, got 0"):
         MemoryExplorer({"tiny": TINY}, {})
     with pytest.raises(ValueError, match="none must be"):
         MemoryExplorer({"tiny": TINY}, {"none": 0})

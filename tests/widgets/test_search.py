@@ -64,6 +64,7 @@ def test_chunks_are_pythons(javascript, tokenizer, spec, kind):
 
 def test_words_are_pythons(javascript):
     cases = [BOOK.text, ODD, "Mia's Straße ﬁne_1 ΣΊΣΥΦΟΣ ² naïve", ""]
+    cases += ["ısı STRAẞE İzmir ΟΔΟΣ ὈΔΥΣΣΕΎΣ"]
     cases += ["हिन्दी, की किताब ½", "كَتَبَ שָׁלוֹם", "I ❤️ you, 👩‍💻!"]
     assert javascript(SearchExplorer, "x.map(m.words)", cases) == [*map(words, cases)]
 

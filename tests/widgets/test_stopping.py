@@ -57,7 +57,7 @@ def test_the_first_of_the_highest_is_found(javascript):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ({}, "at least one policy, got none"),
+        ({}, "policies must be at least 1, got 0"),
         ({"a": STOPS[:1]}, "moments of 'a' must be at least 2, got 1"),
         ({"a": STOPS[::-1]}, "steps of 'a' must grow"),
         ({"a": [*STOPS, Stop(10, math.inf, 0, 0)]}, "must be finite"),

@@ -143,7 +143,7 @@ def test_the_state_is_plain_and_small(tokenizer):
 def test_what_cannot_be_shown_is_refused(tokenizer):
     with pytest.raises(ValueError, match="not empty"):
         WindowExplorer("", tokenizer, {"tiny": TINY})
-    with pytest.raises(ValueError, match="at least one model, got none"):
+    with pytest.raises(ValueError, match="models must be at least 1, got 0"):
         WindowExplorer("a", tokenizer, {})
     with pytest.raises(ValueError, match="plain BPE tokenizer of at most 5000"):
         WindowExplorer("a", CharacterTokenizer(), {"tiny": TINY})
