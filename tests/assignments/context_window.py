@@ -25,6 +25,7 @@
 # 20 points in all. Read the chapter [The context window](../context_window.ipynb) first; the letters are the same here: $H$ heads of width $d$, $K$ key-value heads, $T$ queries, $S$ keys, and a window of $w$ positions.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
+# They also check that no function changes the arguments that it is given.
 #
 # The package `llmcourse` has all of this.
 # The first code cell locks it away: here you write it yourself, without torch's own attention.
@@ -577,6 +578,7 @@ for d_head, base, factor, length in (
 # That something can arrive does not mean that it does; nothing farther than 4,096 can be looked up directly, and the model must have been trained on such distances.
 #
 # The test is a needle in a haystack: a fact at many depths in texts of many lengths, its question at the end, and the share of right answers for each distance, above all just below and far above 4,096.
+# The share far above 4,096 is compared with the one just below it, and with guessing.
 #
 # One point: reach in principle as against what is really handed on.
 # One point: a test over distances (or depths and lengths) with a comparison to guessing or to short distances.

@@ -24,6 +24,7 @@
 # 20 points in all. Read the chapter [The corpus](../corpus.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
+# They also check that no function changes the arguments that it is given.
 #
 # The package `llmcourse` has all of this.
 # The first code cell locks it away: here you write it yourself.
@@ -254,7 +255,7 @@ assert got == [2, 4], (
 )
 
 # %% hidden="signature" points=2
-# Hidden: random texts and sets, short texts, empty ones; the estimate is right (2 points)
+# Hidden: random texts and sets, short texts, empty ones (2 points)
 g = generator(1)
 for n in (1, 2, 3, 5):
     for length in (0, 1, 2, 4, 30):

@@ -38,6 +38,7 @@
 #
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
+# They also check that no function changes the arguments that it is given.
 #
 # The first code cell locks away the package's own versions of these tools.
 

@@ -25,10 +25,12 @@
 # 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb), [Reward hacking](../reward_hacking.ipynb) and [Reasoning](../reasoning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
+# They also check that no function changes the arguments that it is given.
 #
 # The package `llmcourse` has all of these as well. The first code cell locks them away: here you write them yourself.
 #
 # B is the number of answers in a batch, T the number of positions, V the size of the vocabulary.
+# A loss is there to be trained on, so autograd must be able to take the gradient of each that you write.
 
 # %% given="setup"
 import sys
@@ -670,7 +672,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # **Question C** (1 point).
 # A model of three layers is asked for sums of four steps.
 # Say why it is right more often when it writes down its steps, and why a right result does not show that the steps are right.
-# You want a model of one layer to answer such sums: say which parts of the larger model's answers you would train it on, and which you would leave out.
+# You want a model of one layer to answer such sums: say whether you would train it on the results of the larger model's answers or also on their steps, and which answers you would leave out.
 
 # %% [markdown] written="read-a-run" points=3
 # Question A.
