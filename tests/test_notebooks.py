@@ -162,7 +162,7 @@ def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
     path = notebooks.handout(name, tmp_path)
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells)
-    assert not re.search(r"\{(doc|term|cite|ref)[:\w]*\}`", text)
+    assert not re.search(r"\{(doc|term|cite|ref)[:\w]*\}`|^:::", text, re.MULTILINE)
     guide = (tmp_path / f"{name}-marking.md").read_text(encoding="utf-8")
     exercises = handouts.HEADING.findall("\n".join(c.source for c in source.cells))
     checked = [c for c in cells if re.match(r"checks\.", c.source)]

@@ -381,7 +381,7 @@ one, two = (grouped_query_attention(layer, each)[:, -1] for each in (x, swapped)
 print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6))
 
 # %% [markdown]
-# So one layer cannot tell the order by itself, and several layers can learn it from the mask only in part ({doc}`transformer`).
+# So one layer cannot tell the order by itself; several layers can learn much of it from the mask, but more slowly ({doc}`transformer`).
 # Most models therefore get a **{term}`positional encoding`**; the usual one today is RoPE.
 # It rotates the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
 # The first pairs turn fast and tell nearby positions apart; the last turn slowly.
@@ -974,7 +974,7 @@ assert right["without all name heads"]["a colour"] < 35
 # - In this model heads can replace each other.
 #   To find out what they are for, take them away, singly and together, and compare with as many others.
 #
-# *In practice* most large models today use grouped queries {cite:p}`ainslie2023,grattafiori2024` and rotary positions {cite:p}`su2021`.
+# *In practice* most large models today use rotary positions {cite:p}`su2021`, and grouped queries {cite:p}`ainslie2023,grattafiori2024` or {term}`multi-head latent attention`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
 # Many add QK-norm, and a program that drops old tokens from the cache can keep the first few as sinks {cite:p}`xiao2024`.
 # {doc}`context_window` is about shorter caches, windows and states of fixed size.

@@ -605,7 +605,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB per token")
 # A likely reason is that even for one token all matrices have to be read from memory ({doc}`deployment`).
 #
 # The cache costs memory.
-# It grows with layers, width and length; for large models with long windows, it takes more room than the weights.
+# It grows with layers, width and length; for many long texts at once, it takes more room than the weights.
 # If four query heads share their keys and values, the cache is a quarter as large; that is **grouped-query attention** (GQA).
 #
 # ![Three boxes of the same height, 32 layers, and the same depth, 131,072 positions. The first is 32 heads wide and holds 64 GiB, the second 8 heads and 16 GiB, the third, a thin slice, one head and 2 GiB.](figures/cache-as-a-box.svg)
@@ -738,7 +738,7 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 # The smallest card holds the model and a few texts of 8,192 tokens, but not one of 131,072.
 # It is the cheapest by the hour and the most expensive by the text, because the weights leave it little room.
 # Which of the larger cards is cheapest depends on their prices.
-# The window you promise decides how many users share a card: sixteen times the window, a sixteenth of the users.
+# If users fill the window you promise, it decides how many of them share a card: sixteen times the window, a sixteenth of the users.
 #
 # Many requests begin with the same text: the same instructions or the same document.
 # **Prompt caching** (or prefix caching) keeps the keys and values of such a beginning for the next request {cite:p}`kwon2023,zheng2024`; {cite:t}`gim2024` also reuse pieces in the middle.
@@ -987,7 +987,7 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 #   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 200 tokens, a usual length for a tale.
 #   In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
 #
-# Large models have habits of their own: many find what comes first or last, but what lies in between is **{term}`lost in the middle`** {cite:p}`liu2024`.
+# Large models have habits of their own: many of those tested in 2023 found what came first or last, but what lay in between was **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
 # **RULER** asks for several needles, for chains of facts and for counts, and finds that many windows are shorter than promised {cite:p}`hsieh2024`.
 #

@@ -284,7 +284,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # The right-hand side is the {term}`cross-entropy` of $Q$: the model's mean surprise, called its *loss*, which training minimises.
 # With natural logarithms its unit is the {term}`nat`.
 # The cross-entropy is never below $H$, whatever the model {cite:p}`cover2006`; by chance, the mean over a few stories can be.
-# For human text $H$ is unknown; for text from a known source it is the floor under every loss.
+# So $H$ is the floor under every loss; for human text it is unknown, and for text from a known source it can be computed.
 #
 # | Symbol | Meaning | Shape | Name in code |
 # |---|---|---|---|

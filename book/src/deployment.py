@@ -526,8 +526,8 @@ assert abs(perplexity[4] / before - 1) < 0.05
 # On these tales, with this model, a file a quarter of the size costs nothing that shows in the perplexity, and one a seventh of the size hardly anything.
 # (A folded cell asserts less than 1 % and less than 5 %.)
 # With four bits the weights are off by a tenth, but the errors go both ways, and in a sum of many products they probably largely cancel.
-# Large models have a few activations of extreme size, so they need more care {cite:p}`dettmers2022`.
-# Two methods are common; both need some sample texts but no training.
+# Large models have a few activations of extreme size, which need more care where activations are rounded too {cite:p}`dettmers2022`.
+# For weights alone, two methods are common; both need some sample texts but no training.
 #
 # - **{term}`GPTQ`** rounds a matrix column by column, and after each one adjusts the columns still to come to make up for the error {cite:p}`frantar2023`.
 # - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, so that they lose less {cite:p}`lin2024`.
@@ -560,7 +560,7 @@ assert ratio > 1
 # %% [markdown]
 # Not here.
 # Our code turns the numbers back into floats before it multiplies them, and that takes more time than it saves.
-# Small numbers are faster where the multiplication uses them directly; real services have GPU programs, called *kernels*, that do so.
+# Small numbers are faster where they are fetched as they are, and unpacked only inside the multiplication; real services have GPU programs, called *kernels*, that do so.
 #
 # Small weights also travel well.
 # With eight bits and a scale for each row, a model of the course is small enough to be sent with a page.
@@ -894,7 +894,7 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 #   It worked well for translation {cite:p}`sutskever2014`; it makes open-ended text dull and repetitive {cite:p}`holtzman2020`.
 #
 # **{term}`Logprobs <logprobs>`** are the log-probabilities of the tokens written, and of the best alternatives, returned with the answer if `logprobs` asks for them.
-# They are logarithms of the model's own probabilities, whatever the temperature.
+# Ours are logarithms of the model's own probabilities, whatever the temperature.
 # With `echo=True` and `max_tokens=0` a completion returns only those of the prompt.
 # So a test can compare models over HTTP, by the loss on a text, or by which of several answers is the most probable.
 #

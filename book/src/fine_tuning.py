@@ -336,7 +336,7 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # ## The idea
 #
 # **Transfer learning.**
-# Vision did this first.
+# Vision made this common.
 # Take a network trained on a million labelled photos, keep its layers, and give it a new last one for, say, a few hundred X-rays.
 # The lowest layers detect edges and patches of colour, which are useful in any picture {cite:p}`yosinski2014`.
 # Such reuse is called **{term}`transfer learning`**; a large model that many people adapt is a **{term}`foundation model`**.
@@ -770,7 +770,7 @@ assert n_read > 1000 * n_labelled
 
 # %% [markdown]
 # Labels cost people time; plain text already exists.
-# Large models read trillions of tokens, and are then tuned on millions.
+# Large models read trillions of tokens, and are then tuned on far fewer.
 #
 # *Question*: the second task has hundreds of labels, 320 in the study.
 # Does pretraining still help there?
@@ -1120,7 +1120,7 @@ print("without the adapters, the model is what it was, to the last bit")
 # From rank 2 on, the lowest such rate was the same for all ranks, as the factor $\alpha / r$ leads us to expect.
 # A higher rank pays off where there is more to learn.
 #
-# *In practice*: language models were first fine-tuned as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
+# *In practice*: language models were at first fine-tuned mostly as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
 # LoRA and QLoRA are the usual ways to adapt models with billions of weights.
 # On large tasks, LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
 # In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
@@ -1330,7 +1330,7 @@ assert added[1] < added[0]
 # %% [markdown]
 # ## Sources
 #
-# Reuse of layers in vision was measured by {cite:t}`yosinski2014`; language models as classifiers are from {cite:t}`howard2018` and {cite:t}`radford2018`.
+# Reuse of layers in vision was measured by {cite:t}`yosinski2014`; fine-tuning language models as classifiers became common with {cite:t}`howard2018` and {cite:t}`radford2018`.
 # Low-rank adapters are from {cite:t}`hu2021`, and four-bit frozen weights to go with them from {cite:t}`dettmers2023`.
 # That one layer of weights cannot compute whether two things agree is an old observation {cite:p}`minsky1969`.
 # The intervals for shares are Wilson's {cite:p}`wilson1927`.

@@ -99,7 +99,7 @@ print(textwrap.fill(replies[0], 80))
 
 # %% [markdown]
 # That isn't an answer.
-# None of the model's tales had a blank line and a question in it: the model stumbles over these, and goes on with the story.
+# None of the model's tales had a blank line and then a question: the model stumbles over these, and goes on with the story.
 # This is not a bug, because likely text is all that pretraining asked for.
 # The model may still know some of the facts; we shall look for signs of that.
 # What it lacks is the idea that somebody is asking for a fact.
@@ -419,7 +419,7 @@ print("a typed <|end|> as tokens:", tokenizer.tokens("<|end|>"))
 #
 # Where do requests and answers come from?
 # For InstructGPT, people wrote them {cite:p}`ouyang2022`.
-# Today a larger model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and its mistakes are learned along with the rest.
+# Today a model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and its mistakes are learned along with the rest.
 # Ours are made by rule from tales whose facts are known, so every answer can be checked.
 #
 # This page asks five questions that a story's first three sentences answer, and shows the model only these sentences.

@@ -425,7 +425,7 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 #
 # ### Stage 4: instructions
 #
-# A model that continues text does not answer questions.
+# A model that has only learned to continue text does not reliably answer questions.
 # So we show it conversations, in which new marks say who is speaking.
 # Only the answers count towards the loss: this is **{term}`instruction tuning`**.
 #
@@ -646,14 +646,25 @@ print(f"gain {gains.mean():+.1f} ± {error:.1f} adjectives")
 
 # %% tags=["nbval-ignore-output"]
 four = continuations(small, new_prompts, 4, seed=2)
-repeated = [p.text for p in new_prompts for _ in range(4)]
-best = reward(repeated, four).view(-1, 4).argmax(dim=1).tolist()
-chosen = [adjectives(p.text, four[4 * i + best[i]]) for i, p in enumerate(new_prompts)]
-print(f"the best of four: {sum(chosen) / len(chosen):.1f} adjectives")
+repeated = [prompt.text for prompt in new_prompts for _ in range(4)]
+rewards = reward(repeated, four).view(-1, 4)
+counts = torch.tensor(list(map(adjectives, repeated, four))).view(-1, 4)
+best_of_four = counts.gather(1, rewards.argmax(dim=1, keepdim=True)).mean()
+print(f"the best of four: {best_of_four:.1f} adjectives")
+
+# %% [markdown]
+# These texts also show how good the reward model is: of two with different numbers of adjectives, how often does it prefer the one with more?
+
+# %% tags=["nbval-ignore-output"]
+one, other = torch.combinations(torch.arange(4)).T
+agrees = (rewards[:, one] - rewards[:, other]) * (counts[:, one] - counts[:, other])
+accuracy = (agrees[agrees != 0] > 0).float().mean()
+print(f"the reward model is right about {accuracy:.0%} of new pairs")
 
 # %% tags=["remove-cell"]
 assert gains.mean() > 0
-assert abs(sum(chosen) / len(chosen) - after.mean()) < 0.5
+assert abs(best_of_four - after.mean()) < 0.5
+assert 0.6 < accuracy < 0.95
 
 # %% [markdown]
 # The number after ± is one standard error over the beginnings; the training itself was run only once.
@@ -774,7 +785,7 @@ assert foreign_loss > log_vocab
 # A model knows the text that it has read, and is confidently wrong elsewhere.
 # Instructions teach it to answer; preferences teach it which of the things it could say people like.
 #
-# *In practice*: the stages are the same; the sizes are not.
+# *In practice*: the sizes are far larger, and many models have one more stage: they learn from rewards that a program checks ({doc}`reasoning`).
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`.
 # How best to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.

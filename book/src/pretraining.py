@@ -690,7 +690,7 @@ plotting.plot_training(history.curves(tokens_per_step), levels)
 #
 # What is still missing?
 # The table gives the loss of a word of each group, in nats, at each moment.
-# The line `grammar` shows what the grammar itself pays, which no model can beat.
+# The line `grammar` shows what the grammar itself pays; over all words, no model can pay less on average.
 
 # %% tags=["nbval-ignore-output"]
 print("   tokens   recalls    others")
@@ -906,7 +906,7 @@ assert 4 * scales["start"] < scales["end"]
 #
 # This page reads only one story in a step, which is soon far below the noise scale.
 # But within one minute, more stories in a step would mean fewer steps.
-# Large models are trained with batches of millions of tokens, because thousands of processors have to share them.
+# Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
 
 # %% [markdown]
 # ### Learning by heart
@@ -1023,7 +1023,7 @@ print(textwrap.fill(" ".join(sample.split()), 80))
 # Real text is far richer than the tales, and the model has seen less than a third of a small manual, once.
 #
 # In bits per byte the model comes last.
-# Each compressor beats it even alone, because documentation repeats itself within these pages.
+# Each compressor beats it even alone, probably because documentation repeats itself within these pages.
 # xz gains most from the training text: it has that text at hand, letter by letter, so it copies.
 # (By their formats, gzip looks back no farther than 32 KiB and bz2 sorts blocks of 900 kB, so the earlier text helps them little.)
 # Large models turn this around.
@@ -1113,7 +1113,7 @@ assert excess["base-llm"][0] < excess["a minute"][0] / 5
 
 # %% [markdown]
 # `base-llm` has learned to look things up, even from the other end of the story, and now pays almost nothing extra for them.
-# (On forty stories, chance alone can put the excess of the recalls a little below zero.)
+# (The excess of the recalls can be a little below zero, by chance or because the model expects recalls slightly too often.)
 # The one-minute model pays several nats for each fact, at every distance.
 #
 # ### In-context learning

@@ -1232,7 +1232,7 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 #   (It had 12 steps, at half of LoRA's rate or less; we did not try whether more would be enough.)
 #   At the higher rate fewer answers are right than before: the model leaves its old sentences for others that are worse.
 #
-# Usually preferences come last, after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
+# Usually preferences come only after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
 
 # %% [markdown]
 # ## With a book to look things up in

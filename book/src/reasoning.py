@@ -165,7 +165,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # *In a direct answer the number comes from one pass through the layers, three in the drawing.
 # A worked answer goes through the layers again with every token; only its results are drawn.*
 #
-# What a transformer can compute in one go is limited; with each step it writes, it can compute more {cite:p}`merrill2024`.
+# What a transformer can compute in one go is limited; with enough written steps, it can compute more {cite:p}`merrill2024`.
 # The second reason is about learning: each step of a chain is a small lesson of its own.
 # A direct answer shows only the end of the sum, and the model has to work out how it came about.
 #
@@ -186,7 +186,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # | way | keeps | needs |
 # |---|---|---|
 # | best of $n$ | any right answer | a verifier, each time the model is used |
-# | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | nothing |
+# | **{term}`self-consistency`** | the number that most answers say {cite:p}`wang2023consistency` | answers that can be compared |
 # | greedy | the most probable token, at each step | nothing |
 #
 # **{term}`pass@k`** is the probability that at least one of $k$ answers is right; pass@1 is the probability that a single sampled answer is right.

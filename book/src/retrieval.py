@@ -223,6 +223,8 @@ for part in tokenizer.decode(ids).split("\n\n"):
 #
 # *Recall at k asks whether a right chunk is among the first k.
 # The MRR also asks in which place.*
+#
+# (Where a question has several right chunks, *recall* often means the share of them that is found; ours is then called the *hit rate*.)
 
 # %% [markdown]
 # ## In code
@@ -750,7 +752,7 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 # If it comes last, slightly fewer answers are right; with sixty questions, that may be chance.
 # In its training, this model read one tale at a time.
 # It reads the beginning best, as `base-llm` did with the needle of {doc}`context_window`.
-# Much larger models have another habit: they use the middle of a long prompt less well than its ends {cite:p}`liu2024`.
+# Much larger models, tested in 2023, had another habit: they used the middle of a long prompt less well than its ends {cite:p}`liu2024`.
 # In both cases, the place of a passage matters.
 # So a good retriever that hands over a single passage can be better than one with a higher recall at ten.
 #
@@ -1090,7 +1092,7 @@ assert found["bm25", 10] > found["dense", 10]
 # Without the right passage the model mostly answers anyway, so show sources and abstain below a threshold.
 # A retrieved document is part of the prompt, and may give orders.
 #
-# *In practice*, today's systems mostly search with both words and vectors and fuse the two.
+# *In practice*, many systems today search with both words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred.
 # Another may first put the question into the words of the documents: **{term}`query rewriting`**.
 # For millions of vectors, an index first groups them into cells, and a search compares only those in the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.

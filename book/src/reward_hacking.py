@@ -876,7 +876,7 @@ Quiz.read("reward_hacking")
 # ### Exercise 1 (derive): the distance of the best of n ★★
 #
 # How far from the model is the best of $n$ answers, as a KL divergence?
-# Suppose that no two answers have the same reward.
+# Suppose that no two answers have the same reward, and that each single answer is very improbable.
 # Describe each answer by its rank $u$: the probability that another answer of the model has a lower reward.
 # For the model's own answers $u$ is spread evenly between 0 and 1.
 # Begin with the probability that all $n$ ranks are below $u$.

@@ -267,8 +267,8 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
 #
-# *Two penalties with the same weight.
-# Near the reference they are alike; far from it, only PPO's keeps growing.*
+# *The pull of two penalties with the same weight.
+# Near the reference they pull alike; far from it, only PPO's pull keeps growing.*
 #
 # **DPO**, {term}`direct preference optimisation` {cite:p}`rafailov2023`, needs no reward model and samples nothing: the pairs are enough.
 # The best policy for our aim is known: $\pi^*$ is proportional to $\pi_\text{ref}\, e^{r/\beta}$ (exercise 2).
@@ -340,9 +340,9 @@ print(f"{points:.0f} points: one for Long, one for the first shy")
 
 # %% [markdown]
 # For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
-# Where the two texts have different points, the annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
+# Where the two texts have different points, the annotator is made to agree with the points in 85 of 100 pairs, give or take chance; by the Bradley–Terry model, it errs most often where they are close.
 # Where they are equal, it tosses a coin.
-# On unequal pairs, two such annotators agree if both are right or both err: in $0.85^2 + 0.15^2$, about three of four.
+# On unequal pairs, two such annotators agree if both are right or both err: in about $0.85^2 + 0.15^2$, or three of four.
 # That is how often people agree.
 # Another forty beginnings, with their own texts, are held out.
 # (Some beginnings occur in several of this chapter's sets; the texts are always new.)
@@ -976,6 +976,9 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
 # The chapter {doc}`reasoning` does this with sums in words.
+# Later recipes change GRPO's loss.
+# {cite:t}`liu2025r1` do not divide by the deviation, because that gives prompts more weight that are nearly always or nearly never solved, nor by the length of each answer, because that punishes each token of a long wrong answer less.
+# DAPO {cite:p}`yu2025` averages over all tokens, gives probabilities more room to rise before the clip, and has no KL penalty.
 # The next chapter, {doc}`reward_hacking`, asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]
@@ -1117,7 +1120,7 @@ judged("two rounds", *write_exam(rejection_sampling()))
 # %% [markdown]
 # ### Exercise 5 (explore): fool the reward model by hand ★★★
 #
-# Continue `first.text` with a text that earns more than every answer in `many`, but gets at most two points by `vividness`.
+# Continue `first.text` with a text that no reader would take for a tale, but that earns more than every answer in `many`.
 # Which texts would you search for words that pay off?
 # What would you add to the comparisons so that the next reward model isn't fooled this way?
 

@@ -671,7 +671,7 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
     print(f"{name}: sending adds {n_bytes / link / compute:.0%} to computing")
 
 # %% [markdown]
-# So tensor parallelism stays inside a machine, where eight GPUs are joined.
+# So tensor parallelism stays inside a machine, where eight GPUs are joined (in newer systems, a rack of 72).
 #
 # ### Pipeline parallel: some of the layers
 #
@@ -686,6 +686,7 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
 #
 # The waiting is called the **{term}`bubble`**.
 # With $p$ stages and $m$ micro-batches, a stage works for $m$ out of $m + p - 1$ steps in each direction.
+# (Interleaved timetables wait less {cite:p}`narayanan2021`.)
 
 # %%
 print("micro-batches  " + "".join(f"{m:>7}" for m in (1, 4, 16, 64)))
@@ -715,6 +716,7 @@ print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 # ## Planning a run
 #
 # A plan takes five numbers: parameters, tokens, a GPU's speed, the share of it that is reached (MFU), and the price of an hour.
+# (The MFU counts only the arithmetic that the model needs: what checkpointing computes again does not count, so it lowers the MFU.)
 
 
 # %%

@@ -1042,7 +1042,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 #   Each token costs about two operations for every parameter that it uses, plus a part that grows with the length.
 # - A mixture of experts has many parameters and uses few of them for each token.
 #
-# *In practice* today's models are this one, only larger.
+# *In practice* most of today's models are this one, only larger; some have something cheaper than attention in most layers ({doc}`context_window`).
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`; later versions add grouped queries {cite:p}`grattafiori2024`.
 # Most of the largest models are now mixtures of experts, as Mixtral was early on {cite:p}`jiang2024`.
 # The feed-forward networks seem to hold much of what was learned about patterns of words and what follows them {cite:p}`geva2021`.

@@ -642,7 +642,8 @@ for temperature in (1, 1 / 2):
     different = {word for sentence in drawn for word in sentence.split()}
     print(f"temperature {temperature}: {right} of 40, {len(different)} different words")
 # Less probable words, and with them slips, become rarer, and so does variety. Near 0
-# the most probable word is always taken, and all forty are the same sentence.
+# the most probable word is always taken: all forty are one sentence, so the first number
+# becomes 0 or 40, and the second that sentence's number of different words.
 
 # %% [markdown]
 # ## Sources
