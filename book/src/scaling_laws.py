@@ -948,14 +948,14 @@ assert intervals[1e12][1] / intervals[1e12][0] < intervals[1e15][1] / intervals[
 largest_model = [p for p in longer if p.n_parameters == model_sizes[-1]]
 narrower = [p for p in longer if p.n_parameters < model_sizes[-1]]
 n, d, loss = columns(largest_model)
+print(f"{'tokens':16}" + "".join(f"{p.n_tokens:11,}" for p in largest_model))
 for objective in OBJECTIVES:
     errors = (log_loss(fit_law(narrower, objective), n, d) - loss.log()).exp() - 1
-    print(f"{objective:16}" + "".join(f"{error:+8.0%}" for error in errors.tolist()))
+    print(f"{objective:16}" + "".join(f"{error:+11.1%}" for error in errors.tolist()))
     assert errors[0] > 0 > errors[-1]
-# Too high for the shortest run, too low for the longest, in all three ways: the real
-# curve is bent in another way than the law's. The run in between, of 1,664,000 tokens,
-# is predicted best. By logarithms the shortest is worst, by plain squares it and the
-# longest are about equally bad.
+# In all three ways the run of 1,664,000 tokens is predicted best. By logarithms the
+# shortest is worst; by plain squares the longest is about as bad. The misses go from too
+# high to too low: the measured loss falls more slowly with the tokens than the law's.
 
 # %% [markdown]
 # ### Exercise 5 (explore): the bottom of the valley ★★
