@@ -765,6 +765,7 @@ print("follow a word that also came before an earlier mention")
 # A head with nothing to look for must still give away a weight of one.
 # In many large models it gives most of that weight to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
 # If that token is dropped from the cache to save room, the predictions of such a model fall apart.
+# gpt-oss needs no such token: each of its heads has a learned number that joins the softmax's denominator and takes up spare weight {cite:p}`openai2025`.
 #
 # Does `base-llm` have sinks?
 # The next cells take each head's weight on the first token, the mark, from places 5 to 32 and from all later ones.

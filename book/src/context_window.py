@@ -640,7 +640,8 @@ assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 # (`base-llm` itself shares nothing: each of its heads has its own keys and values.)
 #
 # **Multi-head latent attention** (MLA) goes further: it caches one short vector per token and layer, and computes the keys and values of all heads from it.
-# DeepSeek-V2 caches 576 numbers in each of 60 layers {cite:p}`deepseek2024`: about 68 KiB a token, in a model with 30 times the weights of Llama 3.1 8B.
+# These keys have no position, so one rotary key, shared by all heads, is computed apart and cached beside the vector.
+# In DeepSeek-V2 that makes 512 + 64 numbers in each of 60 layers {cite:p}`deepseek2024`: about 68 KiB a token, in a model with 30 times the weights of Llama 3.1 8B.
 #
 # ### Fewer bits in the cache
 #
@@ -1122,7 +1123,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # | GPT-2 {cite:p}`radford2019` | 1,024 | learned positions, full attention |
 # | Mistral 7B {cite:p}`jiang2023` | 8,192 | window of 4,096 in every layer, a cache of that width, grouped queries |
 # | DeepSeek-V2 {cite:p}`deepseek2024` | 128K | latent attention, YaRN |
-# | Llama 3.1 {cite:p}`grattafiori2024` | 128K (131,072) | RoPE with base 500,000, grouped queries, training at growing lengths |
+# | Llama 3.1 {cite:p}`grattafiori2024` | 128K (131,072) | RoPE with base 500,000, in the released files with its slow pairs turned 8 times more slowly (`llama3`), grouped queries, training at growing lengths |
 # | Gemma 3 {cite:p}`gemma2025` | 128K | five layers with a window of 1,024 to one with full attention |
 # | MiniMax-01 {cite:p}`minimax2025` | 1,000,000 in training | seven layers of linear attention to one of softmax |
 # | Gemini 1.5 {cite:p}`gemini2024` | 1,000,000 and more | not published; needles found at 99 % and above |
@@ -1305,7 +1306,9 @@ print(f"all positions             {on_tales['none']:.2f} nats/token")
 # ## Sources
 #
 # The online softmax is from {cite:t}`milakov2018`, its use in a kernel from {cite:t}`dao2022`.
-# Sliding windows in transformers go back to {cite:t}`child2019`, linear attention to {cite:t}`katharopoulos2020`, shared keys and values to {cite:t}`shazeer2019` and {cite:t}`ainslie2023`.
+# Attention to a neighbourhood alone goes back to {cite:t}`parmar2018`, for images, and {cite:t}`liu2018`, for texts cut into blocks.
+# {cite:t}`child2019` combined a sliding window with longer steps, and {cite:t}`beltagy2020` with a few positions that see everything.
+# Linear attention goes back to {cite:t}`katharopoulos2020`, shared keys and values to {cite:t}`shazeer2019` and {cite:t}`ainslie2023`.
 # Latent attention is from {cite:t}`deepseek2024`, the cache in few bits from {cite:t}`liu2024kivi`, attention sinks from {cite:t}`xiao2024`, and cached pieces of prompts from {cite:t}`gim2024`.
 # The scaling of rotary positions is from {cite:t}`chen2023` and {cite:t}`peng2024`; NTK-aware scaling was first posted on a forum, and {cite:t}`peng2024` describe it.
 # The needle test was made known by {cite:t}`kamradt2023`.

@@ -606,7 +606,8 @@ reward = text_reward(reward_model.eval(), base_tokenizer)
 # Then the policy, another copy of `base-llm-small`, learns from the rewards.
 # The method is **{term}`GRPO`** ({doc}`rlhf`): write several texts for each beginning, and make those more probable that earn more than the others.
 # The further the policy moves from the model that it started as, the larger a penalty is taken off.
-# The distance is called the {term}`KL divergence`, and the setting `kl_coef` says what a nat of it costs; without the penalty, a policy may end in nonsense that the reward model likes ({doc}`reward_hacking`).
+# The distance is called the {term}`KL divergence`, and the setting `kl_coef` says what a nat of it costs, in standard deviations of the rewards for one beginning.
+# Without the penalty, a policy may end in nonsense that the reward model likes ({doc}`reward_hacking`).
 
 # %%
 policy = copy.deepcopy(small)

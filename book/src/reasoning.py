@@ -171,7 +171,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # ### Two verifiers
 #
-# A **{term}`verifier`** is a program that says whether an answer is right.
+# A **{term}`verifier`** says whether an answer is right; it can be a trained model, but here it is a program.
 # A verifier of the *outcome* reads only the last number.
 # A verifier of the *process* reads every step.
 # A chain can be wrong and still end in the right number, so the first is more lenient.
