@@ -70,8 +70,7 @@ assert len(gaps) > 2 and max(gaps) > 40
 # %% [markdown]
 # Can the simplest predictors do it?
 # An {term}`n-gram` model counts which words followed the last $n - 1$ words in its training text.
-# The next cells train three of them on a thousand tales.
-# Then they go through a hundred new tales and stop wherever the hero's name is about to return.
+# The next cells train three of them on a thousand tales, then stop in a hundred new tales wherever the hero's name is about to return.
 # The model is told that a name comes next, and has to say which.
 
 
@@ -111,8 +110,8 @@ print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
 # They do no better than guessing.
-# Only the earlier mention tells which name it is, and it's nearly always farther back than they can see.
-# A longer run of words would reach it, but long runs hardly ever occur twice.
+# Only the earlier mention tells which name it is, and it is nearly always farther back than they see.
+# Longer runs of words would reach it, but hardly ever occur twice.
 #
 # ![Four rows of words, each from one mention of Leo to the next: 45, 25, 13 and 7 words. The five words before the next Leo, the ones a model with n = 6 sees, are coloured. In no row do they reach back to the earlier Leo.](figures/how-far-ngrams-see.svg)
 #
@@ -342,7 +341,7 @@ def repeat_kv(heads, n_heads):
 # %% [markdown]
 # With these functions a whole layer takes four lines.
 # (`TINY` is the package's smallest set of sizes; `replace` copies it with some of them changed.)
-# Our layer uses the matrices of a layer of the package, which must then give the same result.
+# Our layer borrows the matrices of one of the package's layers, so the two must give the same result.
 
 
 # %%
@@ -450,7 +449,7 @@ waves = torch.stack((sin, cos), dim=-1).flatten(-2)  # (T, d)
 print("one vector for each position:", tuple(waves.shape))
 
 # %% [markdown]
-# Here are the three kinds of score, of every query with every key; we print how much those three places apart vary.
+# For each of the three, we score every query with every key, and print how much the scores at a distance of three places vary.
 
 # %%
 scores = {
@@ -764,8 +763,8 @@ print("follow a word that also came before an earlier mention")
 #
 # A head with nothing to look for must still give away a weight of one.
 # In many large models it gives most of that weight to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
-# If that token is dropped from the cache to save room, the predictions of such a model fall apart.
-# gpt-oss needs no such token: each of its heads has a learned number that joins the softmax's denominator and takes up spare weight {cite:p}`openai2025`.
+# If that token is dropped from the cache to save room, its predictions fall apart.
+# In gpt-oss a learned number in each head's softmax takes up the spare weight instead {cite:p}`openai2025`.
 #
 # Does `base-llm` have sinks?
 # The next cells take each head's weight on the first token, the mark, from places 5 to 32 and from all later ones.
@@ -866,8 +865,7 @@ assert hands[1][-1].mean() < 0.9 * hands[0][-1].mean()
 # %% [markdown]
 # Before training, every head of the last layer hands on nearly every name as it is; that was built in.
 # But these heads look at the name no more than other heads do, which is hardly at all.
-# Training on text has taught them to look.
-# What was built in was kept only in part: averaged over its heads, the last layer now hands on fewer names than at the start.
+# Training taught them to look, and kept only part of what was built in: the last layer's heads now hand on fewer names, on average.
 # (The measure uses bare embeddings, which isn't quite what reaches the last layer.)
 #
 # ### Taking heads away

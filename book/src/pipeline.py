@@ -60,8 +60,8 @@ def show(text):  # in lines that fit the page
 # Even with random weights it is a complete language model.
 # It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
 # Here is one continuing a sentence.
-# Its tokens are the 256 bytes and a mark between texts, whatever text its tokenizer is trained on.
-# A difference in the last digit of a number can change what it writes, so your output may differ.
+# Its tokens are only the 256 bytes and a mark between texts, so any text will do to train its tokenizer.
+# Rounding can change what it writes, so your output may differ.
 
 # %% tags=["nbval-ignore-output"]
 bytes_only = BPETokenizer.train(["any text"], 257, ["<|endoftext|>"])  # 256 + 1
@@ -93,7 +93,7 @@ print(repr(noise))  # repr shows unprintable characters as codes
 #
 # *Only the second word is uncertain: `the` always comes first, and the second word decides between `sat` and `ran`.*
 #
-# It costs $\ln 2$ and the others nothing: on average $\frac13 \ln 2$ per word.
+# That word costs $\ln 2$ and the others nothing: on average $\frac13 \ln 2$ per word.
 # No model can do better, since nothing before the second word tells you which one it will be.
 
 # %%
@@ -124,9 +124,9 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 # | $H$ | entropy of the source, in nats per token: the floor | one number | `floor` |
 #
 # A short text may by luck cost less than $H$ per token; the mean over many new texts cannot.
-# For text from the web, nobody knows $H$.
-# In this book we do, because the stories come from a grammar: rules that say what can follow what, and how often.
-# So we know the exact probability of every story, and with it the floor.
+# Nobody knows $H$ for text from the web.
+# In this book we know it, because a grammar writes the stories: rules that say what can follow what, and how often.
+# They give the exact probability of every story, and with it the floor.
 #
 # A model's life has six stages; each takes what an earlier stage made, usually the one just before it.
 #
@@ -153,7 +153,7 @@ show(documents[0].text)
 
 # %% [markdown]
 # Before anything is learned from a corpus, it is cleaned, filtered and stripped of copies.
-# A web crawl finds many pages twice, so we add three copies.
+# A web crawl finds many pages twice; to imitate that, we add three copies.
 # The report says what each step removed.
 # Then some documents are held out, so we can measure on text that the model has never seen.
 
@@ -331,7 +331,7 @@ history = pretrain(
 )
 
 # %% [markdown]
-# How much of the way from $\ln V$ to the floor is done?
+# This is how much of the way from $\ln V$ to the floor is done.
 
 # %% tags=["nbval-ignore-output"]
 loss = text_loss(model, tokenizer, texts).loss
@@ -383,7 +383,7 @@ assert all(len(story.split()) > 20 for story in stories)
 # They begin like real tales, and many sentences are right.
 # Look for what a minute of training was too short to teach.
 # Words turn up where they make no sense, a name or a pronoun changes halfway through, and numbers do not add up.
-# Getting the last two right takes facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
+# The last two depend on facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
 #
 # ### A longer run: base-llm
 #
@@ -604,9 +604,9 @@ reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
 # Then the policy, another copy of `base-llm-small`, learns from the rewards.
-# The method is **{term}`GRPO`** ({doc}`rlhf`): write several texts for each beginning, and make those more probable that earn more than the others.
-# The further the policy moves from the model that it started as, the larger a penalty is taken off.
-# The distance is called the {term}`KL divergence`, and the setting `kl_coef` says what a nat of it costs, in standard deviations of the rewards for one beginning.
+# The method is **{term}`GRPO`** ({doc}`rlhf`): write several texts for each beginning, and make the ones that earn more than the others more probable.
+# A penalty grows with the policy's distance from the model that it started as, the {term}`KL divergence`.
+# `kl_coef` says what a nat of it costs, in standard deviations of the rewards for one beginning.
 # Without the penalty, a policy may end in nonsense that the reward model likes ({doc}`reward_hacking`).
 
 # %%
@@ -704,8 +704,7 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # None of the three models without instructions answers.
-# A few seconds of instructions teach this page's model one way to begin an answer.
-# They teach it neither to find the right answer in the story nor to stop, and nothing about orders.
+# A few seconds of instructions teach this page's model one way to begin an answer, but not to find the right one in the story, to stop, or to carry out an order.
 # `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
 # The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #

@@ -3,7 +3,7 @@
 # # Pretraining
 #
 # A language model learns by guessing the next token at every place of a great deal of text.
-# The entropy of our text is known, so at any moment we can say how much of what can be learned has been learned, and how much is left.
+# The entropy of our text is known, so at any moment we can say how much has been learned, and how much is left to learn.
 #
 # **You will be able to**
 #
@@ -71,8 +71,7 @@ _ = torch.set_num_threads(1)
 #
 # You know the next word, and you did not reason it out: you have read the sentence before.
 # `base-llm`, the model that comes with this book, has read {term}`tales` and nothing else.
-# Its vocabulary has the word.
-# What does it say?
+# Its vocabulary has the word; what does it say?
 
 # %%
 base, base_tokenizer = load_pretrained("base-llm")
@@ -162,7 +161,7 @@ for i in range(1, len(words)):
 # $$\mathcal{L}(\theta) = H + D_\text{KL}(\text{source} \,\|\, p_\theta) \;\ge\; H.$$
 #
 # $H$ is the {term}`entropy` of the source: what is truly uncertain at each position.
-# $D_\text{KL}$, the Kullback–Leibler divergence, is the mean of $\ln (p / p_\theta)$, where $p$ is the source's own probability: what the model has not learned.
+# $D_\text{KL}$, the Kullback–Leibler divergence, is what the model has not learned: the mean of $\ln (p / p_\theta)$, where $p$ is the source's own probability.
 # It is never negative.
 # (On the very texts that it was trained on, a model can pay less than $H$, as the section *Learning by heart* shows.)
 # On ordinary text nobody knows $H$, so nobody can tell the two apart.
@@ -350,7 +349,7 @@ print("after five steps, the same weights")
 # A matrix stretches some directions more than others; its **singular values** say how much.
 # The gradient of a matrix has a few large singular values and many small ones.
 # So a plain step moves the matrix along only a few directions.
-# Muon makes all singular values about equal, and then takes the step.
+# Muon makes the gradient's singular values about equal, and then takes the step.
 #
 # A singular value decomposition would be slow.
 # The **Newton–Schulz** iteration does nearly the same with nothing but matrix products.
@@ -438,11 +437,12 @@ torch.testing.assert_close(rates, package_rates)
 # %% [markdown]
 # ### Gradient accumulation, and many machines
 #
+# A batch may be too large for the memory.
+# **{term}`Gradient accumulation <gradient accumulation>`** cuts it into parts and adds up their gradients before the step.
+# With two parts, what the backward pass needs takes half the memory; weights, gradients and means take as much as before.
+#
 # The package's `pretrain` is the loop above, with measuring and saving added.
-# From the same start both must give the same losses.
-# So must a third run that cuts each batch of four windows into two parts and adds up their gradients.
-# This is **{term}`gradient accumulation`**.
-# It halves the memory for what the backward pass needs; weights, gradients and means take as much as before.
+# From the same start it must give the same losses as ours, with each batch of four windows whole or in two parts.
 #
 # ![Above, four windows together make one gradient, and a step follows. Below, windows 1 and 2 make a gradient, windows 3 and 4 another; a plus adds the two, and one step follows.](figures/gradient-accumulation.svg)
 #
@@ -684,9 +684,8 @@ plotting.plot_training(history.curves(tokens_per_step), levels)
 #
 # The curve falls steeply at first, then ever more slowly, and ends far above the floor.
 # On the left its end looks flat, and without the floor one might call that converged.
-# On the right it has only come down to one nat above the floor.
-# Yet the losses still fall in the last quarter of the training, between the last two moments in the table below.
-# And by then the learning rate is running out.
+# But on the right it is still one nat above the floor.
+# The losses still fall in the last quarter of the training, between the last two moments in the table below, even though the learning rate is running out.
 #
 # What is still missing?
 # The table gives the loss of a word of each group, in nats, at each moment.
@@ -841,7 +840,7 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 # This fits the picture: with handing on in place, finding pays.
 # (These heads also start with larger values and outputs than usual; this study does not tell whether that or the copying helps.)
 #
-# On the tales, spelling and grammar have to be learned first: in the table above the recalls are far from free, though the model began as a copier.
+# On the tales, spelling and grammar have to be learned first: in the table above the recalls still cost a lot, though the model began with heads that copy.
 # This figure doesn't say how much the start gains there.
 # Large models begin at random, and learn to look things up from the sheer amount of text.
 
@@ -1064,9 +1063,7 @@ print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 # Of the gap left after a minute, almost nothing remains, and most samples are stories that the grammar could have told.
 # Read this one as the grammar would, with an eye on what is worn, what is found and who gets what: one slip makes a story invalid.
 #
-# How much of what each of the two models pays above the grammar goes to recalls?
-# And does it matter how many words back the fact was last mentioned?
-# We ask on forty held-out stories.
+# On forty held-out stories we measure how much of what each model pays above the grammar goes to recalls, and whether it matters how many words back the fact was last mentioned.
 
 # %%
 models = {"a minute": (model, tokenizer), "base-llm": (base, base_tokenizer)}
@@ -1309,8 +1306,7 @@ SamplingExplorer(vocab, logits.tolist(), prompt=prompt)
 # (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
 # Some models guess more than one token at each place, the next and those after it: **{term}`multi-token prediction`** {cite:p}`gloeckle2024,deepseek2024v3`.
-# How large a model should be, how much it should read and with which settings is the subject of {doc}`scaling_laws`.
-# What more a pretrained model can be taught, with few examples, is the subject of {doc}`fine_tuning`.
+# {doc}`scaling_laws` is about how large a model should be, how much it should read and with which settings; {doc}`fine_tuning` teaches it more, with few examples.
 
 # %% [markdown]
 # ## Quiz

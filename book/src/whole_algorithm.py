@@ -156,7 +156,7 @@ def norm(x):
 # %% [markdown]
 # The third turns any numbers into probabilities.
 # Subtracting the largest first changes no share, and keeps `exp` from overflowing.
-# It isn't on the tape itself; `attend` and the loss, which call it, take its derivative.
+# `softmax` isn't on the tape itself; `attend` and the loss, which call it, take its derivative.
 
 
 # %%
@@ -171,15 +171,16 @@ def softmax(values):
 print([round(share, 2) for share in softmax([0.0, 1.0, 2.0])])
 
 # %% [markdown]
-# In `attend`, every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
+# Attention lets a word fetch what it needs from the words before it.
+# Every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
 # The better a key fits the query, the larger the share of its value in the result.
-# How well it fits is their dot product, divided by the root of their size so that scores do not grow with it.
-# The vectors are cut into parts, the **heads**.
-# Each of the two heads does all this by itself, so a word can look at two places at once.
-# The derivatives are the chain rule worked out on paper.
+# The score of a fit is their dot product, divided by the root of their size so that scores do not grow with it.
+# The vectors are cut into two parts, the **heads**.
+# Each head works by itself, so a word can look at two places at once.
+#
 # For the softmax, with scores $s$ and shares $p$, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$.
-# In `attend`, `share_grads` holds the derivative of the loss with respect to each share.
-# Summed over all shares, this gives a score's derivative: its share, times the difference between its entry in `share_grads` and their `mean`, weighted by the shares.
+# In the code, `share_grads` holds the loss's derivative by each share, and `mean` is their mean, weighted by the shares.
+# A score's derivative is its share times the difference between its entry in `share_grads` and `mean`.
 # The section *Is it right?* compares all derivatives with torch's.
 
 
@@ -420,9 +421,8 @@ print(*(fill(sentence, 80) for sentence in written), sep="\n")
 # Some of these sentences read almost like the beginning of a tale, and others fall apart.
 # Strictly speaking, no tale can begin with any of the four: in the tales, Toffee is never a girl, and nobody lives *beside the houseboat*.
 # A grammar writes the tales, and it knows the probability of every beginning.
-# So we know a loss that no model can beat on average, the floor.
-# Here is the floor for the first sentences of 100 other tales, next to this model's loss on them, from one run with one seed.
-# (The chapter {doc}`pipeline` explains this floor.)
+# So we know the **floor**, the loss that no model can beat on average ({doc}`pipeline` explains it).
+# Here it is for the first sentences of 100 other tales, next to this model's loss on them, from one run with one seed.
 
 # %%
 new = [re.match(r".*?[.!?]", story.text)[0] for story in tales.generate(100, seed=1)]
@@ -519,8 +519,7 @@ print("loss, gradients and five steps are equal")
 # %% [markdown]
 # ## Exercises
 #
-# Is a gradient that you worked out on paper right?
-# A **{term}`finite difference`** will tell: move one number a little up, then a little down, and divide the change in the result by the distance.
+# A **{term}`finite difference`** tells whether a gradient worked out on paper is right: move one number a little up, then a little down, and divide the change in the result by the distance.
 # It takes two passes for every number, so nobody trains like that, but hardly any slip escapes it.
 # In the next cell, the result is a weighted sum of the numbers that the operation returns.
 
