@@ -70,7 +70,8 @@ def naive_attention(
     >>> context.item(), weights[0].tolist()  # no key fits better: the mean
     (2.5, [0.25, 0.25, 0.25, 0.25])
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (*B, T, S)
+    # The query is divided, not the product, which can be too large for float16.
+    scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)  # (*B, T, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = scores.softmax(dim=-1)

@@ -249,9 +249,11 @@ def _banded(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
     """Return the context of a whole text, all blocks in parallel."""
     length, d_head = query.shape[2:]
     empty = -length % window
-    asked = torch.unflatten(pad(query, (0, 0, 0, empty)), 2, (-1, window))
+    # The query is divided, not the product, which can be too large for float16.
+    asked = pad(query / math.sqrt(d_head), (0, 0, 0, empty))
+    asked = torch.unflatten(asked, 2, (-1, window))
     found, handed = (_with_block_before(x, window, empty) for x in (key, value))
-    scores = asked @ found.transpose(-2, -1) / d_head**0.5  # (B, H, N, W, 2 W)
+    scores = asked @ found.transpose(-2, -1)  # (B, H, N, W, 2 W)
     seen = sliding_window_mask(window, 2 * window, window)
     seen = seen.repeat(scores.shape[2], 1, 1)
     seen[0, :, :window] = False  # before the first block there is nothing

@@ -218,6 +218,20 @@ def test_until_it_is_full_it_is_the_usual_cache():
         window.advance(1)
 
 
+# Reference
+
+
+@pytest.mark.parametrize("attend", [naive, sliding_window_attention])
+def test_scores_that_fit_float16_though_their_products_do_not(attend):
+    """Up to 40 · 40 · 64 is 102,400, and float16 ends at 65,504; over √64, it fits."""
+    key = torch.tensor([40.0, 38, 36, 39, 37]).view(1, 1, 5, 1).expand(-1, -1, -1, 64)
+    value = random(1, 1, 5, 8)
+    halves = [x.half() for x in (key, key, value)]
+    found = attend(*halves, 2).float()
+    wanted = attend(key, key, value, 2)
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
 # Refusal
 
 
