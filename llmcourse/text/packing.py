@@ -81,18 +81,21 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Return 16 hexadecimal digits, equal for tokenizers that behave alike.
 
     They are a hash of the text of each id, the special tokens and the ids of a
-    sentence with digits, accents, three scripts and an emoji.
+    sentence with digits, accents, three scripts and an emoji; and of whether
+    characters are composed first, if they are.
     """
     state = hashlib.sha256()
     for id_ in range(tokenizer.vocab_size):
         state.update(json.dumps(tokenizer.decode([id_])).encode())
     state.update(json.dumps(sorted(_special_tokens(tokenizer).items())).encode())
     state.update(json.dumps(tokenizer.encode(_PROBE)).encode())
-    if isinstance(tokenizer, BPETokenizer) and not tokenizer.options.are_byte_level:
-        # A piece decoded alone loses its leading space.
-        state.update(
-            repr((tokenizer.pieces, tokenizer.options.prepend_scheme)).encode()
-        )
+    if isinstance(tokenizer, BPETokenizer):
+        options = tokenizer.options
+        if not options.are_byte_level:
+            # A piece decoded alone loses its leading space.
+            state.update(repr((tokenizer.pieces, options.prepend_scheme)).encode())
+        if options.nfc:
+            state.update(b"NFC")
     return state.hexdigest()[:16]
 
 
