@@ -79,7 +79,13 @@ def quantize(
             f"groups must fill a row, and 4-bit numbers its bytes, got rows of "
             f"{n_columns}, groups of {size} and {bits} bits"
         )
-    if not weight.is_meta and not weight.isfinite().all():
+    if weight.is_meta:  # a shape: computing with it would import torch's compiler
+        shapes = (len(weight), n_columns * bits // 8), (len(weight), n_columns // size)
+        numbers = weight.new_empty(
+            shapes[0], dtype=torch.int8 if bits == 8 else torch.uint8
+        )
+        return numbers, weight.new_empty(shapes[1], dtype=torch.bfloat16)
+    if not weight.isfinite().all():
         raise ValueError("weights must be finite to be quantized, but are not")
     largest = 2 ** (bits - 1) - 1
     groups = weight.detach().float().reshape(len(weight), -1, size)  # (row, G, size)
@@ -272,13 +278,20 @@ def save_quantized(
         folder: Created if missing.
 
     Raises:
-        ValueError: If the model is not quantized, if its attention is not full, or if
-            tokenizer and model differ in the number of ids.
+        ValueError: If the model is not quantized, if its attention is not full, if a
+            weight is not finite, or if tokenizer and model differ in the number of ids.
         OSError: If a file cannot be written.
     """
     matrices = [part for part in model.modules() if isinstance(part, QuantizedMatrix)]
     if not matrices:
         raise ValueError("save_quantized needs a quantized model: see quantize_model")
+    weights = {}
+    for name, value in model.state_dict().items():
+        # A model that was cast to another type is stored like any other.
+        dtype = torch.bfloat16 if name.endswith(".scale") else torch.float32
+        is_float = value.is_floating_point()
+        weights[name] = (value.to(dtype) if is_float else value).contiguous()
+    check_finite(weights, "what is stored")
     form = {
         "quant_method": _METHOD,
         "bits": matrices[0].bits,
@@ -289,9 +302,7 @@ def save_quantized(
         tokenizer,
         folder,
         settings={"quantization_config": form},
-        weights={
-            name: value.contiguous() for name, value in model.state_dict().items()
-        },
+        weights=weights,
     )
 
 

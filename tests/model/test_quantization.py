@@ -1,6 +1,8 @@
 """Whole numbers for weights: what is lost is bounded, known and small."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -266,6 +268,29 @@ def test_what_is_read_is_what_was_written(tmp_path, name, bits, group_size):
     assert not found.training
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", FOLDER_CONFIGS)
+def test_a_model_that_was_cast_is_read_back(tmp_path, name, dtype):
+    model, tokenizer = make(name)
+    save_quantized(model.to(dtype), tokenizer, tmp_path)
+    found, _ = load_quantized(tmp_path)
+    for key, value in found.state_dict().items():
+        assert torch.equal(value.double(), model.state_dict()[key].double())
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 4)])
+def test_loading_does_not_import_the_compiler(tmp_path, bits, group_size):
+    save_quantized(*make(bits=bits, group_size=group_size), tmp_path)
+    code = """if True:
+        import sys
+        from llmcourse.model.quantization import load_quantized
+
+        load_quantized(sys.argv[1])
+        assert "torch._dynamo" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
 def test_the_file_is_a_fraction_of_the_float_one(tmp_path):
     """base-llm has 4.9 million weights, of 4 bytes, and next to nothing else."""
     model, tokenizer = load_pretrained("base-llm")
@@ -302,6 +327,14 @@ def test_a_tokenizer_of_another_size_is_refused(tmp_path):
     model, _ = make()
     with pytest.raises(ValueError, match="the model's 258 ids"):
         save_quantized(model, BPETokenizer.train(["a"], 256), tmp_path)
+
+
+def test_weights_that_are_not_finite_are_not_stored(tmp_path):
+    model, tokenizer = make()
+    model.norm.weight[3] = torch.nan
+    with pytest.raises(ValueError, match=r"norm\.weight must be finite"):
+        save_quantized(model, tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "floats", "gone"])
