@@ -152,8 +152,13 @@ def make_folder(path: Path, overwrite: bool = True) -> None:
         ValueError: If it holds something that must not be overwritten.
         OSError: If it cannot be made.
     """
+    check_folder(path, overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Raise ValueError for a folder with files that must not be overwritten."""
     if not overwrite and path.is_dir() and any(path.iterdir()):
         raise ValueError(
             f"{str(path)!r} is not empty: add --overwrite, or name another folder"
         )
-    path.mkdir(parents=True, exist_ok=True)

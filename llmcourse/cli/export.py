@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import make_folder, say
+from llmcourse.cli.console import check_folder, make_folder, say
 
 
 def export(
@@ -52,7 +52,10 @@ def export(
             raise ValueError(f"{str(path)!r} is a folder: name a file to write")
         if path.is_file() and not overwrite:
             raise ValueError(f"{str(path)!r} exists already: add --overwrite")
-    make_folder(out if form == "hf" else out.parent, overwrite or form != "hf")
+    if form == "hf":
+        check_folder(out, overwrite)
+    else:
+        make_folder(out.parent)
     loaded, tokenizer = load_pretrained(model)
     if form == "gguf":
         write_gguf(loaded, tokenizer, out, numbers or "F16")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from llmcourse.cli import options as opt
-from llmcourse.cli.console import make_folder, out, print_json
+from llmcourse.cli.console import check_folder, out, print_json
 
 
 def quantize(
@@ -29,7 +29,7 @@ def quantize(
 
     `llmcourse quantize --model base-llm --bits 4 --out small/`
     """
-    from llmcourse.model.folders import find_model, load_pretrained
+    from llmcourse.model.folders import load_pretrained
     from llmcourse.model.quantization import (
         quantization_error,
         quantize_model,
@@ -37,8 +37,7 @@ def quantize(
         weight_bytes,
     )
 
-    find_model(model)  # before a folder is made
-    make_folder(to, overwrite)
+    check_folder(to, overwrite)
     loaded, tokenizer = load_pretrained(model)
     small = quantize_model(loaded, int(bits), group or (32 if bits == "4" else None))
     save_quantized(small, tokenizer, to)

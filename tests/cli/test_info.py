@@ -99,6 +99,15 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "note.txt"]
 
 
+def test_what_is_refused_leaves_no_folder(folder, tmp_path):
+    out = tmp_path / "small"
+    result = run("quantize", "--model", folder, "--group", 5, "--out", out)
+    assert "groups must fill a row" in str(result.exception)
+    result = run("export", "--model", tmp_path, "--out", out)
+    assert isinstance(result.exception, ValueError)
+    assert not out.exists()
+
+
 def test_info_of_scaled_positions_is_json(tmp_path):
     scaling = RopeScaling(kind="linear", factor=2)
     save_pretrained(make_model(rope_scaling=scaling), make_tokenizer(), tmp_path)
