@@ -36,15 +36,27 @@ def align(
     seed: opt.Seed = 0,
     threads: opt.Threads = None,
     stories: Annotated[
-        int, typer.Option(help="Answers to measure before and after training.", min=2)
-    ] = 400,
+        int | None,
+        typer.Option(
+            help="Answers to measure before and after training. Default: 400; "
+            "tiny, 20.",
+            min=2,
+        ),
+    ] = None,
     seeds: Annotated[
         int,
         typer.Option(
             help="How often to measure, with new random numbers each time.", min=1
         ),
     ] = 1,
-    questions: opt.Questions = 30,
+    questions: Annotated[
+        int | None,
+        typer.Option(
+            help="Instructions of each kind to measure on; 0: none. Default: 30; "
+            "tiny, 2.",
+            min=0,
+        ),
+    ] = None,
     machine: opt.Machine = "",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -76,6 +88,9 @@ def align(
         precision=dtype,
         loss=loss,
     )
+    is_tiny = preset == "tiny"
+    stories = (20 if is_tiny else 400) if stories is None else stories
+    questions = (2 if is_tiny else 30) if questions is None else questions
     exam = Exam(
         n_prompts=stories,
         n_seeds=seeds,

@@ -84,6 +84,19 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert checkpoint_paths(folder / "checkpoints")
 
 
+def test_a_tiny_run_is_measured_on_little(tmp_path, monkeypatch):
+    exams = []
+    monkeypatch.setattr(
+        recipes, "make_aligned", lambda config, run, exam: exams.append(exam) or {}
+    )
+    for number, preset in enumerate(("tiny", "study")):
+        folder = tmp_path / str(number)
+        made = run("align", "--preset", preset, "--threads=1", "--out", folder)
+        assert made.exit_code == 0, made.output
+    assert [exam.n_prompts for exam in exams] == [20, 400]
+    assert [exam.n_per_kind for exam in exams] == [2, 30]
+
+
 def test_a_loss_of_pairs_can_be_chosen(tmp_path):
     made = align(tmp_path / "run", "--method=dpo", "--loss=ipo", "--quiet")
     assert made.exit_code == 0, made.output
