@@ -92,32 +92,13 @@ def student_name(text: str) -> str:
     return re.sub(" +", "-", kept).strip("-.") or "unnamed"
 
 
-def _by_platform(path: PurePosixPath) -> tuple[str, bool] | None:
-    """Return a file's owner and whether it is late, if Canvas or Moodle named it."""
-    for part in path.parts:
-        if moodle := MOODLE.match(part):
-            return student_name(f"{moodle['name']}_{moodle['id']}"), False
-    archives = [part for part in path.parts[:-1] if part.lower().endswith(".zip")]
-    for part in (*archives, path.name):
-        if canvas := CANVAS.match(part):
-            name = f"{canvas['name']}_{canvas['id']}"
-            return student_name(name), bool(canvas["late"])
+def _by_platform(name: str) -> tuple[str, bool] | None:
+    """Return an owner and whether it is late, if Canvas or Moodle gave this name."""
+    for pattern in (MOODLE, CANVAS):
+        if found := pattern.match(name):
+            owner = student_name(f"{found['name']}_{found['id']}")
+            return owner, bool(found.groupdict().get("late"))
     return None
-
-
-def _inner(path: PurePosixPath, around: str = "") -> PurePosixPath:
-    """Return a path without what leads out, and without the folder around all."""
-    parts = [part for part in path.parts if part not in ("/", ".", "..")]
-    parts = parts[1:] if around and parts[0] == around else parts
-    return PurePosixPath(*parts or ["unnamed"])
-
-
-def _owner(path: PurePosixPath) -> tuple[str, bool]:
-    """Return a file's owner, by its path, and whether it is late."""
-    if owner := _by_platform(path):
-        return owner
-    own = path.parts[0]
-    return student_name(re.sub(r"\.(zip|ipynb)$", "", own, flags=re.IGNORECASE)), False
 
 
 def read(place: Path) -> list[HandIn]:
@@ -134,41 +115,52 @@ def read(place: Path) -> list[HandIn]:
         found = list(notebooks_in(place) if place.is_dir() else _members(place, 1))
     except _BROKEN as error:
         raise ValueError(f"{place.name} cannot be read: {error}") from error
-    found = [(_inner(path), data) for path, data in found]
-    inside = [path for path, data in found if isinstance(data, bytes)]
-    if not place.is_dir() and (around := _around_all(inside)):
-        found = [(_inner(path, around), data) for path, data in found]
-        inside = [_inner(path, around) for path in inside]
-    owners: dict[str, set[object]] = defaultdict(set)  # by the names in each folder
-    for path in inside:
-        owners[path.parts[0]].add(_by_platform(path))
+    if not any(data != "" for _, data in found):
+        return []
     hand_ins: dict[str, HandIn] = {}
-    for path, data in found:
-        if data == "" and (not inside or len(path.parts) == 1):
-            continue  # a file beside the hand-ins
-        top, *rest = map(PurePosixPath, path.parts)
-        own = bool(rest) and len(owners) > 1 and len(owners[str(top)]) == 1
-        # Not Canvas's: jane/my_2026_12_01.ipynb
-        owner, late = _owner(top / "it" if own and not _by_platform(top) else path)
+    for owner, late, path, data in _owned(found):
         hand_in = hand_ins.setdefault(owner, HandIn(student=owner))
         hand_in.late |= late
         hand_in.add(path, data)
     return sorted(hand_ins.values(), key=lambda hand_in: hand_in.student)
 
 
-def _around_all(paths: list[PurePosixPath]) -> str:
-    """Return the one folder around all hand-ins' own folders, empty if none."""
-    tops = {path.parts[0] for path in paths}
-    inner = [path.parts[1] for path in paths if len(path.parts) > 1]
-    if len(tops) != 1 or len({*inner}) < 2 or len(inner) < len(paths):
-        return ""
-    depths = {min(len(path.parts), 3) for path in paths}
-    stems = sorted(PurePosixPath(name).stem for name in inner)
-    copies = depths == {2} and all(stem.startswith(stems[0]) for stem in stems)
-    if len(depths) > 1 or copies:  # t.ipynb and t-Copy1.ipynb are of one student
-        return ""
-    [top] = tops
-    return "" if _by_platform(PurePosixPath(top)) else top
+def _owned(
+    found: list[Found], level: int = 0
+) -> Iterator[tuple[str, bool, PurePosixPath, bytes | str]]:
+    """Yield what was found, each with its owner and whether it is late.
+
+    Each folder or file at this level is one student's, unless it is `_of_several`.
+    """
+    tops: dict[str, list[Found]] = defaultdict(list)
+    for path, data in found:
+        if data != "" or len(path.parts) > level + 1:  # not beside the hand-ins
+            tops[path.parts[level]].append((path, data))
+    for top, own in tops.items():
+        inside = [p.parts[level + 1 :] for p, data in own if isinstance(data, bytes)]
+        owner = _by_platform(top)
+        if not owner and _of_several(inside, is_alone=len(tops) == 1):
+            yield from _owned(own, level + 1)
+        else:
+            name = re.sub(r"\.(zip|ipynb)$", "", top, flags=re.IGNORECASE)
+            student, late = owner or (student_name(name), False)
+            yield from ((student, late, *one) for one in own)
+
+
+def _of_several(paths: list[tuple[str, ...]], *, is_alone: bool) -> bool:
+    """Return whether a folder's notebooks, by their paths in it, are of several people.
+
+    Platforms' names say so. A folder that is alone may also have a folder for each, or
+    a file for each; t.ipynb and t-Copy1.ipynb are of one.
+    """
+    parts = {part for path in paths for part in path}
+    owners = {_by_platform(part) for part in parts} - {None}
+    if owners or not is_alone:  # a single name may be chance: my_2026_12_01.ipynb
+        return is_alone or len(owners) > 1 or any(map(MOODLE.match, parts))
+    depths = {min(len(path), 2) for path in paths}
+    names = sorted({PurePosixPath(*path[:1]).stem for path in paths})
+    are_copies = all(name.startswith(names[0]) for name in names)
+    return len(names) > 1 and (depths == {2} or (depths == {1} and not are_copies))
 
 
 def _without_outputs(data: bytes) -> bytes:
@@ -184,10 +176,10 @@ def _without_outputs(data: bytes) -> bytes:
 
 
 def _hidden(path: PurePosixPath) -> bool:
-    inside = [part for part in path.parts if part not in (".", "..")]
-    return any(part.startswith(".") or part == "__MACOSX" for part in inside)
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
+_OUT = ("", ".", "..")  # what leads out of an archive, or nowhere
 _BROKEN = (  # what reading a damaged archive raises
     zipfile.BadZipFile,
     zlib.error,
@@ -201,6 +193,8 @@ def notebooks_in(folder: Path) -> Iterator[Found]:
     """Yield the notebooks in a folder, without outputs, and in archives in it."""
     for file in sorted(folder.rglob("*")):
         path = PurePosixPath(file.relative_to(folder).as_posix())
+        if _hidden(path):
+            continue
         if file.is_symlink():
             yield path, LINK.format(path)
         elif file.is_file():
@@ -211,13 +205,16 @@ def _members(archive: Path | IO[bytes], levels: int) -> Iterator[Found]:
     """Yield the notebooks of an archive, and of archives in it on further levels."""
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
-            path = PurePosixPath(member.filename)
+            parts = [p for p in re.split(r"[/\\]", member.filename) if p not in _OUT]
+            path = PurePosixPath(*parts or ["unnamed"])
             is_zip = path.suffix.lower() == ".zip"
+            if _hidden(path) or member.is_dir():
+                continue
             if stat.S_ISLNK(member.external_attr >> 16):
                 yield path, LINK.format(path)
-            elif is_zip and member.file_size > LARGEST and not _hidden(path):
+            elif is_zip and member.file_size > LARGEST:
                 yield path, TOO_LARGE.format(path)
-            elif not member.is_dir():
+            else:
                 yield from _in_file(path, partial(opened.open, member), levels)
 
 
@@ -228,7 +225,7 @@ def _in_file(
 
     Another file has a note if a platform named it, otherwise an empty one.
     """
-    kind = "" if _hidden(path) else path.suffix.lower()
+    kind = path.suffix.lower()
     try:
         if kind == ".zip" and levels:
             with open_file() as file:
@@ -239,8 +236,9 @@ def _in_file(
                 data = file.read(LARGEST + 1)  # an archive may give a wrong size
             large = len(data) > LARGEST
             yield path, TOO_LARGE.format(path) if large else _without_outputs(data)
-        elif not _hidden(path):
-            yield path, f"{path} is not a notebook" if _by_platform(path) else ""
+        else:
+            named = any(map(_by_platform, path.parts))
+            yield path, f"{path} is not a notebook" if named else ""
     except _BROKEN as error:
         yield path, f"{path} cannot be read: {error}"
 

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -284,11 +285,23 @@ def test_a_notebook_without_answers_is_graded() -> None:
             ["s/ann_1_2_t.ipynb", "s/bo_3_4_t.ipynb", "c/t.ipynb"],
             ["ann_1", "bo_3", "c"],
         ),
+        (["a/my_2026_12_1.ipynb", "a/t.ipynb", "b/t.ipynb"], ["a", "b"]),
+        (
+            [f"{n}/s_{n}_assignsubmission_file_/t.ipynb" for n in (1, 2)],
+            ["s_1", "s_2"],
+        ),
+        (["ada/t.ipynb", "ada/old.ipynb", "bob/t.pdf"], ["ada", "bob"]),
+        (["hand/anna/t.ipynb", "hand/zoe/t.ipynb", "hand/dates.txt"], ["anna", "zoe"]),
+        (["ada/t.ipynb", ".cache/t.ipynb"], ["ada"]),
     ],
 )
-def test_whose_they_are(tmp_path: Path, paths: list[str], students: list[str]) -> None:
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_whose_they_are(
+    tmp_path: Path, paths: list[str], students: list[str], unpacked: bool
+) -> None:
     """A folder of all, a folder of one's own, and one whose files Canvas named."""
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+    place = tmp_path / "all.zip"
+    with zipfile.ZipFile(place, "w") as archive:
         for path in paths:
             outer, _, inner = path.rpartition(".zip/")
             data = io.BytesIO(nbformat.writes(answered()).encode())
@@ -297,7 +310,24 @@ def test_whose_they_are(tmp_path: Path, paths: list[str], students: list[str]) -
                     own.writestr(inner, data.getvalue())
                 path, data = f"{outer}.zip", packed
             archive.writestr(path, data.getvalue())
-    assert [hand_in.student for hand_in in read(tmp_path / "all.zip")] == students
+    if unpacked:
+        place = place.with_suffix("")
+        shutil.unpack_archive(tmp_path / "all.zip", place)
+    assert [hand_in.student for hand_in in read(place)] == students
+
+
+def test_paths_of_windows(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("ada", "bob"):
+            archive.writestr(f"{name}\\t.ipynb", nbformat.writes(answered()))
+    assert [hand_in.student for hand_in in read(tmp_path / "all.zip")] == ["ada", "bob"]
+
+
+def test_links_in_hidden_folders_are_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "ada.ipynb").write_text(nbformat.writes(answered()))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "python").symlink_to("/usr/bin/python3")
+    assert [hand_in.student for hand_in in read(tmp_path)] == ["ada"]
 
 
 def test_a_picture_stays_with_its_answer() -> None:
