@@ -166,10 +166,12 @@ def _of_several(paths: list[tuple[str, ...]], *, is_alone: bool) -> bool:
 def _without_outputs(data: bytes) -> bytes:
     """Return a notebook without outputs, or the start of an unreadable file."""
     try:
-        notebook = json.loads(data.decode("utf-8-sig"))
-        for cell in notebook["cells"]:
-            if "outputs" in cell:
-                cell["outputs"] = []
+        notebook = json.loads(data)  # in UTF-8 or UTF-16
+        of_old = "worksheets" in notebook  # before nbformat 4
+        for sheet in notebook["worksheets"] if of_old else [notebook]:
+            for cell in sheet["cells"]:
+                if "outputs" in cell:
+                    cell["outputs"] = []
         return json.dumps(notebook).encode()
     except (ValueError, KeyError, TypeError, RecursionError):
         return data[:1000]

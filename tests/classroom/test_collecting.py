@@ -330,6 +330,23 @@ def test_links_in_hidden_folders_are_nobodys(tmp_path: Path) -> None:
     assert [hand_in.student for hand_in in read(tmp_path)] == ["ada"]
 
 
+@pytest.mark.parametrize("form", ["utf-16", "utf-8-sig", "nbformat 3", "\r\n"])
+def test_a_notebook_in_another_form_is_read(tmp_path: Path, form: str) -> None:
+    notebook, encoding = answered(merge=MERGE), form
+    text = nbformat.writes(notebook)
+    if form == "nbformat 3":
+        text = nbformat.writes(nbformat.convert(notebook, 3), version=3)
+        encoding = "utf-8"
+    elif form == "\r\n":
+        text = nbformat.writes(answered(merge=MERGE.replace("\n", form)))
+        text, encoding = text.replace("\n", form), "utf-8"
+    (tmp_path / "ada.ipynb").write_bytes(text.encode(encoding))
+    [hand_in] = read(tmp_path)
+    laid = choose(hand_in, release(SOURCE))
+    assert [text.replace("\r", "") for text in merge_of(laid)] == [MERGE]
+    assert [note for note in hand_in.notes if "known by" not in note] == []
+
+
 def test_a_picture_stays_with_its_answer() -> None:
     notebook = answered(numbers="![](attachment:p.png)")
     [answer] = [c for c in notebook.cells if grade_id(c) == "numbers"]
