@@ -140,22 +140,33 @@ def read_score(path: str | Path) -> Score:
 
 
 def verify(
-    folder: str | Path, path: str | Path, progress: CountProgress | None = None
+    folder: str | Path,
+    path: str | Path,
+    *,
+    seed: int = SEED,
+    progress: CountProgress | None = None,
 ) -> tuple[Score, list[str]]:
-    """Return a model's score on the stories of a score file, and what differs from it.
+    """Return a model's score on the contest's stories, and what a file has otherwise.
 
     Args:
         folder: The model.
         path: Its score, by `write_score`.
+        seed: Seeds the stories, as in `score`.
         progress: As in `evaluation.text_loss`.
 
     Raises:
-        ValueError: As in `score` and `read_score`.
+        ValueError: As in `score` and `read_score`, or if the file's score is on other
+            stories.
         OSError: If a file cannot be read.
     """
     claimed = read_score(path)
-    n, seed = len(claimed.excesses), claimed.seed
-    own = score(folder, n_stories=n, seed=seed, progress=progress)
+    n = len(claimed.excesses)
+    if (n, claimed.seed) != (STORIES, seed):
+        raise ValueError(
+            f"the score in {str(path)!r} must be on {STORIES} stories of seed {seed}, "
+            f"got {n} of seed {claimed.seed}"
+        )
+    own = score(folder, n_stories=STORIES, seed=seed, progress=progress)
     reasons = []
     forms = {"sha256": ".12", "n_bytes": ",", "excess": ".3f", "standard_error": ".3f"}
     for name, form in forms.items():

@@ -286,7 +286,7 @@ def score(
         if against is None:
             own = contest.score(model, seed=seed, progress=progress)
         else:
-            own, reasons = contest.verify(model, against, progress)
+            own, reasons = contest.verify(model, against, seed=seed, progress=progress)
     out.print(
         f"{own.excess:.3f} ± {own.standard_error:.3f} nats per story above the floor, "
         f"{own.n_bytes:,} bytes, {own.sha256[:12]}"

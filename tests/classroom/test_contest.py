@@ -45,6 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("models") / "mine")
 
 
+@pytest.fixture
+def four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contest of four stories."""
+    monkeypatch.setattr(contest, "STORIES", 4)
+
+
 @pytest.fixture(scope="module")
 def own(folder: Path) -> Score:
     return contest.score(folder, n_stories=4)
@@ -129,12 +135,14 @@ def test_losses_that_are_no_numbers_are_refused(
         contest.score(folder, n_stories=2)
 
 
+@pytest.mark.usefixtures("four")
 def test_a_true_score_agrees(folder: Path, own: Score, tmp_path: Path) -> None:
     contest.write_score(own, tmp_path / "score.json")
     assert contest.read_score(tmp_path / "score.json") == own
     assert contest.verify(folder, tmp_path / "score.json") == (own, [])
 
 
+@pytest.mark.usefixtures("four")
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -155,6 +163,7 @@ def test_a_changed_score_does_not(
     assert reasons[0].startswith(reason)
 
 
+@pytest.mark.usefixtures("four")
 def test_within_the_tolerance_it_agrees(
     folder: Path, own: Score, tmp_path: Path
 ) -> None:
@@ -164,6 +173,20 @@ def test_within_the_tolerance_it_agrees(
     far = replace(own, excess=own.excess + 1.1 * contest.TOLERANCE)
     contest.write_score(far, tmp_path / "score.json")
     assert contest.verify(folder, tmp_path / "score.json")[1]
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [({"excesses": (0.0, 0.0)}, "2 of seed 20000000"), ({"seed": 3}, "4 of seed 3")],
+)
+def test_a_score_on_stories_of_ones_choice_is_refused(
+    folder: Path, own: Score, tmp_path: Path, change: dict, got: str
+) -> None:
+    path = tmp_path / "score.json"
+    contest.write_score(replace(own, **change), path)
+    with pytest.raises(ValueError, match=f"4 stories of seed 20000000, got {got}"):
+        contest.verify(folder, path)
 
 
 def test_a_file_that_is_no_score(own: Score, tmp_path: Path) -> None:
@@ -268,6 +291,7 @@ def test_the_leaderboard_as_a_command(folder: Path, tmp_path: Path) -> None:
     assert lines[-1] == "two entries have the name 'three'"
 
 
+@pytest.mark.usefixtures("four")
 def test_score_and_verify_as_a_command(
     folder: Path, own: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +304,8 @@ def test_score_and_verify_as_a_command(
     monkeypatch.setattr(contest, "score", real)
     code, lines = run("score", folder, "--against", tmp_path / "score.json")
     assert (code, lines[1]) == (0, "agrees")
+    words = ["score", folder, "--against", tmp_path / "score.json"]
+    assert run(*words, "--seed", "7")[1][-1].endswith("got 4 of seed 20000000")
     contest.write_score(replace(own, excess=0.0), tmp_path / "score.json")
     code, lines = run("score", folder, "--against", tmp_path / "score.json")
     assert code == 1
