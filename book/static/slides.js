@@ -174,7 +174,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const follow = () => {
     const [, number] = /^#slides-(\d+)$/.exec(location.hash) ?? [];
     if (number) start(number - 1);
-    else if (at >= 0) leave(document.getElementById(decodeURIComponent(location.hash.slice(1))));
+    else if (at >= 0) leave(document.querySelector(":target"));
   };
   addEventListener("hashchange", follow);
   follow();

@@ -76,7 +76,11 @@ function writingExplorer(place) {
     if (card.fetching) return;
     await card.run(async () => {
       await card.fetch(model);
-      if (readFirst && (!state.logits || area.value !== state.text)) await read({ text: area.value });
+      let text; // what was read; more may have been typed meanwhile
+      while (readFirst && text !== area.value && (!state.logits || area.value !== state.text)) {
+        text = area.value;
+        await read({ text });
+      }
       await action();
     });
     writing = false;

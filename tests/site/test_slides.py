@@ -73,7 +73,8 @@ def test_a_question_is_opened_before_the_next_slide(visit: Visit) -> None:
 
 
 def test_a_link_to_another_place_of_the_page_leads_there(visit: Visit) -> None:
-    page = visit(width=1280).open("book/reward_hacking.html#slides-3")
+    visitor = visit(width=1280)
+    page = visitor.open("book/reward_hacking.html#slides-3")
     page.wait_for_selector(PLACE)
     page.evaluate("location.hash = 'takeaways'")
     page.wait_for_function(HIDDEN)
@@ -82,6 +83,11 @@ def test_a_link_to_another_place_of_the_page_leads_there(visit: Visit) -> None:
         "document.getElementById('takeaways').getBoundingClientRect().top"
     )
     assert abs(top) < 200
+    page.evaluate("location.hash = 'slides-3'")
+    page.wait_for_function(f"!({HIDDEN})")
+    page.evaluate("location.hash = '100%'")
+    page.wait_for_function(HIDDEN)
+    assert visitor.faults == []
 
 
 def test_arrows_in_an_explorer_belong_to_it(visit: Visit) -> None:

@@ -90,6 +90,27 @@ def test_the_keyboard_writes_stops_takes_and_undoes(visit: Visit) -> None:
     assert visitor.faults == []
 
 
+def test_what_is_typed_while_the_text_is_read_stays(visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.open(HOME)
+    begin(page, BEGUN)
+    text = f"{BEGUN} {'little bird and a ' * 40}"  # takes longer to read than a turn
+    page.evaluate(
+        """async ([text, letter]) => {
+            const area = document.querySelector(".writing textarea");
+            area.value = text;
+            document.querySelector(".writing button.first").click();
+            await new Promise((go) => setTimeout(go));
+            area.value += letter;
+            area.dispatchEvent(new Event("input"));
+        }""",
+        [text, "ZQ"],
+    )
+    status(page, "The model ended its text|The window is full")
+    assert words(page).startswith(f"{text}ZQ")
+    assert visitor.faults == []
+
+
 def test_bars_are_the_models_distribution(visit: Visit) -> None:
     """The twelve and the rest, at temperature 1, but for what eight bits change."""
     model, tokenizer = load_pretrained("base-llm")
