@@ -147,7 +147,7 @@ def two_leashes() -> Drawing:
     d.line(at(0, 0), at(4, 4), colour="orange", width=3)
     bend = [at(x / 10, 1 - math.exp(-x / 10)) for x in range(43)]
     d.line(*bend, colour="green", width=3)
-    d.text(400, 58, "PPO: subtracted from the reward, β δ", anchor="end", size=15,
+    d.text(400, 58, "PPO: its pull, β δ", anchor="end", size=15,
            colour="orange", bold=True)  # fmt: skip
     d.text(524, 206, "GRPO: its pull, at most β", anchor="end", size=15,
            colour="green", bold=True)  # fmt: skip

@@ -215,15 +215,22 @@ def export(course: Course, name: str, path: Path, form: str = "csv") -> Path:
             | {"Grade": whole, "Last modified (grade)": "-"},
         }
         rows.append(row[form])
-    return _write_csv(path, list(rows[0]), rows)
+    # Canvas's `gradebook_importer.rb` does not skip a mark at the start.
+    encoding = "utf-8" if form == "canvas" else "utf-8-sig"
+    return _write_csv(path, list(rows[0]), rows, encoding)
 
 
 def _shown(points: float | None) -> str:
     return "" if points is None else f"{points:g}"
 
 
-def _write_csv(path: Path, head: list[str], rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
+def _write_csv(
+    path: Path,
+    head: list[str],
+    rows: list[dict[str, str]],
+    encoding: str = "utf-8-sig",  # Excel knows UTF-8 by the mark at the start
+) -> Path:
+    with path.open("w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, head)
         writer.writeheader()
         writer.writerows(rows)

@@ -190,7 +190,7 @@ def test_who_cannot_be_graded_has_no_grade(
 ) -> None:
     course, expected = graded
     path = reporting.export(course, NAME, tmp_path / "grades.csv")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(expected)
     for student in [name for name, earned in expected.items() if earned is None]:
@@ -217,7 +217,7 @@ def test_written_answers_go_out_and_come_back(
     course, _ = graded
     path = tmp_path / "numbers.csv"
     assert reporting.export_written(course, NAME, "numbers", path) > 20
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         head, *rows = list(csv.reader(file))
     for wrong in ("4", "-1", "many"):
         with path.open("w", newline="") as file:

@@ -27,7 +27,7 @@ def collected(folder: Path, *names: str, **answers: str) -> Course:
 
 
 def rows(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.reader(file))
 
 
@@ -39,6 +39,13 @@ def test_what_moodle_needs_of_a_worksheet(tmp_path: Path) -> None:
     assert told["Identifier"] == "Participant 789"
     assert (told["Grade"], told["Last modified (grade)"]) == ("", "-")
     assert "Feedback comments" not in told  # an empty one would erase Moodle's
+
+
+@pytest.mark.parametrize(("form", "marked"), [("csv", 1), ("moodle", 1), ("canvas", 0)])
+def test_excel_knows_the_encoding(tmp_path: Path, form: str, marked: int) -> None:
+    course = collected(tmp_path, "Jörg Ö_789_assignsubmission_file_a")
+    path = reporting.export(course, NAME, tmp_path / "g.csv", form)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf") == marked
 
 
 @pytest.mark.parametrize("form", ["canvas", "moodle"])
