@@ -130,7 +130,7 @@ def clipped_ratio() -> Drawing:
 
 @drawing
 def two_leashes() -> Drawing:
-    """PPO's cost grows with the distance, GRPO's pull never exceeds beta."""
+    """PPO's pull grows with the distance, GRPO's never exceeds beta."""
     d = Drawing(285)
 
     def at(distance: float, pull: float) -> tuple[float, float]:

@@ -262,7 +262,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # PPO also introduced the *clipping* above.
 #
 # The two penalties differ.
-# PPO's cost grows with the distance.
+# PPO pulls back with its cost, $\beta\,\delta_t$, which grows with the distance.
 # On a token that has become more probable, GRPO's penalty pulls back with its slope, $\beta\,(1 - e^{-\delta_t})$, so never by more than $\beta$.
 #
 # ![Two curves over delta, from 0 to 4 nats. PPO's is a straight line that rises to four times beta. GRPO's begins with the same slope, bends, and stays below beta.](figures/two-leashes.svg)
