@@ -213,8 +213,14 @@ class Course:
         return with_opening(self.source(name), self.settings)
 
     def release(self, name: str) -> Path:
-        """Enter an assignment into the gradebook; return the path of the release."""
+        """Enter an assignment into the gradebook; return the path of the release.
+
+        Raises:
+            ValueError: As `for_students`, or if the gradebook has grades for other
+                cells than the source has.
+        """
         source, for_students = self.source(name), self.for_students(name)
+        self._check_cells(name, source)  # before anything is written
         folder = self.folder / "source" / name
         folder.mkdir(parents=True, exist_ok=True)
         if data := data_of(self.path(name)):
@@ -225,6 +231,19 @@ class Course:
         write(release(for_students), released)
         write_file(released.parent / "AGENTS.md", render("AGENTS.md"))
         return released
+
+    def _check_cells(self, name: str, source: NotebookNode) -> None:
+        with self.gradebook() as book:
+            entered = [a.notebooks for a in book.assignments if a.name == name]
+            graded = [n for found in entered for n in found if n.submissions]
+            old = {cell.name for n in graded for cell in n.source_cells}
+        new = {grade_id(cell) for cell in source.cells if grade_id(cell)}
+        if old and old != new:
+            raise ValueError(
+                f"{name} is graded, so its cells must keep their names, none added and "
+                f"none removed; missing: {', '.join(sorted(old - new)) or 'none'}; "
+                f"new: {', '.join(sorted(new - old)) or 'none'}"
+            )
 
     def collect(
         self, name: str, place: Path, *, keep: Literal["first", "latest"] = "latest"

@@ -82,6 +82,23 @@ def test_what_is_for_students_is_not_in_the_teachers_folder(tmp_path: Path) -> N
     assert (course.folder / ".gitignore").read_text() == "*\n"
 
 
+def test_what_is_graded_keeps_the_names_of_its_cells(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    path = course.path(NAME)
+    course.release(NAME)
+    path.write_text(path.read_text().replace('test="merge"', 'test="joins"'))
+    course.release(NAME)  # nobody is graded yet
+    with course.gradebook() as book:
+        book.add_student("ada")
+        book.add_submission(NAME, "ada")
+    course.release(NAME)
+    path.write_text(path.read_text().replace('test="joins"', 'test="merge"'))
+    wanted = "keep their names, .* missing: test-joins; new: test-merge"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=wanted):
+            course.release(NAME)
+
+
 def test_without_a_sandbox_it_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
