@@ -449,7 +449,7 @@ waves = torch.stack((sin, cos), dim=-1).flatten(-2)  # (T, d)
 print("one vector for each position:", tuple(waves.shape))
 
 # %% [markdown]
-# For each of the three, we score every query with every key, and print how much the scores at a distance of three places vary.
+# For each of the three, we score every query with every key, and print how much those at a distance of three vary.
 
 # %%
 scores = {

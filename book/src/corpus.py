@@ -63,10 +63,9 @@ plotting.use_course_style()
 # | code | exact; the same files in thousands of projects | respect licences, remove copies, keep spaces and line breaks |
 #
 # The web is the largest by far: **{term}`Common Crawl`** has collected pages since 2008, and stores them as they were sent, in files called **WARC**.
-# Here is what text from such pages looks like.
-# These are twelve pages, as a crawler might bring them from the site of a small harbour town.
+# Here are twelve such pages, as a crawler might bring them from the site of a small harbour town.
 # The texts are invented; the faults are not.
-# First the menu that every page begins with, and the text of one page.
+# First come the menu that every page begins with, and the text of one page.
 
 # %%
 MENU = "Home | News | Boats | Contact us\n"
@@ -256,7 +255,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 #
 # The $k$ minima of a text are its *signature*.
 # The share of places where two signatures agree estimates $J$, with a standard error of $\sqrt{J(1-J)/k}$.
-# (The *standard error* says how far an estimate typically is from the truth; an estimate is almost never off by more than four standard errors.)
+# (The *standard error* says how far an estimate typically is from the truth; it is almost never off by more than four of them.)
 #
 # *Not all pairs.*
 # Cut the $k$ numbers into $b$ bands of $r$, and look only at pairs of texts that agree in all $r$ numbers of at least one band.
@@ -840,8 +839,7 @@ assert overlaps
 # *Green is what two texts share.
 # The lower pair shares little of its longer text, so its similarity is low.*
 #
-# How much does a leak matter?
-# To see, we need the simplest model that remembers: an **{term}`n-gram`** model.
+# To see how much a leak matters, we need the simplest model that remembers: an **{term}`n-gram`** model.
 # It counts which word followed each run of up to $n - 1$ words, and mixes the longer runs with the shorter ones {cite:p}`witten1991`.
 #
 # Do it by hand with three sentences: *the fox ran*, *the fox slept*, *the hen ran*.
@@ -1002,10 +1000,8 @@ for n in (8, 13, 20, 40):
 # %% [markdown]
 # ### A text whose entropy is known
 #
-# Why train on tales at all?
-# Because their source is known, word for word, and so is the lowest loss that any model can reach.
-# A grammar writes them.
-# The next cell holds a complete grammar of the same form, but a tiny one, with five rules and two lists of words.
+# We train on tales because their source is a grammar, so the lowest loss that any model can reach is known.
+# The next cell holds a tiny but complete grammar of the same form, with five rules and two lists of words.
 # `<opening>` calls a rule, `[a|b]` is a choice, and `(3)` is a weight.
 # `{animal.a=animal}` draws an animal from the list, remembers it, and writes it after *a* or *an*.
 # `{animal.the}` writes the same animal after *the*, and `{Animal.the}` does so with a capital.
@@ -1168,7 +1164,7 @@ SurpriseExplorer(
 #
 # Now for the source as a whole.
 # A compressor is a model too, and a model is a compressor: a text costs as many bits as its surprise, in nats, divided by $\ln 2$ {cite:p}`deletang2024`.
-# So all of them can be compared on the same 1,000 stories, in **{term}`bits per byte`**.
+# So compressors and counts of words can be compared on the same 1,000 stories, in **{term}`bits per byte`**.
 # (The counts have seen 2,000 other stories; the compressors start from nothing.)
 # The floor is the entropy of the grammar, computed exactly, without a sample.
 

@@ -275,9 +275,8 @@ torch.testing.assert_close(theirs, by_autograd)
 
 # %% [markdown]
 # The package's `train_skipgram` repeats this step in four passes through the tales, with two details that matter.
-# Noise is drawn in proportion to the count of a word to the power $3/4$.
-# So rare words are drawn more often than their share of the text would suggest.
-# And words such as `the`, which say little about the words beside them, are *thinned out*: if a word's share $f$ of the text is above a threshold $\tau$, here 0.001, each occurrence is kept with probability $\sqrt{\tau / f}$.
+# Noise is drawn in proportion to a word's count to the power $3/4$, so rare words are drawn more often than their share of the text would suggest.
+# Words such as `the`, which say little about the words beside them, are *thinned out*: if a word's share $f$ of the text is above a threshold $\tau$, here 0.001, each occurrence is kept with probability $\sqrt{\tau / f}$.
 # The vectors $u$ begin at zero, so at first all scores are 0, and each of the $1 + K = 6$ guesses costs $\ln 2$.
 # Everything below about skip-gram comes from this one run, unless stated otherwise.
 
@@ -331,7 +330,7 @@ assert lengths[:20].mean() < 0.7 * lengths.mean()  # frequent words have short v
 # ### A map
 #
 # Forty-eight axes cannot be drawn, but two can: the first two **{term}`principal components <principal component>`**, the directions along which the vectors vary most {cite:p}`pearson1901`.
-# The grammar of the tales gives many words a class, such as animal or colour; we draw those of seven classes.
+# The grammar of the tales gives many words a class, such as animal or colour; we draw the words of seven classes.
 
 # %%
 classes = {word: name for word, name in word_classes().items() if word in vectors}
@@ -387,7 +386,7 @@ EmbeddingExplorer(
 # %% [markdown]
 # ### Is *king − man + woman = queen*?
 #
-# The most famous claim about word vectors: the step from `man` to `woman` is also the step from `king` to `queen`.
+# The most famous claim about word vectors is that the step from `man` to `woman` is also the step from `king` to `queen`.
 # So the **{term}`analogy`** "$a$ is to $b$ as $c$ is to what?" is answered by the word nearest, by cosine, to $v_b - v_a + v_c$, each brought to length 1 {cite:p}`mikolov2013c`.
 # By custom $a$, $b$ and $c$ are not allowed as answers.
 
@@ -639,12 +638,12 @@ assert max(ranks.values()) <= 50
 #
 # **Bias.**
 # People's texts carry people's prejudices, and vectors take them up.
-# In GloVe's vectors, how much nearer an occupation is to words for women than to words for men follows the share of women in it, with a correlation of 0.9 {cite:p}`caliskan2017`.
+# In GloVe's vectors, the larger the share of women in an occupation, the nearer it is to words for women than to words for men, with a correlation of 0.9 {cite:p}`caliskan2017`.
 # The famous *man : computer programmer = woman : homemaker* {cite:p}`bolukbasi2016` proves less: by the custom, `computer programmer` could not be the answer {cite:p}`nissim2020`.
 #
 # **Rare words.**
 # A word that is hardly ever seen has a poor vector, or none.
-# Pieces of words help; in **{term}`fastText`**, a word's vector is the sum of those of its runs of a few letters and, if it was seen in training, of the whole word {cite:p}`bojanowski2017`.
+# Pieces of words help; in **{term}`fastText`**, a word's vector is the sum of the vectors of its runs of a few letters and, if it was seen in training, of the whole word {cite:p}`bojanowski2017`.
 #
 # ## Takeaways
 #

@@ -93,8 +93,7 @@ assert dog not in best
 # Dogs do occur in the tales, but the word *lazy* doesn't, so this model doesn't expect a dog after it.
 # The model isn't stupid; it hasn't read what you have read.
 # Everything that a language model knows came in through one question: *what is the next token?*
-# This is **{term}`next-token prediction`**.
-# This chapter asks that question hundreds of thousands of times, and measures what comes of it.
+# Guessing it is called **{term}`next-token prediction`**; this chapter does so hundreds of thousands of times, and measures what comes of it.
 
 # %% [markdown]
 # ## By hand
@@ -971,7 +970,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # %% [markdown]
 # ### The same loop on real text
 #
-# The documentation that comes with your Python was written by people, with all that this brings ({doc}`corpus`).
+# The documentation that comes with your Python was written by people, so it is less regular than the tales ({doc}`corpus`).
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
 # A compressed file's length in bits, divided by the length of the text, is a loss in {term}`bits per byte`.
 # Each compressor is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
@@ -1111,7 +1110,7 @@ assert excess["base-llm"][0] < excess["a minute"][0] / 5
 # %% [markdown]
 # `base-llm` has learned to look things up, even from the other end of the story, and now pays almost nothing extra for them.
 # (The excess of the recalls can be a little below zero, by chance or because the model expects recalls slightly too often.)
-# The one-minute model pays several nats for each fact, at every distance.
+# The one-minute model pays several nats extra for each fact, at every distance.
 #
 # ### In-context learning
 #

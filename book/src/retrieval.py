@@ -232,8 +232,7 @@ for part in tokenizer.decode(ids).split("\n\n"):
 # ### Chunks
 #
 # The simplest way is to cut every $n$ tokens.
-# With an overlap, a sentence that is cut in two can appear whole in the next chunk.
-# For this, the part before the cut must not be longer than the overlap.
+# With an overlap, a sentence that is cut in two can appear whole in the next chunk, if the part before the cut is no longer than the overlap.
 # Here it is in four lines; the package's version also says where each chunk lies in the document, in characters.
 
 
@@ -624,7 +623,7 @@ assert max(recall_at_1["states"], recall_at_1["tokens"]) < recall_at_1["words"] 
 #
 # In a batch of 128, each question must find its own passage among the 128 of the batch.
 # The passages of the other questions serve as wrong answers, so they are called **in-batch negatives**.
-# Even if its own cosine is 1 and all others are 0, the softmax gives the right passage only 2 %.
+# Even if a question's own cosine is 1 and all others are 0, the softmax gives the right passage only 2 %.
 # So the cosines are multiplied by 20, and it gets nearly 100 %.
 # (Papers divide by a *temperature*, here 1/20.)
 # The loss is the cross-entropy of that choice, known as the **contrastive loss** or InfoNCE {cite:p}`oord2018`; blind guessing costs $\ln 128 = 4.85$ nats:
@@ -758,8 +757,7 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 #
 # ### Hallucination, and how to abstain
 #
-# With the wrong tale alone, what does the model say?
-# We count the answers that admit ignorance, and those that are about the question's hero.
+# When the model has the wrong tale alone, we count the answers that admit ignorance, and those that are about the question's hero.
 
 # %% tags=["nbval-ignore-output"]
 declined = ["does not say" in answer for answer in alone]
@@ -1021,8 +1019,7 @@ for text in (
 # The second, in the run above, is about another clause: the passage has most of the question's words, but not the answer.
 # A quotation invents nothing, but it can be beside the point.
 #
-# How often is the right chapter found?
-# Here are eighteen questions as a beginner would ask them, and the chapter that answers each.
+# To measure how often the right chapter is found, here are eighteen questions as a beginner would ask them, and the chapter that answers each.
 
 # %% tags=["hide-input"]
 PYTHON_QUESTIONS = {
@@ -1100,8 +1097,7 @@ assert found["bm25", 10] > found["dense", 10]
 # It can also search only some of them, selected by author or date.
 #
 # Our agent could only ask for another passage.
-# With **{term}`tool use`**, also called *function calling*, a model writes down what it wants.
-# It writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
+# With **{term}`tool use`**, also called *function calling*, a model writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
 # Today's agents go on like this for many steps, with many tools.
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
 # Every result from a tool is one more document that may give orders.

@@ -70,7 +70,7 @@ for text in ["deep learning is powerful", "deep learning is unbelievable"]:
 #
 # Four words are too few, of course.
 # Does a larger vocabulary help?
-# We learn every word of some texts, then read new texts of the same kind, and measure what share of their words is unknown.
+# We learn every word of some texts, and measure what share of the words of new texts of the same kind is unknown.
 # We lower-case the text and remove punctuation; otherwise `The` and `dog.` would count as new words beside `the` and `dog`.
 
 
@@ -426,7 +426,7 @@ assert recounting > 25 * correcting
 # %% [markdown]
 # For the same merges, recounting looks at over fifty times as many pairs.
 #
-# Two programs by the same authors may share a mistake, so we compare with a third one.
+# Two programs by the same authors may share a mistake, so we compare with somebody else's.
 # Hugging Face's `tokenizers`, the library that many open models use, breaks ties by the same rule.
 # It must therefore learn the same vocabulary, id by id, and cut new stories in the same way.
 
@@ -475,9 +475,10 @@ else:
 #
 # **WordPiece** {cite:p}`schuster2012` is BERT's tokenizer {cite:p}`devlin2019`.
 # It starts from letters, and marks those inside a word with `##`.
-# Training merges pairs, as in BPE, but not the most frequent pair: the one with the largest estimate of how much more probable its merge makes the text.
+# Training merges pairs, as in BPE, but in place of the most frequent pair it takes the one whose merge, by an estimate, makes the text most probable.
 # Here a symbol's probability is its share of all symbols, and the text's is the product over its symbols.
-# With counts $n_{ab}$ for a pair, $n_a$ and $n_b$ for its symbols and $N$ for all symbols, a merge would raise the logarithm of this product, if all other probabilities stayed as they are, by
+# Let a pair occur $n_{ab}$ times, its symbols $n_a$ and $n_b$ times, and all symbols $N$ times.
+# If all other probabilities stayed as they are, the merge would raise the logarithm of this product by
 #
 # $$
 # n_{ab} \ln \frac{n_{ab} \, N}{n_a \, n_b} .
@@ -568,7 +569,7 @@ for word in ("lighthouses", "naïve"):
 # Such a net of places and pieces is called a *lattice*, and a cut is a path through it.
 # A word of $n$ letters can have up to $2^{n-1}$ paths.
 # The **Viterbi algorithm** finds the best without trying them all: from left to right, it notes for each place only the best path to it.
-# That path ends in some piece, and up to where this piece starts, it must be the best path to there, which is already known.
+# That path ends in some piece; up to the start of this piece it is the best path to there, which is already known.
 
 
 # %%
@@ -1074,9 +1075,8 @@ assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 #
 # A merge shortens the texts in which its pair occurs, and never makes a text longer.
 # It also costs parameters: a model begins with a table, the {term}`embedding`, that holds one vector for each id, so every merge adds a row to it.
-# The next cell trains tokenizers of several sizes on the tales, and asks two things of each.
-# How many tokens does a new story need?
-# And what share of the parameters would the embedding be in `SMALL.model`, the small model that this course trains?
+# The next cell trains tokenizers of several sizes on the tales.
+# For each it prints how many tokens a new story needs, and what share of the parameters the embedding would be in `SMALL.model`, the small model that this course trains.
 #
 # *Predict:* which saves more tokens: the first 255 merges, or the 2,048 that follow once the vocabulary has 1,024 ids?
 #

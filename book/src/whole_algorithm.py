@@ -174,7 +174,7 @@ print([round(share, 2) for share in softmax([0.0, 1.0, 2.0])])
 # Attention lets a word fetch what it needs from the words before it.
 # Every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
 # The better a key fits the query, the larger the share of its value in the result.
-# The score of a fit is their dot product, divided by the root of their size so that scores do not grow with it.
+# How well they fit is their *score*: the dot product, divided by the root of their size so that scores do not grow with it.
 # The vectors are cut into two parts, the **heads**.
 # Each head works by itself, so a word can look at two places at once.
 #
