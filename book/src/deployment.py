@@ -1046,6 +1046,7 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 
 # %% [markdown]
 # The same machine writes cheaper tokens for eight callers than for one.
+# How many times cheaper is the ratio of the two throughputs, and the figure above shows it better than these rounded dollars.
 # The machine costs the same whether its slots are full or empty, so the price of a token depends on how full the batch is.
 #
 # ### A limit on the queue
