@@ -366,19 +366,21 @@ def main() -> int:
     which.add_argument("--only", nargs="+", metavar="PAGE", help="a few pages")
     which.add_argument("--publish", action="store_true", help="beside the site, too")
     args = parser.parse_args()
+    names = [name for _, part in table_of_contents() for name in part]
+    if unknown := [name for name in args.only or () if name not in names]:
+        parser.error(f"no page {', '.join(unknown)}: there are {', '.join(names)}")
     if not (HTML / "index.html").is_file():
         raise SystemExit("the site is not built: run jupyter-book build .")
     OUT.mkdir(parents=True, exist_ok=True)
     from epub import write_epub
     from playwright.sync_api import sync_playwright
 
-    names = args.only or [name for _, part in table_of_contents() for name in part]
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox"]
         )
-        pages = read_pages(browser, names)
+        pages = read_pages(browser, args.only or names)
         name = pages[0].key if args.only else "book"
         epub = write_epub(OUT / f"{name}.epub", pages, about())
         pdf = print_pdf(browser, pages, OUT / f"{name}.pdf")

@@ -44,6 +44,15 @@ def page(html: Path, browser: object) -> list[str]:
     return [letters(e.get_text()) for e in found if not e.select_one(".katex")]
 
 
+def test_a_mistyped_page_is_refused_and_the_pages_are_named() -> None:
+    pytest.importorskip("bs4")
+    command = [sys.executable, str(ROOT / "book" / "print.py"), "--only", "rhlf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no page rhlf: there are index, " in done.stderr
+    assert " rlhf, " in done.stderr
+
+
 def test_the_pdf_says_what_the_page_says(page: list[str]) -> None:
     from pypdf import PdfReader
 
