@@ -106,7 +106,7 @@ def grpo(
         generator: Source of all randomness.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, texts.
 
     Raises:
         ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.

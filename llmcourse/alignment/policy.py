@@ -87,7 +87,7 @@ class RolloutBatch:
 
 
 # Settings that may be 0, including those of PPO; shares are at most 1.
-_COEFFICIENTS = ("warmup_updates", "kl_coef", "missing_eos_penalty", "ptx_coef")
+_COEFFICIENTS = ("warmup_updates", "kl_coef", "ptx_coef")
 _SHARES = ("cooldown", "gamma", "gae_lambda")
 
 
@@ -107,7 +107,6 @@ class PolicyConfig:
     minibatch_size: int = 16  # answers per update
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
     kl_coef: float | int = 0.05  # in points per nat
-    missing_eos_penalty: float | int = 0.0  # points off for an answer without end token
     ptx_coef: float | int = 0.0  # weight of the loss on earlier texts: points per nat
     ptx_batch_size: int = 8  # of those texts, per update
 
@@ -159,7 +158,7 @@ class PolicyIteration:
     """Measurements of one iteration; rewards and KL are from before its updates."""
 
     iteration: int  # 1 is the first
-    reward: float  # mean of the answers' scores, in points, without any penalty
+    reward: float  # mean of the answers' scores, in points
     kl: float  # divergence from the reference, in nats per answer, estimated by k1
     entropy: float  # mean uncertainty of the tokens, in nats per token
     clip_fraction: float  # share of the tokens whose gradient clipping stopped
@@ -179,7 +178,6 @@ class PolicyTrainer(ABC):
         generator: Source of all randomness.
         tokenizer: Turns answers into text.
         stop: Ids that end an answer.
-        reference: What the policy should stay near; None: a copy of it as passed.
         texts: Like those it learned from before, for `ptx_coef`.
 
     Raises:
@@ -197,7 +195,6 @@ class PolicyTrainer(ABC):
         generator: torch.Generator,
         tokenizer: Tokenizer,
         stop: Collection[int] = (),
-        reference: Transformer | None = None,
         texts: Sequence[TokenizedExample] = (),
     ) -> None:
         check_room(policy, prompts, config.max_new_tokens)
@@ -217,7 +214,7 @@ class PolicyTrainer(ABC):
         self.policy, self.prompts, self.reward = policy, tuple(prompts), reward
         self.config, self.generator = config, generator
         self.tokenizer, self.stop = tokenizer, stop
-        self.reference = deepcopy(policy) if reference is None else reference
+        self.reference = deepcopy(policy)  # what it should stay near
         self.scorer, self.reference_scorer = Scorer(policy), Scorer(self.reference)
         self.optimizer = make_optimizer(policy, config.schedule())
         self.history: list[PolicyIteration] = []
@@ -300,13 +297,12 @@ class PolicyTrainer(ABC):
         own_ids, own_mask = parallel.own_rows(ids), parallel.own_rows(mask)
         own = self.reference_scorer.log_probs(own_ids, own_mask, size)
         reference = parallel.all_rows(own, len(ids))
-        penalty = self.config.missing_eos_penalty * ~rollouts.finished
         batch = RolloutBatch(
             ids=ids,
             mask=mask,
             log_probs=rollouts.log_probs,
             reference_log_probs=reference,
-            **self.compute_advantages(rollouts, scores - penalty, reference),
+            **self.compute_advantages(rollouts, scores, reference),
         )
         n, draws = len(rollouts), range(self.config.epochs)
         orders = [torch.randperm(n, generator=self.generator) for _ in draws]

@@ -167,7 +167,7 @@ def ppo(
         generator: Source of all randomness.
         run: Where to save checkpoints and report progress; its interval counts
             iterations.
-        others: For `PolicyTrainer`: tokenizer, stop, reference, texts.
+        others: For `PolicyTrainer`: tokenizer, stop, texts.
 
     Raises:
         ValueError: As in `PolicyTrainer` and `PolicyTrainer.train`.

@@ -223,7 +223,6 @@ POLICY = {
     "epochs": 3,
     "clip_range": 0.05,
     "kl_coef": 0.3,
-    "missing_eos_penalty": 0.5,
 }
 
 
@@ -267,7 +266,7 @@ def recorded(trainer):
     return Recorded
 
 
-def train(trainer, config, policy, reference, **others):
+def train(trainer, config, policy, **others):
     learner = recorded(trainer)(
         policy,
         PROMPTS,
@@ -276,7 +275,6 @@ def train(trainer, config, policy, reference, **others):
         seeded(),
         tokenizer=Letters(),
         stop=STOP,
-        reference=reference,
         **others,
     )
     learner.seen = []
@@ -288,15 +286,14 @@ def train(trainer, config, policy, reference, **others):
 
 
 def answers_of(rollouts, policy, reference):
-    """Return the answers, scored anew: the share of f, and half a point for no end."""
+    """Return the answers, scored anew: the share of f."""
     found = []
     for prompt, row, mask in zip(
         rollouts.prompts, rollouts.ids, rollouts.answer_mask, strict=True
     ):
         ids, start = row[mask].clone(), torch.tensor(prompt.ids)
-        end = int(ids[-1]) == STOP[0]
-        text = ids[:-1] if end else ids
-        score = (text == 5).sum() / max(1, len(text)) - 0.5 * (not end)
+        text = ids[:-1] if int(ids[-1]) == STOP[0] else ids
+        score = (text == 5).sum() / max(1, len(text))
         logs = [log_prob(model, start, ids).detach() for model in (policy, reference)]
         found.append(Answer(start, ids, score.item(), *logs))
     return found
@@ -319,13 +316,12 @@ def test_grpo(averaging, ptx_coef):
         **POLICY, averaging=averaging, ptx_coef=ptx_coef, ptx_batch_size=2
     )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
-    reference = make_policy(seed=7)
     words = torch.tensor([4, 1, 7, 7, 2])
     text = TokenizedExample.of_tokens([3, *words.tolist()], [False, *[True] * 5])
-    learner, _ = train(GRPO, config, ours, reference, texts=[text])
+    learner, _ = train(GRPO, config, ours, texts=[text])
     plain, n_updates = adamw(theirs, 0.0), 0
     for rollouts, minibatches in learner.seen:
-        answers = answers_of(rollouts, theirs, reference)
+        answers = answers_of(rollouts, theirs, start)
         for one, other in zip(answers[::2], answers[1::2], strict=True):
             half = (one.score - other.score) / 2  # deviation √2 · |half|
             one.advantages = torch.tensor(half / (2**0.5 * abs(half) + 1e-4))
@@ -370,12 +366,11 @@ def test_ppo():
         value_learning_rate=0.05,
     )
     ours, theirs, start = make_policy(), make_policy(), make_policy()
-    reference = make_policy(seed=7)
-    learner, head = train(PPO, config, ours, reference)
+    learner, head = train(PPO, config, ours)
     first_head, n_updates = deepcopy(head), 0
     plain, plain_head = adamw(theirs, 0.0), adamw(head, 0.0)
     for rollouts, minibatches in learner.seen:
-        answers = answers_of(rollouts, theirs, reference)
+        answers = answers_of(rollouts, theirs, start)
         if not n_updates:
             scores = [answer.score for answer in answers]
             head.output.bias.data.fill_(sum(scores) / len(scores))
