@@ -24,11 +24,12 @@ from llmcourse.classroom.tasks import gradient
 from llmcourse.classroom.values import decode, encode
 
 PRINTED = 20_000  # characters kept of what a cell prints
-SHELL = re.compile(r"^([ \t]*)[%!].*$", re.MULTILINE)
+# Jupyter's own lines: %time, !ls, ?help, help?
+SHELL = re.compile(r"^([ \t]*)(?:[%!?].*|[\w.]+\?\??[ \t]*)$", re.MULTILINE)
 
 
 def without_magics(code: str) -> str:
-    """Return a cell without shell commands and magics, which do nothing here."""
+    """Return a cell without shell commands, magics and requests for help."""
     try:
         ast.parse(code)
     except SyntaxError:

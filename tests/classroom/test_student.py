@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmcourse.classroom.child import without_magics
 from llmcourse.classroom.sandbox import files_of
 from llmcourse.classroom.student import Function, StoppedError, Student
 from llmcourse.classroom.tasks import gradient
@@ -199,3 +200,8 @@ def test_what_is_blocked_is_blocked_compiled_too() -> None:
     assert {Path(bpe.__file__), compiled} <= set(files_of(["llmcourse.text.bpe"]))
     with pytest.raises(ValueError, match="no module llmcourse.nothing to block"):
         files_of(["llmcourse.nothing"])
+
+
+@pytest.mark.parametrize("line", ["?merge", "merge?", "torch.equal??", "%pwd", "!ls"])
+def test_lines_that_only_jupyter_knows_do_nothing(line: str) -> None:
+    assert without_magics(f"if x:\n    {line}\ny = 1") == "if x:\n    pass\ny = 1"
