@@ -291,7 +291,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # | gold | what people really want; known only in this course | points | `gold_reward`, `vividness` |
 # | $\pi$, $\pi_\text{ref}$ | policy, and what it was at the start | – | `policy`, `reference` |
 # | $D_\text{KL}$ | how far it has gone: mean of $\ln \pi(y) - \ln \pi_\text{ref}(y)$ over its answers | nats/answer | `kl` |
-# | $\beta$ | what a nat of distance costs | reward/nat | `kl_coef`, `beta` |
+# | $\beta$ | what a nat of distance costs | reward/nat; GRPO: deviations/nat | `kl_coef`, `beta` |
 # | $A$ | advantage | – | `advantages` |
 # | $\rho$, $\varepsilon$ | how much more probable a token has become; how far in one go | – | `ratio`, 0.2 |
 

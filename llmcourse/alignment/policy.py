@@ -106,8 +106,9 @@ class PolicyConfig:
     epochs: int = 2  # times each answer is learned from
     minibatch_size: int = 16  # answers per update
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio
-    kl_coef: float | int = 0.05  # in points per nat
-    ptx_coef: float | int = 0.0  # weight of the loss on earlier texts: points per nat
+    # Both in points per nat; where GRPO divides by a deviation, in deviations per nat.
+    kl_coef: float | int = 0.05
+    ptx_coef: float | int = 0.0  # weight of the loss on earlier texts
     ptx_batch_size: int = 8  # of those texts, per update
 
     def __post_init__(self) -> None:
