@@ -53,9 +53,8 @@ generator = torch.Generator().manual_seed(0)
 # %% [markdown]
 # ## The problem
 #
-# Attention mixes the vectors of a text.
-# Is a stack of attention layers a language model, then?
-# The next cells send sixteen random vectors through twelve layers of attention with random weights, and nothing else.
+# Attention mixes the vectors of a text, but a stack of attention layers is not yet a language model.
+# To see why, the next cells send sixteen random vectors through twelve layers of attention with random weights, and nothing else.
 # At several depths they measure how alike the positions are, as the mean cosine similarity of two of them, and how long their vectors are.
 
 
@@ -90,12 +89,12 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # After four layers all positions hold nearly the same vector, and after twelve almost nothing is left of it.
 # Each layer hands on only a mixture, and mixtures of mixtures end up looking alike {cite:p}`dong2021`.
 # Each layer's last matrix starts with small weights, since its output is meant to be added to vectors.
-# With nothing to add to, it makes the vectors shorter each time.
+# With nothing to add it to, each layer makes the vectors shorter.
 # (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
-# So something must preserve what each position had, and something must keep the vectors at one size.
-# And a mixture only moves what is there: something must compute with it.
-# These are the **residual stream**, the **norm** and the **feed-forward network**.
+# So three parts are missing.
+# The **residual stream** preserves what each position had, and the **norm** keeps the vectors at one size.
+# Attention only moves what is there; the **feed-forward network** computes with it.
 #
 # ## By hand
 #
@@ -134,8 +133,7 @@ fetched = weights @ stream[:, :4]  # values: letters
 print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 
 # %% [markdown]
-# Why is one layer not enough?
-# Its keys are made from the letters alone, and no letter knows what came before it.
+# One layer is not enough: its keys are made from the letters alone, and no letter knows what came before it.
 #
 # ## The idea
 #
@@ -223,6 +221,8 @@ for other in (ours(x), theirs(x)):
 # GPT-2's **LayerNorm** also subtracts the mean; exercise 1 derives it from the norm above.
 #
 # ### The feed-forward network
+#
+# In code the formula of SwiGLU takes three lines.
 
 
 # %%
@@ -292,7 +292,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # *The whole model: where the four states are taken, and their shapes.*
 #
-# This is the whole architecture of Llama 1 to 3, Meta's models that many others are modelled on {cite:p}`touvron2023`; Llama 4 has mixtures of experts.
+# This is the whole architecture of Llama 1 to 3, Meta's models, whose shape many others share {cite:p}`touvron2023`; Llama 4 has mixtures of experts.
 # (All but its smallest versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
 # {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
@@ -310,7 +310,7 @@ for part, n in costs.parameter_counts(gpt2.config).items():
 
 # %% [markdown]
 # A model of Llama's shape has the same parts, except for the positions.
-# Torch has a layer of the same shape as these blocks, so we can ask it for a second opinion.
+# Torch has a layer of the same shape as GPT-2's blocks, so we can ask it for a second opinion.
 # The folded cell gives it the same weights, and both must give the same result.
 
 # %% tags=["hide-input"]
@@ -409,7 +409,7 @@ print("one expert: equal to its network; four: equal to their weighted sum")
 
 # %% [markdown]
 # Mixtral has the shape of Mistral 7B, but with eight networks in place of each one; a token uses two of them {cite:p}`jiang2024`.
-# How many parameters does it have, and how many does a token use?
+# The next cells count the parameters that it has, and those that a token uses.
 # (`SMOLLM2_135M` is the config of a small open model of Llama's shape, {doc}`real_models`.)
 
 # %%
@@ -450,8 +450,7 @@ def balance_loss(mixture):
 
 
 # %% [markdown]
-# Does it help, and which expert gets what?
-# The next cells define readers of tales: small models of one block, and how to train them.
+# To see whether it helps, and which expert gets what, we train *readers* of tales: small models of one block.
 # Tokens are whole words here, so that we can read which expert takes which.
 # All words but the 1,499 most common ones share one token, printed as `?` like the question mark.
 
@@ -476,8 +475,7 @@ print(f"{len(READ):,} words to train on, {len(NEW):,} new ones to test with")
 # %% [markdown]
 # Four readers are compared.
 # Two are mixtures, one of them trained without the balance loss.
-# The *dense* ones have a single network.
-# One network has about as many weights as a token uses in the mixture, the other about as many as all eight experts.
+# The *dense* ones have a single network: in one it has about as many weights as a token uses in the mixture, in the other about as many as all eight experts.
 
 # %%
 READERS = {  # width of a network, how many there are, how many a token uses
@@ -555,8 +553,7 @@ assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 # A mixture buys capacity at the cost of memory, not of arithmetic.
 # The balance loss hardly changes the loss on tales here; what it does change comes at the end of this section.
 #
-# Which expert takes which words?
-# The next cells train one mixture on this page.
+# To see which expert takes which words, the next cells train one mixture on this page.
 # For each expert they print the share of tokens that have it as their first choice, and the words for which this happens most often.
 # (The last digits of a run differ between processors, so your words may differ.)
 
@@ -595,7 +592,7 @@ print(f"a frequent word is given to its usual expert {usual:.0%} of the time")
 # Mostly the word itself decides: a frequent word goes to the same expert most of the time.
 # {cite:t}`jiang2024` see something similar in Mixtral: which expert takes what shows patterns of syntax, but no clear patterns of subject.
 #
-# The study has the shares and this last number for all seeds.
+# The study has the shares of the experts, and this last share, for all seeds.
 
 # %%
 print(f"{'':20} shares of experts   words with their usual expert")
@@ -621,8 +618,8 @@ for each in of_kind["mixture, no balance"]:
 #
 # ### What it costs
 #
-# All sizes are known, so all costs are as well.
-# First the parameters: where are they?
+# All costs follow from the sizes.
+# First come the parameters.
 # Nothing is downloaded for the large models, because their published configs are enough.
 
 # %%
@@ -712,8 +709,7 @@ print("equal to torch's counts")
 #
 # ### A task that only a good memory can solve
 #
-# Which parts does it take to bring something back?
-# Here is a task that asks for that and nothing else.
+# To find out which parts it takes to bring something back, here is a task that asks for that and nothing else.
 # Every sequence has a secret rule of its own: which of eight letters follows which.
 # Now and then there is a jump to a random letter, so counting places does not help.
 # After `A B`, expect `B` after the next `A`; knowing other sequences doesn't help.
@@ -887,7 +883,6 @@ assert abs(guess - 1.7) < 0.05
 
 # %% [markdown]
 # The loss of the complete model, `two layers`, falls slowly at first, and then quickly.
-# As for the others:
 #
 # - **One layer** is not enough.
 #   A head that looks for the earlier `A` finds `A`, but it needs the next letter.
@@ -971,7 +966,7 @@ for before, after in best:
 # The last norm and the unembedding read the stream after the last block.
 # They can read it after any other block as well: this is the **{term}`logit lens`** {cite:p}`nostalgebraist2020`.
 # The story below has one hero, named at its beginning.
-# Which token would `base-llm` write next, judging by each state of its stream?
+# For each state of the stream, the next cells print the token that `base-llm` would write next.
 # State 0 is before the first block.
 
 
@@ -1026,8 +1021,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, but not whether the model uses it {cite:p}`belinkov2022`.
 # {doc}`fine_tuning` has a linear one.
 #
-# Why not read single coordinates?
-# Most of them take part in many unrelated things.
+# Reading single coordinates helps little, because most of them take part in many unrelated things.
 # A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at once.
 # This is called **{term}`superposition`** {cite:p}`elhage2022`.
 # A **{term}`sparse autoencoder`** learns a long list of directions, and writes each state as a sum of a few of them.
