@@ -202,8 +202,7 @@ for name, (n, d) in large_models.items():
 # ### Fitting the law
 #
 # {cite:t}`hoffmann2022` fit the *logarithm* of the loss, so that a miss of 2 % counts the same at 3 nats as at 0.8.
-# And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond.
-# So one odd run doesn't dominate the fit.
+# And they use the **Huber loss**: a square for misses below $\delta = 10^{-3}$, and a straight line beyond, so that one odd run doesn't dominate the fit.
 # Most of our misses are larger, so here it is almost the sum of their sizes.
 #
 # The law is also written with logarithms: $e = \ln E$, $a = \ln A$, $b = \ln B$.
@@ -249,10 +248,9 @@ OBJECTIVES = {
 }
 
 # %% [markdown]
-# LBFGS minimises them.
-# It is an optimizer for a smooth loss over all the data at once.
+# LBFGS minimises them; it is an optimizer for a smooth loss over all the data at once.
 # It calls `closure` for the loss and its gradient as often as it needs.
-# It has to start somewhere: our start is a rough guess, with $E = e^{-1} \approx 0.37$ and both exponents 0.8.
+# We start it from a rough guess, with $E = e^{-1} \approx 0.37$ and both exponents 0.8.
 
 
 # %%
@@ -352,7 +350,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 #
 # ### How sure is it?
 #
-# We use a **bootstrap**: draw as many runs as there are, with replacement, fit again, and look at the spread.
+# To see how far chance moves $E$, we use a **bootstrap**: draw as many runs as there are, with replacement, fit again, and look at the spread.
 # (Its last digits differ between processors.)
 
 # %% tags=["nbval-ignore-output"]
@@ -426,13 +424,12 @@ _ = plotting.label_lines(ax)
 # **For the largest run the law promised a loss about a quarter lower than the run then reached.**
 # All three ways predict too low a loss, and the miss grows with the distance.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
-# A likely reason: the smaller runs show how fast spelling and grammar are learned, and the law goes on at that pace.
+# A likely reason for the miss: the smaller runs show how fast spelling and grammar are learned, and the law goes on at that pace.
 # What is left then is mostly facts to look up, which are learned late and take more text ({doc}`pretraining`).
 # So the real loss falls more slowly than the law promises.
 #
 # So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
-# Beyond its range any law is a guess, until a larger run tests it.
-# The interval covers only chance; how far the law misses outside its range, only a larger run can tell.
+# The bootstrap's interval covers only chance; how far a law misses outside its range, only a larger run can tell.
 
 # %% [markdown]
 # ### IsoFLOP curves
@@ -457,8 +454,7 @@ def loss_at(n, budget):
 
 
 # %% [markdown]
-# At a given budget, each size can afford a certain number of tokens, $C / 6N$.
-# A valley has a point for a size if we ran it with fewer tokens than that, and with more.
+# A valley has a point for a size if we ran that size with fewer tokens than it can afford, and with more.
 # Here is the valley of $10^{12}$ FLOPs, as pairs of size and loss.
 
 
@@ -566,7 +562,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # Another recipe has different numbers: a better optimizer lowers all curves, and the law knows nothing about it.
 # The best-known early laws {cite:p}`kaplan2020` recommended models that were too large, and it took four years to settle why.
 # {cite:t}`hoffmann2022` suspected the learning-rate schedule, but that wasn't the main reason.
-# Part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
+# In the early runs, part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
 # A law of the mean loss also says nothing about single skills.
 # In {doc}`pretraining` the model learned to look facts up late; the loss gave no warning of it.
 #
@@ -599,7 +595,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A small model, two layers of width 64 with random initial weights, reads 320 stories once, one per step.
 # Its rate rises over 16 steps and then falls to zero; its weight decay is 0.1.
 # We change one setting at a time, with three seeds each.
-# (Its tokens are those of the small model of {doc}`pretraining`, with a floor of 0.46, so its losses cannot be compared with those above.)
+# (Its tokens are those of the small model of {doc}`pretraining`, hence the floor of 0.46.)
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
 # `python book/studies/settings_study.py --out settings.json` repeats these runs.
 #
@@ -701,7 +697,7 @@ for group, rate in more:
 #   In so short a run, long steps right to the end gain more than settling does.
 #   (A constant 0.008 ends higher than a constant 0.004 on average, but not with every seed.)
 #
-# Seed by seed, each of the other differences has the same sign, three times out of three.
+# Every difference in the table has the same sign with all three seeds.
 # (By chance alone a row would do so one time in four, so trust the large differences more than the small ones.)
 # All of them are results of 320 steps, not laws.
 # What helps in a short run may hurt in a long one.
@@ -713,9 +709,9 @@ for group, rate in more:
 # So here is the recipe of a larger model, taken apart in runs closer in length to that of `base-llm`.
 # The model has the sizes of `base-llm-small`, three layers of width 256, and the copying start.
 # It reads 8,000 stories once, eight per step.
-# Each row is the second row (Muon with the rate 0.006) with one change.
-# AdamW has rates of its own, and one of the deeper models is narrower.
-# Each was trained from three seeds.
+# In the table below, each row is the second row (Muon with the rate 0.006) with one change.
+# (But AdamW has rates of its own, and one of the deeper models is narrower.)
+# Each recipe was trained from three seeds.
 # We measure how much a new story costs above the floor.
 # (A story has about 180 tokens, so 18 nats a story are 0.1 nats a token.)
 # `python book/studies/ladder_study.py --out ladder.json` repeats it, in about three hours on one core.
@@ -778,8 +774,7 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # - **The final rate**: ending at a tenth of the peak instead of zero gains a little, much as a constant rate did in the short runs above.
 #   This is also a hint.
 #
-# Does such a lead last?
-# Muon was trained again, with and without QK-norm, on 24,000 stories, three times as many (`--steps 3000` does it).
+# To see whether such a lead lasts, Muon was trained again, with and without QK-norm, on 24,000 stories, three times as many (`--steps 3000` does it).
 #
 # *Predict*: what is left of QK-norm's seven nats?
 #
@@ -942,7 +937,7 @@ assert intervals[1e12][1] / intervals[1e12][0] < intervals[1e15][1] / intervals[
 #
 # Fit the runs of 416,000 tokens or more without those of the largest model, in each of the three ways.
 # Then predict the ones left out.
-# Which run is predicted best, which worst, and in which direction do the misses go along the row?
+# Which run is predicted best, which worst, and how do the misses change as the text grows?
 
 # %% tags=["hide-cell", "solution"]
 largest_model = [p for p in longer if p.n_parameters == model_sizes[-1]]
@@ -963,8 +958,9 @@ for objective in OBJECTIVES:
 # Would a rate between those that were tried be better?
 # `lowest(points)` fits a parabola over the logarithm of the first number of each point.
 # Give it the three rates of AdamW with the lowest means: which rate does it propose?
-# (`mean` has them, under keys such as `("AdamW", 0.008)`; for the height of the lowest point, fit the parabola once more.)
-# How much lower does the parabola promise the loss to be there than at the best rate that was tried, and is that more than the seeds differ?
+# (`mean` has them, under keys such as `("AdamW", 0.008)`.)
+# How much lower is the parabola there than the loss at the best rate that was tried, and is that more than the seeds differ?
+# (For its height at that point, fit the parabola once more.)
 
 # %% tags=["hide-cell", "solution"]
 tried = sorted((loss, rate) for (group, rate), loss in mean.items() if group == "AdamW")
