@@ -104,8 +104,7 @@ def launch(*workers, n=2):
 #
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
 # Such models come from **{term}`distributed training`**, on thousands of processors at once.
-# How far would one core get?
-# We assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
+# To see how far one core would get, we assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
 
 # %%
 N, D = 405e9, 15.6e12
@@ -314,8 +313,7 @@ for n in (2, 4, 8):
 # That is why data parallelism scales so far.
 # (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take the place of the ring.)
 #
-# When can the sending hide behind the computing?
-# Take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
+# To see when the sending can hide behind the computing, take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
 # Its gradients take 2 bytes a number.
 
 # %%
@@ -560,7 +558,7 @@ for stage, name in enumerate(("DDP", "ZeRO-1", "ZeRO-2", "ZeRO-3 (FSDP)")):
 #
 # FSDP needs more messages.
 # Before a block computes, forward and again backward, its weights are gathered (all-gather); afterwards its gradients are added up in parts (reduce-scatter).
-# Each of the three sends nearly $N$ numbers, one for each parameter.
+# Each of these three exchanges sends nearly $N$ numbers, one for each parameter.
 # That makes $3N$ for each process and step, where the two halves of an all-reduce make $2N$.
 #
 # *Predict*: each of two processes holds half of every matrix.
@@ -659,7 +657,7 @@ assert not torch.allclose(parts[0], y, atol=0.1)
 # Attention is cut in the same way, by heads.
 # So each layer has two all-reduces forward and two backward.
 # For each token, an all-reduce adds up as many numbers as the model is wide, and in the simplest form nothing is computed in the meantime.
-# How long does the sending take, compared with the computing, for Llama 3.1 405B cut into eight?
+# The next cell compares sending with computing, for Llama 3.1 405B cut into eight.
 # Inside a machine, GPUs are joined by NVLink, at 450 GB a second in each direction; between machines, by links of 50.
 
 # %%
@@ -675,10 +673,9 @@ for name, link in (("inside a machine", 450e9), ("between machines", 50e9)):
 #
 # ### Pipeline parallel: some of the layers
 #
-# In **{term}`pipeline parallelism`** each process has some of the layers, and hands its output to the next {cite:p}`huang2019`.
+# In **{term}`pipeline parallelism`** each process has some of the layers, a *stage*, and hands its output to the next {cite:p}`huang2019`.
 # It sends little: one vector for each token from stage to stage, and its gradient back.
-# But while one process computes, the others would wait.
-# So the batch is cut into **{term}`micro-batches <micro-batch>`**, which follow each other.
+# But while one stage computes, the others would wait, so the batch is cut into **{term}`micro-batches <micro-batch>`**, which follow each other.
 #
 # ![A timetable of four rows, one for each stage. Blue cells are micro-batches 1 to 4 going forward, each stage one step after the one above; orange cells are the same going backward, in reverse. The other cells are empty: each stage waits in six of the fourteen steps.](figures/pipeline-of-four-stages.svg)
 #
@@ -785,10 +782,9 @@ for n, d, peak, mfu, published in hours_of.values():
 
 # %% [markdown]
 # All six are within 15 %.
-# With a run's own MFU that is no surprise, and checks only the arithmetic; for Llama 2 nothing was taken from the run.
+# With a run's own MFU that checks only the arithmetic; for Llama 2, where nothing was taken from the run, it says more.
 #
-# Is 40 % a law, then?
-# Turn the formula around: what MFU do the published hours of three more models imply {cite:p}`meta2024,deepseek2024v3`?
+# To see whether 40 % is a law, we turn the formula around: which MFU do the published hours of three more models imply {cite:p}`meta2024,deepseek2024v3`?
 
 # %%
 others = {  # parameters used for a token, tokens, GPU hours as published
@@ -874,8 +870,7 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # They compute only with the parameters that a token *uses*, though all must be in memory.
 # DeepSeek-V3 holds 671 billion and computes with 37.
 #
-# And the course's own models?
-# The small model of {doc}`pipeline` reads 4,000 stories of about 200 tokens.
+# For comparison, the course's small model ({doc}`pipeline`) reads 4,000 stories of about 200 tokens.
 
 # %%
 small = n_parameters(SMALL.model)
