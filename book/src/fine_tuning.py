@@ -108,8 +108,7 @@ print(len(seen), "texts to train on,", len(test_tales), "others to test on")
 
 # %% [markdown]
 # The classical tool for so few texts is a **{term}`bag of words`**: which words occur, in whatever order.
-# Each word gets a weight for each class.
-# *Logistic regression* scores a class by adding up the weights of the words that occur.
+# *Logistic regression* gives each word a weight for each class, and scores a class by adding up the weights of the words that occur.
 # It takes the softmax of these scores, and fits the weights by the cross-entropy.
 
 
@@ -187,10 +186,8 @@ assert min(word_scores) > 60 and max(word_scores) < 150
 # Guessing would give 10 %, so the words do tell us something.
 # But many words that matter never occur in the twenty tales, and a bag of words has read nothing else.
 #
-# `base-llm-small` has read 64,000 tales, without labels.
-# It is a smaller version of `base-llm` ({doc}`pretraining`), trained on fewer tales.
-# It has half the layers, so a training step takes half the time.
-# It must know something about how tales begin.
+# `base-llm-small` has read 64,000 tales, without labels, so it must know something about how tales begin.
+# (It is a smaller version of `base-llm` ({doc}`pretraining`), trained on fewer tales; with half the layers, a training step takes half the time.)
 # But we can't simply ask: it treats a question as the beginning of a text and carries on from there.
 #
 # ### A second task, which no bag of words can do
@@ -282,7 +279,7 @@ assert low < 0.5 < high
 #
 # The first two sums add up to $2c$, which would have to be positive.
 # The last two add up to $2c$ as well, which would have to be negative.
-# Three of the four can be right, with $p = q = 1$ and $c = -1$.
+# So not all four can be right; three can, with $p = q = 1$ and $c = -1$.
 # The regression doesn't even find these weights: with four equally frequent pairings, its loss is lowest when all weights are zero.
 #
 # ![Four openings at the corners of a square, by whether the hero and the relative are a he or a she. Anna and her aunt, and Digby and his brother, at opposite corners, have a plus: ambiguous. Toffee and his sister, and Rosa and her brother, at the other two, have a minus: clear. A dashed line cuts off Anna's corner: 3 of 4 are right.](figures/two-things-agree.svg)
@@ -336,10 +333,10 @@ for z in (torch.ones(3), torch.tensor([1.0, 0, 0])):
 # ## The idea
 #
 # **Transfer learning.**
-# Vision made this common.
+# Using a trained network for another task, called **{term}`transfer learning`**, became common in vision.
 # Take a network trained on a million labelled photos, keep its layers, and give it a new last one for, say, a few hundred X-rays.
 # The lowest layers detect edges and patches of colour, which are useful in any picture {cite:p}`yosinski2014`.
-# Such reuse is called **{term}`transfer learning`**; a large model that many people adapt is a **{term}`foundation model`**.
+# A large model that many people adapt is a **{term}`foundation model`**.
 # For language, pretraining needs no labels at all: any text will do {cite:p}`howard2018,radford2018`.
 #
 # **A head.**
@@ -503,7 +500,6 @@ def insert_adapters(model, rank, alpha, names, generator):
 
 
 # %% [markdown]
-# That is all there is to LoRA.
 # The package's `add_lora` does the same, so with the same seed both must learn the same.
 # Adapters need a higher learning rate; *How to set an adapter* explains why.
 
@@ -540,7 +536,7 @@ assert_close(layer(x), output)
 print(f"{name}: merged, it has the same output")
 
 # %% [markdown]
-# Merging can be undone; the package keeps the old weights aside, so it gives them back exactly.
+# Merging can be undone exactly, because the package keeps the old weights aside.
 
 # %%
 layer.unmerge()
@@ -623,8 +619,7 @@ assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 # For a model with billions of weights, that is the difference between several accelerators and one.
 # The time per step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
 #
-# Does QLoRA learn as well as LoRA?
-# Let both learn from the editor's twenty labels, the first of the three sets.
+# To see whether QLoRA learns as well as LoRA, let both learn from the editor's twenty labels, the first of the three sets.
 
 # %% tags=["nbval-ignore-output"]
 plot_train, plot_test = tokenized(small_sets[0]), tokenized(test_tales)
@@ -650,7 +645,7 @@ assert min(right.values()) > max(word_scores)
 #
 # ### What the features already hold
 #
-# First a linear probe: how far do the frozen features get us before anything inside is trained?
+# A linear probe shows how far the frozen features get us before anything inside is trained.
 # We scale every coordinate to the same spread and fit the head.
 
 
@@ -697,6 +692,7 @@ assert 100 < pronoun_score < 190
 #
 # ### What pretraining is worth
 #
+# Now all weights are trained, from pretrained or from random ones.
 # The runs from here on take a few minutes, so `book/studies/finetuning_study.py` has stored their results.
 # Each was done three times, with different labels, heads and orders.
 # For the plot, the learning rates are 6e-4 from the pretrained model and 2e-3 from random weights, each the better of two that we tried.
@@ -754,7 +750,7 @@ assert shares["pretrained"] == [0.89, 0.74, 0.74]
 # On the three sets, training all weights gains 19, 8 and hardly any points over the probe.
 # The same network without pretraining does worse than counting words: it even has to learn what the words mean, from just twenty texts.
 #
-# How much has the pretrained model read by comparison?
+# The next cell counts what the pretrained model has read by comparison.
 
 # %%
 models = resources.files("llmcourse") / "models"
@@ -942,7 +938,7 @@ print(f"by the formula: {expected:.2f}")
 # In most of its experiments, the first paper put adapters on queries and values alone {cite:p}`hu2021`.
 # Later work found that all matrices are needed to match full fine-tuning, above all those of the feed-forward network {cite:p}`dettmers2023,schulman2025`.
 #
-# **Relatives.**
+# **Related methods.**
 # **{term}`DoRA`** stores a matrix as the lengths and the directions of its columns: LoRA changes the directions, and the lengths are trained separately {cite:p}`liu2024dora`.
 # Two other methods leave all matrices as they are.
 # **{term}`Prompt tuning <prompt tuning>`** learns a few vectors to put in front of the text, like words from outside any vocabulary {cite:p}`lester2021`.
@@ -951,14 +947,13 @@ print(f"by the formula: {expected:.2f}")
 #
 # ### Explore: rank, rate and what is forgotten
 #
-# Which rank does a task need?
-# The study has adapters of five ranks on every matrix, at the same six rates, always with $\alpha = 8$.
+# To find the rank that a task needs, the study has adapters of five ranks on every matrix, at the same six rates, always with $\alpha = 8$.
 #
 # *Predict*: rank 16 has sixteen times as many weights as rank 1, and by the formula its first step is a quarter as long.
 # Does it need a higher rate to learn the task?
 # Does it forget more?
 #
-# Move the rank slider, first with the rates as they are.
+# In the explorer below, move the rank slider, first with the rates as they are.
 # Two more sliders set the rate for the adapters and the rate for training all weights.
 # For each, find the lowest rate at which all three runs get more than 95 % right.
 #
@@ -1014,15 +1009,13 @@ assert max(forgotten) > 10 * min(forgotten)
 #
 # At 8e-4 the three runs of a rank differ widely: about 75, 50 and 80 % right, whatever the rank.
 # Runs with the same seed share their texts, the order of the texts and the head's first weights, and this matters more than the rank.
-# Three seeds can't tell us more: at 3.2e-3, the runs of rank 2 differ more than tenfold in what they forget.
-# So the ranks have no order there.
+# Nor can three seeds order the ranks by what they forget at 3.2e-3: there the runs of rank 2 alone differ more than tenfold.
 #
 # A task that teaches the model little new needs only a low rank.
 # With more data, a higher rank pays off {cite:p}`biderman2024,schulman2025`.
 #
 # **Why is the rate the same for all ranks?**
-# Compare first steps again, for all weights and for adapters of three ranks (averaged over twenty random starts).
-# How long is the step, and how far does the loss fall?
+# Compare the length of first steps and the fall of the loss, for all weights and for adapters of three ranks (averaged over twenty random starts).
 # Layer, inputs and loss are those from above.
 
 
@@ -1097,8 +1090,7 @@ print("without the adapters, the model is what it was, to the last bit")
 # So one model in memory can serve many tasks, each with a small file and a head of its own.
 # What full fine-tuning has overwritten is gone, unless you kept a copy as large as the model.
 #
-# There is also a way to combine what several models have learned.
-# **{term}`Model merging <model merging>`** needs no training: it averages the weights of several copies of one base model, each fine-tuned separately {cite:p}`wortsman2022`.
+# **{term}`Model merging <model merging>`** combines what several models have learned, without training: it averages the weights of several copies of one base model, each fine-tuned separately {cite:p}`wortsman2022`.
 # Or it adds up what each copy has changed in the base model, for several tasks at once {cite:p}`ilharco2023`.
 # It works as far as the changes do not interfere with each other.
 #
@@ -1238,7 +1230,7 @@ for size in (4, 2, 0.5):
 #
 # The authors of LoRA put adapters on queries and values alone: `lora.add_lora(classifier.body, 4, 8, ("query", "value"), generator=seeded())`.
 # Train them for 128 steps, 42 of them warm-up, at 3.2e-3 and at 6.4e-3.
-# Measure the tales with `tale_loss(model)`, where `classifier = Classifier(model, 2)` shares the model's layers.
+# Measure the loss on tales with `tale_loss(model)` from the next cell, where `classifier = Classifier(model, 2)` shares the model's layers.
 # At which of the two rates does it get more than 95 % right?
 # Compare what is forgotten at the lowest such rate with the study's runs of rank 4 at 1.6e-3, where every matrix had an adapter.
 # (The study had 960 labels; `openings(960, seed=11)` makes as many.)
