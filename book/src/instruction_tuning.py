@@ -155,7 +155,7 @@ print(f"the four that count: {-probs[mask].log().mean():.2f} nats/target")
 #
 # The **{term}`chat template`** turns a conversation into a row of tokens.
 # {term}`Special tokens <special token>`, which plain text should never turn into, say who is speaking.
-# The model is called where the assistant's turn begins.
+# The model begins to write where the assistant's turn begins.
 #
 # The **{term}`loss mask`** says which targets count.
 # If $M$ is the set of places that the assistant wrote,
@@ -218,8 +218,7 @@ print(len(ids), "ids, of which the assistant wrote", sum(written))
 
 # %% [markdown]
 # Other programs do not have our function, so a model's folder carries the template as a small program in the language **Jinja**.
-# Here it is.
-# The first half rejects conversations whose turns are out of order; the loop at the end is our `frame`.
+# In the program below, the first half rejects conversations whose turns are out of order; the loop at the end is our `frame`.
 
 # %%
 data = resources.files("llmcourse").joinpath("data")
@@ -403,9 +402,8 @@ print("a typed <|end|> as tokens:", tokenizer.tokens("<|end|>"))
 #
 # So marks must be inserted as numbers, or removed from what users write (exercise 4).
 #
-# That closes one door.
 # But a text can also say in plain words *ignore what you were told before*, and a model may obey.
-# Both are **{term}`prompt injection`**: text that should be data is read as an instruction.
+# Forged marks and such words are both **{term}`prompt injection`**: text that should be data is read as an instruction.
 # It need not come from the user.
 # It may come from a web page or an e-mail that the model was given to read; this is {term}`indirect prompt injection` {cite:p}`greshake2023`.
 # No template prevents it.
@@ -417,8 +415,7 @@ print("a typed <|end|> as tokens:", tokenizer.tokens("<|end|>"))
 #
 # ### A minute of instructions
 #
-# Where do requests and answers come from?
-# For InstructGPT, people wrote them {cite:p}`ouyang2022`.
+# For InstructGPT, people wrote the requests and answers {cite:p}`ouyang2022`.
 # Today a model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and its mistakes are learned along with the rest.
 # Ours are made by rule from tales whose facts are known, so every answer can be checked.
 #
@@ -440,11 +437,10 @@ assert [topic.name for topic in TOPICS] == list(NAMES)
 # %% [markdown]
 # Training uses the first two wordings of each question; the third is kept back for a test.
 #
-# All answers begin with *It was*, for a reason.
-# The first word of a turn has no space before it.
-# An answer such as *On the market square* would begin with *On*.
+# All answers begin with *It was*, so that the model can copy what comes next from the story.
+# The first word of a turn has no space before it, so an answer such as *On the market square* would begin with *On*.
 # To the tokenizer, this *On* and an *on* after a space are two tokens, as different as any two.
-# After *It was*, the model can copy what it reads; at the very beginning, it would have to translate, word by word.
+# Instead of copying, the model would have to translate one into the other.
 #
 # A question is kept with its story and its right answers.
 
@@ -632,8 +628,8 @@ assert max(after[name].share for name in ("home", "liked")) < 0.5
 #
 # ### A hundred questions, or five?
 #
-# What share of questions does it answer, and how sure are we?
-# The usual interval, Wilson's from {doc}`fine_tuning`, treats a hundred questions as a hundred independent cases.
+# The share of right answers needs an interval.
+# The usual one, Wilson's from {doc}`fine_tuning`, treats a hundred questions as a hundred independent cases.
 # But questions about one topic are nearly all answered alike: they form a **{term}`cluster`**.
 # Five clusters tell us far less than a hundred cases {cite:p}`miller2024`.
 # So we first average over each topic, and then use the bootstrap from {doc}`embeddings`, drawing topics, not questions.
@@ -693,8 +689,7 @@ for name in NAMES:
 
 # %% [markdown]
 # So it wasn't the luck of one run.
-# Why these three facts?
-# Perhaps because of the tales: some facts come up again later in a tale.
+# Perhaps the model gives these three facts because tales come back to them.
 # The next cell counts in how many of two hundred tales a fact comes up again after the first three sentences.
 
 # %%
@@ -790,7 +785,7 @@ assert min(shares("without", "new stories", ["hero"])) > 0.8
 # %% [markdown]
 # Two of the three runs without a mask answer fewer questions in the known wordings; the third does about as well as the runs with it.
 # Nearly all of the difference is one topic, the clothes, which two runs had not learned.
-# How much of what the model was graded on was answers?
+# The next cell computes the share of answers in what these runs were graded on.
 
 # %%
 n_answers, n_all = sum(row.n_targets for row in rows), sum(map(len, rows))
@@ -843,8 +838,7 @@ assert max(shares("a sixteenth", "new stories")) < min(
 # *Right answers over the number of conversations: dots are runs, lines go through their means.*
 #
 # Each conversation is read only once, so fewer of them also means fewer steps: four for sixteen.
-# What is missing, examples or steps?
-# Three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
+# To see whether examples or steps are missing, three more runs read sixteen conversations sixteen times: as many steps as all 256, read once.
 
 # %%
 print("test          conversations      right in the three runs")
@@ -876,7 +870,7 @@ assert max(often) < max(shares("with the mask", "new stories"))
 # ### What is forgotten
 #
 # With the mask, no graded target says how a story goes on.
-# How much worse have the models become at sixty plain stories, in nats per token?
+# So we measure how much worse the models have become at sixty plain stories, in nats per token.
 # (According to its card, `base-llm-small` had a loss of 0.53 nats per token on stories.)
 # Besides training with and without the mask, the table has a third way, {term}`rehearsal`.
 # It mixes plain stories in among the conversations, one for every twenty, and every token of them counts.
@@ -899,8 +893,7 @@ assert min(added["with the mask"]) > 1.5 * max(added["with stories"])
 # Short answers alone don't keep the old skill in place.
 # The runs without a mask have forgotten less, perhaps because the stories in their prompts were graded too.
 # The runs with plain stories answer the known wordings as well as the runs with the mask alone.
-# In two of the three, these few stories kept most of what was known.
-# In these two the loss rose about an eighth as much as in the runs with the mask alone.
+# In two of the three, these few stories kept most of what was known: the loss rose about an eighth as much as in the runs with the mask alone.
 # The third forgot more than any run without a mask.
 #
 # The three ways differ in one more respect: how they handle the new wording for the clothes.
@@ -968,8 +961,7 @@ print(ask(f"{tale.text}\n\n{where}", system=system))
 
 # %% [markdown]
 # It leaves out the rest of the sentence, but it hasn't learned to keep to one word.
-# Does it write the endings we order?
-# We give it 45 tales, each with an order in a wording not used in training.
+# To see whether it writes the endings we order, we give it 45 tales, each with an order in a wording not used in training.
 # The order is to rewrite the last paragraph as a happy, sad or surprising ending.
 # Here is the first order for a sad ending, with what the model wrote.
 
