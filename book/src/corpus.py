@@ -145,8 +145,7 @@ for line in crawl[1].text.split("\n"):
 # A zero-width space hides after *years.*
 # Further on come a no-break space and two control characters, which were quotation marks before somebody read them in the wrong encoding.
 #
-# What would a model learn from this?
-# Above all it learns what is frequent, so let's count how many lines each run of five words occurs in.
+# Above all, a model learns what is frequent, so let's count in how many lines each run of five words occurs.
 # (`deduplication.words` cuts a text into its words, in lower case and without punctuation.)
 
 
@@ -270,8 +269,8 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # which, plotted over $s$, is a steep S: near 0 for unrelated texts, near 1 for copies.
 #
 # *The floor.*
-# What is the best that a model of such a corpus can do?
-# Let the source of the text give a story $x$ the probability $P(x)$.
+# The source of a corpus limits how well any model of it can do.
+# Let this source give a story $x$ the probability $P(x)$.
 # Then the *surprise* of the story is $-\log P(x)$: 0 if it is certain, and large if it is rare.
 # The mean surprise is the **{term}`entropy`** of the source {cite:p}`shannon1948`:
 #
@@ -483,8 +482,7 @@ print(page_text(PAGE))
 assert "greet(boat)" in page_text(PAGE) and "rights" not in page_text(PAGE)
 
 # %% [markdown]
-# Does it also work on a page that we did not write?
-# Python makes a documentation page for every module; the next cell reads the one for `textwrap`.
+# To test it on a page that we did not write, the next cell reads the documentation page that Python makes for its module `textwrap`.
 # (The numbers depend on your Python.)
 
 # %% tags=["nbval-ignore-output"]
@@ -556,7 +554,7 @@ def book_text(pages, join=without_hyphen):
 
 
 # %% [markdown]
-# Which of the words that come out are not in the tale?
+# The next cell prints the words that come out but are not in the tale.
 
 # %%
 print("not in the tale:", set(book_text(pages).split()) - set(tale.split()))
@@ -628,7 +626,7 @@ def join_spaces(text):
 
 
 # %% [markdown]
-# How many files are still the same programs then, and how many are after our `clean_text`?
+# We count the files that are still the same programs after this change, and after our `clean_text`.
 
 # %% tags=["nbval-ignore-output"]
 for name, change in (
@@ -639,7 +637,7 @@ for name, change in (
     print(f"after {name:11} {same:4} files are the same program")
 
 # %% [markdown]
-# And how many would pass the rules for good prose?
+# We also count the files that would pass the rules for good prose.
 
 # %% tags=["nbval-ignore-output"]
 passed = sum(cleaning.quality_fault(text) is None for text in programs)
@@ -848,7 +846,6 @@ assert overlaps
 # But text keeps bringing new words, and a word with probability 0 would be an infinite surprise.
 # So some probability has to be left for words that are new after *fox*.
 #
-# How much?
 # Both times that a word came after *fox*, it was new there, so we should expect more new ones.
 # So we add 2 to the 2 words seen, and share out these 2 according to the shorter run:
 #
@@ -1126,8 +1123,7 @@ assert certain > len(exactly) / 2
 # *What is surprising at first is certain later, for a model that remembers it from dozens of words back.
 # The count of apricots goes from 11 to 10 and 9 as two are given away; the last 11 is what the postman had ordered.*
 #
-# How well can counts of words predict such a story?
-# Three models count in 2,000 other tales.
+# To see how well counts of words can predict such a story, three models count in 2,000 other tales.
 
 # %%
 other_stories = [story.text for story in tales.generate(2000, seed=1)]
@@ -1254,8 +1250,8 @@ assert sum(share for share, _ in LLAMA.values()) > 99
 # Llama 3 read about as many: half of them general knowledge, a quarter mathematics and reasoning, 17 % code, and 8 % in other languages {cite:p}`grattafiori2024`.
 # Some sources are {term}`synthetic data`: SmolLM2 also read textbooks that a model had written {cite:p}`allal2025`.
 #
-# What changes with the share of a source?
-# We count runs of three in 60,000 words, some from the Python manual and the rest from tales, and measure the loss on held-out text of both.
+# To see what changes with the share of a source, we count runs of three in 60,000 words, some from the Python manual and the rest from tales.
+# Then we measure the loss on held-out text of both.
 # As we saw, some of the manual's test text is also in its training text.
 # (The numbers depend on your Python.)
 
@@ -1285,12 +1281,10 @@ assert mixed["manual"] == sorted(mixed["manual"], reverse=True)
 
 # %% [markdown]
 # The more the model reads of one source, the better it predicts that source, and the worse it predicts the other.
-# But the first tenth of a source gains more than any later tenth.
-# In this experiment a small share of a source goes a long way.
+# But the first tenth of a source gains more than any later tenth, so in this experiment a small share goes a long way.
 # Real shares are tuned by training small models {cite:p}`xie2023`.
 #
-# What about repetition?
-# The next cell reads the same 125 tales up to eight times, or new tales in place of each repetition.
+# To measure repetition, the next cell reads the same 125 tales up to eight times, or new tales in place of each repetition.
 # Again it measures the loss of counts of three on unseen tales.
 
 # %%
@@ -1394,7 +1388,7 @@ pages = [documents.Document(beginning + "\n" + NEWS) for beginning in beginnings
 print(len(pages), "pages of", len(pages[0].text.split()), "words")
 
 # %% [markdown]
-# How many are left after near copies are removed, at three thresholds?
+# We count the pages left after near copies are removed, at three thresholds.
 # (The 128 hashes are cut into 64 bands of 2, so that pairs of low similarity are proposed as well.)
 
 # %%
@@ -1405,7 +1399,7 @@ for threshold in (0.3, 0.5, 0.7):
     print(f"threshold {threshold}: pages left {len(remaining):>2} of {len(pages)}")
 
 # %% [markdown]
-# And how many if boilerplate is removed first?
+# Now boilerplate is removed first.
 
 # %%
 without, _ = cleaning.remove_boilerplate(pages)
@@ -1458,7 +1452,7 @@ for rule in cleaning.GOPHER[:2]:
 # Each is stopped by the first rule that it breaks, and all four are removed.
 # A model trained on what is left has seen little text of these kinds.
 # The harm is not spread evenly: a widely used list of forbidden words was found to remove text by and about minorities more often than other text {cite:p}`dodge2021`.
-# The remedy is the report: look at what each rule removes, and decide with open eyes.
+# The remedy is the report: look at what each rule removes before you adopt it.
 
 # %% [markdown]
 # ## Takeaways
