@@ -836,7 +836,7 @@ assert known > strange and kept[0] >= kept[2] >= kept[4]
 #
 # So far, our program has decided what the model reads.
 # Now the model decides whether to read on: when it says that the story does not say, the program hands it the next passage.
-# To make this worth watching, we make the search err: the second-best page comes first, and the best one after it.
+# Our search is nearly always right, so we make it err: the second-best page comes first, and the best one after it.
 
 # %% tags=["nbval-ignore-output"]
 answers, reading = {}, list(questions)
