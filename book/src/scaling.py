@@ -104,7 +104,8 @@ def launch(*workers, n=2):
 #
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
 # Such models come from **{term}`distributed training`**, on thousands of processors at once.
-# To see how far one core would get, we assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
+# One core would not get far.
+# We assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
 
 # %%
 N, D = 405e9, 15.6e12
@@ -313,7 +314,8 @@ for n in (2, 4, 8):
 # That is why data parallelism scales so far.
 # (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take the place of the ring.)
 #
-# To see when the sending can hide behind the computing, take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
+# The sending can hide behind the computing if that takes longer.
+# Take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
 # Its gradients take 2 bytes a number.
 
 # %%

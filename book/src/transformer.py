@@ -92,7 +92,7 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # With nothing to add it to, each layer makes the vectors shorter.
 # (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
-# So three parts are missing.
+# Three parts are missing.
 # The **residual stream** preserves what each position had, and the **norm** keeps the vectors at one size.
 # Attention only moves what is there; the **feed-forward network** computes with it.
 #
@@ -475,7 +475,8 @@ print(f"{len(READ):,} words to train on, {len(NEW):,} new ones to test with")
 # %% [markdown]
 # Four readers are compared.
 # Two are mixtures, one of them trained without the balance loss.
-# The *dense* ones have a single network: in one it has about as many weights as a token uses in the mixture, in the other about as many as all eight experts.
+# The *dense* ones have a single network.
+# In one it has about as many weights as a token uses in the mixture, in the other about as many as all eight experts.
 
 # %%
 READERS = {  # width of a network, how many there are, how many a token uses
