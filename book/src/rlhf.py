@@ -87,14 +87,13 @@ assert best > worst + 2
 
 # %% [markdown]
 # The same model wrote all eight, from the same beginning.
-# Some fall apart halfway, and of the others some are better than the rest.
+# Some fall apart halfway, and some of the others are better than the rest.
 # (Look for the first place where the bad one breaks: the reader counts only what comes before it.)
 # The model could write the best of them every time, if it knew which one that was.
 # But nothing in its training tells it that one story is better than another.
 # It imitates dull stories as faithfully as charming ones, and instruction tuning imitates too.
 #
-# Who knows which story is better?
-# Here it is `gold_reward`, a rule made for this course, which takes the place of people.
+# In this chapter, `gold_reward` knows which story is better: a rule made for this course, which takes the place of people.
 # It wants a story that holds together and has what the prompt names, with a happy ending, kind deeds of several sorts, vivid words and the right length.
 # If the prompt orders a different ending, it wants that one.
 # Real people don't have such a rule.
@@ -366,7 +365,7 @@ pairs, held_out = compare(100, seed=0), compare(40, seed=1)
 print(f"{len(pairs)} pairs to learn from, {len(held_out)} held out")
 
 # %% [markdown]
-# How many points do the texts to learn from have on average, and how many more have the chosen ones than the rejected ones?
+# On average, the chosen texts have more points than the rejected ones.
 
 # %% tags=["nbval-ignore-output"]
 chosen_points = sum(pair.gold_chosen for pair in pairs) / len(pairs)
@@ -377,8 +376,7 @@ print(f"points on average: {mean_points:.1f}")
 print(f"the chosen text has {gap:.1f} points more than the rejected one")
 
 # %% [markdown]
-# How well do the points predict what the annotator says of the held-out pairs?
-# Of pairs with equal points, half can be guessed right.
+# Even the points cannot predict everything that the annotator says of the held-out pairs: of those with equal points, only half can be guessed right.
 
 # %% tags=["nbval-ignore-output"]
 rate = preferences.agreement_rate(held_out)  # of pairs with different points
@@ -403,7 +401,7 @@ assert_close(mine, losses.bradley_terry_loss(r_chosen, r_rejected))
 print(f"{mine:.2f} nats per pair")
 
 # %% [markdown]
-# That random rewards come out near $\ln 2$, the loss of equal ones, is chance.
+# The result is near $\ln 2$, the loss of equal rewards, only by chance.
 #
 # The model starts as a copy of `base-llm-small`, so it already knows the language.
 # With `pooling="mean"`, its head reads the mean of all token vectors.
@@ -427,7 +425,7 @@ train_reward_model(reward_model, train_pairs, test_pairs[:8], config, shuffle)
 _ = reward_model.eval()
 
 # %% [markdown]
-# How often does it prefer the chosen answer of a held-out pair?
+# We count how often the reward model prefers the chosen answer of a held-out pair.
 # The 160 pairs are not 160 independent cases, since every four share a beginning and its texts.
 # So we first average over each beginning, and the interval counts forty cases.
 
@@ -454,7 +452,7 @@ print(f"{confidence:.0%} sure on average, right in {right.mean():.0%}")
 assert confidence < right.mean()
 
 # %% [markdown]
-# Ours, one run, doubts itself too much: in 25 steps its rewards have hardly moved apart.
+# In this one run, our model doubts itself too much: in 25 steps its rewards have hardly moved apart.
 # The course also comes with `reward-model`, which was trained for far longer.
 # Its card compares how sure it is with how often it is right, on 3,500 pairs, in five classes.
 # The best we can hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
@@ -587,7 +585,7 @@ def step(policy, optimizer, loss):
 # The learning rate is four times the one in {doc}`pipeline`, so that damage shows within twelve rounds.
 # There, with the smaller rate and a penalty, the points rose.
 #
-# We want to look at every round later, so the first function keeps its means and its texts.
+# We want to look at every round later, so `measure` returns its means and its texts for `grpo` to keep.
 
 
 # %%
@@ -640,7 +638,7 @@ def answer_log_probs(model, pairs):
 
 
 # %% [markdown]
-# It uses the reward model's loss, with implicit rewards in place of learned ones.
+# DPO uses the reward model's loss, with implicit rewards in place of learned ones.
 # At the start, policy and reference are the same, so every pair has the loss $\ln 2$.
 
 
@@ -690,7 +688,7 @@ def dpo(seed, beta=0.1, steps=25):
 #
 # :::{dropdown} Answer
 # The learned reward rises.
-# The points hold steady or rise a little at first, but in the last round they are below where they began.
+# The points hold steady or rise at first, but in the last round they are below where they began.
 # How fast and how far they fall varies widely from seed to seed.
 # :::
 
@@ -712,8 +710,7 @@ for text in last_texts[::8]:
     print(fill(text, 80) + "\n")
 
 # %% [markdown]
-# How many texts are broken?
-# We ask the grammar of the tales whether a tale can begin like that.
+# To count the broken texts, we ask the grammar of the tales whether a tale can begin like that.
 
 
 # %%
@@ -736,7 +733,7 @@ assert sum(map(could_be_a_tale, records[0][-1])) > 24
 
 # %% [markdown]
 # A text may read well at first sight, yet no tale could begin like that.
-# What reward do whole texts get, and what do broken ones?
+# The next cell compares the rewards of whole and of broken texts.
 
 # %% tags=["nbval-ignore-output"]
 whole = [text for text in records[0][-1] if could_be_a_tale(text)]
@@ -827,7 +824,7 @@ _ = [plotting.label_lines(ax) for ax in axes]
 # The penalty does not hold them for good: the section on DPO and best of n, below, judges one of them after its last round.
 # On a token that has become more probable, GRPO pulls back by at most $\beta = 0.1$; advantages are about 1, so they can win.
 # On average the points fell later with the penalty, but one seed of three decides that.
-# Without it, seed 0 held out the longest of all six.
+# Without the penalty, seed 0 held out the longest of all six.
 # And the penalty makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
@@ -932,15 +929,15 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
     print(f"{name:8} {chosen:+7.1f} {rejected:+9.1f}")
 
 # %% [markdown]
-# Each of the three trained policies is one run, taken after its last step; the number after ± is one standard error over the 64 texts.
 # Best of four gains a point without training any policy; best of eight gains no more here.
 # Both controls get about the same points as single answers of `base-llm-small`.
 # DPO, which needs no reward model, gains some of what choosing gains.
 # The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
 # Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.
 # Both GRPO policies use about a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
+# (Each trained policy is one run, taken after its last step; the number after ± is one standard error over the 64 texts.)
 #
-# The last cell shows how DPO works.
+# The last table shows how DPO works.
 # Its loss contains only the difference between the two answers.
 # On the learned pairs it was mainly the rejected answer that became less probable; on the held-out pairs both did, the rejected one more so.
 # The loss doesn't care which.
@@ -963,7 +960,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 #
 # RLHF has three steps: supervised fine-tuning, a reward model that learns from comparisons, and a policy that learns to earn its reward.
 # By the Bradley–Terry model, comparisons determine differences between rewards.
-# How often two people agree is a yardstick for a reward model; its limit is how often the best possible guess agrees with one annotator's label.
+# How often two people agree is a yardstick for a reward model; its upper limit is how often the best possible guess agrees with one annotator's label.
 # Its accuracy tells us nothing about other kinds of text.
 # GRPO repeats sample, reward, advantage, loss, step, and compares each answer with the mean of its group.
 # PPO gets the expected reward from a critic; DPO needs neither a reward model nor samples, since a policy implies a reward.
