@@ -219,12 +219,12 @@ print(f"points of the one with the highest reward: {points[best]:.1f}")
 #
 # ### A study of twenty-four policies
 #
-# `python book/studies/rlhf_study.py --out FILE` takes about two hours; its results are stored with the package.
+# A study trained twenty-four policies: twelve to compare methods, and twelve to compare numbers of pairs.
+# (`python book/studies/rlhf_study.py --out FILE` takes about two hours; its results are stored with the package.)
 # In it, `base-llm-small` continues the first words of tales to their end, and gold is `gold_reward`.
 # Annotators who agree with gold in 85 of 100 pairs compared four answers to each of 840 beginnings.
 # Four answers make six pairs, so there are 5,040 pairs.
 # For each of 100, 1,000 and 5,040 pairs we trained four reward models with different seeds; with 100 or 1,000 pairs, each of the four has pairs of its own.
-# Twelve policies compare methods, and twelve compare numbers of pairs.
 
 # %%
 study = stored_study("rlhf", StudyPoint)
@@ -252,8 +252,7 @@ for n in (125, 750):
 # %% [markdown]
 # Fifty times as many comparisons help, but less than you might hope.
 # Gold itself would be right in about 85 %, as the annotator errs in the rest; all twelve reward models fall far short of that.
-# Here, a story is better mostly because it holds together to its last sentence.
-# A small model probably misses that a cloak was a different colour before.
+# Here, a story is better mostly because it holds together to its last sentence, and a small model probably misses that a cloak was a different colour before.
 #
 # *Predict*: PPO, GRPO and DPO learn from the same pairs, four seeds each, all with a penalty on the distance.
 # Which gains most at the same distance from the start?
@@ -345,8 +344,7 @@ for runs in by_pairs.values():
 # The scale of a learned reward means nothing by itself.
 # The reward models with 100 pairs have read each pair many times, and give the highest rewards.
 #
-# Does a weak penalty raise the top?
-# The next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
+# To see whether a weak penalty raises the top, the next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
 # All reward models learned from 5,040 pairs; the runs with a penalty share one, those without have four.
 # (The fourth run with a penalty uses the same model, trained again on another machine; it too is right in 66 % of held-out pairs.)
 
@@ -382,9 +380,7 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # %% [markdown]
 # ### Cheap baselines
 #
-# Now to `aligned-llm`.
-# It was trained by GRPO with a weak penalty.
-# How much of its gain can we get without training a policy?
+# `aligned-llm` was trained by GRPO with a weak penalty; now we ask how much of its gain we can get without training a policy.
 # We compare five families of ways to write a story:
 #
 # - *Start*: `instruct-llm` at temperature 1, and at 0.5, where it makes fewer slips.
@@ -395,7 +391,6 @@ StoppingExplorer(dict(sorted(followed.items())), unit="step")
 # - A *ceiling*: the *best of 16 by gold*.
 #
 # `python book/studies/baselines_study.py --out FILE` carries out orders in all eleven ways; each seed has orders of its own.
-# The next cells print what it stored.
 
 # %%
 baselines = stored_study("baselines", SimpleNamespace)
@@ -406,7 +401,7 @@ ways = list(by_way)
 print(len(ways), "ways")
 
 # %% [markdown]
-# `golds` collects the gold of all stories that one way has written, over all seeds.
+# `golds` collects the gold of all stories that one way has written.
 
 
 # %%
@@ -564,13 +559,11 @@ for name, other in (("start", start_gold), ("best of 4", best_of_4)):
 
 # %% [markdown]
 # The aligned model beats the start in nearly eight of ten orders, and the best of four in more than six.
-# Against the start, it wins by more points than it loses by elsewhere; against the best of four, by no more.
-# A win rate doesn't say by how much.
+# A win rate doesn't say by how much: against the start, the aligned model wins by more points than it loses by elsewhere; against the best of four, by no more.
 #
 # ### Mode collapse
 #
-# How different are these stories from one another?
-# We compare equal numbers of texts, and the first hundred words of each.
+# To measure how different these stories are from one another, we compare equal numbers of texts, and the first hundred words of each.
 #
 # - *distinct-4*: among the stories of one seed, each to a different order.
 # - *within*: distinct-4 among four stories to the same order; a dash where only one was written or kept.
@@ -621,7 +614,7 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # %% [markdown]
 # *Gold reward over variety, a dot for each way in the colour of its family; up and to the right is better.*
 #
-# A lower temperature costs the start hardly any variety of words, and neither does choosing.
+# Neither a lower temperature nor choosing costs the start much variety of words.
 # (Two samples of the start have 63 and 71 % different openings, so read small differences as chance.)
 # But choosing by the reward model narrows endings and openings.
 # So does choosing by gold, which likes happy endings best, though it narrows the openings less.
@@ -651,8 +644,7 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
     print(f"{way:25} keeps the ordered ending in {kept} of {ordered}")
 
 # %% [markdown]
-# Here the aligned model keeps more of them than its start did.
-# Fewer of its stories break, and most of these orders name a happy ending.
+# Here the aligned model keeps more of them than its start did, since fewer of its stories break, and most of these orders name a happy ending.
 # Part is luck: *random one of 16*, the same policy as the start, keeps 27.
 # A lower temperature keeps 33.
 # A model that always ends happily cannot carry out an order for a sad ending.
@@ -694,8 +686,7 @@ for when in ("before", "after"):
 # At the top of this page, it was the plot itself that got lost, again and again.
 # Questions, such as *who*, were not rewarded at all, yet here they are answered as well as before.
 #
-# What did the instructions in each update contribute, and what the comparisons?
-# The next table has this policy and two earlier ones, whose figures come with the package; all were measured in the same way.
+# To see what the instructions in each update contributed, and what the comparisons did, we compare this policy with two earlier ones, whose figures come with the package; all were measured in the same way.
 #
 # - The first learned from 8 plain stories in each update.
 # - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
@@ -735,7 +726,7 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # %% [markdown]
 # With the instructions, more orders were carried out, and the stories begin in more ways.
 # With the better reward model, the policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
-# (That is one run of each, so it is no proof: of the three, the one that stayed nearest to its start has the most complete stories.)
+# (One run of each is no proof; distance may matter too, since the one that stayed nearest to its start has the most complete stories.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #
@@ -744,8 +735,7 @@ assert third["gain"] > max(first["gain"], second["gain"])
 #     weight.lerp_(theirs, 0.5)  # as `averaged` in book/studies/baselines_study.py
 # ```
 #
-# The plot of all ways includes it.
-# The mean keeps nearly half of the gain, at about a sixth of the distance, and as many of its stories are complete as of the start's.
+# This mean, too, is in the plot of all ways: it keeps nearly half of the gain, at about a sixth of the distance, and as many of its stories are complete as of the start's.
 #
 # At temperature 0.5, one of its stories is worth nearly as much as the best of sixteen, and eight of ten have everything that was ordered.
 # Among single samples, only the aligned model's at 0.5 are clearly better, by 0.9 points.
@@ -756,8 +746,7 @@ assert third["gain"] > max(first["gain"], second["gain"])
 #
 # ### A reward model that reads surprises
 #
-# An error that a reward model does not see costs the policy nothing.
-# So what does the reward model of `aligned-llm` see?
+# An error that a reward model does not see costs the policy nothing, so the reward model of `aligned-llm` gets help to see slips.
 # About three in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads only tokens can hardly find one wrong word in a whole story.
 # But `base-llm`, from which `instruct-llm` was made, could tell: a word that doesn't fit is often one that it doesn't expect.
@@ -807,8 +796,8 @@ for i in (nats - expected).topk(5).indices.tolist():
 # In each line, both numbers belong to the last token.
 # In our run the slip is the stray letter *B*; the name after it is by far the greatest surprise.
 # Nothing else in the list is a slip.
-# The reader does not know the order.
-# It may notice a name that changes within the story, but not one that was wrong from the start.
+# `reader` looks only at the story, not at the order.
+# So it may notice a name that changes within the story, but not one that was wrong from the start.
 # Not every surprise above the expected is a slip; the reward model has to learn from the pairs which ones are.
 #
 # ### Honest limits
@@ -888,7 +877,7 @@ Quiz.read("reward_hacking")
 #
 # Check it with `checks.best_of_n_kl(best_of_n_kl)`.
 # Which policies in the table of baselines have a larger KL than the best of 4, and a lower mean?
-# Can you be sure of it?
+# Can you be sure of both differences?
 #
 # :::{dropdown} Answer
 # All $n$ ranks are below $u$ with probability $u^n$, so the highest rank has the density $n u^{n-1}$.
