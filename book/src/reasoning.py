@@ -69,8 +69,7 @@ for question in four:
 
 # %% [markdown]
 # You probably needed a moment for the last one, and counted along: *twelve, ten, twelve, nine*.
-# `instruct-llm` answers questions about tales.
-# We ask it these four.
+# We ask the same four of `instruct-llm`, which answers questions about tales.
 
 # %%
 start, tokenizer = load_pretrained("instruct-llm")
@@ -150,9 +149,9 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # ### Why steps help
 #
 # A model with $L$ layers passes each token through $L$ layers, one after the other, whatever it is asked.
-# Worked out in its own order, a question with three steps takes three sums in a row, since each starts from the result of the one before.
+# A question with three steps, worked out in their order, takes three sums in a row, since each starts from the result of the one before.
 # (For sums there is a shortcut, which is to add up all changes side by side, but the model would have to find it.)
-# A direct answer has to fit them all into the layers, and each sum may take more than one: find the total, find the change, add.
+# A direct answer has to fit all three into the layers, and each sum may take more than one layer: find the total, find the change, add.
 #
 # A **{term}`chain of thought`** {cite:p}`nye2021,wei2022chain` writes the results down.
 # Every written token enters at the first layer again, and each depends on the one before, so $m$ tokens pass through $m \cdot L$ layers, one after the other.
@@ -166,7 +165,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # A worked answer goes through the layers again with every token; only its results are drawn.*
 #
 # What a transformer can compute in one go is limited; with enough written steps, it can compute more {cite:p}`merrill2024`.
-# The second reason is about learning: each step of a chain is a small lesson of its own.
+# A second reason is about learning: each step of a chain is a small lesson of its own.
 # A direct answer shows only the end of the sum, and the model has to work out how it came about.
 #
 # ### Two verifiers
@@ -178,10 +177,12 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # We don't need to store the answers: the grammar that wrote a question can also parse it.
 # So our verifiers know the right totals and apply their rule without error; the rule can still be too lenient or too strict.
-# A {term}`reward model` can also misjudge single answers.
+# A {term}`reward model`, by contrast, can also misjudge single answers.
 # Reinforcement learning with verifiable rewards, {term}`RLVR` for short, takes its rewards from a verifier {cite:p}`lambert2024,guo2025`.
 #
 # ### More answers
+#
+# Where one answer may be wrong, several can help; *greedy*, a single answer, is for comparison.
 #
 # | way | keeps | needs |
 # |---|---|---|
@@ -213,7 +214,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
 # The gradient of the ratio is $\nabla\pi / \pi_\text{old}$; at a ratio of 1 that is $\nabla\pi / \pi$, the gradient of $\ln \pi$.
 # So without a KL penalty, which we leave out here, GRPO has the gradient of this loss.
-# (Where the study of the experiment below fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
+# (When the study in the experiment below fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
 #
 # ![Two groups of four answers with rewards and advantages. Kate: So ten has reward 1 and advantage plus 1.5; nine, six and twelve have reward 0 and advantage minus 0.5. Otto: two, six, two and one all have reward 0 and advantage 0.](figures/checked-groups.svg)
 #
@@ -530,6 +531,8 @@ print(f"before any lesson: {share(runs('start')[0], (1, 2, 3, 4)):.0%} right")
 
 # %% [markdown]
 # ### Direct against worked
+#
+# This figure answers the prediction at the top of the page.
 
 # %% mystnb={"image": {"alt": "Two panels showing the share of right answers over the number of labels, from 960 to 3,200. Left, one to three steps: worked answers rise steeply to nearly all, direct ones to two fifths. Right, four steps: worked answers stay near a tenth, direct ones rise to three tenths."}} tags=["hide-input"]
 label_counts = [n * study.recipe["batch_size"] for n in study.recipe["looks"]]
@@ -566,9 +569,8 @@ for way in ("direct", "worked"):
 #
 # At four steps, the worked model is hardly better than guessing one number in a dozen.
 # The direct one is right in about three of ten, on average.
-# What does the worked model do there?
-# The study kept only counts, not its models, so the next cell asks `weak` from this page.
-# It has read fewer labels, but of the same one to three steps; we count the steps it writes.
+# To see what the worked model does there, the next cell counts the steps that `weak` from this page writes, since the study kept only counts, not its models.
+# `weak` has read fewer labels, but of the same one to three steps.
 
 # %% tags=["nbval-ignore-output"]
 four_steps = list(questions(24, seed=7, n_steps=4))
@@ -588,7 +590,7 @@ n_right = sum(is_right(q, text) for q, text in zip(four_steps, texts))
 print(f"{n_right} of {len(four_steps)} right")
 
 # %% [markdown]
-# Most of its answers stop early, after no more steps than its labels had; few go on.
+# Most of its answers stop early, after no more steps than its labels had.
 # Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried through to it.
 # More depth does not help an answer that stops too soon.
 
@@ -600,7 +602,7 @@ for direct, worked in zip(runs("direct"), runs("worked")):
 # %% [markdown]
 # ### Right for the wrong reasons
 #
-# How many of the right answers have a right chain?
+# The next cell counts how many of the right answers have a right chain.
 
 # %%
 for n in label_counts:
@@ -609,8 +611,7 @@ for n in label_counts:
     print(f"{n:5,} labels: {kept:.0%} of the right answers have a right chain")
 
 # %% [markdown]
-# With few labels, many right numbers come after wrong steps: the verifier of the outcome passes lucky answers.
-# There are only twelve numbers to guess from.
+# With few labels, many right numbers come after wrong steps: there are only twelve numbers to guess from, and the verifier of the outcome passes lucky answers.
 # The better the model, the more its right answers mean.
 #
 # ### One answer, a vote, a verifier
@@ -645,7 +646,7 @@ for name, points in models.items():
     print(f"{name}: {points[0].n_labels:,} labels, {len(points)} seeds")
 
 # %% [markdown]
-# The next table shows how they do, over all 48 questions.
+# The table is over all 48 questions.
 
 # %% tags=["hide-input"]
 measures = {
@@ -726,7 +727,6 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # But one greedy answer of the weak model is right just as often as a sampled one after GRPO.
 # At five times the rate, GRPO ruins the model.
 # At the usual rate, pass@16 falls, but only for questions with four steps, for which no right chain was ever found.
-# For questions with one to three steps it was 100 % before GRPO, so these can't show whether anything new becomes possible.
 # :::
 #
 # In the table, *cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
@@ -757,8 +757,7 @@ for name, points in ways.items():
     print(f" {all16:8.0%} {chains16:9.0%} {kept:6.0%} {texts:9.1f} {forgot:+6.2f}")
 
 # %% [markdown]
-# All this is over all 48 questions, including those with four steps.
-# So we also split pass@16 by the number of steps, before GRPO and after.
+# All this is over all 48 questions, so we also split pass@16 by the number of steps, before GRPO and after.
 
 
 # %%
@@ -804,11 +803,11 @@ _ = plotting.label_lines(axes[0])
 # GRPO's own greedy answers are hardly better than the weak model's.
 # So the favourite was already right for most questions of the taught kind.
 # A verifier that chooses among sixteen finds a right number for nine of ten questions.
-# But most of that is luck: a right *chain* is among the sixteen for only 74 %.
+# But much of what it adds is luck: a right *chain* is among the sixteen for only 74 %.
 #
 # GRPO's sixteen answers vary less, and more of the right ones have a right chain.
 # pass@16 falls only at four steps, where every right number was luck; no right chain of four steps appeared after GRPO either.
-# At one to three steps it was already at its maximum, so these questions are too easy to show whether GRPO solves new ones.
+# At one to three steps it was already 100 %, so these questions are too easy to show whether GRPO solves new ones.
 # Larger studies have measured that {cite:p}`yue2025`.
 #
 # Rejection sampling learns from the same kind of answers and gains with every seed, but each time a little less than GRPO.
