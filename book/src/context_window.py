@@ -115,8 +115,7 @@ except ValueError as error:
 # *The two ends of the window of `base-llm`.
 # It was trained on tales, which have 180 tokens on average and hardly ever more than 240.*
 #
-# How much text fits?
-# Windows are measured in tokens and texts in words; the tokenizer converts one to the other.
+# Windows are measured in tokens and texts in words, so the next cell converts one to the other to see how much text fits.
 
 # %%
 texts = [story.text for story in tales.generate(200, seed=1_000_000)]
@@ -145,8 +144,8 @@ assert 1 < per_word < 2
 #
 # ### Softmax in two pieces
 #
-# Do we ever need the whole table at once?
-# A query has the scores $0$ and $\ln 3$ for two keys, whose values are 8 and 4.
+# We never need the whole table at once.
+# Say a query has the scores $0$ and $\ln 3$ for two keys, whose values are 8 and 4.
 # All at once: the exponentials are 1 and 3, so the result is $(1 \cdot 8 + 3 \cdot 4) / 4 = 5$.
 #
 # Now piece by piece.
@@ -457,7 +456,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # The table costs twice over: time to fill it, and memory to hold it.
 # Chunked and fused attention compare the same pairs of positions as naive attention, but in memory that grows no faster than $n$.
 # (Chunked attention's four tiles of 256 × 256 numbers take 1 MiB at any length, which at 1,024 tokens is most of its memory.)
-# It also skips the tiles above the diagonal.
+# Chunked attention also skips the tiles above the diagonal.
 # At 8,192 tokens these are nearly half of all tiles, at 1,024 a smaller share, so its work grows by a factor of less than 64.
 # (For the fused kernel torch counts all $n^2$ pairs.)
 # Window and linear attention also do less work: here by more than a factor of thirty.
@@ -472,8 +471,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 #
 # In a whole model there are two kinds of arithmetic.
 # The weight matrices process each token once, whatever the length of the text; attention compares pairs of tokens.
-# At what length do the pairs begin to matter?
-# We compute it for `base-llm`, which is 256 wide, and for `TINY`, a config that is a quarter as wide.
+# We compute at what length the pairs begin to matter, for `base-llm`, which is 256 wide, and for `TINY`, a config that is a quarter as wide.
 
 # %%
 for name, sizes in {"base-llm": config, "TINY": TINY}.items():
@@ -634,10 +632,9 @@ for name, sizes in caches.items():
 assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
-# At two bytes each, the weights of Llama 3.1 8B take 15 GiB.
-# The cache of one long text takes as much room as the model itself.
+# At two bytes each, the weights of Llama 3.1 8B take 15 GiB, so the cache of one long text takes as much room as the model itself.
 # Without shared keys and values, as in the first Llama {cite:p}`touvron2023`, it would take four times that.
-# (`base-llm` itself shares nothing: each of its heads has its own keys and values.)
+# (In `base-llm`, each head has its own keys and values.)
 #
 # **Multi-head latent attention** (MLA) goes further: it caches one short vector per token and layer, and computes the keys and values of all heads from it.
 # These keys have no position, so one rotary key, shared by all heads, is computed apart and cached beside the vector.
@@ -898,8 +895,7 @@ assert curves["full"][-1] > curves["full"][-2]
 # %% [markdown]
 # The gap grows with every step: full attention mostly gets better where linear attention gets worse.
 # The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on any one of them.
-# How well can a query focus at best?
-# Let one of $n$ random keys be equal to the query, and see what share of the weight it gets.
+# To see how well a query can focus at best, let one of $n$ random keys be equal to the query, and look at its share of the weight.
 
 
 # %%
