@@ -79,8 +79,7 @@ START = tokenizer.special_tokens["<|endoftext|>"]
 # Some of the stories are short, some are long.
 # If a program answers them one after the other, the last reader waits for all the others, although the processor could do more at a time.
 #
-# How much more?
-# We count in *steps*: one step of the model writes one token for each of its readers.
+# To see how much more, we count in *steps*: one step of the model writes one token for each of its readers.
 # For now, suppose that every step takes equally long; the experiment below measures how far that is true.
 
 # %%
@@ -333,7 +332,7 @@ assert difference < 1e-4
 # Such a small difference seldom matters.
 # In greedy decoding it matters only if the two best tokens are nearly equal.
 # In sampling it matters only if the random number falls almost on the border between two tokens.
-# In a service that writes millions of tokens a day this does happen, and an answer you cannot reproduce is a bug you cannot fix.
+# But in a service that writes millions of tokens a day this does happen, and an answer you cannot reproduce is a bug you cannot fix.
 # `read_next` therefore keeps a row for every slot, free or not, in each of its matrices.
 # Attention is computed for each slot by itself, so the shape of its products depends on that sequence's length alone.
 #
@@ -453,8 +452,7 @@ _ = plotting.label_lines(ax)
 # In a large model, that cost is mostly fetching the weights.
 # In one as small as ours, part of it is the program that calls one small operation after another.
 # (This experiment does not separate the two.)
-# The service below reaches only a fraction of this.
-# Each of its steps has a row for every slot, taken or not, and the number of rows is rounded up to a multiple of sixteen.
+# The service below reaches only a fraction of this, since each of its steps has a row for every slot, taken or not, and the number of rows is rounded up to a multiple of sixteen.
 # A processor computes several numbers with one instruction; rows left over after the last full sixteen would not fill it, and would be computed differently.
 # The empty rows are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
@@ -536,8 +534,7 @@ assert abs(perplexity[4] / before - 1) < 0.05
 # Half of a large model's weights can go with little loss {cite:p}`frantar2023sparse`.
 # The model is faster only where the processor can skip the zeros.
 #
-# Are four bits faster, too?
-# We let the model write forty tokens with its original weights and with four-bit ones; `small` is the last model from the loop above.
+# To see whether four bits are faster, we let the model write forty tokens with its original weights and with four-bit ones; `small` is the last model from the loop above.
 
 
 # %%
@@ -558,8 +555,7 @@ print(f"four bits take {ratio:.1f} times as long")
 assert ratio > 1
 
 # %% [markdown]
-# Not here.
-# Our code turns the numbers back into floats before it multiplies them, and that takes more time than it saves.
+# Here they are not: our code turns the numbers back into floats before it multiplies them, and that takes more time than it saves.
 # Small numbers are faster where they are fetched as they are, and unpacked only inside the multiplication; real services have GPU programs, called *kernels*, that do so.
 #
 # Small weights also travel well.
@@ -712,8 +708,7 @@ for prompt in prompts[:3]:
 print("three texts, token by token the same as the target's own")
 
 # %% [markdown]
-# How much does it save?
-# We write 150 tokens at a temperature of 1, with three seeds for each number of guesses, and count passes, not seconds.
+# To see how much this saves, we write 150 tokens at a temperature of 1, with three seeds for each number of guesses, and count passes, not seconds.
 # *Accepted* is the mean over the seeds, with the lowest and the highest in brackets.
 
 # %%
@@ -810,7 +805,7 @@ assert n_read < n_whole / 3
 # %% [markdown]
 # ## A service
 #
-# `create_app` puts a model behind the interface that OpenAI's clients expect, and `running` lets it listen, on this machine only.
+# So that programs written for OpenAI's models can use ours, `create_app` puts it behind the interface that they expect, and `running` lets it listen, on this machine only.
 # It listens until `stack` is closed, at the end of the chapter.
 # On the command line, `llmcourse serve --model instruct-llm --port 8000` does the same; you can talk to the model on the page at its address.
 
@@ -823,8 +818,7 @@ client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 print(served.id, "with a window of", served.context_length, "tokens")
 
 # %% [markdown]
-# The official client knows nothing of our package.
-# It asks for an answer in a conversation, with a temperature of 0: the most probable token each time.
+# OpenAI's own client asks for an answer in a conversation, with a temperature of 0: the most probable token each time.
 
 # %%
 question = "Write a story about a brave girl named Ida."
@@ -977,8 +971,7 @@ _ = plotting.label_lines(left)
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen in twenty at most p95; right, tokens per second for all together.*
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, at the cost of some more waiting.
-# Beyond eight callers throughput hardly rises: all slots are taken, and a free one is filled from the queue at once.
-# Each caller beyond eight adds little to throughput and makes everyone wait longer.
+# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so each further caller adds little to throughput and makes everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time for each further token.
@@ -1046,7 +1039,7 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 
 # %% [markdown]
 # The same machine writes cheaper tokens for eight callers than for one.
-# How many times cheaper is the ratio of the two throughputs, and the figure above shows it better than these rounded dollars.
+# They are cheaper by the ratio of the two throughputs, which the figure above shows better than these rounded dollars.
 # The machine costs the same whether its slots are full or empty, so the price of a token depends on how full the batch is.
 #
 # ### A limit on the queue
