@@ -176,7 +176,7 @@ for tensor in reader.tensors[:11]:
 # There is no unembedding: the embedding also scores the next token.
 # Llama.cpp writes the inner size first; in torch the embedding has the shape 49,152 × 576.
 #
-# Which parts hold the parameters, and which the bytes?
+# We count the parameters and bytes of each part.
 
 
 # %%
@@ -352,8 +352,7 @@ torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 # ## What its tokenizer does to your words
 #
 # `base-llm` learned its vocabulary from tales, GPT-2 from web pages in English, and SmolLM2 from the web, code and mathematics ({doc}`tokenization`).
-# How many tokens does each need?
-# Put your own words into the list.
+# Compare how many tokens each needs, and put your own words into the list.
 
 # %%
 SAMPLES = {
@@ -519,7 +518,7 @@ for text, word in PROMPTS.items():
     print(f"{word!r:8} has the probability {lens(text)[-1, target]:.2f} at the end")
 
 # %% [markdown]
-# From which block on is it the most probable token?
+# The next cell finds the block from which on each of the three is the most probable token.
 
 # %%
 curves = {}
@@ -531,7 +530,7 @@ for text, word in PROMPTS.items():
     print(f"{word!r:8} is the most probable token from block {first} on")
 
 # %% [markdown]
-# What does it say about France before that?
+# Here is what the lens reads for France before that.
 
 # %%
 probs = lens("The capital of France is")
@@ -556,7 +555,7 @@ assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in curves.values(
 #
 # Attention weights must sum to one, even where a head has nothing to look for.
 # Many large models put what is left over on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
-# How much of all attention goes there, layer by layer?
+# We measure how much of all attention goes there, layer by layer.
 
 # %%
 text = "The cat sat on the mat because it was tired and wanted to sleep."
@@ -612,9 +611,8 @@ print(f"five of {scores.numel()} heads:", ", ".join(f"{s:.2f}" for s in best.val
 print("their blocks:", sorted({layer + 1 for layer, _ in heads}))
 
 # %% [markdown]
-# Nobody built these heads; training did, and we found them by their score alone.
-# Do they do the copying?
-# Take the five away and see what the copy then costs.
+# Training built these heads, and we found them by their score alone.
+# To test whether they do the copying, take the five away and see what the copy then costs.
 # As a control, take away five other heads from the same blocks, drawn at random, five times over.
 
 
@@ -1319,7 +1317,6 @@ assert counts[2] <= counts[0]
 # ## The same file, served
 #
 # `create_app` serves the model through the interface of OpenAI, as it does our own ({doc}`deployment`).
-# OpenAI's client notices no difference.
 
 # %%
 question = "What is the capital of Germany?"
@@ -1343,8 +1340,7 @@ assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]
 # In a shell, `llmcourse serve --model smollm2` does the same, with a page to chat at `/`.
-# How much of all this is special to SmolLM2?
-# On this page, it is the sizes, which the forward pass repeats, and the mark `<|im_end|>`.
+# Only two things on this page are special to SmolLM2: the sizes, which the forward pass repeats, and the mark `<|im_end|>`.
 # The package reads them from the file.
 # A GGUF file or a Hugging Face folder of the families Llama, Mistral and Qwen works the same way, by `load_pretrained("hf:owner/name")` or by its path.
 # Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ({doc}`other_programs`).
