@@ -929,7 +929,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # Each step of a chain is also a lesson of its own.
 # A verifier of the outcome passes right answers with wrong chains; one of the process does not.
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, but can only strengthen what the model says most often.
-# Fine-tuning, rejection sampling and GRPO are, up to how they average, one loss with different weights: 1, right or wrong, and the advantage.
+# Apart from how they average, fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
 # A starting model without right answers gets no gradient, so a few labels come first.
 # From then on, GRPO on checked answers needs no labels, but it needs more answers.
 # A reward is one bit for a chain, while a label gives every token.
