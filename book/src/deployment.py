@@ -1044,7 +1044,7 @@ assert round(dollars_per_million(2.50, 2500), 2) == 0.28
 #
 # ### A limit on the queue
 #
-# A queue must have an end: a service that accepts everything answers nobody in time.
+# A queue needs a limit: a service that accepts everything answers nobody in time.
 # Ours has 8 slots and 16 places in the queue; a request that finds them all taken gets status 429, *try again later*.
 #
 # ![Sixty requests go to a queue of 16 places, from there to 8 slots, and from these as answers out. Another arrow turns off before the queue: all full, 429, try again later.](figures/slots-queue-and-429.svg)
