@@ -210,8 +210,7 @@ assert total == n_parameters(model.config)
 # *Three fifths of the parameters are in the feed-forward networks, and a fifth only represents tokens.*
 #
 # The count agrees with the closed formula of {doc}`transformer`.
-# The embedding takes 8.5 bits a weight, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
-# Llama.cpp stores the matrix that scores the tokens more finely.
+# The embedding takes 8.5 bits a weight, since llama.cpp stores the matrix that scores the tokens more finely, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
 # (The whole file is a megabyte and a half larger than its tensors, for the settings and the vocabulary.)
 #
 # Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
