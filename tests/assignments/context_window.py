@@ -99,7 +99,7 @@ for windows, sizes in (
 # %% [markdown]
 # ## 2. The online softmax (3 points)
 #
-# The softmax over a long row can be read block by block.
+# The softmax over a long row can be computed block by block.
 # For each query three things are kept: the largest score so far $m$, the sum $\ell$, and the mixture $c$.
 # The sum is over $e^{s - m}$ for all scores $s$ so far; the mixture adds up $e^{s - m}$ times the value.
 # At the end $c / \ell$ is what attention gives.

@@ -64,7 +64,7 @@ def draw(high, n, generator):
 # 1. `\r\n`, and after that each single `\r`, becomes `\n`.
 # 2. Characters of the Unicode categories `Cc` (control) and `Cf` (format, such as the zero-width space) are dropped, except `\n` and `\t`.
 #    `unicodedata.category(character)` gives a character's category.
-# 3. The text is brought to the form NFC (`unicodedata.normalize("NFC", text)`), in which `e` with a floating accent is one letter.
+# 3. The text is brought to the form NFC (`unicodedata.normalize("NFC", text)`), in which `e` with a combining accent is one letter.
 # 4. In each line, every run of white space becomes one space, and there is none at either end.
 #    A no-break space is white space.
 # 5. Two or more empty lines in a row become one, and there are none at the beginning or the end of the text.
@@ -435,7 +435,7 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 # ## 6. A split without leaks (2 points)
 #
 # Suppose that near copies are kept, because each has something of its own.
-# Then they must be on *one* side, or the test asks for text that was learned.
+# Then all of them must be on *one* side, or the test asks for text that was learned.
 # And a text must not change sides when the corpus gains texts that are unlike it, so no random number is drawn: a hash of the text decides.
 #
 # Write `held_out(texts, pairs, share)`: a list with `True` for each text that is held out.
@@ -597,7 +597,7 @@ assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], (
 # Name three things that go wrong, one of them a leak, each with an example, and say what order avoids them.
 
 # %% [markdown] written="order" points=3
-# - Copies are missed: the same page with different line ends, a floating accent or a zero-width space has different shingles, or a different hash, until it is normalised.
+# - Copies are missed: the same page with different line ends, a combining accent or a zero-width space has different shingles, or a different hash, until it is normalised.
 # - Different pages are taken for copies: pages of one site that share a long menu and the same news are similar in what does not matter, and all but one are dropped.
 # - Near copies that remain (or that became equal only through cleaning) are split up by the random draw: one is learned, one is in the test.
 #   A random draw also moves texts to the other side when the corpus grows and is drawn again.

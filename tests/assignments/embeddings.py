@@ -177,12 +177,12 @@ for window in (1, 2, 4, 30):
 # %% [markdown]
 # ## 3. Thinning (2 points)
 #
-# Words like *the* keep everybody company.
+# Words like *the* keep everybody company and so say little about any word.
 # If a word's share of all occurrences is $f$, each of its occurrences is kept with the probability $\sqrt{\tau / f}$, or always if that is above 1.
 #
 # Write `thin(ids, counts, threshold, draws)`: the list of the ids that are kept, in their order.
 # `counts[i]` says how often the word `i` occurs in the whole corpus (a word with the count 0 is always kept), and `threshold` is $\tau$.
-# `draws` holds a random number from 0 to 1 for each id, which is kept if its number is *below* the probability.
+# `draws` holds a random number from 0 to 1 for each id; the id is kept if its number is *below* the probability.
 #
 # With the counts 90 and 10 and $\tau = 0.1$, the first word has $f = 0.9$ and is kept with the probability $1/3$; the second has $f = 0.1$ and is always kept.
 
@@ -569,7 +569,7 @@ for size in (4, 7):
 #
 # **Opposites** (3 points).
 # In vectors from skip-gram, *hot* and *cold* have a cosine of 0.9, and *hot* and *stove* one of 0.4.
-# Say what skip-gram learns from, and why that makes the opposite nearer.
+# Say what skip-gram learns from, and why that puts *cold* nearer to *hot* than *stove*.
 # Name one use that this harms and one that it does not.
 # Then say which of the two pairs moves closer together with a much wider window, and why.
 

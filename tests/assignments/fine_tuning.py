@@ -536,7 +536,7 @@ assert abs(macro - want[1]) < 1e-5, (
 # Text $i$ has become worse by $d_i = (\text{after}_i - \text{before}_i) / m$.
 # The increase is the mean $\bar d$ of these, and its standard error is $s / \sqrt n$.
 # Here $s$ is the sample standard deviation of the $d_i$ (divided by $n - 1$).
-# Both measurements are of the same texts, so subtract first: then it adds no noise that some texts are harder than others.
+# Both measurements are of the same texts, so subtract first: then differences in how hard the texts are add no noise.
 #
 # Two texts of 10 and 30 tokens, before 20 and 60 nats, after 22 and 66: $d$ is 0.1 and 0.3, the increase 0.2, and the error 0.1.
 

@@ -338,7 +338,7 @@ assert numbers.tolist() == [list(range(500))], (
 # %% [markdown]
 # ## 4. Fuse rankings (2 points)
 #
-# Scores of BM25 and cosines cannot be added, but ranks can.
+# Scores of BM25 and cosines are on different scales, but ranks are on one.
 # Write `fuse(rankings, weights, k)`: a list of pairs `(item, score)`, the best first.
 # The score of an item is the sum of $w / (k + \text{rank})$ over all rankings that it is in.
 # The best rank is 1, and $w$ is the weight of the ranking: you may trust one search more than another.
@@ -591,7 +591,7 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # | trained vectors | 0.55 | 0.88 | 0.69 |
 # | both, fused | 0.60 | 0.93 | 0.73 |
 #
-# Your window has room for a single chunk in one product and for five in another.
+# You have two products: the window of one has room for a single chunk, that of the other for five.
 # Say which search you would take for each, and how sure you can be with 60 questions (the 95 % interval of a share of 0.6 goes from about 0.47 to 0.71).
 # Name one kind of question for which BM25 is better and one for which vectors are, and say why fusing ranks is better here than adding the scores.
 #

@@ -8,7 +8,7 @@
 # %% [markdown]
 # # Assignment: learning from preferences
 #
-# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO; and you count what a verifier gets out of several answers.
+# You write the formulas that turn comparisons into a better model: the loss of a reward model, DPO, and the updates of PPO and GRPO; and you compute how often one of several answers is right.
 # At the end you have every loss that an alignment run needs, and you can say what each of them measures.
 #
 # | Task | Points | Difficulty | Minutes |

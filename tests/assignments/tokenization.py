@@ -303,7 +303,7 @@ assert decode([97, 255, 98], []) == "a\ufffdb", "one wrong byte spoils only itse
 # %% [markdown]
 # ## 6. What a tokenizer costs (2 points)
 #
-# A tokenizer that needs fewer tokens is not better for that alone, so losses are compared per byte.
+# With fewer tokens for the same text, each has more to be predicted, so models with different tokenizers are compared per byte.
 # A model has a mean loss of `loss` nats per token, on a text of `n_bytes` bytes that is `n_tokens` tokens long.
 # Write `bits_per_byte(loss, n_tokens, n_bytes)`.
 # One bit is $\ln 2$ nats.
