@@ -178,7 +178,7 @@ assert learn("é é", 1) == [(195, 169)], "ids are the bytes of UTF-8, not chara
 letters = torch.randint(0, 4, (300,), generator=generator(1)).tolist()
 babble = "".join("abc "[i] for i in letters)
 words, expected = [list(word.encode()) for word in babble.split()], []
-for number in range(12):
+for number in range(24):
     counts = Counter(pair for word in words for pair in zip(word, word[1:]))
     best = sorted(counts, key=lambda pair: (-counts[pair], pair))[0]
     expected.append(best)
@@ -188,9 +188,9 @@ for number in range(12):
             if (word[i], word[i + 1]) == best:
                 word[i : i + 2] = [256 + number]
             i += 1
-got = learn(babble, 12)
+got = learn(babble, 24)
 assert got == expected, (
-    f"of 12 merges of a random text, the first {sum(g == e for g, e in zip(got, expected))} "
+    f"of 24 merges of a random text, the first {sum(g == e for g, e in zip(got, expected))} "
     "or so are right; is every word merged, and are the pairs counted anew each time?"
 )
 
@@ -240,7 +240,7 @@ assert encode("a\nb\t c", []) == [97, 98, 99], (
 )
 merges = [(97, 98), (256, 97), (98, 97), (257, 258), (99, 256)]
 new = "".join(
-    "abc "[i] for i in torch.randint(0, 4, (400,), generator=generator(2)).tolist()
+    "abc "[i] for i in torch.randint(0, 4, (2_000,), generator=generator(2)).tolist()
 )
 expected = []
 for word in new.split():
