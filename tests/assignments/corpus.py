@@ -479,7 +479,7 @@ for pairs in ([(0, 3), (1, 2), (0, 1)], [(1, 2), (0, 1), (0, 3)]):
 # %% hidden="held-out" points=1
 # Hidden: random groups, long chains, equal texts, a corpus that grows (1 point)
 g = generator(4)
-for share, n_pairs in ((0.3, 8), (0.5, 14), (0.0, 5), (1.0, 5)):
+for share, n_pairs in 4 * [(0.3, 8), (0.5, 14)] + [(0.0, 5), (1.0, 5)]:
     texts = [f"text {i}" for i in draw(1000, 24, g)]
     pairs = list(zip(draw(24, n_pairs, g), draw(24, n_pairs, g)))
     pairs += [(20, 21), (22, 23), (21, 22)]

@@ -120,33 +120,33 @@ for top_k, top_p, want, why in (
 
 # %% hidden="next-token-probs" points=2
 # Hidden: random logits in any order, all three at once, ties, -inf, large logits (2 points)
-logits = 2 * torch.randn(9, generator=generator(1))
-logits[4] = float("-inf")
-before = logits.clone()
-for temperature, top_k, top_p in (
-    (0.7, None, None),
-    (1.6, 4, None),
-    (0.9, None, 0.83),
-    (1.3, 5, 0.71),
-    (2.0, 3, 0.45),
-    (1.0, 40, 1.0),
-    (0.0, 3, 0.5),
-):
-    scale = temperature or 1e-3
-    ids = sorted(range(9), key=lambda i: -logits[i].item())[: top_k or 9]
-    weights = [exp((logits[i] - logits.max()).item() / scale) for i in ids]
-    want, reached = torch.zeros(9), 0.0
-    for i, weight in zip(ids, weights):
-        if reached < (top_p or 2.0):
-            want[i] = weight
-        reached += weight / sum(weights)
-    want /= want.sum()
-    got = next_token_probs(logits, temperature, top_k, top_p)
-    assert close(got, want), (
-        f"logits {logits}, temperature {temperature}, top_k {top_k}, top_p {top_p}: "
-        f"wanted {want}, got {got}"
-    )
-assert torch.equal(logits, before), "next_token_probs must not change the logits"
+for logits in 2 * torch.randn(12, 9, generator=generator(1)):
+    logits[4] = float("-inf")
+    before = logits.clone()
+    for temperature, top_k, top_p in (
+        (0.7, None, None),
+        (1.6, 4, None),
+        (0.9, None, 0.83),
+        (1.3, 5, 0.71),
+        (2.0, 3, 0.45),
+        (1.0, 40, 1.0),
+        (0.0, 3, 0.5),
+    ):
+        scale = temperature or 1e-3
+        ids = sorted(range(9), key=lambda i: -logits[i].item())[: top_k or 9]
+        weights = [exp((logits[i] - logits.max()).item() / scale) for i in ids]
+        want, reached = torch.zeros(9), 0.0
+        for i, weight in zip(ids, weights):
+            if reached < (top_p or 2.0):
+                want[i] = weight
+            reached += weight / sum(weights)
+        want /= want.sum()
+        got = next_token_probs(logits, temperature, top_k, top_p)
+        assert close(got, want), (
+            f"logits {logits}, temperature {temperature}, top_k {top_k}, top_p {top_p}: "
+            f"wanted {want}, got {got}"
+        )
+    assert torch.equal(logits, before), "next_token_probs must not change the logits"
 same = torch.zeros(4)
 assert close(next_token_probs(same, 1.0, 2, None), [0.5, 0.5, 0, 0]), (
     "of equal logits those with the smaller ids stay, and no more than top_k"

@@ -113,6 +113,7 @@ assert mask.dtype == torch.bool, f"a mask is torch.bool, got {mask.dtype}"
 assert (ids.tolist(), mask.tolist()) == ([[4]], [[True]]), "one text of one id"
 lengths = [2, 5, 1]
 texts = [torch.randint(0, 9, (n,), generator=generator(n)).tolist() for n in (2, 5, 1)]
+texts[1][2] = 0  # an id like any other
 copies = [list(text) for text in texts]
 ids, mask = pad(texts)
 assert texts == copies, "pad must not change the texts"
