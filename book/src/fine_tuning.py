@@ -826,7 +826,7 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 # :::
 
 # %%
-METHODS = {"full": None, "LoRA, rank 4": 4}
+METHODS = {"LoRA, rank 4": 4, "full": None}
 print("method        rate     right                 loss added on tales (nats/token)")
 for name, rank in METHODS.items():
     for rate in sorted({run["rate"] for run in runs(task="pronoun", rank=rank)}):

@@ -961,8 +961,8 @@ print(ask(f"{tale.text}\n\n{where}", system=system))
 
 # %% [markdown]
 # It leaves out the rest of the sentence, but it hasn't learned to keep to one word.
-# To see whether it writes the endings we order, we give it 45 tales, each with an order in a wording not used in training.
-# The order is to rewrite the last paragraph as a happy, sad or surprising ending.
+#
+# Next come 45 tales, each with an order to rewrite the last paragraph as a happy, sad or surprising ending, in a wording not used in training.
 # Here is the first order for a sad ending, with what the model wrote.
 
 # %% tags=["nbval-ignore-output"]
