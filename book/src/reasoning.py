@@ -795,7 +795,7 @@ _ = axes[1].set(xlabel="round of GRPO", ylabel="share rewarded", ylim=(0, 1))
 _ = plotting.label_lines(axes[0])
 
 # %% [markdown]
-# *Right: the mean of GRPO's three seeds, and their range.*
+# *Left, pass@k of each way; right, the share of GRPO's answers that were rewarded: the mean of three seeds, and their range.*
 #
 # GRPO did what a lower temperature does: it made the model's favourite more probable.
 # One sampled answer is right in 64 % before GRPO and in 72 % after it, a gain of eight percentage points without any further labels.
@@ -947,6 +947,8 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # {cite:t}`lightman2024` trained one verifier on the steps and one on the outcome; the first chose better among many answers.
 # A chain is not a report of how a model reached its answer.
 # Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.
+#
+# A chain makes the text longer, and the model reads all of it again for every new token; how long a text may be, and what that costs, is the subject of {doc}`context_window`.
 
 # %% [markdown]
 # ## Quiz

@@ -110,7 +110,7 @@ assert best > worst + 2
 #
 # ### The words
 #
-# This is **RLHF**, **{term}`reinforcement learning from human feedback`**.
+# What the figure shows is **RLHF**, **{term}`reinforcement learning from human feedback`**.
 #
 # | Word | Meaning | Here |
 # |---|---|---|
