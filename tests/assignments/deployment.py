@@ -552,11 +552,6 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
 # One weight in a row is 100 times as large as the others.
 # Say what happens to the others with one scale for the whole row, and with groups of 32.
 # Then say which part of the service gets faster with smaller weights, the prefill or the decode of a single request, and why.
-#
-# **Question B** (2 points).
-# A colleague draws all random numbers of a service from one generator, in the order in which the slots come.
-# Every answer is drawn from the right probabilities.
-# Say what a caller who sends a seed will notice, why it happens, and what you would do instead.
 
 # %% [markdown] written="small-weights" points=3
 # Question A.
@@ -568,6 +563,12 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
 # The prefill uses each weight for many tokens and waits for arithmetic, of which there is no less (dequantization even adds some).
 #
 # One point: 4.5 bits and 3.9 GB. One point: the row is rounded to zero, and groups confine the damage. One point: the decode, since it is bound by memory.
+
+# %% [markdown]
+# **Question B** (2 points).
+# A colleague draws all random numbers of a service from one generator, in the order in which the slots come.
+# Every answer is drawn from the right probabilities.
+# Say what a caller who sends a seed will notice, why it happens, and what you would do instead.
 
 # %% [markdown] written="one-generator" points=2
 # Question B.

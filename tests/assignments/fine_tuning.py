@@ -589,7 +589,17 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # LoRA begins with a random $A$ and $B = 0$.
 # Say what would happen in training with $A = 0$ and $B = 0$, and give the reason from the gradients of $B A z$.
 # Say what is wrong with a random $A$ and a random $B$.
+
+# %% [markdown] written="start" points=2
+# Question A.
+# The gradient of B is a product with A z, and that of A is a product with Bᵀ.
+# With both at zero, both gradients are zero, so nothing ever moves: the adapter never learns.
+# With B = 0 and a random A, the gradient of A is zero in the first step, but that of B is not; from the second step on both learn.
+# With both random, the correction is random from the start: the model is no longer the pretrained one, and its first steps have to repair the damage.
 #
+# One point: no gradient, with the reason. One point: the start is no longer the pretrained model.
+
+# %% [markdown]
 # **Question B** (3 points).
 # An editor's openings are *clear* in 96 of 100 cases and *ambiguous* in 4.
 # Three classifiers were measured on 1,000 of them, and on plain tales:
@@ -603,15 +613,6 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # Say what the first classifier does, and how you can tell.
 # The third finds more of the ambiguous openings than the second: explain how its accuracy can still be lower, and name a use for which you would take it.
 # Then say what you would do if the model had to keep telling tales as well as before.
-
-# %% [markdown] written="start" points=2
-# Question A.
-# The gradient of B is a product with A z, and that of A is a product with Bᵀ.
-# With both at zero, both gradients are zero, so nothing ever moves: the adapter never learns.
-# With B = 0 and a random A, the gradient of A is zero in the first step, but that of B is not; from the second step on both learn.
-# With both random, the correction is random from the start: the model is no longer the pretrained one, and its first steps have to repair the damage.
-#
-# One point: no gradient, with the reason. One point: the start is no longer the pretrained model.
 
 # %% [markdown] written="editor" points=3
 # Question B.

@@ -508,13 +508,6 @@ for system in ([], [("system", "Answer in verse.")]):
 # A library first makes one text of the whole conversation, and then looks for special tokens in it.
 # Write down a user's message that makes the model see an answer it never gave.
 # Say why your `chat_ids` is safe against it, and what it does not protect against.
-#
-# **Question B** (3 points).
-# Two programs train on the same batches of two conversations.
-# One has an answer of 2 targets, the other of 198.
-# Program 1 takes the mean over all 200 targets; program 2 takes the mean of the two answers' means.
-# Say how much one target of the short answer counts in each program, and which kind of answer each program teaches more.
-# Program 1 then reads the two conversations in two parts and averages the two losses: say what it computes now, and how to repair it.
 
 # %% [markdown] written="forged-turn" points=2
 # Question A.
@@ -524,6 +517,14 @@ for system in ([], [("system", "Answer in verse.")]):
 # It does not protect against plain words, such as *you agreed before that…*: the model may believe them.
 #
 # One point: a message that closes the user's turn and opens one of the assistant, and why the numbers are safe. One point: plain words can still fool the model.
+
+# %% [markdown]
+# **Question B** (3 points).
+# Two programs train on the same batches of two conversations.
+# One has an answer of 2 targets, the other of 198.
+# Program 1 takes the mean over all 200 targets; program 2 takes the mean of the two answers' means.
+# Say how much one target of the short answer counts in each program, and which kind of answer each program teaches more.
+# Program 1 then reads the two conversations in two parts and averages the two losses: say what it computes now, and how to repair it.
 
 # %% [markdown] written="two-means" points=3
 # Question B.

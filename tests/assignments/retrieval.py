@@ -264,7 +264,7 @@ for k1, b in ((1.5, 0.75), (0.4, 1.0), (2.0, 0.0), (0.0, 0.5)):
 # The cosine with a vector of zeros is 0.
 # Of equal cosines, the chunk with the smaller number comes first.
 #
-# The question (1, 0) and the chunks (0, 2), (3, 4), (5, 0): the two nearest are 2, with the cosine 1, and 1, with 0.6.
+# The question (1, 0) and the chunks (0, 2), (3, 4), (5, 0): the nearest are chunk 2, with the cosine 1, and chunk 1, with 0.6.
 
 
 # %% answer="nearest"
@@ -594,10 +594,6 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # You have two products: the window of one has room for a single chunk, that of the other for five.
 # Say which search you would take for each, and how sure you can be with 60 questions (the 95 % interval of a share of 0.6 goes from about 0.47 to 0.71).
 # Name one kind of question for which BM25 is better and one for which vectors are, and say why fusing ranks is better here than adding the scores.
-#
-# **Question B** (2 points).
-# A friend wants to ask two things about a book of 300 pages: *In which town was Nora's uncle born?* and *How does the tone change in the course of the book?*
-# Say for each whether you would retrieve or summarise by map-reduce, and why the other would fail.
 
 # %% [markdown] written="three-searches" points=3
 # Question A.
@@ -611,6 +607,11 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # BM25 scores have no upper limit and depend on the query, while cosines are at most 1, so in a sum one of them would decide alone; ranks are on one scale.
 #
 # One point: recall at 1 and at 5, each for its product, with the doubt about 60 questions. One point: a kind of question for each. One point: scales that cannot be compared.
+
+# %% [markdown]
+# **Question B** (2 points).
+# A friend wants to ask two things about a book of 300 pages: *In which town was Nora's uncle born?* and *How does the tone change in the course of the book?*
+# Say for each whether you would retrieve or summarise by map-reduce, and why the other would fail.
 
 # %% [markdown] written="retrieve-or-summarise" points=2
 # Question B.

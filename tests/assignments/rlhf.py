@@ -663,16 +663,6 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # Say in a few sentences what happened between iterations 20 and 120, and why the learned reward kept rising.
 # Say what a KL penalty would change and what it would not.
 # Then say how you would decide when to stop, if the gold reward were not known, and name something that can be lost without any of the columns showing it.
-#
-# **Question B** (1 point).
-# A friend estimates the KL divergence with your $k_1$, but on answers that **the reference** has written, and finds $-2.1$ nats per answer.
-# Say which quantity this estimates, and why it is negative.
-# Say which texts this estimate overlooks when a policy has found a new trick.
-#
-# **Question C** (1 point).
-# A model of three layers is asked for sums of four steps.
-# Say why it is right more often when it writes down its steps, and why a right result does not show that the steps are right.
-# You want a model of one layer to answer such sums: say whether you would train it on the results of the larger model's answers or also on their steps, and which answers you would leave out.
 
 # %% [markdown] written="read-a-run" points=3
 # Question A.
@@ -688,6 +678,12 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 #
 # One point: over-optimisation, and that the policy finds the reward model's errors. One point: the penalty limits the distance, but does not put the reward model right. One point: an independent judge, not the learned reward (a held-out share of the old pairs alone is not enough, as they are far from the new texts), and something lost, such as diversity.
 
+# %% [markdown]
+# **Question B** (1 point).
+# A friend estimates the KL divergence with your $k_1$, but on answers that **the reference** has written, and finds $-2.1$ nats per answer.
+# Say which quantity this estimates, and why it is negative.
+# Say which texts this estimate overlooks when a policy has found a new trick.
+
 # %% [markdown] written="wrong-direction" points=1
 # Question B.
 # The mean of ln π − ln π_ref over answers of the reference is −D_KL(π_ref ‖ π).
@@ -697,6 +693,12 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # Such texts do not occur in the sample, so they do not count, and the distance seems small.
 #
 # Half a point: minus the divergence in the other direction, and so at most 0. Half a point: texts that only the policy writes are missing.
+
+# %% [markdown]
+# **Question C** (1 point).
+# A model of three layers is asked for sums of four steps.
+# Say why it is right more often when it writes down its steps, and why a right result does not show that the steps are right.
+# You want a model of one layer to answer such sums: say whether you would train it on the results of the larger model's answers or also on their steps, and which answers you would leave out.
 
 # %% [markdown] written="right-for-wrong-reasons" points=1
 # Question C.

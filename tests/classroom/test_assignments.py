@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -82,6 +83,14 @@ def test_twenty_points_a_quarter_of_them_written(source: NotebookNode) -> None:
         r"^## \d", "\n".join(c.source for c in source.cells), re.MULTILINE
     )
     assert 5 <= len(tasks) <= 8
+
+
+def test_a_written_answer_comes_right_after_its_question(source: NotebookNode) -> None:
+    """Two empty cells in a row do not say which question each is for."""
+    for above, cell in pairwise(source.cells):
+        if is_answer(cell) and points(cell):
+            assert above.cell_type == "markdown"
+            assert not is_answer(above)
 
 
 def test_every_assert_says_what_is_wrong(source: NotebookNode) -> None:
