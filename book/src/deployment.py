@@ -1121,6 +1121,7 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # Rewriting the text weakens the mark.
 #
 # That completes the journey of the chapter {doc}`pipeline`: text has become a model, and the model a service.
+# The last chapter, {doc}`real_models`, opens a model that has read the web, with the same code.
 
 # %% [markdown]
 # ## Quiz

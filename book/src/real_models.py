@@ -1279,7 +1279,7 @@ with_passage = answers_of(model, prompts, 16)
 
 # %% [markdown]
 # For each question, three columns say whether the passage has the answer, whether the model gives it alone, and whether it gives it with the passage.
-# The model's answer with the passage comes last.
+# The beginning of the model's answer with the passage comes last; `%|modulo` means that either will do.
 # Python's documentation changes a little with each version, so your answers may differ.
 
 
