@@ -130,13 +130,13 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 #
 # A model's life has six stages; each takes what an earlier stage made, usually the one just before it.
 #
-# | Stage | In | Out | Where |
+# | Stage | In | Out | Chapter |
 # |---|---|---|---|
 # | 1. corpus | raw text | clean documents, split for training and measuring | {doc}`corpus` |
 # | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
-# | 3. pretraining | the numbers | a model that continues text | this page, {doc}`pretraining` |
-# | 4. fine-tuning | that model, instructions | a model that answers | this page, {doc}`fine_tuning`, {doc}`instruction_tuning` |
-# | 5. RLHF (reinforcement learning from human feedback) | that model, comparisons | a model that answers as people prefer | this page, {doc}`rlhf` |
+# | 3. pretraining | the numbers | a model that continues text | {doc}`pretraining` |
+# | 4. fine-tuning | that model, instructions | a model that answers | {doc}`fine_tuning`, {doc}`instruction_tuning` |
+# | 5. RLHF (reinforcement learning from human feedback) | that model, comparisons | a model that answers as people prefer | {doc}`rlhf` |
 # | 6. deployment | any of these | a service | {doc}`deployment` |
 
 # %% [markdown]
