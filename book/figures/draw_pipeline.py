@@ -87,7 +87,7 @@ def targets_are_ids_shifted() -> Drawing:
         for column, i in enumerate(range(first, last)):
             x = left + unit * column
             d.box(x, y, unit, 48, f"{words[i]}\n{numbers[i]}", tint=tint, line="grey",
-                  size=14, rounded=0)  # fmt: skip
+                  size=13, rounded=0)  # fmt: skip
 
     row(14, "window", 0, 9, "white")
     row(114, "ids", 0, 8, "blue")

@@ -77,5 +77,5 @@ def compute_optimal_frontier() -> Drawing:
     d.arrow((110, 215), (425, 19.5), colour="green", dashed=True)
     d.text(452, 44, "frontier", colour="green", anchor="start", bold=True)
     d.text(430, 190, "too large,\nread too little", colour="grey")
-    d.text(114, 59, "too small,\nread too much", colour="grey")
+    d.text(72, 62, "too small,\nread too much", anchor="start", colour="grey")
     return d
