@@ -450,7 +450,7 @@ assert all(map(begins_a_tale, new)) and not any(map(begins_a_tale, written))
 # Here is the same model in torch, the library of the rest of the course, with the same weights.
 # It must give the same loss, the same gradients and, after five steps of torch's own AdamW, the same weights.
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 import torch
 from torch.nn import functional
 
