@@ -709,7 +709,7 @@ for n_rows, mark, line in ((4, "o", "-"), (8, "s", "--")):
     curve = [deduplication.candidate_probability(s, n_bands, n_rows) for s in grid]
     (drawn,) = ax.plot(grid, curve, line)
     half = grid[np.searchsorted(curve, 0.5)]
-    name, side = f" {n_bands} bands of {n_rows} ", "right" if n_rows == 4 else "left"
+    name, side = f"  {n_bands} bands of {n_rows}  ", "right" if n_rows == 4 else "left"
     ax.annotate(name, (half, 0.5), ha=side, color=drawn.get_color(), fontsize=8)
     ax.plot(
         middle, [found[g].mean() for g in groups], mark, color=drawn.get_color(), ms=4
@@ -1206,7 +1206,7 @@ assert abs(sample.mean() - tales.world().entropy()) < 4 * standard_error
 # (Each of $N$ equally likely words has a surprise of $\ln N$.
 # So an entropy of $h$ per word is as uncertain as $e^h$ equally likely words.)
 #
-# The best of these models needs more than three times the floor.
+# The best model in the figure needs more than three times the floor.
 # Without the floor that would look like a good result, since it is far less than gzip needs.
 # With human text, nobody knows how much of a loss is the model's fault and how much is the freedom of the text itself.
 # Shannon estimated the entropy of English with a human reader {cite:p}`shannon1951`.
