@@ -1050,7 +1050,7 @@ for shift, counts, label in [(-0.2, n_bytes, "bytes"), (0.2, n_tokens, "tokens")
     relative = [n / counts["English"] for n in counts.values()]
     places = [i + shift for i in range(len(relative))]
     ax.bar(places, relative, width=0.38)
-    ax.text(places[-1], 0.3, label, color="white", ha="center", rotation=90)
+    ax.text(places[-1], 1.3, label, color="white", ha="center", rotation=90)
 ax.axhline(1, color="0.45", linewidth=0.8)
 ax.set_xticks(range(len(article)), article, rotation=25, ha="right")
 _ = ax.set(ylabel="length (times English)")
