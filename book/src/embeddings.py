@@ -370,6 +370,7 @@ assert (species - traits).norm() < (species - animals).norm() / 2
 # - Animals that are heroes lie among the traits, since a hero is, say, *a brave otter*.
 #
 # In the explorer, choose a word and compare its neighbours under the three measures; the sums of words are for the next section.
+# (It holds only words with a class and those of the next section, so `tale` and `story` are missing.)
 
 # %%
 drawn = {word: name for word, name in classes.items() if name != "hobby"}
@@ -456,7 +457,7 @@ ax.invert_yaxis()
 _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 
 # %% [markdown]
-# *Share of questions answered right, for each relation: by the arithmetic (dot), with its interval; by the word nearest to $c$ (cross); and by a guess among words of the right kind (black stroke).*
+# *Share of questions answered right, for each relation: by the arithmetic (dot), with its interval; by the word nearest to $c$ (cross); and by a guess among words of the right kind (upright stroke).*
 #
 # For *young : cry*, *animal : cry* and *trade : work* the arithmetic works, far above the baseline and a guess.
 # *female : male* looks as good but is not.
