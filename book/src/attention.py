@@ -763,7 +763,7 @@ print("follow a word that also came before an earlier mention")
 #
 # A head with nothing to look for must still give away a weight of one.
 # In many large models it gives most of that weight to the first token, whatever that is: an **{term}`attention sink`** {cite:p}`xiao2024`.
-# If that token is dropped from the cache to save room, its predictions fall apart.
+# If that token is dropped from the cache to save room, the model's predictions fall apart.
 # In gpt-oss a learned number in each head's softmax takes up the spare weight instead {cite:p}`openai2025`.
 #
 # Does `base-llm` have sinks?
