@@ -554,7 +554,7 @@ assert all(abs(mix - other) < 0.05 for mix, other in zip(mixed, unbalanced))
 # A mixture buys capacity at the cost of memory, not of arithmetic.
 # The balance loss hardly changes the loss on tales here; what it does change comes at the end of this section.
 #
-# To see which expert takes which words, the next cells train one mixture on this page.
+# The next cells train one mixture on this page, and look at which expert takes which words.
 # For each expert they print the share of tokens that have it as their first choice, and the words for which this happens most often.
 # (The last digits of a run differ between processors, so your words may differ.)
 
