@@ -811,20 +811,6 @@ assert 0.3 < implied["DeepSeek-V3"] < 0.4
 # Llama 3.1's card doesn't say why, or what its hours include.
 # (DeepSeek-V3 multiplied in 8 bits, where the peak speed is twice as high, so it reached half as large a share of that.
 # It used H800s, which compute as fast as an H100 but have slower links.)
-# So a plan is only as good as its MFU.
-# Measure it in the first minutes of a run, on the machines that you will use, and plan again.
-#
-# ### Money
-#
-# Two reports state what the run cost, along with the price of an hour.
-# Both costs are just hours times this price.
-# (DeepSeek-V3's 2,788,000 hours are all of its training, the 2,664,000 above its pretraining alone.)
-
-# %%
-deepseek = 2_788_000 * 2.0  # all hours, at two dollars
-nanochat = (3 + 51 / 60) * 24  # the whole run of 3:51 hours, at 24 dollars for 8 GPUs
-print(f"DeepSeek-V3 {deepseek / 1e6:.3f} million dollars, published 5.576 million")
-print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 
 # %% mystnb={"image": {"alt": "GPU hours as planned over GPU hours as published, both on logarithmic axes from 20 to 40 million. Six points lie on the diagonal or next to it: nanochat d20 at the lower left, the four Llama 2 models in the middle, Llama 3.1 405B at the upper right. Two crosses, planned with 40 percent, lie below the diagonal: Llama 3.1 8B and 70B."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.5, 3))
@@ -849,7 +835,22 @@ _ = ax.set(xlabel="GPU hours published, log scale", ylabel="planned, log scale")
 #
 # The dots were planned with a published MFU, or with 40 % for Llama 2.
 # The crosses were also planned with 40 %; one of the two runs took nearly three times as many hours.
+# So a plan is only as good as its MFU.
+# Measure it in the first minutes of a run, on the machines that you will use, and plan again.
 #
+# ### Money
+#
+# Two reports state what the run cost, along with the price of an hour.
+# Both costs are just hours times this price.
+# (DeepSeek-V3's 2,788,000 hours are all of its training, the 2,664,000 above its pretraining alone.)
+
+# %%
+deepseek = 2_788_000 * 2.0  # all hours, at two dollars
+nanochat = (3 + 51 / 60) * 24  # the whole run of 3:51 hours, at 24 dollars for 8 GPUs
+print(f"DeepSeek-V3 {deepseek / 1e6:.3f} million dollars, published 5.576 million")
+print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
+
+# %% [markdown]
 # ### From a million to a trillion
 #
 # Each model reads twenty tokens for each parameter, and we want to finish in 30 days.
@@ -901,6 +902,8 @@ assert stories == 4000
 # *In practice*: begin with the simplest option that fits: one GPU, then DDP, then FSDP, and then the others.
 # Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
 # The names differ between programs (Megatron, DeepSpeed, torchtitan, JAX), but the splits are those on this page.
+#
+# The next chapters need one core again: {doc}`fine_tuning` teaches a trained model a task.
 
 # %% [markdown]
 # ## Quiz
