@@ -590,7 +590,7 @@ assert_close(with_cache()[0, -1], base(ids)[0, -1], atol=1e-3, rtol=1e-3)
 ratio = fastest(lambda: base(ids)) / fastest(with_cache)
 print("the same logits, more than five times as fast:", ratio > 5)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert ratio > 5
 
 # %%
@@ -628,7 +628,7 @@ for name, sizes in caches.items():
     gib = per_token * 131_072 / 2**30
     print(f"{name:31}{per_token / 2**10:8.0f} KiB{gib:14.1f} GiB")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert costs.kv_bytes_per_token(*ours) == cache.n_bytes / cache.capacity
 
 # %% [markdown]
@@ -917,7 +917,7 @@ for n in (10, 100, 1000):
     matches[n] = softmax, linear
     print(f"{n:4}{softmax:12.0%}{linear:9.1%}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for n, (softmax, linear) in matches.items():
     assert softmax > 5 * linear and linear < 2 / n
 

@@ -135,7 +135,7 @@ for step in range(1, 11):
             finished[name] = step
 print("finished:", ", ".join(f"{name} in step {n}" for name, n in finished.items()))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert finished == {"A": 2, "B": 7, "C": 5, "D": 6, "E": 10}
 
 # %% [markdown]
@@ -197,7 +197,7 @@ print(f"weights              {weight_bytes(model) / 2**20:5.1f} MiB")
 print(f"cache of one request {per_request / 2**20:5.1f} MiB")
 print(f"caches of sixteen    {in_all / 2**20:5.1f} MiB")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert in_all == 16 * per_request
 
 # %% [markdown]
@@ -359,7 +359,7 @@ alone, beside_others = bits_of_first(0), bits_of_first(7)
 n_same = int((alone == beside_others).sum())
 print(f"{n_same:,} of {len(alone):,} logits have the same bits")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert n_same == len(alone)
 
 # %% [markdown]
@@ -393,7 +393,7 @@ batcher.run()
 same = [r.written for r in side_by_side] == [r.written for r in alone]
 print("all twelve answers are the same as when written alone:", same)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert same
 
 # %% [markdown]
@@ -473,7 +473,7 @@ print("weights        ", *(f"{w:7.3f}" for w in row))
 print("stored         ", *(f"{n:7.0f}" for n in numbers), f"   scale {scale:.4f}")
 print("times the scale", *(f"{n * scale:7.3f}" for n in numbers))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
@@ -794,7 +794,7 @@ n_whole = sum(len(ids) for ids in prompt_ids)
 n_read = n_shared + sum(len(ids) - n_shared for ids in prompt_ids)
 print(f"tokens read: {n_whole:,} without the prefix cache, {n_read} with it")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert n_read < n_whole / 3
 
 # %% [markdown]
@@ -843,7 +843,7 @@ stream = client.chat.completions.create(
 pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
 print("|".join(pieces[1:9]))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
@@ -1079,7 +1079,7 @@ while not batcher.idle:
 print("the request was", request.finish)
 stack.close()
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert request.finish == "cancelled" and len(request.written) < 400
 
 # %% [markdown]

@@ -761,7 +761,7 @@ print(f"pretraining: {n_read / 1e6:.1f} million tokens")
 print(f"twenty labelled texts: {n_labelled / 1e3:.1f} thousand tokens")
 print(f"that is {n_read / n_labelled / 1e3:.1f} thousand to one")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert n_read > 1000 * n_labelled
 
 # %% [markdown]
@@ -835,7 +835,7 @@ for name, rank in METHODS.items():
         added = spread([run["tales"] for run in found], "+z.2f")
         print(f"{name:13} {rate:.1e}  {share:21} {added}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings classified correctly: each method learns within a window of rates, the adapters at higher ones. Right, the loss added on plain tales: it rises steeply with the rate for both methods."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the learning rate, on logarithmic axes; three runs at each rate. Left, the share of openings classified correctly: full fine-tuning learns within a window of rates, the adapters from a higher rate on. Right, the loss added on plain tales: it rises steeply with the rate for both methods."}}
 fig, (left, forgot) = plt.subplots(1, 2, figsize=(7, 2.7))
 for (name, rank), style, marker in zip(METHODS.items(), plotting.LINE_STYLES, "os"):
     found = runs(task="pronoun", rank=rank)
@@ -1053,7 +1053,7 @@ for rank in (1, 4, 16):
     first_steps[rank] = length / full_length, drop
     print(f"{rank:4} {length / full_length:24.2f}{-drop:8.2%}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for rank, (length, drop) in first_steps.items():
     assert abs(length - 8 / (256 * rank) ** 0.5) < 0.03 and 0.0017 < drop < 0.0021
 

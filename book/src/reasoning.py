@@ -325,7 +325,7 @@ unbiased = fmean(pass_at_k(10, c, 5) for c in counts)
 biased = fmean(1 - (1 - c / 10) ** 5 for c in counts)
 print(f"pass@5 is {truth:.2f}; by counting {unbiased:.2f}, by plugging in {biased:.2f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert abs(unbiased - truth) < 0.01 < truth - biased
 
 # %% [markdown]

@@ -128,7 +128,7 @@ for name, text in (("beginning", cut_off), ("no text", ""), ("right tale", right
     line = f"{name}: {answer} ({marks[-1]})"
     print(textwrap.fill(line, 80, subsequent_indent="    "))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert marks == ["wrong", "wrong", "right"]
 
 # %% [markdown]
@@ -166,7 +166,7 @@ scores = BM25(map(words, three), k1=1, b=0).scores(words("red hat"))
 for text, score in zip(three, scores):
     print(f"{text:24}{score:.2f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 
 # %% [markdown]
@@ -268,7 +268,7 @@ assert "".join(c.text for c in pages) == "".join(c.text for c in sentences) == b
 print(f"{len(pages)} pages of up to {max(c.n_tokens for c in pages)} tokens")
 print(f"{len(sentences)} pieces of up to {max(c.n_tokens for c in sentences)} tokens")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert [page.text.strip() for page in pages] == tales
 
 # %% [markdown]
@@ -304,7 +304,7 @@ mine = torch.tensor(bm25(query, by_word), dtype=torch.float64)
 torch.testing.assert_close(mine, BM25(by_word).scores(query))
 print(f"{question.text} → tale {mine.argmax()}; the answer is in tale {question.tale}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert mine.argmax() == question.tale
 
 # %% [markdown]
