@@ -176,7 +176,7 @@ mask = attention.causal_mask(3, 3)
 context, weights = attention.naive_attention(query, key, value, mask)
 print("gathered:", [round(number, 1) for number in context[:, 0].tolist()])
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert_close(weights[2], torch.tensor([2.0, 4.0, 1.0]) / 7)
 assert_close(context[:, 0], torch.tensor([7.0, 35 / 3, 10.0]))
 
@@ -415,7 +415,7 @@ for distance in range(6):
     difference = same.max() - same.min()
     print(f"{distance:8} {len(same):7} {same[0]:7.2f} {difference:20.2f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for distance in range(6):
     same = scores.diagonal(-distance)
     assert_close(same, same[:1].expand(len(same)))
@@ -524,7 +524,7 @@ for t in range(9):
     moved.append((difference > 1e-6).tolist())
     print("".join("■" if each else "·" for each in moved[t]), f" token {t + 1} changed")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert moved == [[False] * t + [True] * (9 - t) for t in range(9)]
 
 # %% [markdown]

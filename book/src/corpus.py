@@ -581,7 +581,7 @@ def more_frequent(left, right):
 
 print("the same as the tale:", book_text(pages, more_frequent) == tale)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert book_text(pages, more_frequent) == tale
 
 # %% [markdown]
@@ -1368,7 +1368,7 @@ ids = packing.load_tokens(path, tokenizer)
 print(f"{len(ids):,} ids, {ids.itemsize} bytes each")
 print("the first ten:", ids[:10].tolist())
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 end = ids.tolist().index(header.end_of_text)
 assert tokenizer.decode(ids[:end].tolist()) == train[0]
 assert (ids == header.end_of_text).sum() == header.n_documents == 1000

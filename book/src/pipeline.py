@@ -218,7 +218,7 @@ untrained_loss = text_loss(model, tokenizer, texts).loss
 log_vocab = torch.tensor(config.vocab_size).log().item()
 print(f"log V = {log_vocab:.2f}, the model's loss {untrained_loss:.1f} nats/token")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert abs(untrained_loss - log_vocab) < 0.2
 
 # %% [markdown]
@@ -308,7 +308,7 @@ for name, n in (("unigram", 1), ("bigram", 2)):
 for name, level in {"log V": log_vocab, **baselines, "floor": floor}.items():
     print(f"{name:7} {level:.2f} nats/token")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert floor < baselines["bigram"] < baselines["unigram"] < log_vocab
 
 # %% [markdown]
@@ -376,7 +376,7 @@ stories = [
 for story in stories:
     show(story)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert all(len(story.split()) > 20 for story in stories)
 
 # %% [markdown]
@@ -411,7 +411,7 @@ ours, longer = above_floor(model, tokenizer), above_floor(base, base_tokenizer)
 print(f"this page's model {ours:6.3g} nats per story above the floor")
 print(f"base-llm          {longer:6.3g} nats per story above the floor")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert 0 < longer < ours / 3
 
 # %% [markdown]
@@ -766,7 +766,7 @@ with torch.no_grad():
 print(f"a line of code: {foreign_loss:.0f} nats/token")
 print(f"knowing nothing: {log_vocab:.1f} nats/token")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert foreign_loss > log_vocab
 
 # %% [markdown]

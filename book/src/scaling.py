@@ -245,7 +245,7 @@ close = torch.allclose(first[1], alone, atol=1e-3)
 print("weights of the two processes, the same bits:", same_bits)
 print("weights of one process, the same within 0.001:", close)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 sums = [a + b for a, b in zip(first[0], second[0])]
 torch.testing.assert_close(sums, alone_losses, rtol=0, atol=1e-5)
 assert torch.equal(first[1], second[1])
@@ -377,7 +377,7 @@ differences = [abs(a - b) for a, b in zip(package, train_package())]
 same = max(differences) < 1e-5
 print("package, two processes and one, the same losses:", same)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 torch.testing.assert_close(ddp[0], first[0], rtol=0, atol=1e-4)
 assert torch.allclose(ddp[1], first[1], atol=1e-3)
 assert same
@@ -597,7 +597,7 @@ print(f"of {n_weights:,} weights a process holds {held:,}, and means for {means:
 last, last_ddp = 2 * losses[-1], 2 * ddp[0][-1]  # they were divided by n
 print(f"loss of process 0 at the end: FSDP {last:.2f}, DDP {last_ddp:.2f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert held == means == n_weights / 2
 torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 
@@ -651,7 +651,7 @@ y = network(x)
 print("the sum of the parts is the whole:", torch.allclose(sum(parts), y, atol=1e-5))
 print("one part alone is not:", not torch.allclose(parts[0], y, atol=0.1))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 torch.testing.assert_close(sum(parts), y, rtol=1e-4, atol=1e-5)
 assert not torch.allclose(parts[0], y, atol=0.1)
 

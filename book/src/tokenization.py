@@ -185,7 +185,7 @@ fruit = tokenizers.BPETokenizer.train(["banana", "bandana"], vocab_size=256 + 3)
 print("merges:", fruit.merges)
 print("pieces of ananas:", fruit.tokens("ananas"))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert fruit.merges == [(b"a", b"n"), (b"b", b"an"), (b"an", b"a")]
 assert fruit.tokens("ananas") == ["an", "ana", "s"]
 
@@ -1146,7 +1146,7 @@ text = "Bye.<|endoftext|>"
 print(gpt2.tokens(text))
 print(gpt2.tokens(text, allowed_special=["<|endoftext|>"]))
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for allowed in ([], "all"):
     assert gpt2.decode(gpt2.encode(text, allowed)) == text
 

@@ -235,7 +235,7 @@ for back in reversed(tape):
 tape.clear()
 print(f"result {result.data}; gradients: a {a.grad}, b {b.grad}, w {w.grad}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert (result.data, w.grad, a.grad, b.grad) == ([6], [3, 0], [2, 0], [2, 0])
 
 # %% [markdown]
