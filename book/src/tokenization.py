@@ -1255,7 +1255,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # Some tokens are never trained.
 # A merge may be needed only on the way to a longer piece: `Perhap` always becomes `Perhaps`, so no tale shows `Perhap` to the model.
 # Some of the 256 bytes never occur.
-# And tokenizer and model need not be trained on the same text: one of GPT-2's tokens, ` SolidGoldMagikarp`, is a user name from a web forum.
+# And tokenizer and model need not be trained on the same text: one of GPT-2's tokens, `␣SolidGoldMagikarp`, is a user name from a web forum.
 # Such tokens are called **glitch tokens**, since they make models behave oddly.
 
 # %%
@@ -1476,7 +1476,7 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
 # Check it with `checks.digit_groups(digit_groups)`.
 # Can you write it as one regular expression, so that it can be part of a pre-tokenization pattern?
 # (A lookahead, `(?=…)`, can require that only full groups follow.)
-# Put your expression in place of ` ?\p{N}+` in GPT-2's pattern, so that the space before a number is a token of its own.
+# Put your expression in place of `␣?\p{N}+` in GPT-2's pattern, so that the space before a number is a token of its own.
 # The prompt `It costs ` ends in a space, and a number is to follow.
 # Are its tokens the first tokens of `It costs 12`, with GPT-2's pattern and with yours?
 
