@@ -747,7 +747,7 @@ LossExplorer(moments, levels, (tokens_read, training_losses))
 # So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
 # Large models also have heads that need each other, and they appear within a short stretch of training {cite:p}`olsson2022`.
 #
-# A toy task shows it: each text is thirty-one words with one colour somewhere among them, and then a mark asks for the colour.
+# A toy task shows it: each text is thirty-one words, numbered from 65 to 128, with one colour, from 1 to 64, somewhere among them; then a mark, 0, asks for the colour.
 # A model that cannot look back pays $\ln 64$.
 
 
