@@ -85,7 +85,7 @@ function render({ model, el }) {
     const floor = total(predictors[0].nats[chosen]);
     const each = `Sum over ${words.length} words: ${here.toFixed(2)} nats, ${(here / words.length).toFixed(2)} per word`;
     sum.textContent = predictor.value === "0"
-      ? `${each}. This is −log P(story).`
+      ? `${each}. This is −log P(text).`
       : `${each}; ${predictors[0].name} needs ${floor.toFixed(2)}, the other ${(here - floor).toFixed(2)} are what this model has not learned.`;
     point();
   }
