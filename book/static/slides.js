@@ -14,6 +14,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const PICTURE = "p:has(> img, > button.enlarge)";
   const SHOWN = `${PICTURE}, table, ul, ol, pre, .formula:not(p *), .admonition, .cell_output, .sd-dropdown, .sd-tab-set`;
   const LONGEST = 75; // words above a picture or a table
+  const REST = ".formula, ul, ol"; // of the sentence before, so it needs all its words
   const TOGETHER = 20; // lines of cells with no text between them
   const words = (block) => block.textContent.split(/\s+/).length;
   const isCaption = (block) => block.matches("p") && block.childNodes.length === 1 && block.firstChild.localName === "em";
@@ -36,7 +37,7 @@ document.addEventListener("DOMContentLoaded", () => {
     let heading = null, lead = [], n = 0; // paragraphs, and slides, since the last slide and heading
     const add = (...body) => {
       const near = lead.at(-1);
-      const above = near && words(near) <= LONGEST ? [near] : [];
+      const above = near && (body[0].matches(REST) || words(near) <= LONGEST) ? [near] : [];
       slides.push({ blocks: [heading, ...above, ...body].filter(Boolean), notes: lead.filter((one) => !above.includes(one)) });
       lead = [];
       n += 1;

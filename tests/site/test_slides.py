@@ -33,6 +33,19 @@ def test_every_slide_shows_something_and_none_is_wider_than_the_window(
     assert visitor.faults == []
 
 
+def test_a_formula_comes_with_the_sentence_that_it_belongs_to(visit: Visit) -> None:
+    page = visit(width=1280).open("book/corpus.html#slides-1")
+    formulas = 0
+    number, total = page.inner_text(PLACE).split(" / ")
+    while number != total:
+        if page.locator("div.formula.on-slide").count():
+            formulas += 1
+            assert page.locator("p.on-slide").count(), f"slide {number}"
+        page.keyboard.press("ArrowRight")
+        number, _ = page.inner_text(PLACE).split(" / ")
+    assert formulas > 2
+
+
 def test_keys_and_the_way_back(visit: Visit, axe: str) -> None:
     visitor = visit(width=1280)
     page = visitor.open("book/reward_hacking.html")
