@@ -119,7 +119,7 @@ class Page:
 
     def unfold(self) -> None:
         """Show what is folded; solutions and answers say what they are."""
-        for fold in self.body.select("details"):
+        for fold in self.body.select("details:not([hidden])"):
             summary = fold.summary.extract()
             text = summary.get_text(" ", strip=True)
             fold.name = "div"
