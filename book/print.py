@@ -380,7 +380,8 @@ def main() -> int:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox"]
         )
-        pages = read_pages(browser, args.only or names)
+        wanted = [name for name in names if name in (args.only or names)]
+        pages = read_pages(browser, wanted)
         name = pages[0].key if args.only else "book"
         epub = write_epub(OUT / f"{name}.epub", pages, about())
         pdf = print_pdf(browser, pages, OUT / f"{name}.pdf")

@@ -53,6 +53,17 @@ def test_a_mistyped_page_is_refused_and_the_pages_are_named() -> None:
     assert " rlhf, " in done.stderr
 
 
+@pytest.mark.usefixtures("html", "browser")
+def test_pages_are_in_the_order_of_the_book_however_they_are_named() -> None:
+    pytest.importorskip("bs4")
+    pytest.importorskip("pypdf")
+    command = [sys.executable, str(ROOT / "book" / "print.py"), "--only"]
+    subprocess.run([*command, "notation", "index"], check=True)
+    with zipfile.ZipFile(OUT / "index.epub") as book:
+        package = book.read("book/package.opf").decode()
+    assert '<itemref idref="index"/><itemref idref="notation"/>' in package
+
+
 def test_the_pdf_says_what_the_page_says(page: list[str]) -> None:
     from pypdf import PdfReader
 
