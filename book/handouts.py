@@ -2,16 +2,20 @@
 
 For each exercise the solution gives way to a cell for the answer, which has the
 signature already, and to a cell that runs the exercise's check. Exercises that no check
-can judge get room for words, and go into the chapter's marking guide with the model
-answer.
+can judge, or not all of, get room for words, and go into the chapter's marking guide
+with the model answer.
 """
 
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
+import yaml
 from nbformat import NotebookNode, v4
 
+BOOK = Path(__file__).resolve().parent
 HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
 ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -20,6 +24,17 @@ IN_PAGE = re.compile(r"^:::\{div\} llmcourse-[^\n]*\n.*?\n:::$", re.M | re.S)
 MARKS = """How to mark each answer, of 3 points: 1 for a way that leads to the answer,
 1 for the answer or the measurement,
 1 for what follows from it, said in the student's own words."""
+
+
+@cache
+def place_of(page: str) -> str:
+    """Return where a link leads: to a notebook beside, or to a page of the site."""
+    if (BOOK / f"{page}.ipynb").is_file():
+        return f"{page}.ipynb"
+    from address import site_address
+
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    return f"{site_address(config['repository']['url'])}book/{page}.html"
 
 
 def without_roles(text: str) -> str:
@@ -32,7 +47,7 @@ def without_roles(text: str) -> str:
     def shown(role: re.Match[str]) -> str:
         kind, label, target = role.groups()
         if kind == "doc":
-            return f"[{label}]({(target or label).strip()}.ipynb)"
+            return f"[{label}]({place_of((target or label).strip())})"
         return f"[{label}]" if kind.startswith("cite") else label
 
     text = re.sub(r"^\([\w-]+\)=\n", "", IN_PAGE.sub("", text), flags=re.MULTILINE)
@@ -75,6 +90,17 @@ def checks_of(solution: str) -> list[str]:
         for node in ast.parse(solution).body
         if ast.unparse(node).startswith("checks.")
     ]
+
+
+def asks_more(exercise: str, solution: str) -> bool:
+    r"""Whether there is something to say besides what checks judge, if any.
+
+    >>> asks_more("Check it with `checks.f(f)`.\nWhy is it fast?", "checks.f(f)")
+    True
+    """
+    _, _, after = exercise.rpartition("`checks.")
+    remarks = re.search(r"^# ", solution, re.MULTILINE)
+    return not checks_of(solution) or "?" in after or remarks is not None
 
 
 def stub_of(exercise: str, solution: str) -> str:
@@ -138,6 +164,7 @@ def handout(notebook: NotebookNode) -> NotebookNode:
             cells.append(v4.new_code_cell(f"{text}\nprint('right')", id=f"{cell.id}-c"))
         else:
             cells.append(v4.new_code_cell("# your code, if any", id=f"{cell.id}-a"))
+        if asks_more(cell.source, code):
             cells.append(v4.new_markdown_cell("*Your answer.*", id=f"{cell.id}-w"))
     made = v4.new_notebook(cells=cells, metadata=notebook.metadata)
     made.metadata.pop("widgets", None)
@@ -149,7 +176,7 @@ def marking_guide(notebook: NotebookNode) -> str:
     parts = []
     for cell, solution in _exercises(notebook):
         code = "\n".join(c.source for c in solution if c.cell_type == "code")
-        if not solution or checks_of(code):
+        if not solution or not asks_more(cell.source, code):
             continue
         answers = [
             f"```python\n{c.source}\n```" if c.cell_type == "code" else plain(c.source)

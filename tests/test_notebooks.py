@@ -1,6 +1,7 @@
 """Every chapter's notebook is what its script makes, in the normal form."""
 
 import importlib.util
+import itertools
 import json
 import re
 import sys
@@ -23,6 +24,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+load("address")  # which the next imports
 handouts = load("handouts")
 notebooks = load("notebooks")
 WITH_EXERCISES = [
@@ -167,7 +169,9 @@ def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
     exercises = handouts.HEADING.findall("\n".join(c.source for c in source.cells))
     checked = [c for c in cells if re.match(r"checks\.", c.source)]
     assert exercises
-    assert len(checked) + guide.count("**Model answer**") == len(exercises)
+    to_mark = [c for c in cells if c.source == "*Your answer.*"]
+    assert len(to_mark) == guide.count("**Model answer**")
+    assert len(checked) + len(to_mark) >= len(exercises)
     assert all(1 <= len(title) - len(title.rstrip("★")) <= 3 for *_, title in exercises)
     for cell in checked:
         stub = cells[cells.index(cell) - 1].source
@@ -179,6 +183,20 @@ def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
     assert all((tmp_path / figure).is_file() for figure in shown)
     solutions = [c.source for c in source.cells if handouts.is_solution(c)]
     assert not [text for text in solutions if text in json.dumps(cells)]
+    linked = re.findall(r"\]\(([\w/]+\.(?:ipynb|md|html))", text)
+    assert all((BOOK / page).is_file() for page in linked)
+
+
+def test_what_an_exercise_asks_besides_its_check_is_answered_and_marked(tmp_path):
+    """The chapter on retrieval asks why ranks are fused and not scores."""
+    path = notebooks.handout("retrieval", tmp_path)
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    after = dict(itertools.pairwise(cells))
+    assert after["checks.fuse(fuse)\nprint('right')"] == "*Your answer.*"
+    assert after["checks.line_of(line_of)\nprint('right')"] != "*Your answer.*"
+    guide = (tmp_path / "retrieval-marking.md").read_text(encoding="utf-8")
+    assert "fuse rankings" in guide
+    assert "file and line" not in guide
 
 
 def test_widget_ids_follow_the_order_of_appearance():
