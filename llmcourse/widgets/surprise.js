@@ -2,6 +2,7 @@
 // under models that had to learn it.
 
 const CERTAIN = 1e-9; // nats; less is rounding
+const MOST = 300 * Math.LN10; // nats; the probability of more can be too small for a number
 
 export const total = (nats) => nats.reduce((sum, x) => sum + x, 0);
 
@@ -11,10 +12,11 @@ export const warmth = (nats, top) => nats.map((x) => (top > 0 ? Math.min(1, x / 
 // A surprise in words: "3.00 nats: probability 0.050, one chance in 20".
 export function say(nats) {
   if (nats < CERTAIN) return "0 nats: no other word can stand here";
+  if (nats > MOST) return `${nats.toFixed(2)} nats: probability below 1e-300`;
   const p = Math.exp(-nats);
   const odds = 1 / p;
   const chance = p >= 0.001 ? p.toFixed(3) : p.toExponential(1);
-  const one = odds < 9.95 ? odds.toFixed(1) : thousands(Math.round(odds));
+  const one = odds < 9.95 ? odds.toFixed(1) : odds < 1e6 ? thousands(Math.round(odds)) : odds.toExponential(1).replace("+", "");
   return `${nats.toFixed(2)} nats: probability ${chance}, one chance in ${one}`;
 }
 
@@ -83,7 +85,7 @@ function render({ model, el }) {
     scale.textContent = `${hottest.toFixed(1)} nats${predictors.length > 1 ? " or more" : ""}`;
     const here = total(nats);
     const floor = total(predictors[0].nats[chosen]);
-    const each = `Sum over ${words.length} words: ${here.toFixed(2)} nats, ${(here / words.length).toFixed(2)} per word`;
+    const each = `Sum over ${count(words.length, "word")}: ${here.toFixed(2)} nats, ${(here / words.length).toFixed(2)} per word`;
     sum.textContent = predictor.value === "0"
       ? `${each}. This is −log P(text).`
       : `${each}; ${predictors[0].name} needs ${floor.toFixed(2)}, the other ${(here - floor).toFixed(2)} are what this model has not learned.`;

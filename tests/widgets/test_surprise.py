@@ -85,6 +85,8 @@ def test_the_state_is_the_words_and_what_each_predictor_says():
         (math.log(2), "0.69 nats: probability 0.500, one chance in 2.0"),
         (math.log(20), "3.00 nats: probability 0.050, one chance in 20"),
         (math.log(30_000), "10.31 nats: probability 3.3e-5, one chance in 30,000"),
+        (114.65, "114.65 nats: probability 1.6e-50, one chance in 6.2e49"),
+        (800, "800.00 nats: probability below 1e-300"),
     ],
 )
 def test_a_surprise_is_said_in_three_ways(javascript, nats, said):
