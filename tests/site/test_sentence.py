@@ -52,6 +52,16 @@ def test_the_built_site_has_places_for_a_sentence(html: object) -> None:
         missing("no place for a sentence in the chapter on attention")
 
 
+def test_a_very_long_word_stays_in_the_page(visit: Visit) -> None:
+    page = visit().open(PAGE)
+    read(page, "z" * 60)
+    status(page, "tokens read")
+    for sight in range(3):
+        show(page, sight)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= page.viewport_size["width"], sight
+
+
 def test_what_is_shown_is_what_python_computes(visit: Visit) -> None:
     """The weights of a head, the surprise of a word, the guesses after each block."""
     model, tokenizer = load_pretrained("base-llm")
