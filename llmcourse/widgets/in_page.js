@@ -37,6 +37,9 @@ function modelCard(place, kind, name, again) {
     return queue;
   }
 
+  // A fault that was told is of another text than the one that is typed now.
+  const clear = ({ target }) => target.matches("textarea") && status.matches(".fault") && tell("");
+  root.addEventListener("input", clear, { capture: true });
   place.replaceChildren(root);
   return card;
 }

@@ -246,6 +246,17 @@ def test_texts_that_cannot_be_read_are_told_and_taken_back(
     assert visitor.faults == []
 
 
+def test_a_fault_goes_away_when_the_text_is_mended(visit: Visit) -> None:
+    page = visit().open(HOME)
+    begin(page, BEGUN)
+    area = page.locator(".writing textarea").first
+    area.fill("one two three " * 200)
+    status(page, "tokens; the model sees 511")
+    begin(page, BEGUN)
+    assert page.locator(".writing .fault").count() == 0
+    assert "511" not in page.locator(".writing [role=status]").first.inner_text()
+
+
 def test_without_a_worker_the_page_runs_the_model_itself(visit: Visit) -> None:
     visitor = visit()
     visitor.page.add_init_script("delete window.Worker")
