@@ -17,7 +17,8 @@ from nbformat import NotebookNode, v4
 
 BOOK = Path(__file__).resolve().parent
 HEADING = re.compile(r"^### (Exercise \d+) \(([a-z, ]+)\): (.*)$", re.MULTILINE)
-ROLE = re.compile(r"\{(doc|term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<([^>]+)>)?`")
+ROLE = re.compile(r"\{(term|ref|eq|cite:?[pt]?)\}`([^`<]+?)(?: *<[^>]+>)?`")
+PAGE = re.compile(r"(?<=\]\()(\w+)\.md(?=\))")
 SIGNATURE = re.compile(r"^```python\n(def .*?)\n```$", re.MULTILINE | re.DOTALL)
 DROPDOWN = re.compile(r"^\n?:::\{dropdown\} (.*?)\n(.*?)\n:::$\n?", re.M | re.S)
 IN_PAGE = re.compile(r"^:::\{div\} llmcourse-[^\n]*\n.*?\n:::$", re.M | re.S)
@@ -27,31 +28,29 @@ MARKS = """How to mark each answer, of 3 points: 1 for a way that leads to the a
 
 
 @cache
-def place_of(page: str) -> str:
-    """Return where a link leads: to a notebook beside, or to a page of the site."""
-    if (BOOK / f"{page}.ipynb").is_file():
-        return f"{page}.ipynb"
+def site() -> str:
+    """Return the address of the book's pages."""
     from address import site_address
 
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
-    return f"{site_address(config['repository']['url'])}book/{page}.html"
+    return f"{site_address(config['repository']['url'])}book/"
 
 
 def without_roles(text: str) -> str:
-    """Return Markdown with the book's roles as links and plain text, no explorers.
+    """Return Markdown with the book's roles as plain text, and no explorers.
 
-    >>> without_roles("See {doc}`corpus` for {term}`tokens <token>`.")
-    'See [corpus](corpus.ipynb) for tokens.'
+    Links to chapters stay: the notebook lies beside. Those to pages lead to the site.
+
+    >>> without_roles("See [The corpus](corpus.ipynb) for {term}`tokens <token>`.")
+    'See [The corpus](corpus.ipynb) for tokens.'
     """
 
     def shown(role: re.Match[str]) -> str:
-        kind, label, target = role.groups()
-        if kind == "doc":
-            return f"[{label}]({place_of((target or label).strip())})"
+        kind, label = role.groups()
         return f"[{label}]" if kind.startswith("cite") else label
 
     text = re.sub(r"^\([\w-]+\)=\n", "", IN_PAGE.sub("", text), flags=re.MULTILINE)
-    return ROLE.sub(shown, text)
+    return ROLE.sub(shown, PAGE.sub(lambda page: f"{site()}{page[1]}.html", text))
 
 
 def plain(text: str) -> str:

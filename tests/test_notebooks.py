@@ -187,6 +187,20 @@ def test_handouts_ask_for_answers_and_check_them(name, tmp_path):
     assert all((BOOK / page).is_file() for page in linked)
 
 
+@pytest.mark.parametrize("name", notebooks.chapters())
+def test_a_link_to_a_chapter_says_its_title(name):
+    """Written as plain Markdown, it also works where notebooks are run."""
+    text = (BOOK / "src" / f"{name}.py").read_text(encoding="utf-8")
+    assert "{doc}" not in text
+    links = re.findall(r"\[([^\]]+)\]\((\w+)\.(ipynb|md)\)", text)
+    for label, page, kind in links:
+        is_chapter = kind == "ipynb"
+        source = BOOK / (f"src/{page}.py" if is_chapter else f"{page}.md")
+        head = "# # (.*)" if is_chapter else "# (.*)"
+        title = re.search(f"^{head}$", source.read_text("utf-8"), re.MULTILINE)
+        assert label.lower() == title[1].lower()
+
+
 def test_what_an_exercise_asks_besides_its_check_is_answered_and_marked(tmp_path):
     """The chapter on retrieval asks why ranks are fused and not scores."""
     path = notebooks.handout("retrieval", tmp_path)

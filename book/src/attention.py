@@ -11,13 +11,13 @@
 # - write a key-value cache, and say what it saves and what it takes,
 # - find out what the heads of a trained model do: look at their weights, and take heads away.
 #
-# **You need** Python and a little torch (a matrix product and `softmax`), and the chapters {doc}`pipeline`, {doc}`tokenization` and {doc}`embeddings`.
+# **You need** Python and a little torch (a matrix product and `softmax`), and the chapters [The whole pipeline, once](pipeline.ipynb), [Tokenization](tokenization.ipynb) and [Embeddings](embeddings.ipynb).
 #
 # **Takes** about 45 minutes to read with the code.
 #
 # **Runs in** about half a minute on one processor core.
 #
-# The next chapter, {doc}`transformer`, builds the rest of the model around attention.
+# The next chapter, [The transformer](transformer.ipynb), builds the rest of the model around attention.
 
 # %% [markdown]
 # ## Setup
@@ -297,7 +297,7 @@ for n in (1024, 8192, 131_072):
 # At the longest lengths in use, no machine has room for the tables of all heads.
 # **{term}`FlashAttention`** computes the same contexts tile by tile, a small piece of the table at a time, and never holds the whole table {cite:p}`dao2022`.
 # Torch's `scaled_dot_product_attention` does so where the hardware can.
-# {doc}`context_window` implements the tiles.
+# [The context window](context_window.ipynb) implements the tiles.
 #
 # ### Several heads, and fewer keys
 #
@@ -380,7 +380,7 @@ one, two = (grouped_query_attention(layer, each)[:, -1] for each in (x, swapped)
 print("the last position gathers the same:", torch.allclose(one, two, atol=1e-6))
 
 # %% [markdown]
-# So one layer cannot tell the order by itself; several layers can learn much of it from the mask, but more slowly ({doc}`transformer`).
+# So one layer cannot tell the order by itself; several layers can learn much of it from the mask, but more slowly ([The transformer](transformer.ipynb)).
 # Most models therefore get a **{term}`positional encoding`**; the usual one today is RoPE.
 # It rotates the pair of coordinates $i$ and $i + d/2$, counted from 0, of every query and key by the angle $t \cdot 10{,}000^{-2i/d}$.
 # The first pairs turn fast and tell nearby positions apart; the last turn slowly.
@@ -599,7 +599,7 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 
 # %% [markdown]
 # The cache saves nearly all of the arithmetic of writing, in exchange for memory that grows with every token.
-# {doc}`context_window` works out what the cache of large models costs.
+# [The context window](context_window.ipynb) works out what the cache of large models costs.
 #
 # ## Experiment
 #
@@ -607,7 +607,7 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 #
 # Back to the tales.
 # A tale states its facts once, near the beginning, and comes back to them: the hero's name, the colour of a coat, the coat itself.
-# Which heads of `base-llm`, the longer-trained model in {doc}`pipeline`, look at them?
+# Which heads of `base-llm`, the longer-trained model in [The whole pipeline, once](pipeline.ipynb), look at them?
 # (It is one model from one training run; another may divide the work differently.)
 # The next cells read forty of the new tales and collect the weights that each head gives to four kinds of keys:
 #
@@ -799,7 +799,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # After the 32nd token no head gives the first one much of its weight, so this model has no sink in this sense.
 # Near the beginning, where there is little else to look at, one head gives the mark a large part of its weight.
 # Even later, at least half of the heads lean a little towards the mark: the median is above the even share.
-# {doc}`real_models` finds sinks in a model of 30 layers, and heads that copy.
+# [Real models](real_models.ipynb) finds sinks in a model of 30 layers, and heads that copy.
 #
 # ### What was built in, and what was learned
 #
@@ -809,7 +809,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # There the rows of $W_V$ are at right angles, and $W_O = W_V^\top$.
 # So the part of the found vector that lies along these rows is added, *as it is*, to the vector of the position that asks.
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
-# {doc}`pretraining` shows why it helps: each half is useless without the other, so neither is learned early.
+# [Pretraining](pretraining.ipynb) shows why it helps: each half is useless without the other, so neither is learned early.
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: built in before training, in the last layer. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
 #
@@ -819,7 +819,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # *Looks* is the mean weight on the hero's name, as above, now over ten tales.
 # *Hands on* gives a head the bare embedding of a name, and compares its output with the embeddings of all names.
 # It is the share of names for which the most similar one is the name itself.
-# (`attention_norm` and `norm` scale vectors to one size before they are read; {doc}`transformer` explains them.)
+# (`attention_norm` and `norm` scale vectors to one size before they are read; [The transformer](transformer.ipynb) explains them.)
 
 
 # %%
@@ -976,7 +976,7 @@ assert right["without all name heads"]["a colour"] < 35
 # *In practice* most large models today use rotary positions {cite:p}`su2021`, and grouped queries {cite:p}`ainslie2023,grattafiori2024` or {term}`multi-head latent attention`.
 # Their attention is computed in tiles, with FlashAttention {cite:p}`dao2022` or a successor.
 # Many add QK-norm, and a program that drops old tokens from the cache can keep the first few as sinks {cite:p}`xiao2024`.
-# {doc}`context_window` is about shorter caches, windows and states of fixed size.
+# [The context window](context_window.ipynb) is about shorter caches, windows and states of fixed size.
 
 # %% [markdown]
 # ## Quiz

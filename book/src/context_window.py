@@ -13,7 +13,7 @@
 # - price a key-value cache;
 # - test what a model finds in a long text, and stretch its window.
 #
-# **You need** the chapters {doc}`attention`, for heads, rotary positions and the cache, {doc}`transformer` and {doc}`pretraining`.
+# **You need** the chapters [Attention](attention.ipynb), for heads, rotary positions and the cache, [The transformer](transformer.ipynb) and [Pretraining](pretraining.ipynb).
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -189,7 +189,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 #
 # (Linear attention has two forms, one for training and one for writing; *A window and a state* explains why only the first computes scores.)
 #
-# **Naive attention** is what the chapter {doc}`attention` computed, with the whole table.
+# **Naive attention** is what the chapter [Attention](attention.ipynb) computed, with the whole table.
 # **Chunked attention** is exact: it computes the same numbers in another order.
 # **Fused attention** is torch's own function for this, a single compiled program (a **{term}`kernel`**); the best-known such kernel is **FlashAttention** {cite:p}`dao2022`.
 #
@@ -600,7 +600,7 @@ print(f"cache: {cache.n_bytes / cache.capacity / 2**10:.0f} KiB per token")
 
 # %% [markdown]
 # The time falls by more than a factor of five, but not by a factor of 401.
-# A likely reason is that even for one token all matrices have to be read from memory ({doc}`deployment`).
+# A likely reason is that even for one token all matrices have to be read from memory ([Deployment](deployment.ipynb)).
 #
 # The cache costs memory.
 # It grows with layers, width and length; for many long texts at once, it takes more room than the weights.
@@ -740,7 +740,7 @@ assert int(room / (131_072 * 8192)) == 52 and int(room / (131_072 * 131_072)) ==
 #
 # Many requests begin with the same text: the same instructions or the same document.
 # **Prompt caching** (or prefix caching) keeps the keys and values of such a beginning for the next request {cite:p}`kwon2023,zheng2024`; {cite:t}`gim2024` also reuse pieces in the middle.
-# The chapter {doc}`deployment` puts it to use.
+# The chapter [Deployment](deployment.ipynb) puts it to use.
 #
 # ### A cache that forgets
 #
@@ -794,7 +794,7 @@ WindowExplorer(long_text, tokenizer, {"base-llm": config, **KNOWN_MODELS})
 #
 # Nine models of one size were trained on the same tales: three each with full attention, with a window of 32 tokens, and with linear attention.
 # Three of a kind are few, so we also print the lowest and the highest, and draw conclusions only from differences much larger than those among the three.
-# All nine have rotary positions, the copying start ({doc}`pretraining`) and the same learning rate, chosen for models with full attention.
+# All nine have rotary positions, the copying start ([Pretraining](pretraining.ipynb)) and the same learning rate, chosen for models with full attention.
 # With settings of its own, linear attention might lose less.
 # The runs are stored with their recipe; `python book/studies/context_study.py --out FILE` repeats them in about eighteen minutes.
 # Tales name facts early and need them late.
@@ -1126,7 +1126,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 #
 # However long a window is, what goes into it matters: instructions, earlier turns, documents, examples, results of tools.
 # Choosing and arranging all this is called **{term}`context engineering`** {cite:p}`mei2025`.
-# A text longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter {doc}`retrieval`.
+# A text longer than any window has to be cut, summarised in pieces, or searched; that is the subject of the chapter [Documents longer than the window](retrieval.ipynb).
 
 # %% [markdown]
 # ## Quiz

@@ -1343,7 +1343,7 @@ print(textwrap.fill(notice, 80))
 # ### Packed for training
 #
 # Training reads many short stretches of a corpus, in random order, and the corpus may be larger than memory.
-# Some programs begin a stretch anywhere; the training in {doc}`pretraining` begins each at the start of a story.
+# Some programs begin a stretch anywhere; the training in [Pretraining](pretraining.ipynb) begins each at the start of a story.
 # Either way, the documents become one flat file of token ids, the numbers that a {term}`tokenizer` makes of a text; the next chapter trains one.
 # The file is written one document at a time, each followed by the id of a mark, `<|endoftext|>`, here 0.
 # To read it, the program *maps* it into memory: only the parts that are used are loaded.

@@ -12,7 +12,7 @@
 # - store weights in 8 and in 4 bits, and say what that costs;
 # - start a service that streams its answers, bound what it takes on, and read its load test.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`instruction_tuning`, and {doc}`attention` for the key-value cache.
+# **You need** the chapters [The transformer](transformer.ipynb) and [Instruction tuning](instruction_tuning.ipynb), and [Attention](attention.ipynb) for the key-value cache.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -571,7 +571,7 @@ assert ratio > 1
 # Weights and caches share a card's memory.
 # Choose a model and a card: how many texts, of what length, can it answer at once?
 # Then store the weights in fewer bits, let heads share their keys and values, or double the length, and see which part gives way.
-# To plan a training run, choose it in the list *To*: each parameter then takes 16 bytes, in either precision, as {doc}`scaling` counts them.
+# To plan a training run, choose it in the list *To*: each parameter then takes 16 bytes, in either precision, as [Beyond the laptop](scaling.ipynb) counts them.
 
 # %%
 CARDS = {"RTX 4090": 24e9, "L40S": 48e9, "H100": 80e9, "H200": 141e9}
@@ -847,7 +847,7 @@ print("|".join(pieces[1:9]))
 assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
-# Users control temperature and top-p ({doc}`pretraining`), the maximum number of tokens, strings that end the text, and the seed.
+# Users control temperature and top-p ([Pretraining](pretraining.ipynb)), the maximum number of tokens, strings that end the text, and the seed.
 # In the tales, a sentence that begins with *One* says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
@@ -1106,10 +1106,10 @@ assert request.finish == "cancelled" and len(request.written) < 400
 #
 # Our models are folders that other programs can open: to them `instruct-llm` is a Llama, with its chat template.
 # One of these programs is itself a service: `transformers serve FOLDER` answers through the same interface.
-# The benchmark of {doc}`performance` asks both services the same questions, and goes on only if their answers are the same, word for word.
+# The benchmark of [Speed, side by side](performance.md) asks both services the same questions, and goes on only if their answers are the same, word for word.
 # llama.cpp, which runs models on laptops and phones, wants a file in its own format.
 # This format is **{term}`GGUF`**: weights (mostly quantized), tokenizer and settings in one file {cite:p}`gguf2023`.
-# `llmcourse export --format gguf` writes it, and with that file llama.cpp continues texts in the same words ({doc}`other_programs`).
+# `llmcourse export --format gguf` writes it, and with that file llama.cpp continues texts in the same words ([Into other programs, and back](other_programs.md)).
 # A test compares the logits of our folders in `transformers` with our own.
 #
 # A model that is passed on needs a **{term}`model card`** {cite:p}`mitchell2019`.
@@ -1120,8 +1120,8 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # Those who know the rule can count how often it was followed.
 # Rewriting the text weakens the mark.
 #
-# That completes the journey of the chapter {doc}`pipeline`: text has become a model, and the model a service.
-# The last chapter, {doc}`real_models`, opens a model that has read the web, with the same code.
+# That completes the journey of the chapter [The whole pipeline, once](pipeline.ipynb): text has become a model, and the model a service.
+# The last chapter, [Real models](real_models.ipynb), opens a model that has read the web, with the same code.
 
 # %% [markdown]
 # ## Quiz

@@ -12,7 +12,7 @@
 # - judge a claim such as "king − man + woman = queen" with a full test set, a baseline and an interval,
 # - say what the single vector of a word learns from the word's company, and what it cannot tell apart: opposites, two senses, positions.
 #
-# **You need** {doc}`tokenization`, and to know what a gradient is.
+# **You need** [Tokenization](tokenization.ipynb), and to know what a gradient is.
 #
 # **Takes** about half an hour to read with the code.
 #
@@ -517,7 +517,7 @@ for name, result in results.items():
 # On real text more relations work.
 # **GloVe** fits dot products to the logarithms of all the pair counts at once.
 # Its best vectors, from 42 billion words, answer 75 % of 19,544 questions right {cite:p}`pennington2014`.
-# The nearest word and the custom matter there as well {cite:p}`linzen2016,rogers2017`; {doc}`real_models` tries the rows of a real model.
+# The nearest word and the custom matter there as well {cite:p}`linzen2016,rogers2017`; [Real models](real_models.ipynb) tries the rows of a real model.
 #
 # ### The vectors inside a language model
 #
@@ -614,7 +614,7 @@ assert same_sense > 0.8
 # A **{term}`sentence embedding`** is made of contextual vectors: usually their mean, or the one at a chosen place.
 #
 # A row says what a token is, not where it is.
-# So a model must also learn where each token is, to tell *dog bites man* from *man bites dog*; {doc}`attention` shows how it is told.
+# So a model must also learn where each token is, to tell *dog bites man* from *man bites dog*; [Attention](attention.ipynb) shows how it is told.
 #
 # ### What breaks it
 #

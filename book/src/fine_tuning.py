@@ -12,7 +12,7 @@
 # - compare head only, full fine-tuning and LoRA: what is learned, and what it costs in memory,
 # - say what pretraining is worth beside labelled examples, and measure and limit what fine-tuning forgets of it.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`pretraining`.
+# **You need** the chapters [The transformer](transformer.ipynb) and [Pretraining](pretraining.ipynb).
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -187,7 +187,7 @@ assert min(word_scores) > 60 and max(word_scores) < 150
 # But many words that matter never occur in the twenty tales, and a bag of words has read nothing else.
 #
 # `base-llm-small` has read 64,000 tales, without labels, so it must know something about how tales begin.
-# (It is a smaller version of `base-llm` ({doc}`pretraining`), trained on fewer tales; with half the layers, a training step takes half the time.)
+# (It is a smaller version of `base-llm` ([Pretraining](pretraining.ipynb)), trained on fewer tales; with half the layers, a training step takes half the time.)
 # But we can't simply ask: it treats a question as the beginning of a text and carries on from there.
 #
 # ### A second task, which no bag of words can do
@@ -414,7 +414,7 @@ print("classes:", batch.targets[batch.mask].tolist())
 #
 # *One question for each text, at its last token, which has read all the others.*
 #
-# The loop is the one from the chapter {doc}`pretraining`, with a different question.
+# The loop is the one from the chapter [Pretraining](pretraining.ipynb), with a different question.
 
 
 # %%
@@ -562,7 +562,7 @@ assert torch.equal(Classifier(loaded, 2).body(ids), theirs.body(ids))
 #
 # Frozen weights need no gradient, so we can also store them with fewer bits.
 # **{term}`QLoRA`** keeps $W$ in four bits and adds adapters that are not quantized: in 16 bits in the paper, in 32 here {cite:p}`dettmers2023`.
-# The chapter {doc}`deployment` explains how weights become small whole numbers; here `quantize_model` does it, and our `insert_adapters` does the rest.
+# The chapter [Deployment](deployment.ipynb) explains how weights become small whole numbers; here `quantize_model` does it, and our `insert_adapters` does the rest.
 
 
 # %%
@@ -1115,11 +1115,11 @@ print("without the adapters, the model is what it was, to the last bit")
 # *In practice*: language models were at first fine-tuned mostly as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.
 # LoRA and QLoRA are the usual ways to adapt models with billions of weights.
 # On large tasks, LoRA learns somewhat less than full fine-tuning and forgets less {cite:p}`biderman2024`.
-# In {doc}`real_models` you train adapters on eight examples, in a model of 135 million parameters.
+# In [Real models](real_models.ipynb) you train adapters on eight examples, in a model of 135 million parameters.
 # Where fine-tuning distorts the features, inputs far from the labelled ones can be classified worse than with the head alone; this was measured for images {cite:p}`kumar2022`.
 # Networks that forget one task while learning the next were described long ago {cite:p}`mccloskey1989`.
 #
-# Here we asked a new question by replacing the last matrix; in the next chapter, {doc}`instruction_tuning`, the model keeps it and answers in words.
+# Here we asked a new question by replacing the last matrix; in the next chapter, [Instruction tuning](instruction_tuning.ipynb), the model keeps it and answers in words.
 
 # %% [markdown]
 # ## Quiz

@@ -12,7 +12,7 @@
 # - weigh examples by their share of the targets, and test a tuned model: with an interval, on requests that it has never seen, and on what it forgot,
 # - tell a special token from text that looks like one.
 #
-# **You need** the chapters {doc}`pretraining` and {doc}`fine_tuning`, and from {doc}`tokenization` what a special token is.
+# **You need** the chapters [Pretraining](pretraining.ipynb) and [Fine-tuning](fine_tuning.ipynb), and from [Tokenization](tokenization.ipynb) what a special token is.
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -519,7 +519,7 @@ print(len(rows), "conversations")
 print(f"in the first, {rows[0].n_targets} of {len(rows[0])} targets count")
 
 # %% [markdown]
-# Training uses the loop of {doc}`pretraining` with the masked loss: one pass, four conversations per step.
+# Training uses the loop of [Pretraining](pretraining.ipynb) with the masked loss: one pass, four conversations per step.
 # The embedding learns four times as fast as the rest, because the new marks have everything to learn.
 
 
@@ -629,10 +629,10 @@ assert max(after[name].share for name in ("home", "liked")) < 0.5
 # ### A hundred questions, or five?
 #
 # The share of right answers needs an interval.
-# The usual one, Wilson's from {doc}`fine_tuning`, treats a hundred questions as a hundred independent cases.
+# The usual one, Wilson's from [Fine-tuning](fine_tuning.ipynb), treats a hundred questions as a hundred independent cases.
 # But questions about one topic are nearly all answered alike: they form a **{term}`cluster`**.
 # Five clusters tell us far less than a hundred cases {cite:p}`miller2024`.
-# So we first average over each topic, and then use the bootstrap from {doc}`embeddings`, drawing topics, not questions.
+# So we first average over each topic, and then use the bootstrap from [Embeddings](embeddings.ipynb), drawing topics, not questions.
 
 
 # %%
@@ -988,7 +988,7 @@ assert all(sum(results) > 0.7 * len(results) for results in obeyed.values())
 # %% [markdown]
 # In our run every ending is as ordered: such orders were among its examples.
 # (Its card calls them *rewrite*, and has 73 of 80 right: there the endings are sampled at temperature 0.5, here they are greedy.)
-# A whole story with an ordered ending is harder, since it must also hold together: {doc}`reward_hacking` counts these.
+# A whole story with an ordered ending is harder, since it must also hold together: [Reward hacking and mode collapse](reward_hacking.ipynb) counts these.
 #
 # Declining is called a **{term}`refusal`**.
 # Here are four requests that it should decline, and one that it should not.
@@ -1068,7 +1068,7 @@ for request in (
 # *In practice*: models are tuned on thousands to millions of conversations of every kind.
 # The more kinds there are, the better they follow kinds of requests that they never saw {cite:p}`wei2022`.
 # Supervised fine-tuning on answers that people wrote is the first of the three steps of {cite:t}`ouyang2022`.
-# The other two, a reward and learning from it, follow in the next chapter, {doc}`rlhf`.
+# The other two, a reward and learning from it, follow in the next chapter, [Learning from preferences: RLHF](rlhf.ipynb).
 # Ouyang and colleagues also mixed pretraining text into a later step, to reduce forgetting.
 
 # %% [markdown]

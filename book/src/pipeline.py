@@ -13,7 +13,7 @@
 # - say what instructions and preferences change in a model, and what they do not.
 #
 # **You need** Python, and to know what a gradient is.
-# The {doc}`glossary` explains the words, and {doc}`notation` the symbols.
+# The [Glossary](glossary.md) explains the words, and [Notation](notation.md) the symbols.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -132,12 +132,12 @@ print(f"nothing learned {newborn_loss:.2f}, perfect {perfect_loss:.2f} nats/word
 #
 # | Stage | In | Out | Chapter |
 # |---|---|---|---|
-# | 1. corpus | raw text | clean documents, split for training and measuring | {doc}`corpus` |
-# | 2. tokenization | documents | one long row of numbers | {doc}`tokenization` |
-# | 3. pretraining | the numbers | a model that continues text | {doc}`pretraining` |
-# | 4. fine-tuning | that model, instructions | a model that answers | {doc}`fine_tuning`, {doc}`instruction_tuning` |
-# | 5. RLHF (reinforcement learning from human feedback) | that model, comparisons | a model that answers as people prefer | {doc}`rlhf` |
-# | 6. deployment | any of these | a service | {doc}`deployment` |
+# | 1. corpus | raw text | clean documents, split for training and measuring | [The corpus](corpus.ipynb) |
+# | 2. tokenization | documents | one long row of numbers | [Tokenization](tokenization.ipynb) |
+# | 3. pretraining | the numbers | a model that continues text | [Pretraining](pretraining.ipynb) |
+# | 4. fine-tuning | that model, instructions | a model that answers | [Fine-tuning](fine_tuning.ipynb), [Instruction tuning](instruction_tuning.ipynb) |
+# | 5. RLHF (reinforcement learning from human feedback) | that model, comparisons | a model that answers as people prefer | [Learning from preferences: RLHF](rlhf.ipynb) |
+# | 6. deployment | any of these | a service | [Deployment](deployment.ipynb) |
 
 # %% [markdown]
 # ## In code
@@ -169,7 +169,7 @@ for name, part in splits.items():
 
 # %% [markdown]
 # The copies are gone (3 documents of 6,003, which round to 0.0 %), and in these clean stories there was nothing else to remove.
-# {doc}`corpus` shows what real text loses here.
+# [The corpus](corpus.ipynb) shows what real text loses here.
 
 # %% [markdown]
 # ### Stage 2: numbers
@@ -200,7 +200,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small transformer, of the same kind as today's large ones.
-# Its weights are random, except that part of the second of its two layers starts out copying what it has read; {doc}`pretraining` shows why.
+# Its weights are random, except that part of the second of its two layers starts out copying what it has read; [Pretraining](pretraining.ipynb) shows why.
 
 # %%
 config = SMALL.model
@@ -383,7 +383,7 @@ assert all(len(story.split()) > 20 for story in stories)
 # They begin like real tales, and many sentences are right.
 # Look for what a minute of training was too short to teach.
 # Words turn up where they make no sense, a name or a pronoun changes halfway through, and numbers do not add up.
-# The last two depend on facts from earlier in the story; {doc}`corpus` shows how the grammar plants them.
+# The last two depend on facts from earlier in the story; [The corpus](corpus.ipynb) shows how the grammar plants them.
 #
 # ### A longer run: base-llm
 #
@@ -421,7 +421,7 @@ assert 0 < longer < ours / 3
 show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 
 # %% [markdown]
-# {doc}`pretraining` measures how far it has come, and how many of its stories are valid.
+# [Pretraining](pretraining.ipynb) measures how far it has come, and how many of its stories are valid.
 #
 # ### Stage 4: instructions
 #
@@ -453,7 +453,7 @@ from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
 # This page's model now gets a few seconds of instructions: two kinds of question, *who* and *what*, on 240 stories.
-# The recipe (folded) says with which model to begin, what to ask, and how much; {doc}`instruction_tuning` explains how such conversations are written and learned.
+# The recipe (folded) says with which model to begin, what to ask, and how much; [Instruction tuning](instruction_tuning.ipynb) explains how such conversations are written and learned.
 
 # %% tags=["hide-input"]
 finetuning = FinetuningConfig(
@@ -486,7 +486,7 @@ assert after < before / 2 and before > log_vocab
 # %% [markdown]
 # Before the instructions, the loss on answers is above $\ln V$, the loss of knowing nothing.
 # The model has never seen the new marks, and after a story it expects anything but an answer.
-# `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ({doc}`instruction_tuning`).
+# `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ([Instruction tuning](instruction_tuning.ipynb)).
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -531,7 +531,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # So people, called **{term}`annotators <annotator>`**, are asked which of two answers they prefer.
 # A **{term}`reward model`**, a second model that reads a text and gives it one number, learns to predict their choice.
 # The model that writes, now called the **{term}`policy`**, is then trained to earn a high number, its reward.
-# {doc}`rlhf` takes all this apart.
+# [Learning from preferences: RLHF](rlhf.ipynb) takes all this apart.
 #
 # Here it all takes half a minute.
 # The policy continues a story from its first words.
@@ -604,10 +604,10 @@ reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
 # Then the policy, another copy of `base-llm-small`, learns from the rewards.
-# The method is **{term}`GRPO`** ({doc}`rlhf`): write several texts for each beginning, and make the ones that earn more than the others more probable.
+# The method is **{term}`GRPO`** ([Learning from preferences: RLHF](rlhf.ipynb)): write several texts for each beginning, and make the ones that earn more than the others more probable.
 # A penalty grows with the policy's distance from the model that it started as, the {term}`KL divergence`.
 # `kl_coef` says what a nat of it costs, in standard deviations of the rewards for one beginning.
-# Without the penalty, a policy may end in nonsense that the reward model likes ({doc}`reward_hacking`).
+# Without the penalty, a policy may end in nonsense that the reward model likes ([Reward hacking and mode collapse](reward_hacking.ipynb)).
 
 # %%
 policy = copy.deepcopy(small)
@@ -671,7 +671,7 @@ assert 0.6 < accuracy < 0.95
 # The number after ± is one standard error over the beginnings; the training itself was run only once.
 # The policy was never told about adjectives: comparisons taught it what is liked.
 # The best of four gets as far without training a policy, but for each text it writes four.
-# {doc}`rlhf` and {doc}`reward_hacking` compare more such methods.
+# [Learning from preferences: RLHF](rlhf.ipynb) and [Reward hacking and mode collapse](reward_hacking.ipynb) compare more such methods.
 # They also ask what happens if this goes on and on, and how a reward model is fooled.
 #
 # Here are the answers to the three requests, stage by stage.
@@ -709,10 +709,10 @@ for number, request in enumerate(requests):
 # The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #
 # Preferences choose among the things that a model already says.
-# So instructions come first and preferences second, as with `aligned-llm`; {doc}`reward_hacking` measures what that model gained, and at what cost.
+# So instructions come first and preferences second, as with `aligned-llm`; [Reward hacking and mode collapse](reward_hacking.ipynb) measures what that model gained, and at what cost.
 #
-# The sixth stage is a service that many people can ask at once: {doc}`deployment`.
-# {doc}`context_window` and {doc}`retrieval` show how a model reaches text beyond what it can read at once.
+# The sixth stage is a service that many people can ask at once: [Deployment](deployment.ipynb).
+# [The context window](context_window.ipynb) and [Documents longer than the window](retrieval.ipynb) show how a model reaches text beyond what it can read at once.
 #
 # ### Explore: what the model knows about the next word
 #
@@ -771,7 +771,7 @@ assert foreign_loss > log_vocab
 
 # %% [markdown]
 # A model that is sure of its tales is also sure that no code will come: confidence is not knowledge.
-# What a model has read decides what it can do, so there is a chapter on {doc}`the corpus <corpus>`.
+# What a model has read decides what it can do, so there is a chapter on [the corpus](corpus.ipynb).
 
 # %% [markdown]
 # ## Takeaways
@@ -785,7 +785,7 @@ assert foreign_loss > log_vocab
 # A model knows the text that it has read, and is confidently wrong elsewhere.
 # Instructions teach it to answer; preferences teach it which of the things it could say people like.
 #
-# *In practice*: the sizes are far larger, and many models have one more stage: they learn from rewards that a program checks ({doc}`reasoning`).
+# *In practice*: the sizes are far larger, and many models have one more stage: they learn from rewards that a program checks ([Reasoning: rewards that can be checked](reasoning.ipynb)).
 # GPT-3 had 175 billion parameters and read 300 billion tokens {cite:p}`brown2020`.
 # How best to divide a budget between parameters and tokens was measured by {cite:t}`kaplan2020` and corrected by {cite:t}`hoffmann2022`.
 # The loop is the one above, spread over thousands of processors.

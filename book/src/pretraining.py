@@ -12,7 +12,7 @@
 # - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned late,
 # - evaluate a base model by multiple choice, and recognise from its losses a leak or a text learned by heart.
 #
-# **You need** the chapters {doc}`transformer` and {doc}`corpus`; for the part before the first training run it's enough to look up *logits*, *softmax* and *entropy floor* in the {doc}`glossary`.
+# **You need** the chapters [The transformer](transformer.ipynb) and [The corpus](corpus.ipynb); for the part before the first training run it's enough to look up *logits*, *softmax* and *entropy floor* in the [Glossary](glossary.md).
 #
 # **Takes** about 50 minutes to read with the code.
 #
@@ -164,7 +164,7 @@ for i in range(1, len(words)):
 # It is never negative.
 # (On the very texts that it was trained on, a model can pay less than $H$, as the section *Learning by heart* shows.)
 # On ordinary text nobody knows $H$, so nobody can tell the two apart.
-# The tales come from a grammar whose $H$ is computed exactly ({doc}`corpus`), so here we can.
+# The tales come from a grammar whose $H$ is computed exactly ([The corpus](corpus.ipynb)), so here we can.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
@@ -182,7 +182,7 @@ for i in range(1, len(words)):
 #
 # The data are freshly told tales and a tokenizer trained on them.
 # All stories form one long row of ids, with the mark `<|endoftext|>`, number 0, around each.
-# The model and its recipe, `SMALL`, are those of {doc}`pipeline`, with 2,400 steps instead of 4,000.
+# The model and its recipe, `SMALL`, are those of [The whole pipeline, once](pipeline.ipynb), with 2,400 steps instead of 4,000.
 
 # %%
 data = pipeline.prepare(SMALL)
@@ -398,7 +398,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # A few directions no longer dominate the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
 # It keeps one running mean and no squares, and models with many billions of parameters have been trained with it {cite:p}`liu2025`.
-# In the package, set `optimizer="muon"` in the config; {doc}`scaling_laws` compares the two.
+# In the package, set `optimizer="muon"` in the config; [Scaling laws](scaling_laws.ipynb) compares the two.
 
 # %% [markdown]
 # ### The schedule
@@ -486,7 +486,7 @@ print(f"{len(losses)} steps in three ways: the same losses")
 # If the model doesn't fit on one processor, it is split as well.
 # **{term}`Sharding <sharding>`** gives each a part of the weights, of the gradients and of the optimizer's means; *ZeRO* {cite:p}`rajbhandari2020` and torch's *FSDP* {cite:p}`zhao2023` do this.
 # **{term}`Tensor parallelism <tensor parallelism>`** gives each a part of every matrix {cite:p}`shoeybi2019`, and **{term}`pipeline parallelism`** some of the layers {cite:p}`huang2019`.
-# All of this together is **{term}`distributed training`**; {doc}`scaling` runs the first two in two processes, and works out the others.
+# All of this together is **{term}`distributed training`**; [Beyond the laptop](scaling.ipynb) runs the first two in two processes, and works out the others.
 
 # %% [markdown]
 # ### Checkpoints
@@ -533,7 +533,7 @@ print("the same bits:", all(torch.equal(a, b) for a, b in pairs))
 # ### Precision
 #
 # A float32 has 32 bits.
-# Half as many are enough for most of the arithmetic, and processors with instructions for them need less time ({doc}`performance` says how much).
+# Half as many are enough for most of the arithmetic, and processors with instructions for them need less time ([Speed, side by side](performance.md) says how much).
 # **bfloat16** keeps the range of float32 but gives up digits.
 #
 # ![Three rows of bits. float32: 1 for the sign, 8 for the exponent, 23 for the fraction. bfloat16: 1, 8 and 7. float16: 1, 5 and 10.](figures/bits-of-three-formats.svg)
@@ -849,7 +849,7 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 # The **{term}`batch size`** is the number of windows in a step.
 # A larger batch gives a better gradient, but each step takes more work.
 # How large should it be?
-# ({doc}`scaling_laws` compares batch sizes and other settings over many runs.)
+# ([Scaling laws](scaling_laws.ipynb) compares batch sizes and other settings over many runs.)
 #
 # The gradient of one story is the gradient of the whole text plus noise.
 # The mean over $B$ stories has only a $B$-th of the noise variance.
@@ -970,7 +970,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # %% [markdown]
 # ### The same loop on real text
 #
-# The documentation that comes with your Python was written by people, so it is less regular than the tales ({doc}`corpus`).
+# The documentation that comes with your Python was written by people, so it is less regular than the tales ([The corpus](corpus.ipynb)).
 # Nobody knows its floor, so we compare with programs that predict for a living: compressors.
 # A compressed file's length in bits, divided by the length of the text, is a loss in {term}`bits per byte`.
 # Each compressor is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
@@ -1253,7 +1253,7 @@ assert n_right["base-llm", "hard"] > n_right["a minute", "hard"]
 # Long answers have a low probability, so scores are often divided by the length; exercise 6 shows how much that can change.
 # With forty questions a 95 % interval reaches up to about 15 percentage points to each side.
 # And questions that were in the training text measure memory: **{term}`benchmark contamination`**, the same leak as above.
-# {doc}`corpus` detects it by shared runs of words.
+# [The corpus](corpus.ipynb) detects it by shared runs of words.
 #
 # ### Explore: what base-llm knows of the next word
 #
@@ -1305,7 +1305,7 @@ SamplingExplorer(vocab, logits.tolist(), prompt=prompt)
 # (`base-llm` is an exception: over the first twelfth of its training, tales with a few rare lines come more often; its card names them.)
 # But order does count at the end: Llama 3 read its longest texts late, and some of its best text last {cite:p}`grattafiori2024`.
 # Some models guess more than one token at each place, the next and those after it: **{term}`multi-token prediction`** {cite:p}`gloeckle2024,deepseek2024v3`.
-# {doc}`scaling_laws` is about how large a model should be, how much it should read and with which settings; {doc}`fine_tuning` teaches it more, with few examples.
+# [Scaling laws](scaling_laws.ipynb) is about how large a model should be, how much it should read and with which settings; [Fine-tuning](fine_tuning.ipynb) teaches it more, with few examples.
 
 # %% [markdown]
 # ## Quiz

@@ -13,7 +13,7 @@
 # - have it answer, and not mistake how well it speaks for how much it knows,
 # - change its answers with eight examples, compare this with what a prompt does alone, and measure what was lost.
 #
-# **You need** the chapters {doc}`transformer`, {doc}`fine_tuning` and {doc}`instruction_tuning`; what it borrows from others is linked where it is used.
+# **You need** the chapters [The transformer](transformer.ipynb), [Fine-tuning](fine_tuning.ipynb) and [Instruction tuning](instruction_tuning.ipynb); what it borrows from others is linked where it is used.
 #
 # **Takes** about an hour to read with the code.
 #
@@ -172,7 +172,7 @@ for tensor in reader.tensors[:11]:
 
 # %% [markdown]
 # There is one embedding, then 30 blocks of nine tensors each, all alike, and a last norm.
-# The names are short for those of {doc}`transformer`: `ffn_gate` is the gate of the feed-forward network.
+# The names are short for those of [The transformer](transformer.ipynb): `ffn_gate` is the gate of the feed-forward network.
 # There is no unembedding: the embedding also scores the next token.
 # Llama.cpp writes the inner size first; in torch the embedding has the shape 49,152 × 576.
 #
@@ -209,7 +209,7 @@ assert total == n_parameters(model.config)
 #
 # *Three fifths of the parameters are in the feed-forward networks, and a fifth only represents tokens.*
 #
-# The count agrees with the closed formula of {doc}`transformer`.
+# The count agrees with the closed formula of [The transformer](transformer.ipynb).
 # The embedding takes 8.5 bits a weight, since llama.cpp stores the matrix that scores the tokens more finely, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
 # (The whole file is a megabyte and a half larger than its tensors, for the settings and the vocabulary.)
 #
@@ -248,11 +248,11 @@ print(f"{'parameters':16}{counts[0]:12,}{counts[1]:14,}")
 
 # %% [markdown]
 # Nothing in the list is new.
-# Three query heads share each key-value head, so the {term}`key-value cache` is a third as large ({doc}`attention`).
+# Three query heads share each key-value head, so the {term}`key-value cache` is a third as large ([Attention](attention.ipynb)).
 # Thirty layers at a width of 576 make a deep and thin model, the kind that did best among small models in {cite:t}`liu2024mobile`.
-# The large base of RoPE is for the long context ({doc}`context_window`).
+# The large base of RoPE is for the long context ([The context window](context_window.ipynb)).
 # SmolLM2 was trained on two trillion tokens of web pages and code {cite:p}`allal2025`.
-# That is some 15,000 tokens for each parameter, far more than {doc}`scaling_laws` calls compute-optimal.
+# That is some 15,000 tokens for each parameter, far more than [Scaling laws](scaling_laws.ipynb) calls compute-optimal.
 # But a small model is cheap to run, so long training pays off if many people use it.
 
 # %% [markdown]
@@ -350,7 +350,7 @@ torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 # %% [markdown]
 # ## What its tokenizer does to your words
 #
-# `base-llm` learned its vocabulary from tales, GPT-2 from web pages in English, and SmolLM2 from the web, code and mathematics ({doc}`tokenization`).
+# `base-llm` learned its vocabulary from tales, GPT-2 from web pages in English, and SmolLM2 from the web, code and mathematics ([Tokenization](tokenization.ipynb)).
 # Compare how many tokens each needs, and put your own words into the list.
 
 # %%
@@ -394,7 +394,7 @@ assert len(tokenizer.encode(code)) < len(gpt2_tokenizer.encode(code))
 # With SmolLM2, numbers take *more* tokens than with GPT-2, and this is on purpose.
 # GPT-2 cuts 12345 and 67890 in different places, wherever its merges happen to fall; SmolLM2 takes every digit by itself, so that places can be compared.
 #
-# The tokens differ, so losses per token cannot be compared; bits per byte can ({doc}`pretraining`).
+# The tokens differ, so losses per token cannot be compared; bits per byte can ([Pretraining](pretraining.ipynb)).
 
 
 # %%
@@ -484,7 +484,7 @@ assert surprise[worst] > 3 * surprise[pieces.index(" Paris")] + 3
 #
 # ### The answer comes late
 #
-# After each block, the last norm and the unembedding can read what the model would say if it stopped there: the **{term}`logit lens`** of {doc}`transformer`.
+# After each block, the last norm and the unembedding can read what the model would say if it stopped there: the **{term}`logit lens`** of [The transformer](transformer.ipynb).
 #
 # *Predict:* after which of the 30 blocks does it say *Paris*?
 #
@@ -553,7 +553,7 @@ assert all(max(probs[:20]) < 0.2 and probs[-1] > 0.5 for probs in curves.values(
 # ### A sink for attention
 #
 # Attention weights must sum to one, even where a head has nothing to look for.
-# Many large models put what is left over on the first token, the **{term}`attention sink`** of {doc}`attention` {cite:p}`xiao2024`.
+# Many large models put what is left over on the first token, the **{term}`attention sink`** of [Attention](attention.ipynb) {cite:p}`xiao2024`.
 # We measure how much of all attention goes there, layer by layer.
 
 # %%
@@ -576,11 +576,11 @@ _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 #
 # In this sentence, most of the attention of the upper blocks goes to the first token, where there is nothing to find.
 # (It is one short sentence; try longer ones.)
-# This is why a cache must keep the first tokens, even if it drops all other old ones ({doc}`context_window`).
+# This is why a cache must keep the first tokens, even if it drops all other old ones ([The context window](context_window.ipynb)).
 #
 # ### Induction heads
 #
-# An **{term}`induction head`** completes *A B … A*: it finds an earlier copy of the current token, and looks at what came after it ({doc}`transformer`).
+# An **{term}`induction head`** completes *A B … A*: it finds an earlier copy of the current token, and looks at what came after it ([The transformer](transformer.ipynb)).
 # To find such heads, we need a text that cannot be predicted in any other way: 40 random tokens, twice.
 #
 # ![A matrix of weights for the tokens cup, red, sky, cup, red, sky. In the rows for the second time, the second cup looks at the first red, the second red at the first sky, the second sky at the second cup: a stripe along the diagonal. An arrow leads from each to what it predicts: red, sky, cup.](figures/stripe-of-an-induction-head.svg)
@@ -701,7 +701,7 @@ assert all(loss < 4 for loss in second.values())
 # %% [markdown]
 # ## Arithmetic with embeddings
 #
-# In {doc}`embeddings` the arithmetic $b - a + c$ worked for three of eight relations in the tales.
+# In [Embeddings](embeddings.ipynb) the arithmetic $b - a + c$ worked for three of eight relations in the tales.
 # Here the vectors are the rows of SmolLM2's embedding, which nobody trained for this.
 # One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
 # The candidates are all tokens that are a word with a space before it.
@@ -821,7 +821,7 @@ assert all(found[3] < 0.05 for found in shares.values())
 # %% [markdown]
 # ## It answers
 #
-# SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in {doc}`instruction_tuning` and {doc}`rlhf`.
+# SmolLM2-Instruct was tuned on conversations, and after that on preferences, as in [Instruction tuning](instruction_tuning.ipynb) and [Learning from preferences: RLHF](rlhf.ipynb).
 # Its **{term}`chat template`** says how a conversation becomes one text, and is in the file as well.
 # The format of this one is called **{term}`ChatML`**.
 
@@ -988,7 +988,7 @@ for question in list(EXAM)[:3]:
 # ### LoRA: learned
 #
 # Now the eight answers go into the weights.
-# A **{term}`LoRA`** adapter of rank 4 on queries and values ({doc}`fine_tuning`) learns them in 20 steps.
+# A **{term}`LoRA`** adapter of rank 4 on queries and values ([Fine-tuning](fine_tuning.ipynb)) learns them in 20 steps.
 # Only the answer and its end mark are targets.
 
 
@@ -1068,7 +1068,7 @@ del learner
 #
 # ### DPO: from comparisons
 #
-# **Direct preference optimisation** ({doc}`rlhf`) learns from pairs: the one word is preferred to the first twelve tokens of the model's own answer.
+# **Direct preference optimisation** ([Learning from preferences: RLHF](rlhf.ipynb)) learns from pairs: the one word is preferred to the first twelve tokens of the model's own answer.
 # Training raises the *lead*: how much more log-probability the chosen answer has gained than the rejected one.
 #
 # *Predict:* the pairs hold the same eight answers; will the model answer in one word again?
@@ -1229,12 +1229,12 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 #   (It had 12 steps, at half of LoRA's rate or less; we did not try whether more would be enough.)
 #   At the higher rate fewer answers are right than before: the model leaves its old sentences for others that are worse.
 #
-# Usually preferences come only after fine-tuning has made the wanted answers likely ({doc}`rlhf`).
+# Usually preferences come only after fine-tuning has made the wanted answers likely ([Learning from preferences: RLHF](rlhf.ipynb)).
 
 # %% [markdown]
 # ## With a book to look things up in
 #
-# What a model does not know, it can read ({doc}`retrieval`).
+# What a model does not know, it can read ([Documents longer than the window](retrieval.ipynb)).
 # Python comes with its own documentation, the topics of `help()`.
 # We cut them into passages of at most 100 tokens and search by words.
 
@@ -1315,7 +1315,7 @@ assert counts[2] <= counts[0]
 # %% [markdown]
 # ## The same file, served
 #
-# `create_app` serves the model through the interface of OpenAI, as it does our own ({doc}`deployment`).
+# `create_app` serves the model through the interface of OpenAI, as it does our own ([Deployment](deployment.ipynb)).
 
 # %%
 question = "What is the capital of Germany?"
@@ -1342,7 +1342,7 @@ assert answer.choices[0].message.content == reply(question)
 # Only two things on this page are special to SmolLM2: the sizes, which the forward pass repeats, and the mark `<|im_end|>`.
 # The package reads them from the file.
 # A GGUF file or a Hugging Face folder of the families Llama, Mistral and Qwen works the same way, by `load_pretrained("hf:owner/name")` or by its path.
-# Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ({doc}`other_programs`).
+# Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ([Into other programs, and back](other_programs.md)).
 
 # %% [markdown]
 # ## Takeaways

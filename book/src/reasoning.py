@@ -12,7 +12,7 @@
 # - run GRPO on checked answers, and set it beside cheap baselines,
 # - write the loss by which a student learns from its teacher's probabilities.
 #
-# **You need** the chapters {doc}`rlhf` and {doc}`reward_hacking`.
+# **You need** the chapters [Learning from preferences: RLHF](rlhf.ipynb) and [Reward hacking and mode collapse](reward_hacking.ipynb).
 #
 # **Takes** about an hour to read with the code.
 #
@@ -211,7 +211,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 #
 # The second, a form of {term}`rejection sampling`, is also called *expert iteration*; STaR {cite:p}`zelikman2022` is of this kind.
 # The third also learns from mistakes: it makes them less probable.
-# We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ({doc}`rlhf`).
+# We make one update per batch, so GRPO's ratio is 1 and nothing is clipped ([Learning from preferences: RLHF](rlhf.ipynb)).
 # The gradient of the ratio is $\nabla\pi / \pi_\text{old}$; at a ratio of 1 that is $\nabla\pi / \pi$, the gradient of $\ln \pi$.
 # So without a KL penalty, which we leave out here, GRPO has the gradient of this loss.
 # (When the study in the experiment below fine-tunes, it averages over all tokens of a batch, so long answers count more; the idea is the same.)
@@ -332,7 +332,7 @@ assert abs(unbiased - truth) < 0.01 < truth - biased
 # ### One loop for all ways to learn
 #
 # A batch has a row for each question with its answer.
-# As in {doc}`instruction_tuning`, an example has the ids to read, the targets (the same text, one place further) and a mask that says which targets count.
+# As in [Instruction tuning](instruction_tuning.ipynb), an example has the ids to read, the targets (the same text, one place further) and a mask that says which targets count.
 # `Scorer` wants something else: the whole text, and a mask that says which of *its* tokens belong to the answer.
 # The whole text is the first id followed by all targets.
 # Its first token is never a target, so the mask gets one more False at the left: that is `pad(…, (1, 0))`.
@@ -948,7 +948,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A chain is not a report of how a model reached its answer.
 # Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.
 #
-# A chain makes the text longer, and the model reads all of it again for every new token; how long a text may be, and what that costs, is the subject of {doc}`context_window`.
+# A chain makes the text longer, and the model reads all of it again for every new token; how long a text may be, and what that costs, is the subject of [The context window](context_window.ipynb).
 
 # %% [markdown]
 # ## Quiz

@@ -13,7 +13,7 @@
 # - compare truncating, summarising in pieces, refining and retrieving, by their cost and by the answers that come out;
 # - give an answer with its source, and say when retrieval fails.
 #
-# **You need** the chapters {doc}`instruction_tuning` and {doc}`context_window`, and from {doc}`embeddings` what a cosine says about two vectors.
+# **You need** the chapters [Instruction tuning](instruction_tuning.ipynb) and [The context window](context_window.ipynb), and from [Embeddings](embeddings.ipynb) what a cosine says about two vectors.
 #
 # **Takes** about 40 minutes to read with the code.
 #
@@ -71,7 +71,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # Here is a book of forty {term}`tales`, one after the other.
-# `instruct-llm` was tuned to answer questions about one tale, as in the chapter {doc}`instruction_tuning`, but with longer training.
+# `instruct-llm` was tuned to answer questions about one tale, as in the chapter [Instruction tuning](instruction_tuning.ipynb), but with longer training.
 # Every hero in the book has a different name, so a question that names the hero is about one tale.
 
 # %%
@@ -616,7 +616,7 @@ assert max(recall_at_1["states"], recall_at_1["tokens"]) < recall_at_1["words"] 
 
 # %% [markdown]
 # A model's own vectors were not trained for search.
-# (One cause may be a direction that all of them share, as in {doc}`embeddings`.)
+# (One cause may be a direction that all of them share, as in [Embeddings](embeddings.ipynb).)
 # Questions and passages have to be *trained* to be near each other {cite:p}`karpukhin2020`.
 # For that we need questions whose passages are known, and the grammar writes as many as we like.
 # We train on twelve more books.
@@ -750,7 +750,7 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 # If the wrong tale comes first, nearly all the right answers are lost.
 # If it comes last, slightly fewer answers are right; with sixty questions, that may be chance.
 # In its training, this model read one tale at a time.
-# It reads the beginning best, as `base-llm` did with the needle of {doc}`context_window`.
+# It reads the beginning best, as `base-llm` did with the needle of [The context window](context_window.ipynb).
 # Much larger models, tested in 2023, had another habit: they used the middle of a long prompt less well than its ends {cite:p}`liu2024`.
 # In both cases, the place of a passage matters.
 # So a good retriever that hands over a single passage can be better than one with a higher recall at ten.
@@ -775,7 +775,7 @@ assert sum(declined) < len(questions) / 2
 # The others, like the last example, say something about the page's own hero, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
 # An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
-# In its training this model did learn to say *The story does not say* ({doc}`instruction_tuning`).
+# In its training this model did learn to say *The story does not say* ([Instruction tuning](instruction_tuning.ipynb)).
 # But there it was always asked about the hero of the tale in front of it, so it never learned to check the name.
 # The pipeline can refuse on its behalf: if the search score of the best passage is below a threshold, it does not answer.
 # This is called **abstention**.
@@ -907,7 +907,7 @@ for answer in missed["order at the beginning"][:3]:
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
 # Our model follows only the orders that it knows; a model that can send email or run code could do worse than summarise.
-# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter {doc}`instruction_tuning` showed; a program that joins everything into one text first, and then encodes it, would let it.
+# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter [Instruction tuning](instruction_tuning.ipynb) showed; a program that joins everything into one text first, and then encodes it, would let it.
 # That does not help here, because the model cannot tell data from orders inside one turn.
 # Some things help a little: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
 #
@@ -961,7 +961,7 @@ for n in (0, 1, 2, marks.index("wrong")):
 #
 # A model with a window of a million tokens could read the whole book for every question.
 # Services charge for each token read, so we can compare the costs by arithmetic.
-# The prices are assumptions, roughly those of 2025: one dollar per million tokens read, and a tenth of that for tokens in a prompt cache (see {doc}`context_window`).
+# The prices are assumptions, roughly those of 2025: one dollar per million tokens read, and a tenth of that for tokens in a prompt cache (see [The context window](context_window.ipynb)).
 
 # %%
 PER_TOKEN, CACHED = 1.00 / 1e6, 0.10 / 1e6  # dollars
@@ -986,7 +986,7 @@ for n_times, name in ((1, "our book"), (20, "twenty books"), (1000, "a library")
 # The documentation that comes with Python, several dozen chapters, was written by people for people.
 # We cut it into chunks of at most 256 tokens of GPT-2's tokenizer and ask it two questions.
 # Our model knows only tales, so we quote a sentence in place of an answer: the one that BM25 ranks first in the passage found.
-# (In {doc}`real_models`, a model that was trained on far more kinds of text answers questions about it.)
+# (In [Real models](real_models.ipynb), a model that was trained on far more kinds of text answers questions about it.)
 # The text differs between versions of Python, and so may the results.
 
 # %% tags=["nbval-ignore-output"]
@@ -1103,7 +1103,7 @@ assert found["bm25", 10] > found["dense", 10]
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
 # Every result from a tool is one more document that may give orders.
 #
-# So far one reader has asked one question at a time; the next chapter, {doc}`deployment`, serves many at once.
+# So far one reader has asked one question at a time; the next chapter, [Deployment](deployment.ipynb), serves many at once.
 
 # %% [markdown]
 # ## Quiz

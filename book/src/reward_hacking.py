@@ -11,7 +11,7 @@
 # - set an aligned model beside cheap baselines: a lower temperature, the best of n,
 # - measure diversity, and recognise mode collapse.
 #
-# **You need** the chapter {doc}`rlhf`.
+# **You need** the chapter [Learning from preferences: RLHF](rlhf.ipynb).
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -53,7 +53,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
-# A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ({doc}`rlhf`).
+# A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ([Learning from preferences: RLHF](rlhf.ipynb)).
 # Stories by `aligned-llm` earn more points than those by `instruct-llm`.
 # We give both the same eight orders.
 # Here is one of them.
@@ -847,7 +847,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # For long solutions, **process supervision** rewards each step instead of the outcome, so that a right answer for wrong reasons earns less {cite:p}`uesato2022,lightman2024`.
 # An ensemble of reward models is harder to hack, but is still hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; measure diversity, and reward it if you want it.
-# The next chapter, {doc}`reasoning`, takes its rewards from a program that checks the result, and also measures how often the steps are right.
+# The next chapter, [Reasoning: rewards that can be checked](reasoning.ipynb), takes its rewards from a program that checks the result, and also measures how often the steps are right.
 
 # %% [markdown]
 # ## Quiz

@@ -12,7 +12,7 @@
 # - write GRPO as a loop and DPO as a loss,
 # - recognise reward hacking: the learned reward goes up, what people want goes down.
 #
-# **You need** the chapter {doc}`instruction_tuning`.
+# **You need** the chapter [Instruction tuning](instruction_tuning.ipynb).
 #
 # **Takes** about an hour to read with the code.
 #
@@ -125,7 +125,7 @@ assert best > worst + 2
 # {cite:t}`ziegler2019` and {cite:t}`stiennon2020` applied it to language models.
 # {cite:t}`ouyang2022` made InstructGPT with it, in three steps:
 #
-# - *Step 1* is **supervised fine-tuning** on answers that people wrote: the chapter {doc}`instruction_tuning`.
+# - *Step 1* is **supervised fine-tuning** on answers that people wrote: the chapter [Instruction tuning](instruction_tuning.ipynb).
 # - *Step 2*: a **reward model** learns from comparisons of the model's answers.
 # - *Step 3*: the model learns to write what the reward model likes.
 #
@@ -582,7 +582,7 @@ def step(policy, optimizer, loss):
 # Each batch is used once, so every ratio is 1 and nothing is clipped.
 # The loss still has a gradient: at a ratio of 1, the gradient of $\rho_t$ is that of $\ln \pi(y_t)$.
 # PPO and many GRPO runs take several steps on each batch; then the ratios move.
-# The learning rate is four times the one in {doc}`pipeline`, so that damage shows within twelve rounds.
+# The learning rate is four times the one in [The whole pipeline, once](pipeline.ipynb), so that damage shows within twelve rounds.
 # There, with the smaller rate and a penalty, the points rose.
 #
 # We want to look at every round later, so `measure` returns its means and its texts for `grpo` to keep.
@@ -764,7 +764,7 @@ for name, texts in (("whole, round 1", whole), ("broken, round 12", broken)):
 # :::{dropdown} Answer
 # It earns about as much, and stays nearer: its KL is smaller on average.
 # The points vary widely from run to run: three runs of each are too few to say how much the penalty helps.
-# {doc}`reward_hacking` has more runs.
+# [Reward hacking and mode collapse](reward_hacking.ipynb) has more runs.
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -934,7 +934,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # DPO, which needs no reward model, gains some of what choosing gains.
 # The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
 # Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.
-# Both GRPO policies use about a third fewer different words than the start: {doc}`reward_hacking` has more on this loss of **diversity**.
+# Both GRPO policies use about a third fewer different words than the start: [Reward hacking and mode collapse](reward_hacking.ipynb) has more on this loss of **diversity**.
 # (Each trained policy is one run, taken after its last step; the number after ± is one standard error over the 64 texts.)
 #
 # The last table shows how DPO works.
@@ -972,11 +972,11 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # GRPO was introduced for mathematics, with trained reward models {cite:p}`shao2024`.
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
-# The chapter {doc}`reasoning` does this with sums in words.
+# The chapter [Reasoning: rewards that can be checked](reasoning.ipynb) does this with sums in words.
 # Later recipes change GRPO's loss.
 # {cite:t}`liu2025r1` do not divide by the deviation, because that gives prompts more weight that are nearly always or nearly never solved, nor by the length of each answer, because that punishes each token of a long wrong answer less.
 # DAPO {cite:p}`yu2025` averages over all tokens, gives probabilities more room to rise before the clip, and has no KL penalty.
-# The next chapter, {doc}`reward_hacking`, asks how far a learned reward carries, and what is lost on the way.
+# The next chapter, [Reward hacking and mode collapse](reward_hacking.ipynb), asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]
 # ## Quiz
@@ -1081,7 +1081,7 @@ assert_close(
 #
 # Between best of $n$ and GRPO there is a third way.
 # Sample four answers to each of 64 tasks, and keep the one of each four that the reward model likes best.
-# Fine-tune on the kept answers, with the loss from the chapter {doc}`instruction_tuning`, and sample again from the new policy.
+# Fine-tune on the kept answers, with the loss from the chapter [Instruction tuning](instruction_tuning.ipynb), and sample again from the new policy.
 # This is **rejection sampling**, or best-of-n fine-tuning; it needs 20 to 40 lines.
 # Use `tasks[:64]` and AdamW with a rate of 3e-4: two rounds, each of 16 steps with four of the kept texts.
 # Measure the result with `judged`.

@@ -11,7 +11,7 @@
 # - say what data, tensor and pipeline parallelism divide, and which of them needs the fastest links,
 # - plan a training run from a million to a trillion parameters, in FLOPs, processors, hours and money, and say how sure the plan is.
 #
-# **You need** the chapters {doc}`pretraining` and {doc}`scaling_laws`.
+# **You need** the chapters [Pretraining](pretraining.ipynb) and [Scaling laws](scaling_laws.ipynb).
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -105,7 +105,7 @@ def launch(*workers, n=2):
 # Llama 3.1 405B has 405 billion parameters and has read 15.6 trillion tokens {cite:p}`grattafiori2024`.
 # Such models come from **{term}`distributed training`**, on thousands of processors at once.
 # One core would not get far.
-# We assume $6ND$ FLOPs ({doc}`scaling_laws`), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
+# We assume $6ND$ FLOPs ([Scaling laws](scaling_laws.ipynb)), 50 billion FLOPs a second for a core (a guess: measure yours), and 16 bytes for each parameter, counted below.
 
 # %%
 N, D = 405e9, 15.6e12
@@ -205,7 +205,7 @@ def mean_loss(model, rows):
 
 
 # %% [markdown]
-# The loop is that of {doc}`pretraining`, with three changes: a share of the rows, a division by `n`, and the all-reduce.
+# The loop is that of [Pretraining](pretraining.ipynb), with three changes: a share of the rows, a division by `n`, and the all-reduce.
 # (Here all shares are equal, so a share's mean divided by `n` equals its sum divided by the size of the whole batch.)
 
 
@@ -329,7 +329,7 @@ print(f"{16_384 * tokens / 1e6:.0f} million for 16,384 processes")
 # %% [markdown]
 # The number of parameters cancels out.
 # To hide the sending behind its backward pass, a process needs about eight thousand tokens in each step, however large the model, if each token uses all of its parameters.
-# With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, because larger batches gain little ({doc}`pretraining`).
+# With 16,384 processes that makes a huge batch; Llama 3.1 405B took 16 million, because larger batches gain little ([Pretraining](pretraining.ipynb)).
 # So the largest runs split something else as well.
 #
 # ### With a library
@@ -518,7 +518,7 @@ assert again < 0.6 * kept
 #
 # The package does the same with `checkpoint_blocks(model)` in `llmcourse.training.loop`; for `pretrain` and `finetune`, the option `--gradient-checkpointing` turns it on.
 # The trained model is the same, bit for bit.
-# A table in {doc}`performance` shows what this and other options save and cost at the sizes of `base-llm-small`.
+# A table in [Speed, side by side](performance.md) shows what this and other options save and cost at the sizes of `base-llm-small`.
 # With `--dry-run`, `pretrain` says how much memory and time a run would take, with the option or without:
 #
 # ```bash
@@ -873,7 +873,7 @@ for n in (1e6, 1e8, 1e9, 1e10, 1e11, 1e12):
 # They compute only with the parameters that a token *uses*, though all must be in memory.
 # DeepSeek-V3 holds 671 billion and computes with 37.
 #
-# For comparison, the course's small model ({doc}`pipeline`) reads 4,000 stories of about 200 tokens.
+# For comparison, the course's small model ([The whole pipeline, once](pipeline.ipynb)) reads 4,000 stories of about 200 tokens.
 
 # %%
 small = n_parameters(SMALL.model)
@@ -903,7 +903,7 @@ assert stories == 4000
 # Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
 # The names differ between programs (Megatron, DeepSpeed, torchtitan, JAX), but the splits are those on this page.
 #
-# The next chapters need one core again: {doc}`fine_tuning` teaches a trained model a task.
+# The next chapters need one core again: [Fine-tuning](fine_tuning.ipynb) teaches a trained model a task.
 
 # %% [markdown]
 # ## Quiz
@@ -1002,7 +1002,7 @@ checks.split_network(split_network)
 # `gradients` has the shape (steps, processes, weights): what each process found in each step.
 # In each step the gradients are averaged so that each process gets only its part, as in reduce-scatter.
 # Each process keeps AdamW's means for its part alone, without weight decay, and updates its part; then all parts are gathered.
-# Write it like `MyAdamW` in {doc}`pretraining`, with $\beta$s of 0.9 and 0.99 and $\epsilon = 10^{-8}$, and return the weights.
+# Write it like `MyAdamW` in [Pretraining](pretraining.ipynb), with $\beta$s of 0.9 and 0.99 and $\epsilon = 10^{-8}$, and return the weights.
 # The number of processes divides the number of weights.
 #
 # ```python

@@ -14,7 +14,7 @@
 # - say how far a scaling law can be trusted, and what it leaves out,
 # - choose a learning rate, an optimizer and other settings by short runs, and say what these cannot tell.
 #
-# **You need** the chapter {doc}`pretraining`.
+# **You need** the chapter [Pretraining](pretraining.ipynb).
 #
 # **Takes** about 50 minutes to read with the code.
 #
@@ -46,7 +46,7 @@ _ = torch.set_num_threads(1)
 # You have one hour of computer time.
 # Do you train a large model on a little text, or a small model on a lot?
 # Here are the losses of twenty-two runs on the tales: four sizes times five amounts of text, and one of the twenty with three seeds.
-# The **floor** is the entropy of the tales, below which no model's loss can fall on average ({doc}`pretraining`).
+# The **floor** is the entropy of the tales, below which no model's loss can fall on average ([Pretraining](pretraining.ipynb)).
 
 # %%
 study = studies.stored_study("scaling", scaling.Point)
@@ -75,7 +75,7 @@ print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # (It also did the most work of the three; at equal work it still has the lowest, as the valleys below show.)
 # This page finds that middle for budgets well inside the range of its runs, and asks how far beyond it a law can be trusted.
 #
-# All models have two layers, and share the tokenizer and the copying start ({doc}`pretraining`) of `base-llm`.
+# All models have two layers, and share the tokenizer and the copying start ([Pretraining](pretraining.ipynb)) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate reaches zero at the last step.
 # The peak of the rate is proportional to the width to the power −3/4: at twice the width it is 0.6 times as high.
 # It wasn't tuned for each size or length, so some runs may end higher than they need to.
@@ -425,7 +425,7 @@ _ = plotting.label_lines(ax)
 # All three ways predict too low a loss, and the miss grows with the distance.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
 # A likely reason for the miss: the smaller runs show how fast spelling and grammar are learned, and the law goes on at that pace.
-# What is left then is mostly facts to look up, which are learned late and take more text ({doc}`pretraining`).
+# What is left then is mostly facts to look up, which are learned late and take more text ([Pretraining](pretraining.ipynb)).
 # So the real loss falls more slowly than the law promises.
 #
 # So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
@@ -564,7 +564,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # {cite:t}`hoffmann2022` suspected the learning-rate schedule, but that wasn't the main reason.
 # In the early runs, part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
 # A law of the mean loss also says nothing about single skills.
-# In {doc}`pretraining` the model learned to look facts up late; the loss gave no warning of it.
+# In [Pretraining](pretraining.ipynb) the model learned to look facts up late; the loss gave no warning of it.
 #
 # {cite:t}`wei2022emergent` collected tasks on which small models only guess and larger ones suddenly succeed, and called these **{term}`emergent abilities <emergent ability>`**.
 # {cite:t}`schaeffer2023` answered that much of the suddenness comes from the measure.
@@ -595,7 +595,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # A small model, two layers of width 64 with random initial weights, reads 320 stories once, one per step.
 # Its rate rises over 16 steps and then falls to zero; its weight decay is 0.1.
 # We change one setting at a time, with three seeds each.
-# (Its tokens are those of the small model of {doc}`pretraining`, hence the floor of 0.46.)
+# (Its tokens are those of the small model of [Pretraining](pretraining.ipynb), hence the floor of 0.46.)
 # SGD has a *momentum* of 0.9 here: it steps along a running sum of its gradients, and has no weight decay.
 # `python book/studies/settings_study.py --out settings.json` repeats these runs.
 #
@@ -648,7 +648,7 @@ least = {n: min(x for (g, _), x in mean.items() if g == n) for n in ("Muon", "SG
 assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 
 # %% [markdown]
-# At AdamW's highest rates the model learns little more than which tokens are frequent; knowing only that costs 6.1 nats a token ({doc}`pretraining`).
+# At AdamW's highest rates the model learns little more than which tokens are frequent; knowing only that costs 6.1 nats a token ([Pretraining](pretraining.ipynb)).
 # It doesn't explode, because AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
 # **{term}`μP`** scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
@@ -764,12 +764,12 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # - **The optimizer**: at the best of its three rates, AdamW ends 5.5 nats a story higher than Muon.
 #   One step up in the rate costs either of them more than 30 nats; one step down, little.
 #   The best rates are lower than for the small model above: 0.004 instead of 0.008 for AdamW, 0.006 instead of 0.016 for Muon.
-# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are scaled to one size before they meet ({doc}`attention`).
+# - **QK-norm** gains 7 nats, more than any other row, for 192 more parameters: queries and keys are scaled to one size before they meet ([Attention](attention.ipynb)).
 #   (`base-llm` doesn't have it.)
 # - **Depth**: six layers, with about as many parameters or with 1.7 times as many, end a little higher at this length: a hint.
 # - **Batch**: with half the batch, and also with twice the batch, at the same rate, the same text teaches less.
 #   (For half the batch this is also a hint.)
-# - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ({doc}`pretraining`).
+# - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ([Pretraining](pretraining.ipynb)).
 # - **Embeddings** learn four times as fast as the rest in all rows but one; learning only *as fast* as the rest costs 9 nats.
 # - **The final rate**: ending at a tenth of the peak instead of zero gains a little, much as a constant rate did in the short runs above.
 #   This is also a hint.
@@ -822,7 +822,7 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
 #
-# How such a training run is shared among many machines is the subject of {doc}`scaling`.
+# How such a training run is shared among many machines is the subject of [Beyond the laptop](scaling.ipynb).
 
 # %% [markdown]
 # ## Quiz

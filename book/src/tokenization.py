@@ -12,7 +12,7 @@
 # - measure what a tokenizer costs for numbers, code and other languages,
 # - name what goes wrong at the edges: special tokens in user text, half characters, prompts that end in a space, glitch tokens.
 #
-# **You need** Python, and the chapter {doc}`corpus` for where the text comes from.
+# **You need** Python, and the chapter [The corpus](corpus.ipynb) for where the text comes from.
 #
 # **Takes** about 45 minutes to read with the code.
 #
@@ -874,7 +874,7 @@ for text in variants:
 #
 # A model never sees the letters of a token, only its id.
 # So it must learn from text how `strawberry` is spelled, and may count its letters wrongly.
-# {doc}`real_models` cuts your own words with the tokenizer of a present-day model.
+# [Real models](real_models.ipynb) cuts your own words with the tokenizer of a present-day model.
 #
 # The next explorer applies GPT-2's merges to the word, without and with a space before it.
 # Follow the two copies to the step where they begin to differ.
@@ -1204,7 +1204,7 @@ assert whole[: len(prompt) - 1] == prompt[:-1]
 # After it the token `' blue'` would make two spaces: the model needs `'blue'`, which hardly ever followed a lone space in training.
 #
 # What does a model do then?
-# `base-llm` is the larger model of {doc}`pipeline`, with its own tokenizer of 3,072 ids.
+# `base-llm` is the larger model of [The whole pipeline, once](pipeline.ipynb), with its own tokenizer of 3,072 ids.
 # For each token of the vocabulary it gives a score, its *logit*, and `softmax` turns the scores into probabilities.
 
 # %%

@@ -2,7 +2,7 @@
 # (transformer)=
 # # The transformer
 #
-# A transformer is a stack of blocks around one stream of vectors: {doc}`attention` gathers from other positions, a small network works on each, and every part only adds.
+# A transformer is a stack of blocks around one stream of vectors: [Attention](attention.ipynb) gathers from other positions, a small network works on each, and every part only adds.
 #
 # **You will be able to**
 #
@@ -11,7 +11,7 @@
 # - put a mixture of experts in the place of the feed-forward network, and tell the parameters that it has from those that a token uses,
 # - follow what one layer writes and a later one reads, as in completing `A B … A`, which takes two layers of attention.
 #
-# **You need** the chapter {doc}`attention`, and a little torch (`backward` and an optimizer).
+# **You need** the chapter [Attention](attention.ipynb), and a little torch (`backward` and an optimizer).
 #
 # **Takes** about 50 minutes to read with the code.
 #
@@ -247,7 +247,7 @@ assert_close(feed_forward(network, x), network(x))
 # ### The whole model
 #
 # Now we join the parts, in the order of the formulas.
-# The attention layer is the package's, which {doc}`attention` wrote out by hand; `rotation` holds the cosines and sines of RoPE.
+# The attention layer is the package's, which [Attention](attention.ipynb) wrote out by hand; `rotation` holds the cosines and sines of RoPE.
 # All functions take a batch of sequences.
 
 
@@ -294,7 +294,7 @@ print("stream", tuple(stream.shape), "logits", tuple(logits.shape))
 #
 # This is the whole architecture of Llama 1 to 3, Meta's models, whose shape many others share {cite:p}`touvron2023`; Llama 4 has mixtures of experts.
 # (All but its smallest versions score the next token with a second matrix instead of the embedding: `tied_embeddings=False`.)
-# {doc}`real_models` opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
+# [Real models](real_models.ipynb) opens the file of such a model and computes its answers from the tensors, in fewer than forty lines.
 #
 # ### GPT-2 by a change of the config
 #
@@ -410,7 +410,7 @@ print("one expert: equal to its network; four: equal to their weighted sum")
 # %% [markdown]
 # Mixtral has the shape of Mistral 7B, but with eight networks in place of each one; a token uses two of them {cite:p}`jiang2024`.
 # The next cells count the parameters that it has, and those that a token uses.
-# (`SMOLLM2_135M` is the config of a small open model of Llama's shape, {doc}`real_models`.)
+# (`SMOLLM2_135M` is the config of a small open model of Llama's shape, [Real models](real_models.ipynb).)
 
 # %%
 MISTRAL_7B = replace(
@@ -1005,7 +1005,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # Up to the last block the lens shows `said`, the token that was just read.
 # Here one table both reads and scores, and each row of it matches itself best.
 # The name, which has to be looked up far back, shows up only after the last block.
-# In this model that is no surprise: heads that hand on what they find were built into its last layer before training ({doc}`attention`).
+# In this model that is no surprise: heads that hand on what they find were built into its last layer before training ([Attention](attention.ipynb)).
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
 # So a *tuned lens* learns a small correction for each block {cite:p}`belrose2023`.
 #
@@ -1020,7 +1020,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # Finding out from a model's numbers how it works is called **{term}`interpretability`**.
 # We read attention weights and states of the stream.
 # **{term}`Probing <probing>`** trains a small classifier on the states instead: it shows what they hold, but not whether the model uses it {cite:p}`belinkov2022`.
-# {doc}`fine_tuning` has a linear one.
+# [Fine-tuning](fine_tuning.ipynb) has a linear one.
 #
 # Reading single coordinates helps little, because most of them take part in many unrelated things.
 # A stream of $D$ numbers can hold more than $D$ features, each a direction of its own, if few are present at once.
@@ -1037,11 +1037,11 @@ assert (best[:-1] == said).all() and best[-1] == ella
 #   Each token costs about two operations for every parameter that it uses, plus a part that grows with the length.
 # - A mixture of experts has many parameters and uses few of them for each token.
 #
-# *In practice* most of today's models are this one, only larger; some have something cheaper than attention in most layers ({doc}`context_window`).
+# *In practice* most of today's models are this one, only larger; some have something cheaper than attention in most layers ([The context window](context_window.ipynb)).
 # Llama has pre-norm blocks with RMSNorm, SwiGLU and RoPE {cite:p}`touvron2023`; later versions add grouped queries {cite:p}`grattafiori2024`.
 # Most of the largest models are now mixtures of experts, as Mixtral was early on {cite:p}`jiang2024`.
 # The feed-forward networks seem to hold much of what was learned about patterns of words and what follows them {cite:p}`geva2021`.
-# Training such a model on text is the subject of {doc}`pretraining`.
+# Training such a model on text is the subject of [Pretraining](pretraining.ipynb).
 
 # %% [markdown]
 # ## Quiz

@@ -421,7 +421,7 @@ print(*(fill(sentence, 80) for sentence in written), sep="\n")
 # Some of these sentences read almost like the beginning of a tale, and others fall apart.
 # Strictly speaking, no tale can begin with any of the four: in the tales, Toffee is never a girl, and nobody lives *beside the houseboat*.
 # A grammar writes the tales, and it knows the probability of every beginning.
-# So we know the **floor**, the loss that no model can beat on average ({doc}`pipeline` explains it).
+# So we know the **floor**, the loss that no model can beat on average ([The whole pipeline, once](pipeline.ipynb) explains it).
 # Here it is for the first sentences of 100 other tales, next to this model's loss on them, from one run with one seed.
 
 # %%
@@ -512,8 +512,8 @@ print("loss, gradients and five steps are equal")
 #
 # No basic idea is missing.
 # The models in the rest of this course differ from this one mainly in size and speed.
-# They read pieces of words instead of whole words ({doc}`tokenization`), many positions at once in one matrix product ({doc}`transformer`), and millions of tokens of text ({doc}`pretraining`).
-# Afterwards they learn to answer ({doc}`instruction_tuning`), and to answer the way people prefer ({doc}`rlhf`).
+# They read pieces of words instead of whole words ([Tokenization](tokenization.ipynb)), many positions at once in one matrix product ([The transformer](transformer.ipynb)), and millions of tokens of text ([Pretraining](pretraining.ipynb)).
+# Afterwards they learn to answer ([Instruction tuning](instruction_tuning.ipynb)), and to answer the way people prefer ([Learning from preferences: RLHF](rlhf.ipynb)).
 # That takes the same loss, or one that needs hardly any more code.
 
 # %% [markdown]
