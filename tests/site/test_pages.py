@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import HTML, pages
+from server import pages
 from visitor import Visitor, violations
 
 PAGES = pages() or ["index.html"]
@@ -46,7 +46,7 @@ def test_page(visit: Visit, axe: str, path: str) -> None:
 
 
 def test_options_of_commands_keep_both_hyphens(html: Path) -> None:
-    text = (HTML / "book" / "command_line.html").read_text("utf-8")
+    text = (html / "book/command_line.html").read_text(encoding="utf-8")
     assert re.findall(r"(?<!\w)[–—][a-z]+", text) == []
 
 
