@@ -1030,16 +1030,15 @@ def dollars_per_million(dollars_an_hour, tokens_per_second):
 
 alone, full = loads[0].tokens_per_second, loads[3].tokens_per_second
 unit = "dollars per million tokens"
-print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):.2f} {unit}")
-print(f"one core, 8 callers: {dollars_per_million(0.04, full):.2f} {unit}")
-print(f"an H100, full batch: {dollars_per_million(2.50, 2500):.2f} {unit}")
+print(f"one core, 1 caller:  {dollars_per_million(0.04, alone):.3f} {unit}")
+print(f"one core, 8 callers: {dollars_per_million(0.04, full):.3f} {unit}")
+print(f"an H100, full batch: {dollars_per_million(2.50, 2500):.3f} {unit}")
 
 # %% tags=["remove-cell"]
-assert round(dollars_per_million(2.50, 2500), 2) == 0.28
+assert round(dollars_per_million(2.50, 2500), 3) == 0.278
 
 # %% [markdown]
 # The same machine writes cheaper tokens for eight callers than for one.
-# They are cheaper by the ratio of the two throughputs, which the figure above shows better than these rounded dollars.
 # The machine costs the same whether its slots are full or empty, so the price of a token depends on how full the batch is.
 #
 # ### A limit on the queue
