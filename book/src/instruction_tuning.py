@@ -190,7 +190,7 @@ for name in chat.CHAT_TOKENS:
     print(f"{name:13} has id {special[name]}")
 print(f"{base.config.vocab_size:,} ids before, {model.config.vocab_size:,} now")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert len(chat.CHAT_TOKENS) == 4
 
 # %% [markdown]
@@ -360,7 +360,7 @@ for name, packed in (("with the lengths", apart), ("without them", together)):
     difference = (packed - logits).abs().max()
     print(f"{name}, logits differ by at most {difference:.1f}")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert_close(apart, logits, atol=1e-3, rtol=1e-3)
 assert not torch.allclose(together, logits, atol=0.1)
 
@@ -702,7 +702,7 @@ for _ in range(200):
         again[name] += tale.story.facts[key] in rest
 print(", ".join(f"{name} {n / 200:.0%}" for name, n in again.items()), "of the tales")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert again["home"] == again["liked"] == 0
 
 # %% [markdown]

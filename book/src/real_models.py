@@ -340,7 +340,7 @@ with torch.no_grad():
 print("next token:", repr(tokenizer.decode([int(by_hand[-1].argmax())])))
 print("same logits as our class, to 0.001:", torch.allclose(by_hand, ours, atol=1e-3))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 torch.testing.assert_close(by_hand, ours, rtol=0, atol=1e-3)
 
 # %% [markdown]
@@ -1334,7 +1334,7 @@ print(answer.choices[0].message.content)
 usage = answer.usage
 print(f"read {usage.prompt_tokens} tokens, wrote {usage.completion_tokens}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]

@@ -329,7 +329,7 @@ for name, runs in by_pairs.items():
     print(f"{name:13} {first.mean:5.1f}  {top.mean:.1f} ({top.low:.1f} to", end=" ")
     print(f"{top.high:.1f}) {top.kl:12.0f} {last.mean:5.1f} {last.kl:6.0f}")
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 for runs in by_pairs.values():
     bands = band_of(runs)
     top = max(band.mean for band in bands)
