@@ -851,6 +851,55 @@ print(f"DeepSeek-V3 {deepseek / 1e6:.3f} million dollars, published 5.576 millio
 print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 
 # %% [markdown]
+# ### Energy and carbon
+#
+# Energy is hours times power, and carbon is energy times what the grid emits for each kilowatt-hour.
+# A data centre also cools its machines and converts its current: for each kilowatt-hour that reaches them it may draw 1.1, its *power usage effectiveness* (PUE).
+#
+# Three reports give hours, power and carbon: {cite:t}`touvron2023` and {cite:t}`touvron2023b` for Llama 1 and 2, and {cite:t}`luccioni2023` for BLOOM, which has 176 billion parameters and was trained in France (there we count the GPUs alone).
+# For Llama 3.1 we assume the PUE and the grid of Llama 1.
+
+# %%
+runs = {  # GPU hours, kW of one GPU, PUE, kg of CO2 for a kWh, tons as published
+    "Llama 1 65B": (1_022_362, 0.4, 1.1, 0.385, 173),
+    "Llama 2 70B": (1_720_320, 0.4, 1.1, 0.385, 291.42),
+    "BLOOM": (1_082_990, 0.4, 1.0, 0.057, 24.7),
+    "Llama 3.1 405B": (30_840_000, 0.7, 1.1, 0.385, 8930),
+}
+
+# %%
+print(f"{'':14}{'MWh':>9}{'tons of CO2':>13}{'published':>11}")
+for name, (gpu_hours, kilowatts, pue, grid, published) in runs.items():
+    energy = gpu_hours * kilowatts * pue  # kWh
+    tons = energy * grid / 1000
+    print(f"{name:14}{energy / 1000:9,.0f}{tons:13,.0f}{published:11,.0f}")
+
+# %% tags=["remove-cell"]
+for gpu_hours, kilowatts, pue, grid, published in runs.values():
+    assert abs(gpu_hours * kilowatts * pue * grid / 1000 / published - 1) < 0.03
+
+# %% [markdown]
+# Again this checks only the arithmetic: the reports multiplied the same numbers, with the power that a GPU is rated for.
+# The columns still say two things.
+# BLOOM took about as much energy as Llama 1 65B and emitted a seventh of the carbon, because France's current comes mostly from nuclear power: *where* a model is trained can matter more than how large it is.
+# And a final run isn't all of it.
+# Keeping BLOOM's machines switched on and making them adds 25.8 tons to its 24.7, and developing Llama 1, with its smaller models and all trials, took 2,638 MWh, six times its largest model's 450.
+#
+# How does that compare with using a model?
+# Google measured 0.24 watt-hours for the median text prompt to its assistant, idle machines and cooling included {cite:p}`elsworth2025`.
+
+# %%
+gpu_hours, kilowatts, pue, *_ = runs["Llama 3.1 405B"]
+prompts = gpu_hours * kilowatts * pue * 1000 / 0.24
+print(f"Llama 3.1 405B's training: {prompts / 1e9:.0f} billion such prompts")
+print(f"a core for a minute, at 10 watts: {10 / 60 / 0.24:.1f} of a prompt")
+
+# %% [markdown]
+# A service with a billion prompts a day has used that much after a hundred days (and prompts with long chains of thought take much more than the median).
+# So what is spent on a popular model is spent mostly on using it, which is why [Deployment](deployment.ipynb) is about cheaper tokens.
+# This course's small model, a minute on one core, costs less than one prompt.
+
+# %% [markdown]
 # ### From a million to a trillion
 #
 # Each model reads twenty tokens for each parameter, and we want to finish in 30 days.
@@ -897,7 +946,7 @@ assert stories == 4000
 # Checkpointing computes activations again, for up to a third more arithmetic.
 # Sharding the optimizer divides 12 of the 16 bytes and sends no more; sharding everything sends half as much again.
 # Tensor parallelism cuts every matrix and needs the fastest links; a pipeline cuts the layers, sends little, and waits in its bubble.
-# Training takes about $6ND$ FLOPs; hours and money follow from the MFU, which must be measured.
+# Training takes about $6ND$ FLOPs; hours, money and energy follow from the MFU, which must be measured.
 #
 # *In practice*: begin with the simplest option that fits: one GPU, then DDP, then FSDP, and then the others.
 # Save checkpoints often: with 16,384 GPUs, Llama 3.1 405B was interrupted 466 times in 54 days, mostly by broken hardware {cite:p}`grattafiori2024`.
@@ -1074,3 +1123,4 @@ print(f"{n} H100s for Llama 2 7B in three weeks: {n * 21 * 24 * 2:,} dollars")
 # Tensor parallelism is from {cite:t}`shoeybi2019`, and the pipeline of micro-batches from {cite:t}`huang2019`.
 # {cite:t}`narayanan2021` and {cite:t}`grattafiori2024` describe how the splits are combined.
 # The model FLOPs utilisation is from {cite:t}`chowdhery2023`.
+# {cite:t}`patterson2021` show how to account for energy and carbon, and by how much they depend on the place and the processor.
