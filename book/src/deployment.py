@@ -24,7 +24,9 @@
 # %% tags=["hide-input"]
 import asyncio
 import copy
+import json
 import math
+import re
 import textwrap
 import time
 from collections import Counter, defaultdict
@@ -39,6 +41,7 @@ import torch
 
 from llmcourse import plotting
 from llmcourse.checks import deployment as checks
+from llmcourse.finetuning import instructions
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.costs import forward_flops_per_token, kv_cache_bytes
 from llmcourse.model.folders import load_pretrained
@@ -892,12 +895,6 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # With `echo=True` and `max_tokens=0` a completion returns only those of the prompt.
 # So a test can compare models over HTTP, by the loss on a text, or by which of several answers is the most probable.
 #
-# Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**.
-# (*JSON mode* promises less: valid JSON, but not which fields it has.)
-# **{term}`Constrained decoding <constrained decoding>`** makes sure of the form {cite:p}`willard2023`.
-# At each step the tokens that the form does not allow get the logit $-\infty$, and one of the others is drawn.
-# So the form is always kept, unless the answer is cut off; what the fields say can still be wrong.
-#
 # A bad request comes back as an error that the client understands, before any work is done:
 
 # %%
@@ -909,6 +906,81 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
         print(textwrap.fill(message, 80, subsequent_indent="    "))
 
 # %% [markdown]
+# ### An answer in a given form
+#
+# Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**.
+# (*JSON mode* promises less: valid JSON, but not which fields it has.)
+# **{term}`Constrained decoding <constrained decoding>`** makes sure of the form {cite:p}`willard2023`.
+# At each step the tokens that the form does not allow get the logit $-\infty$, and one of the others is taken.
+# Here the form is a list of all texts that are allowed; a grammar does the same for infinitely many.
+
+# %%
+pieces = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+
+
+@torch.no_grad()
+def constrained(prompt, forms):
+    text, ids = "", [*prompt]
+    while text not in forms:
+        logits = model(torch.tensor([ids]))[0, -1]
+        fits = [any(form.startswith(text + p) for form in forms) for p in pieces]
+        ids.append(logits.where(torch.tensor(fits), -torch.inf).argmax().item())
+        text += pieces[ids[-1]]
+    return text
+
+
+# %% [markdown]
+# *Predict*: `instruct-llm` has never seen JSON.
+# We ask it twenty times how many things there were in a tale, once freely and once with only `{"number": "one"}` to `{"number": "twelve"}` allowed.
+# In which of the two ways is it right more often?
+#
+# :::{dropdown} Answer
+# Freely.
+# The forms are kept all twenty times, but nearly all numbers in them are wrong.
+# :::
+
+# %%
+numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+numbers += ["ten", "eleven", "twelve"]
+forms = [f'{{"number": "{number}"}}' for number in numbers]
+
+
+def number_in(text):
+    return next((w for w in re.findall(r"\w+", text.lower()) if w in numbers), None)
+
+
+# %%
+END = tokenizer.special_tokens["<|end|>"]
+asked = [*instructions.examples(20, seed=3, kinds=["how many"])]
+right = Counter()
+for example in asked:
+    prompt, number = encode_prompt(example.turns, tokenizer), number_in(example.answer)
+    written = generate(model, torch.tensor(prompt), 12, sampling=GREEDY, stop=[END])
+    free = tokenizer.decode(written[len(prompt) : -1].tolist())
+    forced = constrained(prompt, forms)
+    right["freely"] += number_in(free) == number
+    right["in JSON"] += json.loads(forced)["number"] == number
+print(f"the last one, {number!r}:\n{free}\n{forced}\n")
+for way, n in right.items():
+    print(f"{way:8}{n:3} of {len(asked)} right")
+
+# %%
+with torch.no_grad():
+    first = model(torch.tensor([prompt]))[0, -1].softmax(dim=-1).tolist()
+begins = sum(p for p, t in zip(first, pieces, strict=True) if forms[0].startswith(t))
+print(f"probability that the model's answer begins like the form: {begins:.0e}")
+
+# %% tags=["remove-cell"]
+assert begins < 1e-4
+assert right["freely"] >= 15 and right["in JSON"] <= 8
+
+# %% [markdown]
+# The model would hardly ever have begun like this.
+# The mask looks only at the form: it takes the best *allowed* token, however improbable, and from there on the model continues a text unlike any that it has learned from.
+# Large models know JSON and lose much less, but they lose too, above all where they must reason first {cite:p}`tam2024`.
+# So let the model answer in the way it has learned, and put that into a form afterwards: here a regular expression finds the number, elsewhere a second request does.
+# Or teach the form first, by examples.
+#
 # ### Under load
 #
 # *Predict*: the service answers eight requests at a time.
@@ -1089,6 +1161,7 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
 # For our model on our tales, eight bits cost nothing that shows, and four bits little; whether they are faster depends on the program that multiplies.
 # Speculative decoding saves passes and changes no probability; prefix caching reads a shared beginning only once.
+# Constrained decoding makes sure of an answer's form, and can cost what is in it.
 # A service bounds everything that could grow: here the queue and the tokens, and with `ServiceConfig` also the size of a request and the time it may take.
 # Judge it by its throughput, by the time to first token, *and* by the tail of its waiting times.
 # While it runs, **{term}`monitoring`** watches these numbers: at `/metrics` ours reports its tokens, its queue and the time to first token.
@@ -1319,6 +1392,6 @@ print(f"{n_guessed} guesses for {n_tokens:,} tokens, {n_right} of them right")
 # Speculative decoding is from {cite:t}`leviathan2023` and {cite:t}`chen2023speculative`; prefix caching is part of the systems of {cite:t}`kwon2023` and {cite:t}`zheng2024`.
 # Whole numbers with a scale for inference are from {cite:t}`jacob2018`, a scale for each row (or channel) from {cite:t}`krishnamoorthi2018`, and one for each group from {cite:t}`shen2020`.
 # What outliers need is worked out by {cite:t}`dettmers2022`, and a correction of rounding errors, which we leave out, by {cite:t}`frantar2023`.
-# More knobs: min-p {cite:p}`nguyen2025`, the repetition penalty {cite:p}`keskar2019`, constrained decoding {cite:p}`willard2023`; why likely text can be bad text: {cite:t}`holtzman2020`.
+# More knobs: min-p {cite:p}`nguyen2025`, the repetition penalty {cite:p}`keskar2019`, constrained decoding {cite:p}`willard2023` and what it costs {cite:p}`tam2024`; why likely text can be bad text: {cite:t}`holtzman2020`.
 # Batch invariance was made known by {cite:t}`he2025`; the split of matrices over devices is from {cite:t}`shoeybi2019`.
 # That decoding is bound by memory and prefill by arithmetic is worked out in {cite:t}`pope2023`.
