@@ -271,7 +271,7 @@ assert_close(package, naive, atol=1e-5, rtol=1e-5)
 print("all three agree, to 0.00001")
 
 # %% [markdown]
-# Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`.
+# Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`, with a backward pass of its own, of which more below.
 # You may read that the *memory* of attention grows with the square of the length.
 # That is true of the table, but the table need not be stored; the *arithmetic* does grow with the square.
 #
@@ -485,6 +485,50 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
 # (This counts all pairs, as torch does; half of them are hidden by the mask and need not be computed.)
 # What counts is the length relative to the width.
 # The work of the matrices grows with the square of the width, the work of the pairs with width times length.
+#
+# ### The table comes back in training
+#
+# So far we have only read.
+# For training we need gradients, and autograd keeps what the backward pass will use.
+#
+# *Predict*: we differentiate our own loop, `online`, and the fused kernel.
+# Does their memory still grow only with $n$?
+#
+# :::{dropdown} Answer
+# That of the kernel does.
+# Our loop keeps the weights of all blocks, and together they are the table.
+# :::
+
+
+# %%
+def fused_head(query, key, value):
+    return fused_attention(*(x[None, None] for x in (query, key, value)))[0, 0]
+
+
+def training_memory(way, n):
+    """Return the most bytes held while a head is computed and differentiated."""
+    inputs = [torch.randn(n, 32).requires_grad_() for _ in range(3)]
+    with torch.enable_grad(), PeakMemory() as memory:
+        way(*inputs).sum().backward()
+    return memory.peak
+
+
+# %%
+growth = {}
+for name, way in {"loop": partial(online, block=256), "kernel": fused_head}.items():
+    short, long = (training_memory(way, n) for n in (1024, 4096))
+    growth[name] = long / short
+    print(f"{name:7}{long / 2**20:6.1f} MiB for 4,096 tokens, ", end="")
+    print(f"{growth[name]:.0f} times as much as for 1,024")
+
+# %% tags=["remove-cell"]
+assert growth["loop"] > 10 and growth["kernel"] < 5
+
+# %% [markdown]
+# The kernel has a backward pass of its own, and this is its second idea {cite:p}`dao2022`.
+# In the forward pass it keeps one number for each query: $m + \ln \ell$, from the largest score and the sum of the exponentials.
+# With this number and the score, which it computes again, any weight can be had again when it is needed.
+# Computing again in place of storing is what gradient checkpointing does with whole layers ([Beyond the laptop](scaling.ipynb)).
 #
 # ### Positions never seen in training
 #
@@ -1105,7 +1149,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 #
 # A context window ends for three reasons: positions that do not exist, distances that training has never shown, and cost.
 # The arithmetic of full attention grows with the square of the length.
-# Its memory does so only if we store the table of scores, and the online softmax needs no table.
+# Its memory does so only if we store the table of scores; the online softmax needs no table, and for training a kernel computes its parts again.
 # A sliding window and linear attention make both grow with the length, and pay for it in recall.
 # A window cannot reach further than its width times its layers; a state of fixed size holds only so much.
 # While writing, a key-value cache trades memory for arithmetic.
