@@ -255,7 +255,7 @@ assert tokenizer.encode(text, allowed_special="all") == ids
 #
 # A third role, `system`, may open the conversation.
 # Its turn, the **{term}`system prompt`**, comes from the operator of the service: *You are a shop assistant, and never promise a discount.*
-# To the model it is a turn like any other, but it comes before the user's first turn and is never graded.
+# To the model it is a turn like any other, but it comes before the user's first turn, and like the user's turns it is usually not graded.
 # Its authority comes from training: a model obeys system prompts if its training examples had them and the answers followed them.
 #
 # A model remembers nothing between two calls.
@@ -912,7 +912,9 @@ for way in ("with the mask", "without", "with stories"):
 # ### What it obeys, and what it declines
 #
 # `instruct-llm` was made from `base-llm` in about a hundred minutes.
-# Half of its conversations were graded on the answers alone and half as a whole, and plain stories were mixed in.
+# Half of its conversations were graded on the answers alone.
+# In the other half every token was graded, for the model reads the tale in the request anyway, and so it is one more tale to learn from.
+# Plain stories were mixed in.
 # It learned eleven kinds of requests, from questions about a tale to orders for one, long or short.
 # It also learned three more: to answer briefly where a system prompt asks for it, and to decline two kinds of request.
 # One is a question about something that the tale leaves out, and the other is anything that has nothing to do with a tale.
@@ -1060,7 +1062,7 @@ for request in (
 # Tuning seems to have brought out what pretraining had taught.
 # The chat template says who is speaking with special tokens, which are inserted as numbers, so that no user can type them.
 # It belongs with the weights.
-# Only what the assistant writes is graded, including the mark that ends its turn.
+# Usually only what the assistant writes is graded, including the mark that ends its turn.
 # Test on wordings that training never used, and give an interval; if the questions come in clusters, count the clusters.
 # What tuning does not ask for is forgotten; mixing some of the old text into the new examples keeps part of it.
 # Declining is learned from examples too; an earlier model, which had seen no short orders, declined one that it could have obeyed.
