@@ -271,7 +271,8 @@ assert_close(package, naive, atol=1e-5, rtol=1e-5)
 print("all three agree, to 0.00001")
 
 # %% [markdown]
-# Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`, with a backward pass of its own, of which more below.
+# Torch's fused kernel is this loop, compiled {cite:p}`milakov2018,dao2022`.
+# It has its own backward pass, described in *The table comes back in training*.
 # You may read that the *memory* of attention grows with the square of the length.
 # That is true of the table, but the table need not be stored; the *arithmetic* does grow with the square.
 #
@@ -492,24 +493,25 @@ for name, sizes in {"base-llm": config, "TINY": TINY}.items():
 # For training we need gradients, and autograd keeps what the backward pass will use.
 #
 # *Predict*: we differentiate our own loop, `online`, and the fused kernel.
-# Does their memory still grow only with $n$?
+# Does the memory of each still grow only with $n$?
 #
 # :::{dropdown} Answer
-# That of the kernel does.
+# The kernel's does.
 # Our loop keeps the weights of all blocks, and together they are the table.
 # :::
 
 
 # %%
 def fused_head(query, key, value):
-    return fused_attention(*(x[None, None] for x in (query, key, value)))[0, 0]
+    batch = (x[None, None] for x in (query, key, value))  # one text, one head
+    return fused_attention(*batch)[0, 0]
 
 
 def training_memory(way, n):
     """Return the most bytes held while a head is computed and differentiated."""
     inputs = [torch.randn(n, 32).requires_grad_() for _ in range(3)]
-    with torch.enable_grad(), PeakMemory() as memory:
-        way(*inputs).sum().backward()
+    with torch.enable_grad(), PeakMemory() as memory:  # gradients: off until here
+        way(*inputs).sum().backward()  # any single number will do
     return memory.peak
 
 
@@ -525,10 +527,13 @@ for name, way in {"loop": partial(online, block=256), "kernel": fused_head}.item
 assert growth["loop"] > 10 and growth["kernel"] < 5
 
 # %% [markdown]
-# The kernel has a backward pass of its own, and this is its second idea {cite:p}`dao2022`.
-# In the forward pass it keeps one number for each query: $m + \ln \ell$, from the largest score and the sum of the exponentials.
-# With this number and the score, which it computes again, any weight can be had again when it is needed.
-# Computing again in place of storing is what gradient checkpointing does with whole layers ([Beyond the laptop](scaling.ipynb)).
+# One table of 4,096 × 4,096 numbers takes 64 MiB.
+# Autograd keeps two, the scores and the weights, and the mask; the rest grows only with $n$, so the factor is a little less than 16.
+#
+# The kernel has its own backward pass {cite:p}`dao2022`.
+# From the forward pass it keeps its inputs, its output, and one more number for each query: $M = m + \ln \ell$, from the largest score and the sum of the exponentials.
+# In the backward pass it computes a score $s$ again; the weight is then $e^{s - M}$, and no table is needed.
+# Gradient checkpointing, too, computes again what it does not store, for whole layers ([Beyond the laptop](scaling.ipynb)).
 #
 # ### Positions never seen in training
 #

@@ -30,6 +30,7 @@ import textwrap
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -460,13 +461,14 @@ _ = plotting.label_lines(ax)
 # The queue, the tokenizer and the network come on top.
 # The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput hardly grows.
 #
-# A single text gains in the same way if several of its tokens are read in one pass, as in a prefill:
+# A single text gains in the same way if several of its tokens are read in one pass, as in a prefill.
+# All times are relative to a pass that reads one token.
 
 
 # %%
 @torch.inference_mode()
 def pass_seconds(n_tokens, n_passes=20):
-    """Return the time of one pass that reads n tokens at once, after 64 others."""
+    """Return the shortest time of a pass that reads n tokens, after 64 others."""
     cache, times = model.new_cache(1, 64 + n_tokens), []
     model(torch.full((1, 64), START), cache)
     for _ in range(n_passes):
@@ -479,13 +481,15 @@ def pass_seconds(n_tokens, n_passes=20):
 
 # %% tags=["nbval-ignore-output"]
 times = {n: pass_seconds(n) for n in (1, 2, 5, 64, 256)}
-print("tokens read   time of the pass   for each token   (one token: 1)")
+print("tokens read   time of the pass   for each token")
 for n, taken in times.items():
     print(f"{n:11}{taken / times[1]:19.1f}{taken / times[1] / n:17.2f}")
 
 # %% [markdown]
-# Five tokens at once take less than twice as long as one, and in a long prompt each token costs a small fraction of one that is written.
-# So many services charge several times as much for a written token as for one that they read.
+# Five tokens in one pass take less than twice as long as one.
+# In a long prompt a token takes about a twentieth of the time of one that is written.
+# From 64 to 256 tokens this falls little further, perhaps because arithmetic now takes most of the pass.
+# This is one reason why services often charge several times as much for a token that they write as for one that they read.
 #
 # ## Smaller weights
 #
@@ -554,46 +558,50 @@ assert abs(perplexity[4] / before - 1) < 0.05
 # (A folded cell asserts less than 1 % and less than 5 %.)
 # With four bits the weights are off by a tenth.
 # Do these errors cancel in a sum of many products?
-# We give each matrix of both models the same input and compare the outputs, and then the two models' predictions:
+# We give each matrix of both models the same input and compare the outputs, and then the two models' predictions.
+# (Torch calls a *forward hook* after a layer, with the layer, a tuple of its inputs, and its output.)
+
 
 # %%
-names, errors = {part: name for name, part in model.named_modules()}, []
-
-
-def compare(layer, inputs, output):
-    theirs = small.get_submodule(names[layer])(inputs[0])
+def compare(rounded, layer, inputs, output):
+    theirs = rounded(inputs[0])  # the same input, other weights
     errors.append(((theirs - output).norm() / output.norm()).item())
 
 
-matrices = [part for part in names if isinstance(part, torch.nn.Linear)]
-hooks = [part.register_forward_hook(compare) for part in matrices]
+errors, hooks = [], []
+for name, part in model.named_modules():
+    if isinstance(part, torch.nn.Linear):
+        hook = partial(compare, small.get_submodule(name))
+        hooks.append(part.register_forward_hook(hook))
 ids = torch.tensor([[START, *tokenizer.encode(fresh[0])]])
 with torch.no_grad():
-    p, q = (each(ids).log_softmax(dim=-1) for each in (model, small))
+    log_p, log_q = (each(ids).log_softmax(dim=-1) for each in (model, small))
 for hook in hooks:
     hook.remove()
 
 # %%
-print(
-    f"outputs of {len(errors)} matrices off by {min(errors):.0%} to {max(errors):.0%}"
-)
-print(f"predictions {(p.exp() * (p - q)).sum(dim=-1).mean():.3f} nats/token apart")
-sure = (p.exp().amax(dim=-1) > 0.99).float().mean()
-print(f"at {sure:.0%} of the tokens one guess has more than 99%")
+low, high = min(errors), max(errors)
+print(f"outputs of {len(errors)} matrices off by {low:.0%} to {high:.0%}")
+distance = (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
+print(f"predictions {distance:.3f} nats/token apart")
+sure = (log_p.exp().amax(dim=-1) > 0.99).float().mean()
+print(f"at {sure:.0%} of the places one token has a probability above 99%")
 
 # %% tags=["remove-cell"]
-assert min(errors) > 0.03 and max(errors) < 0.2
-assert (p.exp() * (p - q)).sum(dim=-1).mean() < 0.02
+assert low > 0.03 and high < 0.2 and distance < 0.02 and sure > 0.5
 
 # %% [markdown]
-# They do not cancel: each matrix's output is off by nearly as much as its weights.
-# (The products go both ways as well, so their sum shrinks as much as the sum of the errors.)
-# The predictions stay close all the same: a small error of the scores moves them only by its square, and at most tokens one guess is far ahead of all others.
-# Large models have a few activations of extreme size, which need more care where activations are rounded too {cite:p}`dettmers2022`.
-# For weights alone, two methods are common; both need some sample texts but no training.
+# They cancel only in part: the outputs are off by 6 to 10 %, and all weights together by 10 %.
+# Errors of both signs cancel in a long sum, but the products themselves have both signs and cancel too, so the error stays about the same share of the sum.
 #
-# - **{term}`GPTQ`** rounds a matrix column by column, and after each one adjusts the columns still to come to make up for the error {cite:p}`frantar2023`.
-# - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, so that they lose less {cite:p}`lin2024`.
+# The predictions are close nevertheless.
+# The distance printed is the KL divergence; as long as the errors of the logits are small, it grows with their square, so half the error gives a quarter of the distance.
+# And at most places one token is far ahead of all others, so a small error rarely changes which is best.
+# Some systems round the activations as well; large models have a few of extreme size, which then need special care {cite:p}`dettmers2022`.
+# For weights alone, two methods are common; both need no training, only some sample texts, to see which activations the weights meet.
+#
+# - **{term}`GPTQ`** rounds a matrix column by column, and after each one changes those not yet rounded, to make up for the error in the outputs {cite:p}`frantar2023`.
+# - **{term}`AWQ`** scales up the weights that meet large activations before it rounds them, and divides these activations by the same factor, so that these weights lose less {cite:p}`lin2024`.
 #
 # **{term}`Pruning <pruning>`** is another way to save: it sets the weights that matter least to zero {cite:p}`han2015`.
 # Half of a large model's weights can go with little loss {cite:p}`frantar2023sparse`.
@@ -647,7 +655,7 @@ MemoryExplorer({NAME: config, **KNOWN_MODELS}, CARDS)
 #
 # ### Guess and check: speculative decoding
 #
-# A memory-bound step, one *pass* through all the weights, has arithmetic to spare, so a model can check several tokens in the time of one.
+# A memory-bound step, one *pass* through all the weights, has arithmetic to spare, so a model can check several tokens in little more than the time of one.
 # **Speculative decoding** makes use of this {cite:p}`leviathan2023,chen2023speculative`.
 # A small, fast **draft model** guesses the next few tokens; the large one, the **target**, checks all of them in a single pass.
 #
@@ -802,7 +810,8 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 # In theory, more guesses never give fewer tokens per pass, on average; beyond two guesses, three runs of each are too few to show a gain.
 # What does fall is the share accepted: after the first wrong guess, the rest are wasted.
 # Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
-# Here a pass that checks four guesses reads five tokens and takes somewhat longer than a pass of one, as we have measured; so even a free draft would gain less speed than tokens per pass.
+# To check four guesses, a pass reads five tokens: the newest one and the guesses.
+# Above, such a pass took up to one and a half times as long as a pass of one token, so even with a free draft these 2.3 tokens per pass would not make the writing twice as fast.
 # With short texts, a service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
 #
 # ### Read once: prefix caching
@@ -973,14 +982,14 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 #
 # Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**.
 # (*JSON mode* promises less: valid JSON, but not which fields it has.)
-# **{term}`Constrained decoding <constrained decoding>`** makes sure of the form {cite:p}`willard2023`.
-# At each step the tokens that the form does not allow get the logit $-\infty$, and here the best of the others is taken.
+# **{term}`Constrained decoding <constrained decoding>`** guarantees the form {cite:p}`willard2023`.
+# At each step the tokens that the form does not allow get the logit $-\infty$, and we take the best of the others.
 # Our form is a list of all texts that are allowed.
-# Real systems turn a grammar into an automaton, and look up beforehand which tokens each of its states allows {cite:p}`willard2023`.
+# Real systems cannot list them: they turn a regular expression or a grammar into a machine with states, an *automaton*, and work out in advance which tokens each state allows.
 # (Our service has no such option; it sends plain text.)
 
 # %%
-pieces = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+spelled = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
 
 
 @torch.no_grad()
@@ -988,9 +997,9 @@ def constrained(prompt, forms):
     text, ids, cache = "", [*prompt], model.new_cache()
     while text not in forms:
         logits = model(torch.tensor([ids[cache.length :]]), cache)[0, -1]
-        fits = [any(form.startswith(text + p) for form in forms) for p in pieces]
+        fits = [any(f.startswith(text + piece) for f in forms) for piece in spelled]
         ids.append(logits.where(torch.tensor(fits), -torch.inf).argmax().item())
-        text += pieces[ids[-1]]
+        text += spelled[ids[-1]]
     return text, ids[len(prompt) :]
 
 
@@ -1009,7 +1018,7 @@ def constrained(prompt, forms):
 # %%
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 NUMBERS += ["ten", "eleven", "twelve"]
-FORMS = {
+FORMS = {  # doubled braces stand for themselves
     "in JSON": '{{"number": "{}"}}',
     "in JSON, with a space": '{{"number": " {}"}}',
     "in a sentence": "There were {}.",
@@ -1023,19 +1032,19 @@ def number_in(text):
 
 # %%
 asked = [*instructions.examples(20, seed=3, kinds=["how many"])]
-right, cut = Counter(), {}
+right, shown = Counter(), {}
 for example in asked:
     prompt, number = encode_prompt(example.turns, tokenizer), number_in(example.answer)
     written = generate(model, torch.tensor(prompt), 12, sampling=GREEDY, stop=[END])
-    free = tokenizer.decode(written[len(prompt) : -1].tolist())
+    free = tokenizer.decode(written[len(prompt) : -1].tolist())  # without the end
     right["freely"] += number_in(free) == number
     for name, form in FORMS.items():
         text, ids = constrained(prompt, [form.format(n) for n in NUMBERS])
         right[name] += number_in(text) == number
-        cut[name] = "|".join(pieces[token] for token in ids)
+        shown[name] = "|".join(spelled[token] for token in ids)
 
 # %%
-print(f"The last one's number is {number}. Freely: {free}", *cut.values(), sep="\n")
+print(f"The last one's number is {number}. Freely: {free}", *shown.values(), sep="\n")
 for name, n in right.items():
     print(f"{name:22}{n:3} of {len(asked)} right")
 
@@ -1046,22 +1055,22 @@ assert right["freely"] >= 15 and right["in JSON"] <= 6 and right["in a sentence"
 with torch.no_grad():
     first = model(torch.tensor([prompt]))[0, -1].softmax(dim=-1).tolist()
 form = FORMS["in JSON"].format("one")
-begins = sum(p for p, t in zip(first, pieces, strict=True) if form.startswith(t))
-print(f"probability that the model's answer begins like the form: {begins:.0e}")
+allowed = [p for p, t in zip(first, spelled, strict=True) if form.startswith(t)]
+print(f"probability that the model's answer begins like the form: {sum(allowed):.0e}")
 
 # %% tags=["remove-cell"]
-assert begins < 1e-4
+assert sum(allowed) < 1e-4
 
 # %% [markdown]
-# Whoever guesses one of twelve numbers is right in one or two of twenty cases, so in JSON the model guesses.
-# The model would hardly ever have begun like this: the mask looks only at the form and takes the best *allowed* token, however improbable.
+# One of twelve numbers, chosen at random, would be right in one or two of twenty cases; in JSON the model does no better.
+# It would hardly ever have begun like this: the mask looks only at the form and takes the best *allowed* token, however improbable.
 # From there on the model continues a text unlike any that it has learned from.
-# The bars show the tokens.
-# The mask allows every way to cut the form, and some ways are new to the model: after a quotation mark most number words must be spelled in pieces, and even *There were* may be cut within a word.
-# With a space, or with words that the tales know, a few more answers are right, but far fewer than freely.
+# Bars stand between the tokens.
+# The mask allows every way to cut the form, and some are new to the model: *seven* and *four* are each in two pieces, and *There were* is cut within both words.
+# In a sentence the model is right more often than by chance, but far less often than freely; twenty questions are too few to say whether the space helps.
 #
 # Large models know JSON.
-# They lose where they must reason first; where the answer is one of a few labels, the form can even help {cite:p}`tam2024`.
+# They do worse where they must reason first; where the answer is one of a few labels, the form can even help {cite:p}`tam2024`.
 # So put a field for the reasoning before the field for the answer, or let the model answer freely and take out what you need, as `number_in` does.
 # Or teach the form first, by examples.
 #

@@ -255,7 +255,7 @@ assert tokenizer.encode(text, allowed_special="all") == ids
 #
 # A third role, `system`, may open the conversation.
 # Its turn, the **{term}`system prompt`**, comes from the operator of the service: *You are a shop assistant, and never promise a discount.*
-# To the model it is a turn like any other, but it comes before the user's first turn, and like the user's turns it is usually not graded.
+# To the model it is a turn like any other, but it comes first, and like the user's turns it is usually not graded.
 # Its authority comes from training: a model obeys system prompts if its training examples had them and the answers followed them.
 #
 # A model remembers nothing between two calls.
@@ -913,7 +913,7 @@ for way in ("with the mask", "without", "with stories"):
 #
 # `instruct-llm` was made from `base-llm` in about a hundred minutes.
 # Half of its conversations were graded on the answers alone.
-# In the other half every token was graded, for the model reads the tale in the request anyway, and so it is one more tale to learn from.
+# In the other half every token was graded: the model reads the tale in the request anyway, so it can learn from it as from any tale.
 # Plain stories were mixed in.
 # It learned eleven kinds of requests, from questions about a tale to orders for one, long or short.
 # It also learned three more: to answer briefly where a system prompt asks for it, and to decline two kinds of request.

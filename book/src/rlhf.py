@@ -976,9 +976,9 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Later recipes change GRPO's loss.
 # {cite:t}`liu2025r1` do not divide by the deviation, because that gives prompts more weight that are nearly always or nearly never solved, nor by the length of each answer, because that punishes each token of a long wrong answer less.
 # DAPO {cite:p}`yu2025` averages over all tokens, gives probabilities more room to rise before the clip, and has no KL penalty.
-# DPO has relatives, too.
-# Its loss falls as long as the gap between the two answers grows, even if the pair is long decided; IPO aims at a fixed gap {cite:p}`azar2024` (`llmcourse align --method dpo --loss ipo`).
-# KTO learns from single answers that are marked good or bad {cite:p}`ethayarajh2024`, and ORPO {cite:p}`hong2024` and SimPO {cite:p}`meng2024` need no reference.
+# DPO has variants, too.
+# Its loss still falls when the gap between the two implicit rewards grows, even for a pair that the policy already ranks clearly; IPO aims at a fixed gap {cite:p}`azar2024` (`llmcourse align --method dpo --loss ipo`).
+# KTO learns from single answers that are marked good or bad {cite:p}`ethayarajh2024`, and ORPO {cite:p}`hong2024` and SimPO {cite:p}`meng2024` need no reference model.
 # The next chapter, [Reward hacking and mode collapse](reward_hacking.ipynb), asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]

@@ -854,10 +854,12 @@ print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 # ### Energy and carbon
 #
 # Energy is hours times power, and carbon is energy times what the grid emits for each kilowatt-hour.
-# A data centre also cools its machines and converts its current: for each kilowatt-hour that reaches them it may draw 1.1, its *power usage effectiveness* (PUE).
+# A data centre also needs electricity for cooling and for converting voltages.
+# For each kilowatt-hour that reaches the machines it may draw 1.1; this factor is its *power usage effectiveness* (PUE).
 #
 # Three reports give hours, power and carbon: {cite:t}`touvron2023` and {cite:t}`touvron2023b` for Llama 1 and 2, and {cite:t}`luccioni2023` for BLOOM, which has 176 billion parameters and was trained in France (there we count the GPUs alone).
-# For Llama 3.1 we assume the PUE and the grid of Llama 1.
+# The card of Llama 3.1 {cite:p}`meta2024` leaves out PUE and grid; we assume those of Llama 1.
+# (A megawatt-hour, MWh, is 1,000 kWh; tons are metric.)
 
 # %%
 runs = {  # GPU hours, kW of one GPU, PUE, kg of CO2 for a kWh, tons as published
@@ -879,25 +881,26 @@ for gpu_hours, kilowatts, pue, grid, published in runs.values():
     assert abs(gpu_hours * kilowatts * pue * grid / 1000 / published - 1) < 0.03
 
 # %% [markdown]
-# Again this checks only the arithmetic: the reports multiplied the same numbers, with the power that a GPU is rated for.
-# The columns still say two things.
-# BLOOM took about as much energy as Llama 1 65B and emitted a seventh of the carbon, because France's current comes mostly from nuclear power: *where* a model is trained can matter more than how large it is.
-# And a final run isn't all of it.
-# Keeping BLOOM's machines switched on and making them adds 25.8 tons to its 24.7, and developing Llama 1, with its smaller models and all trials, took 2,638 MWh, six times its largest model's 450.
+# Again this checks mainly the arithmetic: three of the reports multiplied the same numbers, with the power that a GPU is rated for.
+# Only the last line rests on our assumptions, and it is 2 % off.
+#
+# BLOOM took about as much energy as Llama 1 65B but emitted a seventh of the carbon, because France's electricity comes mostly from nuclear power.
+# And the final run is not everything.
+# Making BLOOM's machines and keeping them switched on adds 25.8 tons to its 24.7; developing Llama 1, with its smaller models and all trials, took 2,638 MWh, nearly six times the 450 of its largest model.
 #
 # How does that compare with using a model?
 # Google measured 0.24 watt-hours for the median text prompt to its assistant, idle machines and cooling included {cite:p}`elsworth2025`.
 
 # %%
 gpu_hours, kilowatts, pue, *_ = runs["Llama 3.1 405B"]
-prompts = gpu_hours * kilowatts * pue * 1000 / 0.24
+prompts = gpu_hours * kilowatts * pue * 1000 / 0.24  # Wh, then prompts
 print(f"Llama 3.1 405B's training: {prompts / 1e9:.0f} billion such prompts")
-print(f"a core for a minute, at 10 watts: {10 / 60 / 0.24:.1f} of a prompt")
 
 # %% [markdown]
-# A service with a billion prompts a day has used that much after a hundred days (and prompts with long chains of thought take much more than the median).
-# So what is spent on a popular model is spent mostly on using it, which is why [Deployment](deployment.ipynb) is about cheaper tokens.
-# This course's small model, a minute on one core, costs less than one prompt.
+# The prompts are to another model, so compare only the sizes.
+# At a billion prompts a day, this is the energy of a hundred days; in a year such a service uses more than three times as much as the training did.
+# (Long chains of thought take much more than the median prompt.)
+# So for a popular model most energy goes into use; [Deployment](deployment.ipynb) is about cheaper tokens.
 
 # %% [markdown]
 # ### From a million to a trillion
@@ -930,6 +933,8 @@ stories = SMALL.pretraining.steps * SMALL.pretraining.batch_size
 flops, hours, money = plan(small, stories * 200)
 print(f"{small:,} parameters, {flops:.0e} FLOPs: {flops / 50e9:.0f} seconds on a core")
 print(f"on a GPU at 40 %: {3600 * hours:.3f} seconds")
+watt_hours = 10 * flops / 50e9 / 3600  # of a core that takes ten watts
+print(f"{watt_hours:.2f} watt-hours on the core: {watt_hours / 0.24:.1f} of a prompt")
 
 # %% tags=["remove-cell"]
 assert stories == 4000
