@@ -509,20 +509,20 @@ def likelihood_gain(words):
 
 
 # %% [markdown]
-# Training begins with the marked letters, and merges the pair with the largest gain until there are enough pieces.
+# Training begins with the marked letters, and merges the pair with the largest gain, or another score, until there are enough pieces.
 
 
 # %%
-def train_wordpiece(word_counts, vocab_size):
-    """Return the pieces: letters, then the most useful merges."""
+def train_wordpiece(word_counts, vocab_size, score=likelihood_gain):
+    """Return the pieces: letters, then the merges with the highest scores."""
     words = {}
     for word, times in word_counts.items():
         letters = [word[0]] + ["##" + letter for letter in word[1:]]
         words[tuple(letters)] = times
     pieces = ["[UNK]", *sorted(set(chain.from_iterable(words)))]
     while len(pieces) < vocab_size:
-        gain = likelihood_gain(words)
-        best = max(gain, key=lambda pair: (gain[pair], pair))
+        scores = score(words)
+        best = max(scores, key=lambda pair: (scores[pair], pair))
         new = best[0] + best[1].removeprefix("##")
         words = {merge(word, best, new): times for word, times in words.items()}
         if new not in pieces:
@@ -559,6 +559,54 @@ for word in ("lighthouses", "naïve"):
     print(word, "→", longest_first(word, set(wordpieces)))
 
 # %% [markdown]
+# You may know another score: the [Hugging Face course](https://huggingface.co/learn/llm-course/chapter6/6) teaches $n_{ab} / (n_a n_b)$, and calls it a guess, because Google never published its program for training.
+# Up to $N$, which is the same for all pairs, this is the fraction inside our logarithm.
+# What it lacks is the factor $n_{ab}$: it says what a merge gains at each place, not in the whole text.
+# Does this matter?
+# We train once more, with this score and up to 512 pieces; the first 512 pieces of the other training are what that would have given at this size.
+
+
+# %%
+def ratio(words):
+    """Return each pair's count, divided by the counts of its two symbols."""
+    single = symbol_counts(words)
+    return {
+        (a, b): n / single[a] / single[b] for (a, b), n in count_pairs(words).items()
+    }
+
+
+# %% [markdown]
+# These are the first merges of both, each with the number of words in the tales that contain it, and the tokens that the vocabularies need for the new stories.
+
+# %%
+vocabularies = {"gain": wordpieces[:512]}
+vocabularies["ratio"] = train_wordpiece(plain_words, 512, ratio)
+for name, pieces in vocabularies.items():
+    print(f"{name:5}", end="")
+    merged = [piece.strip("#") for piece in pieces[1:] if len(piece.strip("#")) > 1]
+    for piece in merged[:6]:
+        n = sum(times for word, times in plain_words.items() if piece in word)
+        print(f"  {piece} {n:,}", end="")
+    print()
+
+# %%
+new_counts = Counter(regex.findall(bert_words, " ".join(new_stories)))
+n_tokens = {}
+for name, pieces in vocabularies.items():
+    known = set(pieces)
+    lengths = {word: len(longest_first(word, known)) for word in new_counts}
+    n_tokens[name] = sum(n * lengths[word] for word, n in new_counts.items())
+    n_words = sum(len(text.split()) for text in new_stories)
+    print(f"{name:5} {n_tokens[name] / n_words:.2f} tokens per word")
+
+# %% tags=["remove-cell"]
+assert n_tokens["ratio"] > 1.5 * n_tokens["gain"]
+
+# %% [markdown]
+# The ratio begins with pairs that have a rare letter, such as `z`, `x` or `q`; the gain begins with what is frequent.
+# With 512 pieces each, the ratio needs nearly twice as many tokens.
+# The factor matters, and the gain is what the first paper describes: choose the piece that raises the probability of the text most {cite:p}`schuster2012`.
+#
 # ### Unigram
 #
 # **Unigram** {cite:p}`kudo2018` goes the other way: from a large vocabulary down.
@@ -1292,7 +1340,76 @@ assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 
 # %% [markdown]
 # The rows of tokens that occur in none of these tales are much more alike, so they say little about their tokens.
-# When the model meets such a token in a prompt, it can hardly tell what it has read.
+#
+# The best-known symptom is that a model cannot repeat such a token.
+# In the tale below, a girl is named by a token of our choice, and the tale ends where her name comes next.
+
+# %%
+named = "Once upon a time there was a brave young girl named"
+then = (
+    ". She lived by the river with her grandmother and loved painting. One day her "
+    'grandmother was very sad. "I shall make her a hat," said'
+)
+
+# %% [markdown]
+# For each token of a group we write such a tale.
+# The token's log-probability at the end of its own tale, minus its mean at the end of the group's other tales, is what the naming adds.
+# We also count how many different answers (most probable next tokens) the tales of a group get.
+
+
+# %%
+@torch.no_grad()
+def repeated(group):
+    """Return what naming adds to a token's log-probability, and the number of answers."""
+    start, rest = [end, *base_bpe.encode(named)], base_bpe.encode(then)
+    logits = model(torch.tensor([[*start, i, *rest] for i in group]))[:, -1]
+    log_probs = logits.log_softmax(-1)[:, group]  # (tale, token)
+    own = log_probs.diag()
+    others = (log_probs.sum(0) - own) / (len(group) - 1)
+    return (own - others).mean().item(), len(logits.argmax(-1).unique())
+
+
+# %% [markdown]
+# Names are the words that are repeated in tales, so names alone would not be a fair comparison.
+# We take forty tokens of each of four kinds: names, the most frequent words, words of any frequency, and tokens that a thousand tales never use.
+# Those of the last three kinds begin with a space and a small letter; they can be parts of words.
+
+
+# %%
+def lower(ids):
+    """Return the ids whose tokens are a space and small letters."""
+    return [i for i in ids if regex.fullmatch(rb" [a-z]+", base_bpe.pieces[i])]
+
+
+(before_name,) = base_bpe.encode(" named")
+neighbours = chain.from_iterable(pairwise(base_bpe.encode(text)) for text in stories)
+names = Counter(after for before, after in neighbours if before == before_name)
+groups = {"names": [i for i, _ in names.most_common(40)]}
+groups["frequent words"] = lower(i for i, _ in seen.most_common())[:40]
+for name, ids in {
+    "any words": lower(sorted(seen)),
+    "never used": lower(unused),
+}.items():
+    groups[name] = ids[:: len(ids) // 40][:40]
+
+# %%
+added = {name: repeated(group) for name, group in groups.items()}
+print("named by         naming adds   answers to 40 tales")
+for name, (nats, n_answers) in added.items():
+    print(f"{name:15}{nats:8.1f} nats{n_answers:13}")
+
+# %% tags=["remove-cell"]
+assert added["names"][0] > 8 and added["never used"][0] < 0.8
+assert added["any words"][0] > added["never used"][0] + 1
+
+# %% [markdown]
+# Names are repeated: naming adds many nats, and forty tales get forty answers.
+# For words of any frequency it adds some three nats on average, so they leave a trace, though the model gives only a few different answers.
+# For tokens that are never used it adds next to nothing, and again there are few answers: the model cannot say what it has read.
+#
+# But not every token that is not repeated is a glitch token.
+# The most frequent words, such as `the`, aren't repeated either, though every tale is full of them.
+# For these tokens the symptom alone proves nothing; together with rows that are much alike it does say something.
 #
 # ## Takeaways
 #
