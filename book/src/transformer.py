@@ -162,6 +162,7 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 #
 # with learned weights $g$, a small $\varepsilon$, and $\odot$ for the product coordinate by coordinate.
 # Each part reads a normalised copy of the stream and adds to the stream itself: this is **{term}`pre-norm`**.
+# The first transformer, and so the figure that most people know, normalised the stream after each sum (*post-norm*); it has to begin training with very small steps {cite:p}`vaswani2017,xiong2020`.
 #
 # **Feed-forward network.**
 # It works on each position by itself: it widens the vector, decides what to keep, and brings it back to the width of the stream.
