@@ -78,6 +78,7 @@ print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # All models have two layers, and share the tokenizer and the copying start ([Pretraining](pretraining.ipynb)) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate reaches zero at the last step.
 # The peak of the rate is proportional to the width to the power −3/4: at twice the width it is 0.6 times as high.
+# (Why a wider model needs a lower rate is a part of *What each setting does*, below.)
 # It wasn't tuned for each size or length, so some runs may end higher than they need to.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above show what luck does.
@@ -651,7 +652,64 @@ assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 # At AdamW's highest rates the model learns little more than which tokens are frequent; knowing only that costs 6.1 nats a token ([Pretraining](pretraining.ipynb)).
 # It doesn't explode, because AdamW divides each step by the size of the gradients; it stalls.
 # The best rate also depends on the size of the model, which makes it costly to find for a large one.
-# **{term}`μP`** scales weights and rates so that the best rate of a small model holds for a large one {cite:p}`yang2022`.
+#
+# A single matrix shows one reason.
+# The first step of AdamW moves every weight by the learning rate, up or down by the sign of its gradient.
+# An output adds up as many of these changes as there are inputs, so how far it moves depends on the width.
+# The next cell measures this with random numbers: a matrix reads an input $x$ and takes one step towards a random target.
+# It returns how far the outputs move (root mean square), first for $x$, then for 256 other inputs.
+
+
+# %%
+def changes(x, rate):
+    """Return how far one step of AdamW on x moves the outputs for x and for others."""
+    width = len(x)
+    weight = torch.randn(width, width, generator=draws).div(width**0.5).requires_grad_()
+    before = weight.detach().clone()
+    optimizer = torch.optim.AdamW([weight], rate, weight_decay=0)
+    (weight @ x - torch.randn(width, generator=draws)).square().mean().backward()
+    optimizer.step()
+    moved = weight.detach() - before
+    others = torch.randn(width, 256, generator=draws)
+    return [(moved @ inputs).square().mean().sqrt().item() for inputs in (x, others)]
+
+
+# %% [markdown]
+# Three widths follow, at the rate 0.004 and at a rate that falls with the width, 0.256 / width, which is 0.004 at width 64.
+# Before the step, the outputs are about 1 in size.
+# The last column has a *one-hot* input: a single 1, and 0 everywhere else.
+# A table of embeddings reads such an input, because a token picks one of its rows.
+
+# %%
+draws = torch.Generator().manual_seed(0)
+print("       for x                      for others  for x, one-hot")
+print("width  rate 0.004  0.256 / width  rate 0.004  rate 0.004")
+for width in (64, 256, 1024):
+    x = torch.randn(width, generator=draws)
+    same, others = changes(x, 0.004)
+    lower, _ = changes(x, 0.256 / width)
+    one_hot, _ = changes(torch.eye(width)[0], 0.004)
+    print(f"{width:5} {same:11.2f} {lower:14.2f} {others:11.2f} {one_hot:11.3f}")
+
+# %% tags=["remove-cell"]
+narrow, wide = (changes(torch.randn(n, generator=draws), 0.004) for n in (64, 1024))
+assert 12 < wide[0] / narrow[0] < 21  # the widths: 16 times
+assert 3 < wide[1] / narrow[1] < 5.5  # their roots: 4 times
+assert 0.75 < lower / narrow[0] < 1.33
+assert abs(one_hot - 0.004) < 1e-4
+
+# %% [markdown]
+# At a fixed rate, the outputs for $x$ move in proportion to the width: all changes line up with the input that caused them.
+# With width 1024 a single step moves them by three times their size.
+# At a rate that falls as 1 / width, they move equally far at each width.
+# For a one-hot input, just one change counts, and its size is the rate at any width.
+#
+# **{term}`μP`** scales initial weights and rates so that outputs move equally far at any width, and the best rate of a small model holds for a large one {cite:p}`yang2022`.
+# For AdamW, its rate for the matrices inside the model falls as 1 / width; that for a table of embeddings stays.
+#
+# This is the first step, and other inputs line up less: for unrelated ones the outputs move in proportion to the *root* of the width.
+# Real inputs are neither equal nor unrelated, so the best power need not be −1.
+# The −3/4 of the runs at the top of this page lies between −1/2 and −1.
 #
 # Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
 # A seed gives all settings the same start and the same order of stories, so the last column can compare them seed by seed.
@@ -771,6 +829,7 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 #   (For half the batch this is also a hint.)
 # - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ([Pretraining](pretraining.ipynb)).
 # - **Embeddings** learn four times as fast as the rest in all rows but one; learning only *as fast* as the rest costs 9 nats.
+#   The one-hot input above suggests why they can bear a higher rate, but only in part: the same table is also the last layer, whose inputs are not one-hot.
 # - **The final rate**: ending at a tenth of the peak instead of zero gains a little, much as a constant rate did in the short runs above.
 #   This is also a hint.
 #
