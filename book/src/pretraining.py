@@ -22,6 +22,7 @@
 # ## Setup
 
 # %% tags=["hide-input"]
+import copy
 import re
 import textwrap
 from dataclasses import replace
@@ -31,6 +32,7 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel
 
 from llmcourse import plotting, studies
 from llmcourse.checks import pretraining as checks
@@ -210,6 +212,11 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # When all windows have been read once, one **epoch** is over.
 # The windows below begin anywhere; in training on tales, each window holds one story (`start_token=0`), and a batch is one window.
 #
+# Where a window holds the end of one text and the beginning of the next, the second can look back at the first.
+# The mark between them says only that they are unrelated; the model has to learn to ignore what is before it.
+# Llama 3 hides it instead: its attention mask lets a token look only at tokens of its own text {cite:p}`grattafiori2024`.
+# `PackedSequences` does the same in [Instruction tuning](instruction_tuning.ipynb).
+#
 # At every position the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
 # So it can learn from all positions of a window at once.
 # When it writes, it has to go on from its own words, mistakes included, which it never saw in training.
@@ -348,7 +355,7 @@ print("after five steps, the same weights")
 # A matrix stretches some directions more than others; its **singular values** say how much.
 # The gradient of a matrix has a few large singular values and many small ones.
 # So a plain step moves the matrix along only a few directions.
-# Muon makes the gradient's singular values about equal, and then takes the step.
+# Muon keeps a running mean of the gradients, makes its singular values about equal, and steps along the result.
 #
 # A singular value decomposition would be slow.
 # The **Newton–Schulz** iteration does nearly the same with nothing but matrix products.
@@ -397,7 +404,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # %% [markdown]
 # A few directions no longer dominate the step.
 # Muon is for the matrices inside the blocks; embeddings and norms stay with AdamW.
-# It keeps one running mean and no squares, and models with many billions of parameters have been trained with it {cite:p}`liu2025`.
+# It keeps no mean of squares, and models with many billions of parameters have been trained with it {cite:p}`liu2025`.
 # In the package, set `optimizer="muon"` in the config; [Scaling laws](scaling_laws.ipynb) compares the two.
 
 # %% [markdown]
@@ -411,7 +418,8 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 # *The learning rate of this page's training run.*
 #
 # The first gradients are wild and AdamW's means still rest on few of them, so the first steps are short.
-# At the end, short steps let the weights settle: with long ones they would keep jumping around the lowest point.
+# At the end, short steps let the weights settle; with long ones they keep jumping around, as *Batch size, and noise in the gradient* shows below.
+# (In a very short run this gains less than long steps right to the end: see [Scaling laws](scaling_laws.ipynb).)
 
 
 # %%
@@ -449,9 +457,9 @@ torch.testing.assert_close(rates, package_rates)
 
 
 # %%
-def on_tales(model, config, **options):
+def on_tales(model, config, seed=0, **options):
     return pretrain(
-        model, data.train, data.valid, config, seeded(), start_token=0, **options
+        model, data.train, data.valid, config, seeded(seed), start_token=0, **options
     )
 
 
@@ -900,7 +908,54 @@ assert 4 * scales["start"] < scales["end"]
 # At first a few stories are enough for a good gradient, because they all say the same thing: how frequent words are.
 # Later the stories differ, and it takes hundreds.
 # That is why batches are often made larger as training goes on.
-# It is also why the last part needs short steps: a small learning rate averages over many batches.
+# It is also a reason for short steps at the end: a small learning rate averages over many batches.
+#
+# To see what short steps gain, we train copies of the model for sixty more steps.
+# The rate rises to its peak in ten steps; then it stays there (`final_share=1`) or falls to zero (`final_share=0`).
+# `AveragedModel`, from torch, keeps the mean of each weight, here over the last thirty steps.
+
+
+# %%
+def train_on(model, final_share, seed):
+    """Return the model after 60 more steps, and the mean of its last 30 states."""
+    later = copy.deepcopy(model)
+    mean = AveragedModel(later)
+
+    def add(event):
+        if 30 <= event.step < 60:
+            mean.update_parameters(later)
+
+    config = replace(plan, steps=60, warmup_steps=10, final_share=final_share)
+    on_tales(later, config, seed, run=Run(progress=add))
+    return later, mean.module
+
+
+# %% [markdown]
+# The trained model has settled already.
+# So sixty steps at the peak come first, to have a start that hasn't.
+# From there three seeds, each with texts of its own, go on in both ways.
+#
+# *Predict*: which of the two ends lower, and where is the mean of the weights that stay at the peak?
+
+# %% tags=["nbval-ignore-output"]
+restless, _ = train_on(model, final_share=1, seed=0)
+print(f"start {text_loss(restless, tokenizer, held_out).loss:.2f} nats/token")
+print("at the peak   its mean weights   falling rate")
+settling = []
+for seed in (1, 2, 3):
+    ends = *train_on(restless, 1, seed), train_on(restless, 0, seed)[0]
+    settling.append([text_loss(end, tokenizer, held_out).loss for end in ends])
+    print("{:11.2f} {:18.2f} {:14.2f}".format(*settling[-1]))
+
+# %% tags=["remove-cell"]
+assert all(max(mean, falling) < peak - 0.05 for peak, mean, falling in settling)
+
+# %% [markdown]
+# With the same texts, the falling rate ends about two tenths of a nat lower with each seed.
+# At the peak the loss even rises here.
+# Yet the *mean* of those same weights is nearly as good as the falling rate: the weights jump around a better place.
+# (Llama 3 uses such a mean for its final model {cite:p}`grattafiori2024`.)
+# All of these losses are far above that of the trained model: the sixty long steps at the start undid much of what it had learned.
 #
 # This page reads only one story in a step, which is soon far below the noise scale.
 # But within one minute, more stories in a step would mean fewer steps.
