@@ -49,6 +49,7 @@ from llmcourse.checks import reasoning as checks
 from llmcourse.finetuning.chat import Message, tokenized
 from llmcourse.finetuning.examples import collate
 from llmcourse.model.folders import load_pretrained
+from llmcourse.model.generation import GREEDY, generate
 from llmcourse.studies import stored_study
 from llmcourse.training.losses import cross_entropy
 
@@ -591,13 +592,118 @@ print(f"{n_right} of {len(four_steps)} right")
 
 # %% [markdown]
 # Most of its answers stop early, after no more steps than its labels had.
-# Of all 24, few end in the right number: the end comes too soon, and a wrong step on the way is carried through to it.
+# Of all 24, few end in the right number.
 # More depth does not help an answer that stops too soon.
+# Whether the early end is all that is wrong is the subject of the next section.
 
 # %% tags=["remove-cell"]
 for direct, worked in zip(runs("direct"), runs("worked")):
     assert share(worked) > share(direct) + 0.2
     assert max(share(direct, (4,)), share(worked, (4,))) < 0.5
+
+# %% [markdown]
+# ### A calculator, and more steps
+#
+# Three things can go wrong in a worked answer: the model *reads* a change wrongly, *adds* wrongly, or *stops* too soon.
+# A program that takes part in the writing can remove the last two.
+#
+# - **Adding**: whenever the model has written a sum up to *is*, a calculator writes the result.
+#   {cite:t}`cobbe2021` did so for school mathematics; it is the simplest {term}`tool use`.
+# - **Stopping**: when the model begins its last sentence with *So* after too few steps, we replace the word by *Then*, and it has to go on.
+#   This is the trick of s1, called *budget forcing*, where the word *Wait* replaced the end of a chain {cite:p}`muennighoff2025`.
+#
+# Here is the calculator.
+
+
+# %%
+def calculator(text):
+    """Return the result of the sum at the end of a text, or "" if there is none."""
+    found = re.search(rf"({WORD}) (and|less) ({WORD}) is$", text)
+    if not found:
+        return ""
+    before, change = map(verifiable.WORDS.index, found.group(1, 3))
+    result = before + change if found[2] == "and" else before - change
+    return f" {verifiable.WORDS[result]}" if 0 <= result <= 12 else ""
+
+
+print("First nine less two is" + calculator("First nine less two is"))
+
+# %% [markdown]
+# The model writes greedily, and halts after *is*, after *So* and at the end.
+# Then the program may write something, and the model goes on from there, as if it had written it.
+
+# %%
+IS, SO, THEN = (tokenizer.encode(word)[0] for word in (" is", " So", " Then"))
+
+
+def guided(problem, calculate=False, least=0):
+    """Return an answer of `weak`, written with these kinds of help."""
+    prompt, written = prompt_of(problem.text, tokenizer).ids, []
+    while written[-1:] != [end] and len(written) < 40:
+        ids = torch.tensor([*prompt, *written])
+        stop, room = (IS, SO, end), 40 - len(written)
+        ids = generate(weak, ids, room, sampling=GREEDY, stop=stop)
+        written = ids[len(prompt) :].tolist()
+        if written[-1] == SO and written.count(IS) < least:
+            written[-1] = THEN
+        if written[-1] == IS and calculate:
+            written += tokenizer.encode(calculator(tokenizer.decode(written)))
+    return tokenizer.decode([i for i in written if i != end])
+
+
+# %% [markdown]
+# We let it answer 24 questions with one to three steps, and the 24 with four steps from above.
+# For each way of writing, the table counts the right answers, and those that misread a change, have a wrong sum, or are too short, with too few steps.
+
+
+# %%
+def faults(problem, text):
+    """Return whether an answer has a wrong change, a wrong sum, too few steps."""
+    said = verifiable.read_steps(text)
+    pairs = zip(said, problem.steps)
+    misread = any(ours.change != theirs.change for ours, theirs in pairs)
+    added = any(step.before + step.change != step.after for step in said)
+    return misread, added, len(said) < len(problem.steps)
+
+
+# %% tags=["nbval-ignore-output"]
+counts = {}
+print("steps   help                     right  misread  wrong sum  too short")
+for name, problems, calculate, least in (
+    ("1 to 3  none", exam, False, 0),
+    ("1 to 3  calculator", exam, True, 0),
+    ("4       none", four_steps, False, 0),
+    ("4       calculator", four_steps, True, 0),
+    ("4       calculator, four steps", four_steps, True, 4),
+):
+    texts = [guided(problem, calculate, least) for problem in problems]
+    rows = [(is_right(p, t), *faults(p, t)) for p, t in zip(problems, texts)]
+    counts[name] = [sum(column) for column in zip(*rows)]
+    print("{:31} {:6} {:8} {:10} {:10}".format(name, *counts[name]))
+
+# %% [markdown]
+# Here are the first two answers of the last row, again after the right totals.
+
+# %% tags=["nbval-ignore-output"]
+for question, text in zip(four_steps[:2], texts):
+    print(fill(f"{question.totals}: {text}", 80))
+
+# %% tags=["remove-cell"]
+right = {name: row[0] for name, row in counts.items()}
+assert right["1 to 3  calculator"] > right["1 to 3  none"]
+assert counts["1 to 3  calculator"][2] <= 2 < counts["1 to 3  none"][2]
+whole = counts["4       calculator, four steps"]
+assert max(whole[2:]) <= 4 and whole[0] < 14 < whole[1]
+
+# %% [markdown]
+# Up to three steps, the calculator removes the wrong sums, and many more answers are right.
+# The rest are mostly misread, which no calculator can mend.
+#
+# At four steps, the calculator alone makes hardly a difference.
+# With four steps as well, there are no wrong sums any more, hardly an answer is too short, and still few are right: nearly all of them misread a change.
+# (Some are right by luck: in our run, the first answer leaves out the question's first change and still ends in the right number.
+# With 24 questions, a few right answers more or less may be chance.)
+# So the early end and the wrong sums are not all that is wrong there: the model also fails to read four changes in a row, which it was never taught.
 
 # %% [markdown]
 # ### Right for the wrong reasons
