@@ -935,7 +935,11 @@ def train_on(model, final_share, seed):
 # So sixty steps at the peak come first, to have a start that hasn't.
 # From there three seeds, each with texts of its own, go on in both ways.
 #
-# *Predict*: which of the two ends lower, and where is the mean of the weights that stay at the peak?
+# *Predict*: which of the two ends lower, and how good is the mean of the weights at the peak?
+#
+# :::{dropdown} Answer
+# The falling rate ends lower, and the mean is nearly as good.
+# :::
 
 # %% tags=["nbval-ignore-output"]
 restless, _ = train_on(model, final_share=1, seed=0)
@@ -955,7 +959,7 @@ assert all(max(mean, falling) < peak - 0.05 for peak, mean, falling in settling)
 # At the peak the loss even rises here.
 # Yet the *mean* of those same weights is nearly as good as the falling rate: the weights jump around a better place.
 # (Llama 3 uses such a mean for its final model {cite:p}`grattafiori2024`.)
-# All of these losses are far above that of the trained model: the sixty long steps at the start undid much of what it had learned.
+# All of these losses are far above that of the trained model: the sixty long steps at the start, with AdamW's means begun anew, undid much of what it had learned.
 #
 # This page reads only one story in a step, which is soon far below the noise scale.
 # But within one minute, more stories in a step would mean fewer steps.
