@@ -608,7 +608,7 @@ for direct, worked in zip(runs("direct"), runs("worked")):
 # A program that takes part in the writing can remove the last two.
 #
 # - **Adding**: whenever the model has written a sum up to *is*, a calculator writes the result.
-#   {cite:t}`cobbe2021` did so for school mathematics; it is the simplest {term}`tool use`.
+#   {cite:t}`cobbe2021` did so for school mathematics; it is a simple form of {term}`tool use`.
 # - **Stopping**: when the model begins its last sentence with *So* after too few steps, we replace the word by *Then*, and it has to go on.
 #   This is the trick of s1, called *budget forcing*, where the word *Wait* replaced the end of a chain {cite:p}`muennighoff2025`.
 #
