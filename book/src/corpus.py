@@ -1455,12 +1455,14 @@ for rule in cleaning.GOPHER[:2]:
 # The remedy is the report: look at what each rule removes before you adopt it.
 
 # %% [markdown]
+# ### A filter that is learned
+#
 # A filter can also be learned from examples: some texts that are called good and some that are called bad.
-# As good ones we take every second of the long texts of the documentation, and as bad ones every second program.
+# As good ones we take every second long text of the documentation, and as bad ones every second program.
 # The words of both are counted.
-# A word's **log-odds** are the logarithm of its share of the good words, divided by its share of the bad ones: above 0 if it is more frequent in the good texts.
-# (Every count is raised by one, so that no share is zero; punctuation stays with its word.)
-# (The numbers depend on your Python, here and in the next outputs.)
+# We divide a word's share of the good words by its share of the bad ones: the logarithm of this quotient is the word's **log-odds**, above 0 if the word is more frequent in the good texts.
+# (Every count is raised by one, so that no share is zero; punctuation stays with its word.
+# The numbers depend on your Python, here and in the next outputs.)
 
 # %% tags=["nbval-ignore-output"]
 good = Counter(" ".join(long_texts[::2]).split())
@@ -1506,9 +1508,9 @@ assert kept_by["documentation"][1] > 0.8 and log_odds["which"] > 0 > log_odds["d
 assert kept_by["programs"][0] > 0.5 and kept_by["programs"][1] < 0.2
 
 # %% [markdown]
-# The rules keep most of the programs; two counts of words keep only a few, and about as much of the documentation as the rules do.
+# The rules keep most of the programs; the word counts keep only a few, and about as much of the documentation as the rules do.
 # (The comparison is not quite fair: the rules were not made for just these two kinds of text.)
-# Now the counts judge other texts, among them the ferry's with its words in alphabetical order, and one word fifty times.
+# Now the counts judge other texts, among them the words of the page about the ferry, sorted, and one word fifty times.
 
 # %% tags=["nbval-ignore-output"]
 others = {"ferry": FERRY, "ferry, sorted": " ".join(sorted(FERRY.split()))}
@@ -1524,7 +1526,7 @@ assert max(scores) == scores[4]
 # %% [markdown]
 # The poem, which the rules removed, is kept, and the code is not.
 # But the score does not depend on the order of the words, so sorted words pass as well as sentences, and `the` fifty times gets the highest score of all.
-# And this filter finds code bad only because we said so: with the two halves exchanged, it would keep the programs and remove the documentation.
+# And this filter finds code bad only because we said so: with good and bad texts exchanged, it would keep most programs and remove most of the documentation.
 # "Good" is whatever was put among the good texts.
 #
 # ## Takeaways
@@ -1534,6 +1536,7 @@ assert max(scores) == scores[4]
 #   Exact ones are found by a hash, near ones by MinHash, whose agreement rate estimates the Jaccard similarity.
 # - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
+#   A learned filter prefers whatever was put among its good examples.
 # - A hash keeps test text apart, and shared runs of words show what leaked: a leak makes a model that remembers look like one that understands.
 # - Sources are mixed in chosen shares; new text beats the same text again; personal data and licences are dealt with before training, not after.
 # - The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
@@ -1543,7 +1546,7 @@ assert max(scores) == scores[4]
 # FineWeb documents each step with a model trained with and without it {cite:p}`penedo2024`.
 # It removes near copies crawl by crawl, because doing so over all crawls at once did not help the models.
 # Lately, the main step is often a learned filter.
-# DCLM's was trained with answers to instructions and well-rated explanations as the good texts, and with random web pages as the bad ones {cite:p}`li2024`.
+# That of DCLM, another public corpus, was trained with answers to instructions and well-rated explanations as the good texts, and with random web pages as the bad ones {cite:p}`li2024`.
 # FineWeb-Edu keeps the pages to which a classifier gives high marks as teaching material; its examples were marked by a large language model {cite:p}`penedo2024`.
 # Deduplicated text gives better models for the same computation, and models that recite less {cite:p}`lee2022`.
 # Training small models on stories from a small world is an idea of {cite:t}`eldan2023`: **TinyStories**.

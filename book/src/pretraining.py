@@ -214,8 +214,9 @@ print(f"log V = {log_vocab:.2f} nats/token")
 #
 # Where a window holds the end of one text and the beginning of the next, the second can look back at the first.
 # The mark between them says only that they are unrelated; the model has to learn to ignore what is before it.
-# Llama 3 hides it instead: its attention mask lets a token look only at tokens of its own text {cite:p}`grattafiori2024`.
-# `PackedSequences` does the same in [Instruction tuning](instruction_tuning.ipynb).
+# Llama 3 hides the earlier text instead: a token can look only at tokens of its own text {cite:p}`grattafiori2024`.
+# (Its authors found that this mattered little, except with very long windows.)
+# `PackedSequences` has the same effect in [Instruction tuning](instruction_tuning.ipynb).
 #
 # At every position the model reads the true tokens before it, not its own guesses: this is **{term}`teacher forcing`** {cite:p}`williams1989`.
 # So it can learn from all positions of a window at once.
@@ -419,7 +420,7 @@ torch.testing.assert_close(newton_schulz(gradient), theirs, rtol=1e-3, atol=1e-3
 #
 # The first gradients are wild and AdamW's means still rest on few of them, so the first steps are short.
 # At the end, short steps let the weights settle; with long ones they keep jumping around, as *Batch size, and noise in the gradient* shows below.
-# (In a very short run this gains less than long steps right to the end: see [Scaling laws](scaling_laws.ipynb).)
+# (In a very short run from random weights, long steps right to the end gain more than settling does: see [Scaling laws](scaling_laws.ipynb).)
 
 
 # %%
@@ -910,14 +911,18 @@ assert 4 * scales["start"] < scales["end"]
 # That is why batches are often made larger as training goes on.
 # It is also a reason for short steps at the end: a small learning rate averages over many batches.
 #
+# This page reads only one story in a step, which is soon far below the noise scale.
+# But within one minute, more stories in a step would mean fewer steps.
+# Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
+#
 # To see what short steps gain, we train copies of the model for sixty more steps.
 # The rate rises to its peak in ten steps; then it stays there (`final_share=1`) or falls to zero (`final_share=0`).
-# `AveragedModel`, from torch, keeps the mean of each weight, here over the last thirty steps.
+# `AveragedModel`, from torch, keeps the mean of each weight, here over the states after steps 30 to 59.
 
 
 # %%
 def train_on(model, final_share, seed):
-    """Return the model after 60 more steps, and the mean of its last 30 states."""
+    """Return the model after 60 more steps, and the mean of 30 late states."""
     later = copy.deepcopy(model)
     mean = AveragedModel(later)
 
@@ -956,14 +961,10 @@ assert all(max(mean, falling) < peak - 0.05 for peak, mean, falling in settling)
 
 # %% [markdown]
 # With the same texts, the falling rate ends about two tenths of a nat lower with each seed.
-# At the peak the loss even rises here.
+# With the rate at its peak, the loss even ends above its start.
 # Yet the *mean* of those same weights is nearly as good as the falling rate: the weights jump around a better place.
-# (Llama 3 uses such a mean for its final model {cite:p}`grattafiori2024`.)
-# All of these losses are far above that of the trained model: the sixty long steps at the start, with AdamW's means begun anew, undid much of what it had learned.
-#
-# This page reads only one story in a step, which is soon far below the noise scale.
-# But within one minute, more stories in a step would mean fewer steps.
-# Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
+# (Llama 3's final model is a mean of checkpoints, too, taken while the rate falls {cite:p}`grattafiori2024`.)
+# All of these losses are far above that of the trained model: sixty long steps, and perhaps AdamW's means begun anew, undid much of what it had learned.
 
 # %% [markdown]
 # ### Learning by heart

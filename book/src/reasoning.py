@@ -610,7 +610,7 @@ for direct, worked in zip(runs("direct"), runs("worked")):
 # - **Adding**: whenever the model has written a sum up to *is*, a calculator writes the result.
 #   {cite:t}`cobbe2021` did so for school mathematics; it is a simple form of {term}`tool use`.
 # - **Stopping**: when the model begins its last sentence with *So* after too few steps, we replace the word by *Then*, and it has to go on.
-#   This is the trick of s1, called *budget forcing*, where the word *Wait* replaced the end of a chain {cite:p}`muennighoff2025`.
+#   This is the trick of the model s1, called *budget forcing*, where the word *Wait* replaced the end of a chain {cite:p}`muennighoff2025`.
 #
 # Here is the calculator.
 
@@ -630,6 +630,7 @@ print("First nine less two is" + calculator("First nine less two is"))
 
 # %% [markdown]
 # The model writes greedily, and halts after *is*, after *So* and at the end.
+# (The answers above were drawn at random, so the counts differ a little.)
 # Then the program may write something, and the model goes on from there, as if it had written it.
 
 # %%
@@ -654,6 +655,7 @@ def guided(problem, calculate=False, least=0):
 # %% [markdown]
 # We let it answer 24 questions with one to three steps, and the 24 with four steps from above.
 # For each way of writing, the table counts the right answers, and those that misread a change, have a wrong sum, or are too short, with too few steps.
+# A change counts as misread if it isn't the question's change at this place, so another order counts, too.
 
 
 # %%
@@ -696,14 +698,14 @@ whole = counts["4       calculator, four steps"]
 assert max(whole[2:]) <= 4 and whole[0] < 14 < whole[1]
 
 # %% [markdown]
-# Up to three steps, the calculator removes the wrong sums, and many more answers are right.
-# The rest are mostly misread, which no calculator can mend.
+# Up to three steps, the calculator leaves no wrong sum, and many more answers are right.
+# Most of the others misread a change, which no calculator can mend.
 #
-# At four steps, the calculator alone makes hardly a difference.
-# With four steps as well, there are no wrong sums any more, hardly an answer is too short, and still few are right: nearly all of them misread a change.
-# (Some are right by luck: in our run, the first answer leaves out the question's first change and still ends in the right number.
-# With 24 questions, a few right answers more or less may be chance.)
-# So the early end and the wrong sums are not all that is wrong there: the model also fails to read four changes in a row, which it was never taught.
+# At four steps, too, the calculator leaves no wrong sum, but every answer still stops too soon, and about as few are right.
+# With four steps forced as well, hardly any answer is too short.
+# Still only 7 of 24 are right in our run, and 23 misread a change, so at least six of the seven right ones misread one too.
+# (The first answer above is one of these: the question's changes are +1, +3, +3 and +1, the answer has +3, +3, +1 and +1, which has the same sum.)
+# So the early end and the wrong sums are not all that is wrong: the model misreads questions with four steps, which it was never taught.
 
 # %% [markdown]
 # ### Right for the wrong reasons
@@ -1034,6 +1036,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A model computes each token with a fixed number of layers; the tokens it writes are scratch paper.
 # Each step of a chain is also a lesson of its own.
 # A verifier of the outcome passes right answers with wrong chains; one of the process does not.
+# A calculator removes wrong sums, and forcing more steps removes the early end; neither helps a model that misreads the question.
 # pass@k counts the ways to take $k$ of $n$ answers; a vote needs no verifier, but can only strengthen what the model says most often.
 # Apart from how they average, fine-tuning, rejection sampling and GRPO are one loss with different weights: 1, right or wrong, and the advantage.
 # A starting model without right answers gets no gradient, so a few labels come first.

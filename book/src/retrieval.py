@@ -1098,7 +1098,8 @@ assert found["bm25", 10] > found["dense", 10]
 # It can also search only some of them, selected by author or date.
 #
 # Our agent could only ask for another passage.
-# With **{term}`tool use`**, also called *function calling*, a model writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`; in [Reasoning: rewards that can be checked](reasoning.ipynb), a calculator does so in the middle of an answer.
+# With **{term}`tool use`**, also called *function calling*, a model writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
+# In [Reasoning: rewards that can be checked](reasoning.ipynb), a calculator helps in the middle of an answer, but there the model writes no call.
 # Today's agents go on like this for many steps, with many tools.
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
 # Every result from a tool is one more document that may give orders.

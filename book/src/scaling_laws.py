@@ -78,7 +78,7 @@ print("one of them, three seeds:", ", ".join(f"{loss:.2f}" for loss in repeats))
 # All models have two layers, and share the tokenizer and the copying start ([Pretraining](pretraining.ipynb)) of `base-llm`.
 # Each run has a schedule of its own, whose learning rate reaches zero at the last step.
 # The peak of the rate is proportional to the width to the power −3/4: at twice the width it is 0.6 times as high.
-# (Why a wider model needs a lower rate is a part of *What each setting does*, below.)
+# (*What each setting does*, below, shows one reason why a wider model needs a lower rate.)
 # It wasn't tuned for each size or length, so some runs may end higher than they need to.
 # `python book/studies/scaling_study.py --out scaling.json` repeats them in about twenty minutes.
 # All but one are single runs; the three seeds above show what luck does.
@@ -656,7 +656,7 @@ assert least["Muon"] + 0.2 < adam[1] < least["SGD"] - 0.2
 # A single matrix shows one reason.
 # The first step of AdamW moves every weight by the learning rate, up or down by the sign of its gradient.
 # An output adds up as many of these changes as there are inputs, so how far it moves depends on the width.
-# The next cell measures this with random numbers: a matrix reads an input $x$ and takes one step towards a random target.
+# The function below measures this with random numbers: a matrix reads an input $x$ and takes one step towards a random target.
 # It returns how far the outputs move (root mean square), first for $x$, then for 256 other inputs.
 
 
@@ -676,9 +676,9 @@ def changes(x, rate):
 
 # %% [markdown]
 # Three widths follow, at the rate 0.004 and at a rate that falls with the width, 0.256 / width, which is 0.004 at width 64.
-# Before the step, the outputs are about 1 in size.
 # The last column has a *one-hot* input: a single 1, and 0 everywhere else.
 # A table of embeddings reads such an input, because a token picks one of its rows.
+# Before the step, the outputs are about 1 in size; those of the one-hot input, which picks a single column, are $1 / \sqrt{\text{width}}$.
 
 # %%
 draws = torch.Generator().manual_seed(0)
@@ -705,13 +705,13 @@ assert abs(one_hot - 0.004) < 1e-4
 # For a one-hot input, just one change counts, and its size is the rate at any width.
 #
 # **{term}`μP`** scales initial weights and rates so that outputs move equally far at any width, and the best rate of a small model holds for a large one {cite:p}`yang2022`.
-# For AdamW, its rate for the matrices inside the model falls as 1 / width; that for a table of embeddings stays.
+# With AdamW, the rate of the matrices inside the model falls as 1 / width, and the rate of the table of embeddings stays the same.
 #
-# This is the first step, and other inputs line up less: for unrelated ones the outputs move in proportion to the *root* of the width.
-# Real inputs are neither equal nor unrelated, so the best power need not be −1.
-# The −3/4 of the runs at the top of this page lies between −1/2 and −1.
+# These are first steps on one input, and other inputs line up less.
+# For unrelated ones, the outputs move in proportion to the *root* of the width, so a rate that falls as the width to the power −1/2 would be enough.
+# Real inputs are neither equal nor unrelated, so the best power may lie between −1 and −1/2, as the −3/4 at the top of this page does.
 #
-# Here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
+# Back to the small model and its 320 stories: here are the other settings, each beside AdamW at the same rate, with the lowest and highest of three seeds.
 # A seed gives all settings the same start and the same order of stories, so the last column can compare them seed by seed.
 
 

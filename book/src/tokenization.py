@@ -559,11 +559,11 @@ for word in ("lighthouses", "naïve"):
     print(word, "→", longest_first(word, set(wordpieces)))
 
 # %% [markdown]
-# You may know another score: the [Hugging Face course](https://huggingface.co/learn/llm-course/chapter6/6) teaches $n_{ab} / (n_a n_b)$, and calls it a guess, because Google never published its program for training.
-# Up to $N$, which is the same for all pairs, this is the fraction inside our logarithm.
+# Another score is often taught: the [Hugging Face course](https://huggingface.co/learn/llm-course/chapter6/6) has $n_{ab} / (n_a n_b)$, and calls it a guess, because Google never published its program for training.
+# Apart from $N$, which is the same for all pairs, this is the fraction inside our logarithm.
 # What it lacks is the factor $n_{ab}$: it says what a merge gains at each place, not in the whole text.
-# Does this matter?
-# We train once more, with this score and up to 512 pieces; the first 512 pieces of the other training are what that would have given at this size.
+# We train once more, with this score, up to 512 pieces.
+# Pieces are only ever added, so the first 512 of the other training are its result at this size.
 
 
 # %%
@@ -576,7 +576,7 @@ def ratio(words):
 
 
 # %% [markdown]
-# These are the first merges of both, each with the number of words in the tales that contain it, and the tokens that the vocabularies need for the new stories.
+# These are the first merges of both (without `##`), each with the number of words in the tales that contain it, and the tokens that the vocabularies need for the new stories.
 
 # %%
 vocabularies = {"gain": wordpieces[:512]}
@@ -605,7 +605,7 @@ assert n_tokens["ratio"] > 1.5 * n_tokens["gain"]
 # %% [markdown]
 # The ratio begins with pairs that have a rare letter, such as `z`, `x` or `q`; the gain begins with what is frequent.
 # With 512 pieces each, the ratio needs nearly twice as many tokens.
-# The factor matters, and the gain is what the first paper describes: choose the piece that raises the probability of the text most {cite:p}`schuster2012`.
+# The factor matters, and the gain estimates what the first paper asks for: the piece that raises the probability of the text most {cite:p}`schuster2012`.
 #
 # ### Unigram
 #
@@ -1342,7 +1342,7 @@ assert mean_cosine["not in these tales"] > mean_cosine["the others"] + 0.3
 # The rows of tokens that occur in none of these tales are much more alike, so they say little about their tokens.
 #
 # The best-known symptom is that a model cannot repeat such a token.
-# In the tale below, a girl is named by a token of our choice, and the tale ends where her name comes next.
+# In the tale below, a girl gets a token of our choice as her name, and the tale ends just before her name would come again.
 
 # %%
 named = "Once upon a time there was a brave young girl named"
@@ -1405,11 +1405,11 @@ assert added["any words"][0] > added["never used"][0] + 1
 # %% [markdown]
 # Names are repeated: naming adds many nats, and forty tales get forty answers.
 # For words of any frequency it adds some three nats on average, so they leave a trace, though the model gives only a few different answers.
-# For tokens that are never used it adds next to nothing, and again there are few answers: the model cannot say what it has read.
+# For tokens that are never used it adds next to nothing, and again there are few answers.
 #
-# But not every token that is not repeated is a glitch token.
+# But this alone does not show a glitch token.
 # The most frequent words, such as `the`, aren't repeated either, though every tale is full of them.
-# For these tokens the symptom alone proves nothing; together with rows that are much alike it does say something.
+# Only together with rows that are much alike does it say that the model cannot tell what it has read.
 #
 # ## Takeaways
 #
@@ -1419,7 +1419,7 @@ assert added["any words"][0] > added["never used"][0] + 1
 # - WordPiece merges by likelihood and encodes by the longest piece; Unigram starts large, drops pieces and takes the most probable cut; byte fallback writes unknown characters as bytes.
 # - A tokenizer needs few tokens for text like its training text, and many for other text; GPT-2's needs many for code and for languages other than English.
 # - A larger vocabulary shortens texts, with diminishing returns, and costs embedding parameters.
-# - A lone space at the end of a prompt, and tokens that were never trained, make it hard for a model to go on.
+# - A lone space at the end of a prompt makes it hard for a model to go on; a token that was never trained is hard for it to repeat.
 #
 # *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
 # Llama 3's vocabulary is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.

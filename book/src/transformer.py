@@ -162,7 +162,8 @@ print("scores:", scores.tolist(), "fetched:", "ABGD"[fetched.argmax()])
 #
 # with learned weights $g$, a small $\varepsilon$, and $\odot$ for the product coordinate by coordinate.
 # Each part reads a normalised copy of the stream and adds to the stream itself: this is **{term}`pre-norm`**.
-# The first transformer, and so the figure that most people know, normalised the stream after each sum (*post-norm*); it has to begin training with very small steps {cite:p}`vaswani2017,xiong2020`.
+# The first transformer normalised the stream after each sum instead (*post-norm*), and so do most drawings of it {cite:p}`vaswani2017`.
+# Such models have to begin training with very small steps {cite:p}`xiong2020`.
 #
 # **Feed-forward network.**
 # It works on each position by itself: it widens the vector, decides what to keep, and brings it back to the width of the stream.
@@ -1029,6 +1030,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 # It must put 20 features into 5 numbers and get them back.
 # Each feature is absent, or a random number between 0 and 1, and has a direction (a row of $W$, 20 × 5).
 # The features $x$ are written as $x W$ and read back as $\operatorname{ReLU}(x W W^\top + b)$; both $W$ and $b$ are trained.
+# (ReLU turns negative numbers into 0.)
 # The loss is the squared error, in which feature $i$ has the importance $0.8^i$.
 # We train three models at once, with different first weights.
 
@@ -1057,7 +1059,7 @@ def store(present):
 # %% [markdown]
 # We count the features whose direction is longer than a half, in each of the three models.
 # (On another processor a number can be one larger or smaller.)
-# For comparison, a model could keep the five most important features, each in a number of its own, and answer the mean for all others; the last column says what share of its error is left.
+# For comparison, a model could keep the five most important features, each in a number of its own, and give the mean of each of the others; the last three numbers say what share of that model's error is left.
 # (A feature that is present with probability $p$ has the variance $p/3 - p^2/4$.)
 
 # %% tags=["nbval-ignore-output"]
@@ -1074,10 +1076,11 @@ for present in (1, 0.1, 0.01):
 assert max(kept[1]) < 7 < min(kept[0.1]) and min(kept[0.01]) > 12
 
 # %% [markdown]
-# If all features are always present, each model keeps five and drops the rest, and its error is that of the five most important ones.
+# If all features are always present, each model has five directions, and its error is about that of the model which keeps the five most important features.
 # If one in ten is present, it has directions for about ten, and if one in a hundred, for about fifteen: three times as many as it has numbers.
-# More than five directions cannot all be at right angles, so they disturb each other.
-# It pays all the same: only about a half and a quarter of the error is left.
+# More than five directions cannot all be at right angles, so features that are present together disturb each other.
+# But that is rare if few are present, and the bias and the ReLU can remove small disturbances.
+# So it pays: about a half of the error is left if one in ten is present, and about a quarter if one in a hundred is.
 # The toy shows that superposition can pay, not that a language model makes use of it.
 #
 # A **{term}`sparse autoencoder`** learns a long list of directions, and writes each state as a sum of a few of them.
