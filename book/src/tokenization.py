@@ -591,12 +591,12 @@ for name, pieces in vocabularies.items():
 
 # %%
 new_counts = Counter(regex.findall(bert_words, " ".join(new_stories)))
+n_words = sum(len(text.split()) for text in new_stories)
 n_tokens = {}
 for name, pieces in vocabularies.items():
     known = set(pieces)
     lengths = {word: len(longest_first(word, known)) for word in new_counts}
     n_tokens[name] = sum(n * lengths[word] for word, n in new_counts.items())
-    n_words = sum(len(text.split()) for text in new_stories)
     print(f"{name:5} {n_tokens[name] / n_words:.2f} tokens per word")
 
 # %% tags=["remove-cell"]
@@ -850,7 +850,6 @@ def unigram_tokens(text):
 # %%
 ways = [("BPE, 1,024 ids", tales_bpe.tokens), ("BPE, more merges", larger_bpe.tokens)]
 ways += [("WordPiece", wordpiece_tokens), ("Unigram", unigram_tokens)]
-n_words = sum(len(text.split()) for text in new_stories)
 for name, cut in ways:
     n_tokens = sum(len(cut(text)) for text in new_stories)
     print(f"{name:21} {n_tokens / n_words:.2f} tokens per word")
