@@ -18,16 +18,16 @@
 # The [page of the contest](../contest.md) has the rules, how to hand in, and a leaderboard.
 # In this notebook you write the tools that a fair comparison needs and, at the end, your report.
 #
-# | Task | Points | Difficulty | Minutes |
+# | Task | Points | Difficulty | Time |
 # |---|---|---|---|
-# | 1. The excess | 2 | ★ | 10 |
-# | 2. Two models, the same stories | 2 | ★★ | 10 |
-# | 3. Draw again: the bootstrap | 2 | ★★ | 15 |
-# | 4. Better, or luck | 3 | ★★ | 25 |
-# | 5. How many bytes | 2 | ★★ | 15 |
-# | 6. A schedule within the budget | 2 | ★★★ | 25 |
-# | 7. Your report (written) | 4 | ★★★ | your time |
-# | 8. What did not help (written) | 3 | ★★ | 30 |
+# | 1. The excess | 2 | ★ | 10 minutes |
+# | 2. Two models, the same stories | 2 | ★★ | 10 minutes |
+# | 3. Draw again: the bootstrap | 2 | ★★ | 15 minutes |
+# | 4. Better, or luck | 3 | ★★ | 25 minutes |
+# | 5. How many bytes | 2 | ★★ | 15 minutes |
+# | 6. A schedule within the budget | 2 | ★★★ | 25 minutes |
+# | 7. Your report (written) | 4 | ★★★ | as you like |
+# | 8. What did not help (written) | 3 | ★★ | 30 minutes |
 #
 # 20 points in all, and none of them for the rank: a careful report on a model that came last earns all of them.
 # Read the chapter [Pretraining](../pretraining.ipynb) first.
@@ -125,7 +125,10 @@ assert tuple(got.shape) == (0,), f"no story: a tensor of shape (0,), got {got}"
 #
 # $$
 # \bar d = \frac1n \sum_i d_i, \qquad
-# \mathrm{se} = \frac{s}{\sqrt n}, \qquad
+# \mathrm{se} = \frac{s}{\sqrt n},
+# $$
+#
+# $$
 # s^2 = \frac{1}{n - 1} \sum_i (d_i - \bar d)^2.
 # $$
 #
@@ -519,8 +522,8 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 #
 # In at most one page, say what you handed in and how you know how good it is:
 #
-# - the recipe: sizes, tokenizer, data, schedule, and the processor minutes that it took, with the command that measured them;
-# - the excess of each seed, the mean with its error, and bytes and SHA-256 of each model that you hand in, one for each seed;
+# - the recipe: sizes, tokenizer, data, schedule, and the processor minutes that it took, with the command that measured them and the machine;
+# - the excess of each seed, the mean with its error, and bytes and SHA-256 of each model that you hand in, one for each seed, as in your `score.json`;
 # - at least two changes that you tried against a baseline, each with three seeds or more, as a table: what was changed, excess, verdict;
 # - which choices were made on which stories. The contest's stories are for the end, not for choosing.
 
@@ -543,7 +546,7 @@ for budget, warmup, peak in ((60.0, 0.25, 2.0), (7.0, 0.5, 0.3), (1200.0, 0.0, 1
 # %% [markdown]
 # ## 8. What did not help (3 points, written)
 #
-# Name at least one idea that you expected to help and that did not, with its numbers.
+# Name at least one idea that you expected to help and that did not, with its numbers (three seeds or more, with the error).
 # Say what you expected and why, what the measurement rules out and what it does not, and what you would do next with ten times the budget.
 #
 # Then answer this: a friend trained twenty recipes with one seed each, chose the one with the lowest excess on the contest's stories, and reports that excess.

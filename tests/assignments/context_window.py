@@ -101,7 +101,7 @@ for windows, sizes in (
 #
 # The softmax over a long row can be computed block by block.
 # For each query three things are kept: the largest score so far $m$, the sum $\ell$, and the mixture $c$.
-# The sum is over $e^{s - m}$ for all scores $s$ so far; the mixture adds up $e^{s - m}$ times the value.
+# The sum $\ell$ adds up $e^{s - m}$ over all scores $s$ so far; the mixture adds up $e^{s - m}$ times the value.
 # At the end $c / \ell$ is what attention gives.
 #
 # Write `read_block(state, scores, values)`, which reads one more block and returns the new state; the old one stays as it is.
@@ -118,7 +118,7 @@ for windows, sizes in (
 #   It can happen that *all* scores of a query so far are $-\infty$: then $\ell$ and $c$ stay 0, and no `nan` may appear.
 #
 # An example for one query: the scores 0 and $\ln 2$ with the values 6 and 3 give $m = \ln 2$, $\ell = \frac12 + 1 = \frac32$ and $c = 3 + 3 = 6$.
-# A second block, with the score $\ln 6$ and the value 9, shrinks them by $\frac13$: $\ell = \frac12 + 1 = \frac32$, $c = 2 + 9 = 11$.
+# A second block, with the score $\ln 6$ and the value 9, shrinks them to $\frac13$: $\ell = \frac12 + 1 = \frac32$, $c = 2 + 9 = 11$.
 
 
 # %% answer="read-block"
@@ -148,7 +148,7 @@ state = read_block(state, torch.tensor([[log(6)]]), torch.tensor([[9.0]]))
 for got, wanted, name in zip(state, ([log(6)], [1.5], [[11.0]]), ("m", "l", "c")):
     assert close(got, torch.tensor(wanted)), (
         f"after the score ln 6 with the value 9, {name} is {wanted}, got {describe(got)}; "
-        "sum and mixture shrink by 2/6 before the new is added"
+        "sum and mixture are multiplied by 2/6 before the new is added"
     )
 state = read_block(state, torch.tensor([[-torch.inf]]), torch.tensor([[5.0]]))
 assert close(state[2], torch.tensor([[11.0]])), (
@@ -460,7 +460,7 @@ for n_kv_heads, n_queries in ((1, 7), (2, 3), (3, 1), (6, 4)):
 #
 # With $d = 4$ and base 10,000 the frequencies are 1 and 0.01.
 # Stretched four times they are 0.25 and 0.0025 by `"linear"`, and 1 and 0.0025 by `"ntk"`, whose base is $10{,}000 \cdot 4^2$.
-# By `"yarn"`, with a trained length of 628, the first pair makes 100 rounds and stays, and the second makes one and becomes 0.0025.
+# By `"yarn"`, with a trained length of 628, the first pair makes about 100 rounds and stays, and the second makes not quite one and becomes 0.0025.
 
 
 # %% answer="frequencies"

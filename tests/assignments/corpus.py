@@ -442,6 +442,7 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 #
 # - Texts connected by `pairs`, directly or through others, form a group: with the pairs (0, 1) and (1, 2), the texts 0, 1 and 2 are one group.
 #   A text without a pair is a group by itself.
+#   The two numbers of a pair may be in any order, and may be equal.
 # - A group is held out if `unit(t) < share`, where $t$ is its alphabetically smallest text (Python's order of strings).
 #   The first code cell has `unit`, which turns a text into a number from 0 to 1.
 
@@ -594,7 +595,8 @@ assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], (
 #
 # **The order of the steps** (3 points).
 # A colleague first looks for near copies in the raw pages, then removes menus and normalises, and finally draws the test set at random.
-# Name three things that go wrong, one of them a leak, each with an example, and say what order avoids them.
+# Name three things that go wrong, each with an example: at least one copy that is missed or found wrongly, and a leak.
+# Then say what order avoids them.
 
 # %% [markdown] written="order" points=3
 # - Copies are missed: the same page with different line ends, a combining accent or a zero-width space has different shingles, or a different hash, until it is normalised.

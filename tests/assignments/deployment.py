@@ -54,7 +54,7 @@ for module in (
 # %% [markdown]
 # ## 1. The next token (3 points)
 #
-# Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits ($V$) of all tokens to the probabilities ($V$) with which the next one is drawn.
+# Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits (V,) of all tokens to the probabilities (V,) with which the next one is drawn.
 #
 # 1. The logits are divided by `temperature` and go through a softmax. At temperature 0 the largest logit gets the probability 1, whatever `top_k` and `top_p` are.
 # 2. If `top_k` is not `None`, only the `top_k` most probable tokens stay, and their probabilities are made to sum to 1 again.
@@ -201,7 +201,7 @@ assert got == ["caf", "", "é!", ""], (
 )
 
 # %% hidden="text-pieces" points=1
-# Hidden: several scripts cut anywhere, bytes that do not decode to text, an end in the middle (1 point)
+# Hidden: several scripts cut anywhere, invalid bytes, an end in the middle (1 point)
 assert text_pieces([]) == [""], "no tokens: only what is left, which is nothing"
 got = text_pieces([b"a\xf0\x9f", b"\x99\x82", b"\xe8"])
 assert got == ["a", "🙂", "", "\ufffd"], (
@@ -394,11 +394,11 @@ for n_slots, number in ((1, 0), (2, 1), (3, 2), (5, 3)):
 # Write `quantize4(weight, group)`: a matrix (rows, columns) as whole numbers from −7 to 7, with a scale for every `group` neighbours in a row.
 # Return the pair `(packed, scale)`.
 #
-# - `scale` has the shape (rows, columns / group) and the type of the weight. It is the largest absolute value of the group, divided by 7, or 1 if all weights of the group are 0.
+# - `scale` has the shape (rows, columns / group) and the dtype of the weight. It is the largest absolute value of the group, divided by 7, or 1 if all weights of the group are 0.
 # - A weight becomes the nearest whole number to weight / scale.
 # - Two neighbouring numbers share a byte: 8 is added to both, which gives 1 to 15, and the byte is the first plus 16 times the second. `packed` is `torch.uint8`, (rows, columns / 2).
 #
-# Also write the way back, `dequantize4(packed, scale)`: the matrix of number · scale, of the scale's type.
+# Also write the way back, `dequantize4(packed, scale)`: the matrix of number · scale, of the scale's dtype.
 # `columns` is a multiple of `group`, and even; `group` may be odd.
 #
 # The row 7, −2, 0, 1 with a group of 2 has the scales 1 and 1/7, and the numbers 7, −2, 0, 7.

@@ -243,11 +243,13 @@ assert thin([], [1, 1], 0.5, []) == [], "no ids, nothing kept"
 #
 # $$
 # \mathcal{L} = -\ln \sigma(u_o \cdot v_c) - \sum_{k=1}^{K} \ln \sigma(-u_{n_k} \cdot v_c),
-# \qquad
+# $$
+#
+# $$
 # \sigma(s) = \frac{1}{1 + e^{-s}},
 # $$
 #
-# from the vectors $v_c$, of shape (B, D), $u_o$, of shape (B, D), and the noise $u_n$, of shape (B, K, D).
+# from `middle`, the vectors $v_c$, of shape (B, D), `company`, the $u_o$, of shape (B, D), and `noise`, the $u_n$, of shape (B, K, D).
 #
 # Scores may be large: $\sigma(-200)$ is 0 in float32, but its logarithm is $-200$.
 # `torch.nn.functional.logsigmoid` computes it safely.
@@ -332,7 +334,7 @@ assert close(got, torch.tensor([800.0])), (
 # All gradients are taken at the old tables.
 # If a word occurs in several pairs, or several times in one, its gradients add up.
 #
-# An example with $v = (2, 0)$, $u_+ = (0, 1)$ and $u_- = (0, -3)$: both scores are 0, so the errors are $-\frac12$ and $+\frac12$.
+# An example with $v = (2, 0)$, the company's $u_+ = (0, 1)$ and the noise's $u_- = (0, -3)$: both scores are 0, so the errors are $-\frac12$ and $+\frac12$.
 # With a rate of 1, $v$ becomes $(2, 2)$, $u_+$ becomes $(1, 1)$, and $u_-$ becomes $(-1, -3)$.
 
 
@@ -570,7 +572,7 @@ for size in (4, 7):
 # **Opposites** (3 points).
 # In vectors from skip-gram, *hot* and *cold* have a cosine of 0.9, and *hot* and *stove* one of 0.4.
 # Say what skip-gram learns from, and why that puts *cold* nearer to *hot* than *stove*.
-# Name one use that this harms and one that it does not.
+# Name one use that this harms and one that it does not, and say why.
 # Then say which of the two pairs moves closer together with a much wider window, and why.
 
 # %% [markdown] written="opposites" points=3

@@ -33,7 +33,7 @@
 #
 # The package `llmcourse` has adapters and batches of its own. The first code cell locks them away: here you write them yourself.
 #
-# B is the number of texts in a batch, T the number of positions, D the width of the model, C the number of classes.
+# In shapes, B is the number of texts in a batch, T the number of positions, D the width of the model, C the number of classes.
 
 # %% given="setup"
 import sys
@@ -136,9 +136,10 @@ assert close(pool_last(features, mask.flip(1)), features[:, 4]), (
 #
 # $$y = W z + c + \frac{\alpha}{r} B A z,$$
 #
-# with $W$ (out, in), the bias $c$ (out), $A$ ($r$, in) and $B$ (out, $r$).
+# with $W$ (out, in), the bias $c$ (out,), $A$ (r, in) and $B$ (out, r).
 # Write `lora_forward(x, weight, bias, a, b, alpha)`.
-# `x` has the shape (…, in), with any number of dimensions before the last; the result has (…, out).
+# `x` holds the inputs $z$ and has the shape (…, in), with any number of dimensions before the last; the result has (…, out).
+# The rank $r$ is the number of rows of `a`.
 # `bias` may be `None`.
 #
 # With $W = (1, 0)$, $A = (1, 1)$, $B = (3)$, $\alpha = 2$ and no bias, $z = (1, 2)$ becomes $1 + 2 \cdot 3 \cdot 3 = 19$.
@@ -283,7 +284,7 @@ for (a, b, _), (a_before, b_before) in zip(adapters, copies[1:]):
     assert torch.equal(b, b_before), "merge_all must not change an adapter's B"
 
 # %% hidden="make-adapter" points=1
-# Hidden: random changes of full rank, of low rank, several ranks and strengths (1 point)
+# Hidden: a random change of full rank, several ranks and strengths (1 point)
 change = torch.randn(7, 5, generator=generator(21), dtype=torch.float64)
 before = change.clone()
 vectors = torch.linalg.eigh(change.T @ change).eigenvectors  # smallest first

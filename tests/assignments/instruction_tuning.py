@@ -251,7 +251,7 @@ assert close(got, 1.5), (
 )
 
 # %% hidden="answer-loss" points=1
-# Hidden: random batches, answers of different lengths, large logits, targets that are not ids (1 point)
+# Hidden: random batches and lengths, large logits, targets that are no ids (1 point)
 logits = 5 * torch.randn(3, 6, 7, generator=generator(3))
 targets = torch.randint(0, 7, (3, 6), generator=generator(4))
 mask = torch.arange(6) >= torch.tensor([5, 1, 4])[:, None]
@@ -360,8 +360,8 @@ assert got == want, (
 # Conversations that share a row must not read each other.
 # A row of $T$ tokens holds texts of the given lengths, one after the other, which fill it.
 #
-# - `packed_positions(lengths)`: a tensor ($T$) of `torch.int64`, the place of each token in its own text, from 0.
-# - `packed_mask(lengths)`: a tensor ($T$, $T$) of `torch.bool`, `True` where the token of the row may look at the token of the column. It may look at tokens of the **same text** that are **not later** than itself.
+# - Write `packed_positions(lengths)`: a tensor (T,) of `torch.int64`, the place of each token in its own text, from 0.
+# - Write `packed_mask(lengths)`: a tensor (T, T) of `torch.bool`. Its number in row $t$ and column $s$ is `True` if token $t$ may look at token $s$: both are in the **same text**, and $s$ is **not later** than $t$.
 #
 # For the lengths `[2, 1]`: the positions are 0, 1, 0, and the mask is
 #

@@ -29,6 +29,7 @@
 #
 # The first code cell locks away the package's own training.
 # Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
+# Functions of torch itself, such as `torch.softmax` and `torch.logsumexp`, are fine.
 
 # %% given="setup"
 import sys
@@ -295,11 +296,11 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
 #   Step 0 has `1 / warmup` of the peak, not 0, and step `warmup - 1` has all of it.
 # - From step `warmup` on it falls along half a wave of a cosine.
 #   Step `warmup` still has the peak, and step `steps` would have `final_share` of it.
-#   Let $u$ be the share of the fall that is done, from 0 to 1:
+#   Let $u$ be the share of the fall that is done, from 0 to 1, and $f$ be `final_share`:
 #
-# $$
-# \text{rate} = \text{peak} \cdot \left(f + (1 - f) \, \tfrac12 (1 + \cos \pi u)\right), \qquad f = \text{final\_share}.
-# $$
+#   $$
+#   \text{rate} = \text{peak} \cdot \left(f + (1 - f) \, \tfrac12 (1 + \cos \pi u)\right).
+#   $$
 #
 # - From step `steps` on it stays there.
 #   (If all steps are warm-up, step `steps` still has the peak, and only the steps after it have the final share.)
@@ -483,7 +484,7 @@ assert close(state[1], torch.tensor([0.64])), (
 assert close(got, torch.tensor([1.8])), (
     "the first step: 0.95 · 2 from the decay, minus 0.1 · 4/4, is 1.8; got "
     f"{describe(got)}; 1.85 comes from m / √s without the divisions by 1 - β to the power of k, "
-    "and 1.9 of a missing term"
+    "and 1.9 from a missing term"
 )
 got, state = adamw(got, torch.tensor([4.0]), state, 0.1, (0.9, 0.96), 0.0, 0.5)
 assert close(got, torch.tensor([1.61])), (
@@ -614,6 +615,8 @@ assert abs(2 ** (n_bits / 37) - got["perplexity"]) < 1e-3, (
 # - Ana's very first loss, before any step, is 31 nats.
 # - Ben's loss on held-out tales has fallen to 0.3 nats.
 # - Cem's loss falls to 1.9 nats on his twenty training tales and then to 0.1, while on held-out tales it rises.
+#
+# Say also why Ben's 0.3 and Cem's 0.1 need not have the same cause.
 
 # %% [markdown] written="curves" points=3
 # Ana: a model that knows nothing gives each token about 1/512 and pays ln 512 = 6.2 nats. 31 nats means that it is sure of wrong tokens: the first weights are too large (or the scores are not divided, or the targets do not belong to the logits).

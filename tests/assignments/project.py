@@ -17,17 +17,19 @@
 # **The corpus** is yours: letters, recipes, song lyrics, source code, a language that you speak at home.
 # 1 to 20 MB of plain text is a good size.
 # You need the right to use it, and it must not contain anything that people would not want recited.
-# The package reads your files: `llmcourse corpus "texts/**/*.txt"` cleans them, and `llmcourse pretrain --data "texts/**/*.txt"` trains on them.
+# The package reads your files: `llmcourse corpus "texts/**/*.txt"` cleans them.
+# Write the training side of your split (task 2) to files of its own, and train on these only, for example by `llmcourse pretrain --data "training/**/*.txt"`.
+# (The command holds out a part of what it reads for its own curve; your held-out documents must not be among its files.)
 #
 # **You hand in** this notebook, the log and the model's folder, and the manifest of the corpus, not the corpus itself.
 #
-# | Task | Points | Difficulty | Minutes |
+# | Task | Points | Difficulty | Time |
 # |---|---|---|---|
-# | 1. A manifest | 2 | ★ | 20 |
-# | 2. A split without leaks | 2 | ★★ | 20 |
-# | 3. How much leaks | 1 | ★★ | 15 |
-# | 4. Bits per byte from a log | 2 | ★★ | 20 |
-# | 5. What it took | 1 | ★★ | 15 |
+# | 1. A manifest | 2 | ★ | 20 minutes |
+# | 2. A split without leaks | 2 | ★★ | 20 minutes |
+# | 3. How much leaks | 1 | ★★ | 15 minutes |
+# | 4. Bits per byte from a log | 2 | ★★ | 20 minutes |
+# | 5. What it took | 1 | ★★ | 15 minutes |
 # | 6. Report: question and corpus (written) | 4 | ★★ | two hours |
 # | 7. Report: model and results (written) | 5 | ★★★ | a day |
 # | 8. Report: limits, and what you would do next (written) | 3 | ★★★ | an hour |
@@ -81,7 +83,7 @@ def draw(words, n, generator):
 # - `"words"`: how many words, separated by white space;
 # - `"duplicates"`: the share of documents, 0 to 1, whose form an earlier document has; 0 for an empty corpus;
 # - `"sha256"`: a fingerprint of the corpus that does not depend on the order of the documents.
-#   Take `hashlib.sha256(text.encode()).hexdigest()` of each document, sort these, join them with `"\n"`, and take the same of the result.
+#   Take the SHA-256 of each document (`.hexdigest()` of `hashlib.sha256(text.encode())`), sort these, join them with `"\n"`, and take the SHA-256 of the result in the same way.
 #
 # Of `"Ein Bär"`, `"ein  bär\n"` and `"zwei"`, the second is a duplicate of the first: the share is 1/3.
 # There are 8 + 10 + 4 = 22 bytes, as ä has two, and 5 words.
@@ -89,7 +91,7 @@ def draw(words, n, generator):
 
 # %% answer="manifest"
 def form(text):
-    """Return a text in small letters with single spaces."""
+    """Return a text in lower case with single spaces."""
     ### BEGIN SOLUTION
     return " ".join(text.lower().split())
     ### END SOLUTION
@@ -318,8 +320,9 @@ for n in (1, 2, 3, 5):
 # Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
 # Other lines, without `"bytes"`, are about training and do not count here; empty lines are skipped.
 # The package's own log, `log.jsonl`, has the losses but no bytes.
-# `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure.
-# (Do so in your training script: this notebook locks a module that `text_loss` needs.)
+# `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure:
+# with `found = text_loss(model, tokenizer, held_out)`, it has `found.loss`, `found.n_tokens` as `"tokens"` and `found.n_bytes` as `"bytes"`.
+# (Do so in a script of your own, as in the chapter *Pretraining*: this notebook locks a module that `text_loss` needs.)
 #
 # Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
 #
@@ -511,7 +514,7 @@ for n in (1, 4, 9):
 # On one page, with a figure:
 #
 # 1. **Model and budget.** Sizes of model and vocabulary, tokens seen, how you chose them for this budget, and `within` for all parts, failed attempts included.
-# 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz -9` with the training text before it (`gzip` looks back only 32 KiB), and an n-gram model. Say where you stopped and why.
+# 2. **Curve and baselines.** The held-out curve in bits per byte, beside at least two baselines: `xz -9` with the training text before it (the compressed bytes of both together, less those of the training text alone; `gzip` looks back only 32 KiB), and an n-gram model. Say where you stopped and why.
 # 3. **One comparison.** One choice against another, with everything else the same, including the budget, and three seeds each; mean and standard error, and what follows.
 # 4. **Tuning or use.** What you did beyond pretraining (instructions, preferences, retrieval, or a prompt), and a number before and after.
 # 5. **Samples.** Six samples from one stated setting, not hand-picked, and what is wrong with them. Check one for text that was learned by heart, and say how.
@@ -534,7 +537,7 @@ for n in (1, 4, 9):
 #
 # 1. **What your numbers do not show.** Name at least two reasons why your main result may not hold elsewhere or may be wrong, each with a check that would tell.
 # 2. **Harm.** Who could be hurt if others used your model, by what, and what you would do about it before giving it to anyone. "It is too small to harm" is not an answer.
-# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger can get your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that to help most. Plan it: FLOPs, hours and memory, and the number of processes, with what each would hold and exchange.
+# 3. **Run it again.** The commands, seeds, versions and the fingerprint of the corpus with which a stranger can get your main number, within a stated tolerance; and what you would do first with ten times the budget, and why you expect that to help most. Plan it: FLOPs, hours and memory, and how many processors or GPUs share the work, with what each would hold and exchange.
 
 # %% [markdown] written="limits" points=3
 # One point for each of the three parts.

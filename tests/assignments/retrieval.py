@@ -58,7 +58,7 @@ def close(got, want):
 # A chunk is a *span* `(start, end)`: everything from `start` up to, but not including, `end`, as in `ids[start:end]`.
 #
 # Write `token_spans(n, size, overlap)`: the spans of a text of `n` tokens, cut into chunks of `size` tokens, each of which begins with the last `overlap` tokens of the one before.
-# The last chunk may be shorter, and ends with the text.
+# The last chunk may be shorter, and ends with the text; `overlap` is smaller than `size`.
 # No chunk lies inside another, and an empty text has none.
 # For 10 tokens, size 5 and overlap 2: (0, 5), (3, 8), (6, 10).
 #
@@ -163,7 +163,9 @@ for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
 # Then write `bm25(query, index, lengths, k1, b)`: a list with the score of each document.
 # `query` is a list of words, `lengths` has the number of words of each document, and
 #
-# $$\text{score}(c) = \sum_q \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr) \cdot \frac{f_q}{f_q + k_1 \bigl(1 - b + b\,|c|/\overline{|c|}\bigr)}.$$
+# $$\text{score}(c) = \sum_q w_q \cdot \frac{f_q}{f_q + k_1 L_c},$$
+#
+# $$w_q = \ln\Bigl(1 + \frac{N - n_q + \frac12}{n_q + \frac12}\Bigr), \qquad L_c = 1 - b + b\,\frac{|c|}{\overline{|c|}}.$$
 #
 # $N$ is the number of documents, $n_q$ how many of them have the word $q$, $f_q$ how often document $c$ has it, $|c|$ its number of words, and $\overline{|c|}$ their mean.
 # A word that is in the query twice counts twice, and one that no document has does not count.
@@ -258,7 +260,7 @@ for k1, b in ((1.5, 0.75), (0.4, 1.0), (2.0, 0.0), (0.0, 0.5)):
 # ## 3. The nearest vectors (2 points)
 #
 # A search by vectors takes the chunks whose vectors have the largest cosine with the question's.
-# Write `nearest(queries, vectors, k)`: from vectors of the questions (Q, D) and of the chunks (N, D) to the pair `(scores, numbers)`, both (Q, $k$).
+# Write `nearest(queries, vectors, k)`: from vectors of the questions (Q, D) and of the chunks (N, D) to the pair `(scores, numbers)`, both (Q, k).
 # For each question they hold the $k$ largest cosines, the largest first, and the numbers of their chunks.
 # If there are fewer than $k$ chunks, all of them are in the result.
 # The cosine with a vector of zeros is 0.
@@ -404,7 +406,7 @@ assert rankings == copy, "fuse must not change the rankings"
 # A search is measured on questions whose right chunks are known.
 # Write `measures(rankings, relevant, k)`: the pair `(recall at k, MRR)`, both means over the questions.
 #
-# - `rankings` has for each question the chunks that were found, the best first; it may be empty.
+# - `rankings` has for each question the chunks that were found, the best first; the list of a question may be empty.
 # - `relevant` has for each question the list of the right chunks.
 # - A question counts for **recall at k** if a right chunk is among the first $k$.
 # - For the **mean reciprocal rank** it contributes 1 over the place of the first right chunk, wherever that is, and 0 if there is none.

@@ -52,7 +52,7 @@ for module in ("llmcourse.alignment.losses", "llmcourse.alignment.verifiable"):
 #
 # A reward model gives each answer one number.
 # Write `preference_loss(chosen, rejected)`: its loss on a batch of pairs, in nats per pair, as a tensor without dimensions.
-# `chosen` and `rejected` have the shape (pairs,), in the same order:
+# `chosen` and `rejected` have the shape (pairs,), for $n$ pairs in the same order:
 #
 # $$\mathcal{L} = -\frac1n \sum_i \ln \sigma\big(r_i^+ - r_i^-\big).$$
 #
@@ -473,6 +473,7 @@ assert close(got, [[2.0]]), f"one token: 3 - 1 = 2, got {got}"
 # $$-\min\big(\rho A,\; \text{clip}(\rho, 1 - \varepsilon, 1 + \varepsilon)\, A\big).$$
 #
 # Write `ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range)`: the mean over all tokens of the batch at which the mask is `True`, as a tensor without dimensions.
+# Here `clip_range` is $\varepsilon$, and `advantages` holds $A$.
 # All four tensors have the shape (B, T), and what they hold elsewhere must have no influence.
 #
 # With $\rho = 1.5$, $A = 2$ and $\varepsilon = 0.2$ the loss is $-\min(3, 2.4) = -2.4$.
@@ -652,7 +653,7 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 # GRPO trained a policy with a reward model that had seen 1,000 pairs.
 # These are evaluations of the run; in this course the gold reward is known.
 #
-# | Iteration | KL (nats/answer) | learned reward | gold reward |
+# | Iteration | KL (nats/answer) | Learned reward | Gold reward |
 # |---|---|---|---|
 # | 0 | 0 | 0.1 | 3.4 |
 # | 20 | 6 | 0.9 | 4.6 |
@@ -696,13 +697,13 @@ assert close(got, want), f"inf outside of the mask changed the loss to {got}"
 
 # %% [markdown]
 # **Question C** (1 point).
-# A model of three layers is asked for sums of four steps.
+# A model of three layers is asked for sums of three steps.
 # Say why it is right more often when it writes down its steps, and why a right result does not show that the steps are right.
 # You want a model of one layer to answer such sums: say whether you would train it on the results of the larger model's answers or also on their steps, and which answers you would leave out.
 
 # %% [markdown] written="right-for-wrong-reasons" points=1
 # Question C.
-# A direct answer has to do four sums, one after the other, within three layers; with a chain, each written result is read again by all layers.
+# A direct answer has to do three sums, one after the other, within three layers; with a chain, each written result is read again by all layers.
 # Mistakes can cancel, or the last number can be a guess, and a verifier of the outcome sees only the last number.
 # So I train the small model on the larger one's chains, and leave out those in which a verifier of the process finds a mistake (or at least those with a wrong result).
 # Training on results alone would ask it for something that it has too few layers for.

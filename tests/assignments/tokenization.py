@@ -78,6 +78,7 @@ assert pair_counts([[1, 1, 1]]) == {(1, 1): 2}, "1 1 1 holds the pair (1, 1) twi
 # ## 2. Merge a pair (2 points)
 #
 # Write `merge(ids, pair, new_id)`: a new list in which every occurrence of the pair is replaced by the one id, from left to right.
+# A new id is not merged again in the same pass.
 # The list that comes in stays as it is.
 
 
@@ -109,9 +110,12 @@ merge(ids, (1, 2), 9)
 assert ids == [1, 2, 3], f"the list that comes in stays as it is; it has become {ids}"
 
 # %% hidden="merge" points=1
-# Hidden: the list that comes in stays as it is; a merge makes no new merge (1 point)
+# Hidden: the list that comes in stays as it is; a new id is not merged again (1 point)
 ids = [1, 2, 1, 2]
-assert merge(ids, (1, 2), 2) == [2, 2], "a new id is not merged again in the same pass"
+assert merge(ids, (1, 2), 2) == [2, 2], "both pairs (1, 2) become 2"
+assert merge([1, 1, 2], (1, 2), 2) == [1, 2], (
+    "a new id is not merged again in the same pass"
+)
 assert ids == [1, 2, 1, 2], "merge must not change the list that it is given"
 assert merge([], (1, 2), 9) == [], "an empty list stays empty"
 assert merge([5], (5, 5), 9) == [5], "one id has no pair"
@@ -232,7 +236,7 @@ assert encode("abc", [(98, 99), (97, 98)]) == [97, 256], (
 )
 
 # %% hidden="encode" points=2
-# Hidden: merges learned from random text, words never seen, other scripts (2 points)
+# Hidden: merges of merges, random words, other scripts, empty texts (2 points)
 assert encode("ñ x", []) == [195, 177, 120], "without merges a text is its bytes"
 assert encode("", [(97, 97)]) == [], "an empty text has no ids"
 assert encode("a\nb\t c", []) == [97, 98, 99], (

@@ -20,7 +20,7 @@
 # | 5. A block | 3 | ★★ | 20 |
 # | 6. A key-value cache | 2 | ★★★ | 25 |
 # | 7. The mask (written) | 2 | ★★ | 20 |
-# | 8. What the cache keeps (written) | 3 | ★★ | 20 |
+# | 8. What the cache keeps, and what a block hands on (written) | 3 | ★★ | 20 |
 #
 # 20 points in all. Read the chapters [Attention](../attention.ipynb) and [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
@@ -126,7 +126,7 @@ second = {
     "and the softmax runs over keys, not over queries",
     9.0: "9 comes from weights 1 and 1/4: a sum over the last dimension needs keepdim=True, "
     "so that each row is divided by its own sum",
-    4.0: "4 comes from the last key alone, or of one sum for all queries: each query "
+    4.0: "4 comes from the last key alone, or from one sum for all queries: each query "
     "has its own sum, over keys that are not after it",
 }
 assert close(got[1], torch.tensor([7.0])), (
@@ -277,12 +277,15 @@ for n_heads in (1, 3, 4, 12):
 # Pair $i$ consists of the coordinates $i$ and $i + d/2$, for $i = 0, \dots, d/2 - 1$, and at position $t$ it is turned by the angle $\alpha = t \cdot \text{base}^{-2i/d}$:
 #
 # $$
-# x_i' = x_i \cos\alpha - x_{i + d/2} \sin\alpha, \qquad
+# x_i' = x_i \cos\alpha - x_{i + d/2} \sin\alpha
+# $$
+#
+# $$
 # x_{i + d/2}' = x_i \sin\alpha + x_{i + d/2} \cos\alpha.
 # $$
 #
 # Write `rotate(x, positions, base=10_000.0)`, where `x` is of shape (…, T, d) with an even $d$, and `positions`, of shape (T,), holds the position of each vector.
-# The result has the type of `x`.
+# The result has the dtype of `x`.
 #
 # With $d = 4$ and base 10,000 there are two pairs, of the coordinates 0 and 2, and 1 and 3.
 # At position 1 the first is turned by 1, the second by $10{,}000^{-1/2} = 0.01$.
@@ -470,8 +473,10 @@ assert torch.equal(x, saved), "neither function may change its input"
 # A block adds to the residual stream twice, and each part reads a normalised stream:
 #
 # $$
-# h \leftarrow h + \operatorname{attention}(\operatorname{norm}(h)),
-# \qquad
+# h \leftarrow h + \operatorname{attention}(\operatorname{norm}(h))
+# $$
+#
+# $$
 # h \leftarrow h + \operatorname{ffn}(\operatorname{norm}(h)).
 # $$
 #

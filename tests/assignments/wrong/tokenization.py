@@ -16,6 +16,16 @@ def merge(ids, pair, new_id):
     return ids
 
 
+# %% wrong="merges-again" answer="merge" fails="hidden-merge"
+def merge(ids, pair, new_id):
+    merged = []
+    for one in ids:
+        merged.append(one)
+        while tuple(merged[-2:]) == tuple(pair):
+            merged[-2:] = [new_id]
+    return merged
+
+
 # %% wrong="last-id-forgotten" answer="merge" fails="test-merge,hidden-merge,hidden-learn,test-encode,hidden-encode,hidden-decode"
 def merge(ids, pair, new_id):
     merged, i = [], 0
