@@ -50,6 +50,7 @@ from llmcourse.model.folders import load_pretrained
 from llmcourse.model.transformer import Transformer
 from llmcourse.studies import Study
 from llmcourse.text import tales
+from llmcourse.training.checkpoints import weights_fingerprint
 from llmcourse.training.evaluation import text_loss
 from llmcourse.training.loop import update_weights
 from llmcourse.training.optimizers import make_optimizer
@@ -367,12 +368,13 @@ def run_reasoning_study(
         progress: Called with each run that was done.
 
     Raises:
-        ValueError: If the file holds results of another recipe.
+        ValueError: If the file holds results of another recipe or start.
         OSError: If it cannot be written.
     """
-    recipe = {**asdict(config), "looks": list(config.looks)}
-    study = resumed(path, recipe, ReasoningPoint)
     bench = Bench(config)
+    start = weights_fingerprint(bench.start)[:16]
+    recipe = {**asdict(config), "looks": list(config.looks), "start": start}
+    study = resumed(path, recipe, ReasoningPoint)
     for seed in seeds:
         done = {(p.way, p.n_labels) for p in study.points if p.seed == seed}
         for point in run_seed(bench, seed, done):

@@ -14,10 +14,15 @@ from baselines_study import (
 )
 from chat_cases import SIZES, chatty
 
-from llmcourse.alignment.reward_model import RewardModel, save_reward_model
-from llmcourse.model.folders import save_pretrained
+from llmcourse.alignment.reward_model import (
+    RewardModel,
+    load_reward_model,
+    save_reward_model,
+)
+from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.transformer import Transformer
-from llmcourse.studies import load_study
+from llmcourse.studies import load_study, stored_study
+from llmcourse.training.checkpoints import weights_fingerprint
 
 
 @pytest.fixture
@@ -30,6 +35,14 @@ def config(tmp_path):
     save_reward_model(judge, tokenizer, tmp_path / "reward")
     names = {name: str(tmp_path / name) for name in ("start", "aligned", "reward")}
     return BaselinesConfig(**names, n_orders=2, n_seeds=2, max_new_tokens=8)
+
+
+def test_the_stored_study_is_of_the_shipped_models():
+    config = BaselinesConfig()
+    models = [load_pretrained(name)[0] for name in (config.start, config.aligned)]
+    models.append(load_reward_model(config.reward)[0])
+    found = [weights_fingerprint(model)[:16] for model in models]
+    assert stored_study("baselines", BaselinePoint).recipe["weights"] == found
 
 
 def test_the_study_goes_on_where_it_was(tmp_path, config):

@@ -15,7 +15,9 @@ from reasoning_study import (
 )
 
 from llmcourse.finetuning.examples import TokenizedExample
+from llmcourse.model.folders import load_pretrained
 from llmcourse.studies import load_study, save_study, stored_study
+from llmcourse.training.checkpoints import weights_fingerprint
 
 SMALL = ReasoningStudyConfig(
     looks=(1, 2),
@@ -43,10 +45,12 @@ def small(monkeypatch):
 # Worked example
 
 
-def test_the_stored_study_is_of_the_recipe_in_the_code():
+def test_the_stored_study_is_of_the_recipe_in_the_code_and_the_shipped_model():
     study = stored_study("reasoning", ReasoningPoint)
     config = ReasoningStudyConfig()
-    assert study.recipe == {**asdict(config), "looks": list(config.looks)}
+    start = weights_fingerprint(load_pretrained("instruct-llm")[0])[:16]
+    recipe = {**asdict(config), "looks": list(config.looks), "start": start}
+    assert study.recipe == recipe
     looks = [config.batch_size * steps for steps in config.looks]
     weak = config.batch_size * config.weak
     wanted = {(way, n) for way in ("direct", "worked") for n in looks}
@@ -111,6 +115,19 @@ def test_another_recipe_is_refused(tmp_path, small):
     run_reasoning_study(path, [0], SMALL)
     with pytest.raises(ValueError, match="holds results of another recipe: .* must be"):
         run_reasoning_study(path, [0])
+
+
+def test_another_start_is_refused(tmp_path, small, monkeypatch):
+    path = tmp_path / "study.json"
+    run_reasoning_study(path, [0], SMALL)
+    model, tokenizer = chatty()
+    with torch.no_grad():
+        model.embedding.weight.mul_(2)
+    monkeypatch.setattr(
+        reasoning_study, "load_pretrained", lambda _: (model, tokenizer)
+    )
+    with pytest.raises(ValueError, match="results of another recipe: start"):
+        run_reasoning_study(path, [0], SMALL)
 
 
 def test_batches_have_at_least_two_examples(small):
