@@ -1,19 +1,24 @@
 """Sphinx extension: read the package's docstrings as their authors mean them.
 
 Docstrings draw small diagrams and tables as indented text. To reStructuredText that is
-a quotation, to be filled like prose; this extension marks it as literal. A field of a
-named tuple gets the comment beside it, and a long value is not shown.
+a quotation, to be filled like prose; this extension marks it as literal. A class's
+fields get the comments beside them, signatures lose what only Python needs, and a long
+value is not shown.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from pydantic import BaseModel
 from sphinx import addnodes
+from sphinx.util.inspect import stringify_signature
+from traitlets import HasTraits
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -26,9 +31,11 @@ def mark_literal(lines: list[str]) -> list[str]:
     text shows its backticks, so they are dropped, except in a line with quotes (code).
 
     >>> mark_literal(["Scores:", "", "    q · k", "", "Then on."])
-    ['Scores:', '', '::', '', '    q · k', '', 'Then on.']
-    >>> mark_literal(["Files:", "", "    code  says `what`"])[-1]
-    '    code  says what'
+    ['Scores:', '', '.. code-block:: text', '', '    q · k', '', 'Then on.']
+    >>> mark_literal(["Files::", "", "    code  says `what`"])[0::4]
+    ['Files:', '    code  says what']
+    >>> mark_literal(["", "    from here import this"])[1]
+    '.. code-block:: python'
     >>> mark_literal(["Args:", "    x: A number."])
     ['Args:', '    x: A number.']
     """
@@ -37,7 +44,10 @@ def mark_literal(lines: list[str]) -> list[str]:
     for number, line in enumerate(lines):
         indented = line.startswith("    ")
         if indented and outside and number > 0 and not lines[number - 1].strip():
-            marked += ["::", ""]
+            if len(marked) > 1 and marked[-2].endswith("::"):
+                marked[-2] = marked[-2][:-1]
+            is_code = re.match(r"\s+(?:from|import|def|class) ", line)
+            marked += [f".. code-block:: {'python' if is_code else 'text'}", ""]
             literal = True
         if line.strip():
             outside = not indented
@@ -46,25 +56,130 @@ def mark_literal(lines: list[str]) -> list[str]:
     return marked
 
 
-def field_comment(name: str) -> list[str]:
-    """Return the comment beside a named tuple's field, as a docstring's lines.
+def comment_of(owner: type, field: str) -> str:
+    """Return the comments above and beside a class's field, as a sentence.
 
-    >>> field_comment("llmcourse.model.costs.Cost.flops")
-    ['Of matrix products.']
+    >>> from llmcourse.model.costs import Cost
+    >>> comment_of(Cost, "flops")
+    'Of matrix products.'
     """
-    module, owner, field = name.rsplit(".", 2)
-    source = inspect.getsource(getattr(import_module(module), owner))
-    beside = rf"^    {field}: .*  # (.+(?:\n +# .+)*)"
-    found = re.search(beside, source, re.MULTILINE)
-    words = re.sub(r"\n +# ", " ", found[1]) if found else ""
-    return [f"{words[0].upper()}{words[1:]}."] if words else []
+    above, beside = r"((?:^    # .+\n)*)", r"(?:  # (.+(?:\n {5,}# .+)*))?$"
+    pattern = rf"{above}^    {field}: [^#\n]*?{beside}"
+    found = re.search(pattern, inspect.getsource(owner), re.MULTILINE)
+    parts = found.groups(default="") if found else ()
+    parts = [part for part in parts if not part.endswith((":\n", ":"))]  # of several
+    words = " ".join(re.sub(r"\s*# ", " ", part).strip() for part in parts).strip()
+    return f"{words[0].upper()}{words[1:].rstrip('.')}." if words else ""
+
+
+def describe_fields(owner: type) -> list[str]:
+    """Return a section on the arguments of a dataclass or model, from its comments.
+
+    >>> from llmcourse.alignment.ppo import PPOConfig
+    >>> describe_fields(PPOConfig)[3]
+    '    max_new_tokens: Of an answer.'
+    """
+    if dataclasses.is_dataclass(owner):
+        names = [each.name for each in dataclasses.fields(owner) if each.init]
+    else:
+        names = [*getattr(owner, "model_fields", ())]
+    found = {}
+    for name in names:
+        classes = (c for c in owner.__mro__ if name in inspect.get_annotations(c))
+        said = comment_of(next(classes), name)
+        if issubclass(owner, BaseModel):  # they show no signature
+            about = owner.model_fields[name]
+            default = about.get_default()
+            if about.is_required():
+                said = f"{said} Required.".strip()
+            elif default is None or isinstance(default, bool | int | float | str):
+                said = f"{said} Default: {default!r}.".strip()
+        if said:
+            found[name] = said
+    return ["", "Args:", *(f"    {k}: {v}" for k, v in found.items())] if found else []
+
+
+def first_part(text: str) -> str:
+    """Return what stands before a text's first comma outside brackets.
+
+    >>> first_part("Mapping[str, int], Depends(dependency=None)]")
+    'Mapping[str, int]'
+    """
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        if depth < 0 or (sign == "," and depth == 0):
+            return text[:place]
+    return text
+
+
+def simplify(signature: str) -> str:
+    """Return a signature without what only Python needs.
+
+    >>> simplify("(x: ~a.b._Item = <factory>, y: ~t.Annotated[int, Depends(f)] = 1)")
+    '(x: Item = ..., y: int = 1)'
+    """
+    signature = re.sub(r"<(?:factory|function [^>]*>?[^>]*)>", "...", signature)
+    while found := re.search(r"[~\w.]*\bAnnotated\[", signature):
+        rest = signature[found.end() :]
+        depth, end = 1, 0
+        while depth:
+            depth += (rest[end] in "([{") - (rest[end] in ")]}")
+            end += 1
+        signature = signature[: found.start()] + first_part(rest) + rest[end:]
+    return re.sub(r"~?\b(?:\w+\.)*_([A-Z]\w*)", r"\1", signature)
+
+
+def sign(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Return a signature as its readers need it.
+
+    Models, protocols and classes that pass on all arguments have none: what they take
+    is said below, or elsewhere.
+    """
+    if what == "class" and signature:
+        if issubclass(obj, HasTraits):
+            own = inspect.signature(obj.__init__)
+            own = own.replace(parameters=[*own.parameters.values()][1:])
+            signature = stringify_signature(own, unqualified_typehints=True)
+        foreign = not (getattr(obj.__init__, "__module__", "") or "").startswith("llm")
+        if issubclass(obj, BaseModel) or getattr(obj, "_is_protocol", False):
+            return "", None
+        if re.fullmatch(r"\(\*\w+[^,]*, \*\*\w+[^,]*\)", signature) or (
+            foreign and obj.__new__ is object.__new__
+        ):
+            return "", None
+    return signature and simplify(signature), returned and simplify(returned)
+
+
+def skip(
+    app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any
+) -> bool | None:
+    """Leave out pydantic's own settings."""
+    return True if name == "model_config" else None
 
 
 def process(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Mark the docstring before napoleon turns its sections into markup."""
+    """Mark the docstring before napoleon turns its sections into markup.
+
+    To napoleon, words before a colon are a variable's type, unless a comment comes
+    first.
+    """
+    if what == "class" and not {"Args:", "Attributes:"} & {*lines}:
+        lines += describe_fields(obj)
     lines[:] = mark_literal(lines)
+    is_variable = what in ("attribute", "property", "data")
+    if is_variable and lines and not lines[0].startswith("Alias for field"):
+        lines[:0] = ["..", ""]
 
 
 def describe_field(
@@ -72,13 +187,15 @@ def describe_field(
 ) -> None:
     """Say of a named tuple's field what the comment beside it says."""
     if lines and lines[0].startswith("Alias for field number"):
-        lines[:] = field_comment(name)
+        module, owner, field = name.rsplit(".", 2)
+        lines[:] = [comment_of(getattr(import_module(module), owner), field)]
 
 
 def shorten_values(app: Sphinx, page: nodes.document) -> None:
     """Write an ellipsis for each constant's value that would be a wall of text."""
     for value in page.findall(addnodes.desc_annotation):
-        if value.astext().startswith(" = ") and len(value.astext()) > 800:
+        text = value.astext()
+        if text.startswith(" = ") and (len(text) > 250 or "<function" in text):
             value.children = [nodes.Text(" = …")]
 
 
@@ -89,5 +206,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """
     app.connect("autodoc-process-docstring", process, priority=100)
     app.connect("autodoc-process-docstring", describe_field, priority=900)
+    app.connect("autodoc-process-signature", sign)
+    app.connect("autodoc-skip-member", skip)
     app.connect("doctree-read", shorten_values)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

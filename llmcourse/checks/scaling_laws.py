@@ -11,8 +11,8 @@ def best_size(fn: Callable[[float, float, float, float, float], float]) -> None:
     """Check a function that divides a budget between parameters and tokens.
 
     Args:
-        fn: Maps A, alpha, B, beta and the budget C = 6 N D in FLOPs to the number of
-            parameters N for which A N^-alpha + B D^-beta is least.
+        fn: Maps A, α, B, β and the budget C = 6 N D in FLOPs to the number of
+            parameters N for which A / N^α + B / D^β is least.
     """
     cases = ((400.0, 0.35, 400.0, 0.35), (20.0, 0.3, 900.0, 0.5), (5e3, 0.7, 80.0, 0.2))
     for a, alpha, b, beta in cases:

@@ -56,7 +56,10 @@ STEPS: tuple[Step, ...] = (
     deduplication.remove_duplicates,
     deduplication.remove_near_duplicates,
 )
-"""Cheap steps first; copies last, since cleaning makes copies equal."""
+"""What `build_corpus` does by default, cheap steps first.
+
+Copies come last, since cleaning makes copies equal.
+"""
 
 _BATCH = 256  # documents that a process takes at once
 _SHARD_BYTES = 1 << 26  # of ids, of all parts together

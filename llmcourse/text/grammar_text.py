@@ -84,7 +84,9 @@ class Choice:
 
     alternatives: "list[tuple[Item, ...]]" = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
-    _cells: "dict[Cell | None, list[Cell | None]]" = field(default_factory=dict)
+    _cells: "dict[Cell | None, list[Cell | None]]" = field(
+        default_factory=dict, init=False
+    )
 
     @cached_property
     def probs(self) -> list[float]:

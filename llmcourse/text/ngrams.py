@@ -78,7 +78,7 @@ class NGramModel:
         Args:
             word: Any word.
             context: The words before it; all but the last n - 1 are ignored. At the
-                beginning of a text, "" takes the place of each missing word.
+                beginning of a text, `""` takes the place of each missing word.
         """
         prob = 1 / self.vocab_size
         for length in range(min(self.n - 1, len(context)) + 1):
@@ -118,7 +118,10 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
     "bz2": lambda data: bz2.compress(data, compresslevel=9),
     "xz": lambda data: lzma.compress(data, preset=9),
 }
-"""gzip looks back 32 KiB, bz2 sorts blocks of 900 kB, xz looks back 64 MiB."""
+"""Compressors by name.
+
+gzip looks back 32 KiB, bz2 sorts blocks of 900 kB, xz looks back 64 MiB.
+"""
 
 
 def compressed_bits_per_byte(

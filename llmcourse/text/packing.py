@@ -42,7 +42,7 @@ class TokenFile:
     n_tokens: int
     n_documents: int
     vocab_size: int
-    end_of_text: int  # id of <|endoftext|>
+    end_of_text: int  # id of `<|endoftext|>`
     tokenizer: str  # fingerprint of the tokenizer that made the ids
     shards: list[int] = field(default_factory=list)  # ids in each file, if several
 
