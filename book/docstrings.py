@@ -99,34 +99,17 @@ def describe_fields(owner: type) -> list[str]:
     return ["", "Args:", *(f"    {k}: {v}" for k, v in found.items())] if found else []
 
 
-def first_part(text: str) -> str:
-    """Return what stands before a text's first comma outside brackets.
-
-    >>> first_part("Mapping[str, int], Depends(dependency=None)]")
-    'Mapping[str, int]'
-    """
-    depth = 0
-    for place, sign in enumerate(text):
-        depth += (sign in "([{") - (sign in ")]}")
-        if depth < 0 or (sign == "," and depth == 0):
-            return text[:place]
-    return text
-
-
 def simplify(signature: str) -> str:
     """Return a signature without what only Python needs.
 
-    >>> simplify("(x: ~a.b._Item = <factory>, y: ~t.Annotated[int, Depends(f)] = 1)")
+    >>> simplify("(x: ~a._Item = <factory>, y: ~a.Annotated[int, Depends(f)] = 1)")
     '(x: Item = ..., y: int = 1)'
+    >>> simplify("(f=<function f.<lambda>>, g=<function g>)")
+    '(f=..., g=...)'
     """
-    signature = re.sub(r"<(?:factory|function [^>]*>?[^>]*)>", "...", signature)
-    while found := re.search(r"[~\w.]*\bAnnotated\[", signature):
-        rest = signature[found.end() :]
-        depth, end = 1, 0
-        while depth:
-            depth += (rest[end] in "([{") - (rest[end] in ")]}")
-            end += 1
-        signature = signature[: found.start()] + first_part(rest) + rest[end:]
+    signature = re.sub(r"<(?:factory|function (?:[^<>]|<\w+>)*)>", "...", signature)
+    depends = r"[~\w.]*\bAnnotated\[([^,]+), [~\w.]*Depends\([^)]*\)\]"  # FastAPI's
+    signature = re.sub(depends, r"\1", signature)
     return re.sub(r"~?\b(?:\w+\.)*_([A-Z]\w*)", r"\1", signature)
 
 
