@@ -15,7 +15,9 @@ from llmcourse.model.transformer import hidden_states
 
 Visit = Callable[..., Visitor]
 PLACE = "llmcourse-sentence"
-WITH_SENTENCE = [path for path in pages() if PLACE in (HTML / path).read_text("utf-8")]
+WITH_SENTENCE = [
+    path for path in pages() if f'class="{PLACE}' in (HTML / path).read_text("utf-8")
+]
 PAGE = "book/attention.html"
 TEXT = "Once there was a girl named Ella. One day Ella"
 

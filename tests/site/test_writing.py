@@ -13,7 +13,9 @@ from llmcourse.model.folders import load_pretrained
 
 Visit = Callable[..., Visitor]
 PLACE = "llmcourse-writing"
-WITH_MODEL = [path for path in pages() if PLACE in (HTML / path).read_text("utf-8")]
+WITH_MODEL = [
+    path for path in pages() if f'class="{PLACE}' in (HTML / path).read_text("utf-8")
+]
 HOME = "book/index.html"
 WEIGHTS = "**/base-llm.safetensors*"
 BEGUN = "Once upon a time there was a"
