@@ -60,7 +60,7 @@ def show(text):  # in lines that fit the page
 # Even with random weights it is a complete language model.
 # It reads {term}`token`s, pieces of text, and gives a probability to every token that could come next.
 # Here is one continuing a sentence.
-# Its tokens are only the 256 bytes and a mark between texts, so any text will do to train its tokenizer.
+# Its {term}`tokenizer`, the program that cuts text into tokens, has only the 256 bytes and a mark between texts, so any text will do to train it.
 # Rounding can change what it writes, so your output may differ.
 
 # %% tags=["nbval-ignore-output"]
@@ -718,6 +718,7 @@ for number, request in enumerate(requests):
 #
 # Here are the forty tokens that this page's model finds most probable after the beginning of a story.
 # Lower the temperature and the likely ones gain; raise it and they all become more alike; then draw one.
+# (Top-k and top-p leave out the least probable tokens; [Pretraining](pretraining.ipynb) explains them.)
 
 # %%
 prompt = "Once upon a time there was a"
@@ -744,9 +745,7 @@ SamplingExplorer(
 # For stories a middle one, say 0.5 to 1: lower makes them all alike, higher makes them fall apart.
 # :::
 #
-# This page's model was trained for a minute.
-# `base-llm`, which comes with the course, is of the same kind but was trained for longer.
-# It runs in the page, and draws from all the tokens that it knows.
+# `base-llm` itself runs in the page, and draws from all the tokens that it knows.
 # At temperature 3, much of the probability goes to tokens that are not among the forty most probable.
 #
 # :::{div} llmcourse-writing
