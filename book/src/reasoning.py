@@ -103,7 +103,8 @@ print("direct:", direct_answer(four[1]))
 print("worked:", worked_answer(four[1]))
 
 # %% [markdown]
-# *Predict*: we fine-tune two copies of `instruct-llm` on a few thousand of these questions, one on direct and one on worked answers.
+# *Predict*: we fine-tune two copies of `instruct-llm` on a few thousand of these questions, with one to three steps.
+# The answers that they learn, the *labels*, are direct for one copy and worked for the other.
 # Which will be right more often on new questions with three steps?
 # Will either of them manage four steps, which no label had?
 #
@@ -227,7 +228,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # **{term}`Distillation <distillation>`** trains a small *student* on what a larger *teacher* has learned {cite:p}`hinton2015`.
 # The student can imitate the chains that the teacher writes, either all of them or only those that a verifier passes.
 # Or it can imitate the teacher's *soft targets*: the probabilities $p^\text{T}$ of all tokens at each place.
-# Its loss is then the divergence of its own probabilities from these, $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
+# Its loss is then the divergence of these from its own probabilities $p^\text{S}$: $D_\text{KL}(p^\text{T} \,\|\, p^\text{S})$ (exercise 5).
 #
 # ![From a teacher of three layers two arrows lead to a student of one layer: checked chains, token by token, and the same with all probabilities, drawn as bars for six, seven and eight. From above come labels, the answer alone.](figures/three-lessons-for-a-student.svg)
 #
