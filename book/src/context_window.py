@@ -738,7 +738,7 @@ assert losses[2] > losses[32]
 # Four make none that shows in twelve tales, and two perhaps a small one.
 # (Two bits leave only −1, 0 and 1 here.)
 # This is one small model, on short texts.
-# To get down to two bits in large models, {cite:t}`liu2024kivi` give keys a scale for each channel and values one for each token.
+# To get down to two bits in large models, {cite:t}`liu2024kivi` give keys a scale for each channel (the same coordinate of many tokens) and values one for each token.
 #
 # ### What fits on which card?
 #

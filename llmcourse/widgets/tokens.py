@@ -138,7 +138,7 @@ class MergeExplorer(Explorer):
 
 
 class GuessExplorer(Explorer):
-    """Show words of the reader's own, for guessing the next merge.
+    """Show the merges of the reader's own words, each after a guess.
 
     The merges are those that `BPETokenizer.train` would learn from these words.
 

@@ -107,7 +107,7 @@ function render({ model, el }) {
     const others = how === "sinks" ? "nothing else can, but for what the sinks hold" : "nothing else can";
     seen.replaceChildren("In one layer the query (outlined) sees ", make("strong", {}, count(direct, "token")), " (blue), itself included. ",
       how === "full" ? "Nothing before it is hidden." : `Through ${count(layers, "layer")}, ` + (far < t
-        ? `what stood up to ${count(far, "token")} before it can reach it (underlined); ${others}.`
+        ? `the ${count(far, "token")} before it can reach it (underlined); ${others}.`
         : "all that comes before can reach it (underlined)."));
     price();
   }
@@ -121,7 +121,7 @@ function render({ model, el }) {
       barRow(label, values[i] / Math.max(...values), text(values[i]), how === kind.list.value ? "chosen" : ""));
     scores.replaceChildren(...rows(KINDS.map(([how]) => pairs(how, n, set)), thousands));
     cache.replaceChildren(...rows(KINDS.map(([how]) => perToken * kept(how, n, set)), bytesText));
-    table.textContent = `Naive attention fills a table of ${thousands(n)} × ${thousands(n)} = ${thousands(n * n)} scores in each of ${count(layers * heads, "head")} of ${name}, what is hidden included. A token keeps ${bytesText(perToken)} in the cache.`;
+    table.textContent = `Naive attention fills a table of ${thousands(n)} × ${thousands(n)} = ${thousands(n * n)} scores in each of ${count(layers * heads, "head")} of ${name}, the hidden ones included. A token keeps ${bytesText(perToken)} in the cache.`;
   }
 
   root.append(
