@@ -1136,7 +1136,7 @@ _ = plotting.label_lines(left)
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen in twenty at most p95; right, tokens per second for all together.*
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, at the cost of some more waiting.
-# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so each further caller adds little to throughput and makes everyone wait longer.
+# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so further callers add next to nothing to throughput and make everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time for each further token.

@@ -705,7 +705,7 @@ assert all(loss < 4 for loss in second.values())
 # Here the vectors are the rows of SmolLM2's embedding, which nobody trained for this.
 # One example proves little, so we count: ten pairs of words of each kind make 90 questions *a is to b as c is to what*.
 # The candidates are all tokens that are a word with a space before it.
-# As usual, a, b and c are left out, and so are their other spellings: the word nearest to *dog* is *Dog*.
+# As usual, a, b and c are left out, and so are their other spellings; otherwise the word nearest to *dog* would be *Dog*.
 #
 # *Predict:* for which kind does the arithmetic find the most answers, and for which does it find no more than the word nearest to *c* does?
 #

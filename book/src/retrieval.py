@@ -907,7 +907,7 @@ for answer in missed["order at the beginning"][:3]:
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
 # Our model follows only the orders that it knows; a model that can send email or run code could do worse than summarise.
-# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them, as the chapter [Instruction tuning](instruction_tuning.ipynb) showed; a program that joins everything into one text first, and then encodes it, would let it.
+# Our program inserts the special tokens of the conversation as ids, so a document cannot forge them ([Instruction tuning](instruction_tuning.ipynb)).
 # That does not help here, because the model cannot tell data from orders inside one turn.
 # Some things help a little: retrieve from sources you trust, give the model no rights that the user lacks, and check the answer before anything acts on it.
 #
