@@ -1025,7 +1025,7 @@ for request in (
 # The last request is the shortest possible order, and it gets a tale.
 # An earlier `instruct-llm` had learned only from orders with a hero, a plot and a place.
 # It declined *Write a story.*, because nothing that it had learned to obey looked like that, and much that it had learned to decline did.
-# Declining what could be answered is called **over-refusal**.
+# Declining what could be answered is called **{term}`over-refusal`**.
 # The present model has short orders among its examples, one request in fourteen, and no longer declines this one.
 #
 # Try it yourself: ask for a tale first, then about the tale.

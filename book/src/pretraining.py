@@ -669,7 +669,7 @@ def record(event):
 
 # %% [markdown]
 # Now comes the training, the longest cell on this page; it is one run.
-# The last digits of a run differ between processors, so your output may differ a little; the assertions must hold.
+# The last digits of a run differ between processors, so your output may differ a little.
 
 # %% tags=["nbval-ignore-output"]
 plan = replace(plan, eval_interval=100, eval_examples=24)
@@ -756,7 +756,9 @@ LossExplorer(moments, levels, (tokens_read, training_losses))
 # So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
 # Large models also have heads that need each other, and they appear within a short stretch of training {cite:p}`olsson2022`.
 #
-# A toy task shows it: each text is thirty-one words, numbered from 65 to 128, with one colour, from 1 to 64, somewhere among them; then a mark, 0, asks for the colour.
+# A toy task shows it.
+# Each text is thirty-one words, numbered from 65 to 128, with one colour, from 1 to 64, somewhere among them.
+# Then a mark, 0, asks for the colour.
 # A model that cannot look back pays $\ln 64$.
 
 
@@ -780,7 +782,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # %% [markdown]
 # One block with two heads learns this task, from four different starts.
 # The usual start draws all weights at random.
-# `mimetic_initialisation` in the module `transformer` is the **copying start**, which the model above began with.
+# `mimetic_initialisation` in the module `transformer` is the **{term}`copying start`**, which the model above began with.
 # It changes two things, and here each is also tried alone:
 #
 # - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged, and query and key almost zero, so that a head looks at all places alike;
@@ -1091,7 +1093,7 @@ print(textwrap.fill(" ".join(sample.split()), 80))
 # ### A longer run: base-llm
 #
 # What do a larger model and longer training buy?
-# `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its card has the recipe.
+# `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its {term}`card <model card>` has the recipe.
 # (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with those of the model that was trained for a minute.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 
@@ -1212,7 +1214,7 @@ for number, name in enumerate(names):
 # ### Evaluating a base model by multiple choice
 #
 # A loss tells people little, so models are compared on **benchmarks**, sets of questions with known answers.
-# A base model does not answer questions, but it gives a probability to every text.
+# A **{term}`base model`** has only been pretrained: it does not answer questions, but it gives a probability to every text.
 # So it gets a context and four continuations, one of them right, and its choice is the one with the highest **{term}`log-likelihood`**.
 # HellaSwag works like that {cite:p}`zellers2019`.
 # **{term}`MMLU`** has questions on 57 subjects, from school to law and medicine, with four answers each {cite:p}`hendrycks2021`.
