@@ -616,7 +616,7 @@ assert sizes["LoRA"] < sizes["full"] / 3 and sizes["QLoRA"] < sizes["LoRA"] / 3
 # %% [markdown]
 # In full fine-tuning, the gradients and the optimizer take up three quarters of the memory.
 # LoRA saves nearly all of that; what remains is the frozen weights, and QLoRA shrinks those too.
-# For a model with billions of weights, that is the difference between several accelerators and one.
+# For a model with billions of weights, that is the difference between several GPUs and one.
 # The time per step falls far less: the whole model must still be run forwards, and backwards down to the lowest adapter.
 #
 # To see whether QLoRA learns as well as LoRA, let both learn from the editor's twenty labels, the first of the three sets.

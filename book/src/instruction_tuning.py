@@ -78,7 +78,6 @@ def seeded(seed=0):
 # `base-llm-small` has read 64,000 {term}`tales`.
 # We give it the first three sentences of a tale and a question that they answer.
 # It writes the most probable text, token by token.
-# (It is a smaller version of `base-llm` with half the layers, so a training step takes half the time.)
 
 
 # %%
@@ -415,7 +414,7 @@ print("a typed <|end|> as tokens:", tokenizer.tokens("<|end|>"))
 #
 # ### A minute of instructions
 #
-# For InstructGPT, people wrote the requests and answers {cite:p}`ouyang2022`.
+# For InstructGPT, one of the first models tuned in this way, people wrote the requests and answers {cite:p}`ouyang2022`.
 # Today a model writes many of them, as **{term}`synthetic data`** {cite:p}`wang2023`, and its mistakes are learned along with the rest.
 # Ours are made by rule from tales whose facts are known, so every answer can be checked.
 #

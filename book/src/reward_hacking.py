@@ -344,7 +344,8 @@ for runs in by_pairs.values():
 # The scale of a learned reward means nothing by itself.
 # The reward models with 100 pairs have read each pair many times, and give the highest rewards.
 #
-# To see whether a weak penalty raises the top, the next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
+# A weak penalty might raise the top.
+# So the next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
 # All reward models learned from 5,040 pairs; the runs with a penalty share one, those without have four.
 # (The fourth run with a penalty uses the same model, trained again on another machine; it too is right in 66 % of held-out pairs.)
 
@@ -686,7 +687,8 @@ for when in ("before", "after"):
 # At the top of this page, it was the plot itself that got lost, again and again.
 # Questions, such as *who*, were not rewarded at all, yet here they are answered as well as before.
 #
-# To see what the instructions in each update contributed, and what the comparisons did, we compare this policy with two earlier ones, whose figures come with the package; all were measured in the same way.
+# Two earlier policies, whose figures come with the package, show what the instructions in each update contributed, and what the comparisons did.
+# All three were measured in the same way.
 #
 # - The first learned from 8 plain stories in each update.
 # - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
@@ -735,7 +737,8 @@ assert third["gain"] > max(first["gain"], second["gain"])
 #     weight.lerp_(theirs, 0.5)  # as `averaged` in book/studies/baselines_study.py
 # ```
 #
-# This mean, too, is in the plot of all ways: it keeps nearly half of the gain, at about a sixth of the distance, and as many of its stories are complete as of the start's.
+# This mean, too, is in the plot of all ways.
+# It keeps nearly half of the gain, at about a sixth of the distance, and its stories are complete as often as the start's.
 #
 # At temperature 0.5, one of its stories is worth nearly as much as the best of sixteen, and eight of ten have everything that was ordered.
 # Among single samples, only the aligned model's at 0.5 are clearly better, by 0.9 points.

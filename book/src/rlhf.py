@@ -58,8 +58,6 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # `base-llm-small` writes {term}`tales`.
-# It is a smaller version of `base-llm`, trained on fewer tales.
-# It has half the layers, so a training step takes half the time.
 # We let it finish the same beginning eight times.
 # A reader gives each story points, on a scale from 0 to 10.
 
@@ -87,7 +85,7 @@ assert best > worst + 2
 
 # %% [markdown]
 # The same model wrote all eight, from the same beginning.
-# Some fall apart halfway, and some of the others are better than the rest.
+# Some fall apart halfway, and those that hold together are not equally good.
 # (Look for the first place where the bad one breaks: the reader counts only what comes before it.)
 # The model could write the best of them every time, if it knew which one that was.
 # But nothing in its training tells it that one story is better than another.
@@ -339,7 +337,8 @@ print(f"{points:.0f} points: one for Long, one for the first shy")
 
 # %% [markdown]
 # For each of a hundred beginnings, `base-llm-small` writes four texts, and the annotator makes four comparisons among them.
-# Where the two texts have different points, the annotator is made to agree with the points in 85 of 100 pairs, give or take chance; by the Bradley–Terry model, it errs most often where they are close.
+# Where the two texts have different points, the annotator is made to agree with the points in 85 of 100 pairs, give or take chance.
+# By the Bradley–Terry model, it errs most often where they are close.
 # Where they are equal, it tosses a coin.
 # On unequal pairs, two such annotators agree if both are right or both err: in about $0.85^2 + 0.15^2$, or three of four.
 # That is how often people agree.
@@ -974,10 +973,12 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
 # The chapter [Reasoning: rewards that can be checked](reasoning.ipynb) does this with sums in words.
 # Later recipes change GRPO's loss.
-# {cite:t}`liu2025r1` do not divide by the deviation, because that gives prompts more weight that are nearly always or nearly never solved, nor by the length of each answer, because that punishes each token of a long wrong answer less.
+# {cite:t}`liu2025r1` do not divide by the deviation, because that gives more weight to prompts that are nearly always or nearly never solved.
+# Nor do they divide by the length of each answer, because that punishes each token of a long wrong answer less.
 # DAPO {cite:p}`yu2025` averages over all tokens, gives probabilities more room to rise before the clip, and has no KL penalty.
 # DPO has variants, too.
-# Its loss still falls when the gap between the two implicit rewards grows, even for a pair that the policy already ranks clearly; IPO aims at a fixed gap {cite:p}`azar2024` (`llmcourse align --method dpo --loss ipo`).
+# Its loss still falls when the gap between the two implicit rewards grows, even for a pair that the policy already ranks clearly.
+# IPO aims at a fixed gap {cite:p}`azar2024` (`llmcourse align --method dpo --loss ipo`).
 # KTO learns from single answers that are marked good or bad {cite:p}`ethayarajh2024`, and ORPO {cite:p}`hong2024` and SimPO {cite:p}`meng2024` need no reference model.
 # The next chapter, [Reward hacking and mode collapse](reward_hacking.ipynb), asks how far a learned reward carries, and what is lost on the way.
 

@@ -728,7 +728,7 @@ def plan(n_parameters, n_tokens, peak=989e12, mfu=0.4, dollars=2.0):
 # %% [markdown]
 # ### Checked against published runs: FLOPs
 #
-# Four reports state how much arithmetic their runs took or were given: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat {cite:p}`karpathy2025`.
+# Four reports state how much arithmetic their runs took or were given: {cite:t}`brown2020` (table D.1), {cite:t}`hoffmann2022` (the budget of Gopher), {cite:t}`grattafiori2024`, and the log of nanochat, a small model that anyone can train {cite:p}`karpathy2025`.
 
 # %%
 stated = {  # parameters, tokens, FLOPs as published
@@ -857,7 +857,8 @@ print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 # A data centre also needs electricity for cooling and for converting voltages.
 # For each kilowatt-hour that reaches the machines it may draw 1.1; this factor is its *power usage effectiveness* (PUE).
 #
-# Three reports give hours, power and carbon: {cite:t}`touvron2023` and {cite:t}`touvron2023b` for Llama 1 and 2, and {cite:t}`luccioni2023` for BLOOM, which has 176 billion parameters and was trained in France (there we count the GPUs alone).
+# Three reports give hours, power and carbon: {cite:t}`touvron2023` and {cite:t}`touvron2023b` for Llama 1 and 2, and {cite:t}`luccioni2023` for BLOOM.
+# (BLOOM has 176 billion parameters and was trained in France; there we count the GPUs alone.)
 # The card of Llama 3.1 {cite:p}`meta2024` leaves out PUE and grid; we assume those of Llama 1.
 # (A megawatt-hour, MWh, is 1,000 kWh; tons are metric.)
 
@@ -886,7 +887,8 @@ for gpu_hours, kilowatts, pue, grid, published in runs.values():
 #
 # BLOOM took about as much energy as Llama 1 65B but emitted a seventh of the carbon, because France's electricity comes mostly from nuclear power.
 # And the final run is not everything.
-# Making BLOOM's machines and keeping them switched on adds 25.8 tons to its 24.7; developing Llama 1, with its smaller models and all trials, took 2,638 MWh, nearly six times the 450 of its largest model.
+# Making BLOOM's machines and keeping them switched on adds 25.8 tons to its 24.7.
+# Developing Llama 1, with its smaller models and all trials, took 2,638 MWh, nearly six times the 450 of its largest model.
 #
 # How does that compare with using a model?
 # Google measured 0.24 watt-hours for the median text prompt to its assistant, idle machines and cooling included {cite:p}`elsworth2025`.

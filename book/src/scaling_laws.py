@@ -336,7 +336,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 
 # %% [markdown]
 # *Loss against the length of the training text, from 208,000 to 3,328,000 tokens, for models of four sizes (parameters beside each line).
-# Dots are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
+# Markers are runs, lines the law fitted by the Huber loss of logarithms; the dotted line is the true floor.*
 #
 # Each line is the law for one number of parameters, fitted to the points from 416,000 tokens on; the shortest runs all lie below their lines.
 # The same formula, fitted to all of these runs or to most of them, gives an $E$ anywhere from a third of the floor to the floor itself.
@@ -876,7 +876,8 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 # They trained **{term}`Chinchilla`** like that, with 70 billion parameters on 1.4 trillion tokens, and it beat a model four times its size.
 # "Chinchilla-optimal" means this ratio.
 # The authors looked for the best ratio in three ways, and two of them agreed on about twenty; the third, fitting the law, gave a smaller model on more text.
-# Others read the points off a published figure and refitted the law: the published fit was off, its intervals were far too narrow, and the new fit agrees with the other two ways {cite:p}`besiroglu2024`.
+# Others read the points off a published figure and refitted the law {cite:p}`besiroglu2024`.
+# The published fit was off, its intervals were far too narrow, and the new fit agrees with the other two ways.
 #
 # A model that will be *used* a lot should be smaller and trained for longer: each answer costs $2N$ FLOPs a token {cite:p}`sardana2024`.
 # That is why the 8-billion model in the table above has read nearly two thousand tokens for each parameter.
