@@ -913,7 +913,7 @@ assert 4 * scales["start"] < scales["end"]
 # That is why batches are often made larger as training goes on.
 # It is also a reason for short steps at the end: a small learning rate averages over many batches.
 #
-# This page reads only one story in a step, which is soon far below the noise scale.
+# Training on this page reads only one story in a step, which is soon far below the noise scale.
 # But within one minute, more stories in a step would mean fewer steps.
 # Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
 #

@@ -845,11 +845,13 @@ for i in (nats - expected).topk(5).indices.tolist():
 # A model criticises and rewrites its own answers following a list of written principles, the *constitution*, and is tuned on the result.
 # Then it compares answers by the same principles, and a reward is learned from that.
 # The labels become cheap, but inherit the habits of the model that gives them.
+#
 # Whatever the reward, look for faults on purpose before others find them.
 # In **{term}`red teaming`** people, or other models, try to make a model misbehave {cite:p}`ganguli2022,perez2022`.
 # For long solutions, **process supervision** rewards each step instead of the outcome, so that a right answer for wrong reasons earns less {cite:p}`uesato2022,lightman2024`.
 # An ensemble of reward models is harder to hack, but is still hacked where all err alike {cite:p}`eisenstein2024`.
 # A stronger KL penalty alone did not bring diversity back in the experiments of {cite:t}`kirk2024`; measure diversity, and reward it if you want it.
+#
 # The next chapter, [Reasoning: rewards that can be checked](reasoning.ipynb), takes its rewards from a program that checks the result, and also measures how often the steps are right.
 
 # %% [markdown]

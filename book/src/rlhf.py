@@ -972,6 +972,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Where a program can check the result, the check itself can be the reward, which is harder to fool.
 # Tülu 3 named this *reinforcement learning with verifiable rewards*, **{term}`RLVR`** {cite:p}`lambert2024`; DeepSeek-R1 learned long chains of thought from it, by GRPO {cite:p}`guo2025`.
 # The chapter [Reasoning: rewards that can be checked](reasoning.ipynb) does this with sums in words.
+#
 # Later recipes change GRPO's loss.
 # {cite:t}`liu2025r1` do not divide by the deviation, because that gives more weight to prompts that are nearly always or nearly never solved.
 # Nor do they divide by the length of each answer, because that punishes each token of a long wrong answer less.
@@ -980,6 +981,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Its loss still falls when the gap between the two implicit rewards grows, even for a pair that the policy already ranks clearly.
 # IPO aims at a fixed gap {cite:p}`azar2024` (`llmcourse align --method dpo --loss ipo`).
 # KTO learns from single answers that are marked good or bad {cite:p}`ethayarajh2024`, and ORPO {cite:p}`hong2024` and SimPO {cite:p}`meng2024` need no reference model.
+#
 # The next chapter, [Reward hacking and mode collapse](reward_hacking.ipynb), asks how far a learned reward carries, and what is lost on the way.
 
 # %% [markdown]
