@@ -33,7 +33,7 @@ from llmcourse.text import tales
 
 # %% [markdown]
 # The model's text is the first sentences of 2,000 tales, cut into words, with `END` before and after each sentence.
-# A comma or a full stop counts as a word.
+# Each punctuation mark, such as a comma or a hyphen, counts as a word.
 
 # %%
 starts = [
@@ -413,7 +413,7 @@ def write(rng):
 
 # %%
 written = [write(random.Random(seed)) for seed in range(4)]
-print(*(fill(sentence, 80) for sentence in written), sep="\n")
+print(*(fill(sentence, 80) for sentence in written), sep="\n\n")
 
 # %% [markdown]
 # ## How good is it?
