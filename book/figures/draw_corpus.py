@@ -199,7 +199,7 @@ def told_early_needed_late() -> Drawing:
     rows = (
         ("hero", {"Polly": ""}),
         ("trait", {"hasty": ""}),
-        ("colour", {"lilac": ""}),
+        ("shade", {"lilac": ""}),
         ("count", {"eleven": "11", "ten": "10", "nine": "9"}),
         ("food", {"apricots": "", "apricot": ""}),
         ("helper", {"finch": ""}),
@@ -231,9 +231,10 @@ def told_early_needed_late() -> Drawing:
                 raise ValueError(f"{words[i]} is not certain at {i}")
     y = 322
     d.arrow((left, y), (548, y))
-    for i in (0, 50, 100):
-        d.line((left + unit * i, y - 4), (left + unit * i, y + 4))
-        d.text(left + unit * i, y + 20, str(i + 1) if i == 0 else str(i), size=15)
+    for number in (1, 50, 100):
+        x = left + unit * (number - 1)
+        d.line((x, y - 4), (x, y + 4))
+        d.text(x, y + 20, str(number), size=15)
     d.text(546, y + 20, "word", anchor="end", size=15)
     return d
 

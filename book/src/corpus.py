@@ -239,7 +239,7 @@ for factor, offset in ((3, 1), (2, 2), (3, 5)):
 # 2. **Clean**: one Unicode form, one kind of line end, no invisible characters, no repeated menus (*boilerplate*).
 # 3. **Filter**: keep prose in the wanted language, by rules that people can read.
 # 4. **Deduplicate**: exact copies by a *hash*, a number computed from the whole text, and near copies by MinHash; cleaning comes first, because it makes copies equal.
-# 5. **Split** into training, validation and test documents, and check that no passage is on both sides.
+# 5. **Split** into documents for training, for choosing settings (*validation*) and for the final measurement (*test*), and check that no passage to learn from is also one to measure with.
 # 6. **Pack** the {term}`token` ids into one long array on disk.
 #
 # *Near copies.*
@@ -855,7 +855,12 @@ assert overlaps
 # After it 9 words were seen, 2 of them *ran*, and 5 were new when they first came.
 # Below that there are no more counts, so we take all possible words, here 10, to be equally probable:
 #
-# $$p(\text{ran}) = \frac{2 + 5 \cdot 1/10}{9 + 5} = \frac{5}{28}, \qquad p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot 5/28}{4} = \frac{19}{56}.$$
+# $$
+# \begin{gathered}
+# p(\text{ran}) = \frac{2 + 5 \cdot 1/10}{9 + 5} = \frac{5}{28}, \\[0.5em]
+# p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot 5/28}{4} = \frac{19}{56}.
+# \end{gathered}
+# $$
 #
 # A run that was never seen adds nothing: the shorter one decides.
 
