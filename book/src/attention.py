@@ -61,7 +61,7 @@ hero = story.facts["hero"]
 words = re.findall(r"\w+", story.text)
 places = [i for i, word in enumerate(words) if word == hero]
 gaps = torch.tensor(places).diff().tolist()
-print(textwrap.fill(story.text, 72))
+print(textwrap.fill(story.text, 80))
 print(f"{hero} returns after {', '.join(map(str, gaps))} words")
 
 # %% tags=["remove-cell"]
