@@ -84,7 +84,7 @@ def rows_copied_and_gradients_added() -> Drawing:
 @drawing
 def one_pair_and_its_noise() -> Drawing:
     """A word, its window, and the two kinds of words that it is scored against."""
-    d = Drawing(352)
+    d = Drawing(364)
     words = ("a", "proud", "boy", "lived", "on", "the", "market")
     widths = (44, 76, 62, 72, 48, 58, 88)
     x = 40.0
@@ -96,19 +96,19 @@ def one_pair_and_its_noise() -> Drawing:
         x += width + 6
     d.bracket(40, 34, 326, below=False)
     d.text(203, 14, "window, m = 2", colour="grey")
-    d.box(40, 182, 132, 44, "boy: v", tint="blue", bold=True)
-    d.line((places["boy"], 78), (places["boy"], 100), (106, 100), (106, 182),
+    d.box(40, 194, 132, 44, "boy: v", tint="blue", bold=True)
+    d.line((places["boy"], 78), (places["boy"], 100), (106, 100), (106, 194),
            colour="blue", arrow=True)  # fmt: skip
     others = ("proud", "wears", "duck", "the", "talkative", "george")
-    d.text(454, 92, "u · v", anchor="start", colour="grey")
+    d.text(454, 106, "u · v", anchor="start", colour="grey")
     for i, word in enumerate(others):
-        y = 108 + 40 * i
+        y = 120 + 40 * i
         company = i == 0
-        d.line((172, 204), (330, y + 17), colour="green" if company else "orange")
+        d.line((172, 216), (330, y + 17), colour="green" if company else "orange")
         d.box(330, y, 110, 34, f"{word}: u", tint="green" if company else "orange")
         d.text(452, y + 17, "high" if company else "low", anchor="start",
                colour="green" if company else "orange", bold=True)  # fmt: skip
-    d.text(106, 262, "one word from the\nwindow, and K = 5\ndrawn at random", size=16)
+    d.text(106, 274, "one word from the\nwindow, and K = 5\ndrawn at random", size=16)
     return d
 
 
