@@ -2,7 +2,7 @@
 # (transformer)=
 # # The transformer
 #
-# A transformer is a stack of blocks around one stream of vectors: [Attention](attention.ipynb) gathers from other positions, a small network works on each, and every part only adds.
+# A transformer is a stack of blocks around one stream of vectors: attention gathers from other positions, a small network works on each, and every part only adds.
 #
 # **You will be able to**
 #
