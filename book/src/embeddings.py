@@ -741,7 +741,8 @@ assert {"autumn", "winter"} & {word for word, _ in vectors.nearest("spring", k=5
 #
 # Train twice on the first six hundred tales, with a window of 1 and with one of 10: `embeddings.train_skipgram(stories[:600], generator, embeddings.SkipGramConfig(window=…))`.
 # For what share of the trades, the keys of `relations()["trade : work"]`, is the nearest word also a trade?
-# The heroes' names are `entries(tales.world(), "girl", "boy")`, each with its pronoun under `"he"`: how often does the nearest name go with the same pronoun?
+# The heroes are `entries(tales.world(), "girl", "boy")`, each with the name under `"word"`, here needed in lower case, and the pronoun under `"he"`.
+# For what share of them is the nearest of the other names one with the same pronoun?
 # Which window finds words of the same *kind*, and which finds what goes *together*?
 # Judge the claim that a window of 10 knows pronouns: what would a guess get, and what would a bootstrap draw?
 
@@ -782,6 +783,7 @@ assert same_pronoun[1] < 0.65 < 0.7 < same_pronoun[10]
 # `embeddings.count_texts(stories[:300], min_count=5)` has the `words`, `ids`, `text_of` and `counts`.
 # Several pairs in a batch may share a row, so add up with `index_add_`.
 # Use a rate of 0.1 and 48 numbers; `v` starts at random with a standard deviation of 0.1, and `u` at zero.
+# (`WordVectors(words, v)` gives your vectors the methods `nearest` and `only`.)
 # After four epochs, is the nearest word of the same class for more than half of the words that have a class?
 # And which rows of the two tables does a step with a single pair change, say *fox* in the middle and *ran* beside it?
 

@@ -93,7 +93,7 @@ assert all(run[12][1] < 1e-4 for run in runs)
 # (With larger weights the vectors wouldn't vanish, but their length would still wander.)
 #
 # Three parts are missing.
-# The **residual stream** preserves what each position had, and the **norm** keeps the vectors at one size.
+# The **residual stream** preserves what each position had, and the **norm** brings the vectors to one size before each part reads them.
 # Attention only moves what is there; the **feed-forward network** computes with it.
 #
 # ## By hand
