@@ -1465,7 +1465,8 @@ for rule in cleaning.GOPHER[:2]:
 # A filter can also be learned from examples: some texts that are called good and some that are called bad.
 # As good ones we take every second long text of the documentation, and as bad ones every second program.
 # The words of both are counted.
-# We divide a word's share of the good words by its share of the bad ones: the logarithm of this quotient is the word's **log-odds**, above 0 if the word is more frequent in the good texts.
+# We divide a word's share of the good words by its share of the bad ones.
+# The logarithm of this quotient is the word's **log-odds**, above 0 if the word is more frequent in the good texts.
 # (Every count is raised by one, so that no share is zero; punctuation stays with its word.
 # The numbers depend on your Python, here and in the next outputs.)
 

@@ -562,7 +562,8 @@ assert min(purity["skip-gram"], purity["model"]) > 0.95
 # After training, nearly all nearest words are of the same class, although nobody asked for that.
 #
 # The vectors inside large models often share a direction: they are **anisotropic**, and the mean cosine of two of them is far above 0 {cite:p}`ethayarajh2019`.
-# There a cosine of 0.5 may say nothing; for word vectors such as GloVe's, it helps to subtract the mean vector and to remove a few directions along which all vary most {cite:p}`mu2018`.
+# There a cosine of 0.5 may say nothing.
+# For word vectors such as GloVe's, it helps to subtract the mean vector and to remove a few directions along which all vary most {cite:p}`mu2018`.
 
 # %% [markdown]
 # ### One word, many vectors
@@ -644,7 +645,8 @@ assert max(ranks.values()) <= 50
 #
 # **Rare words.**
 # A word that is hardly ever seen has a poor vector, or none.
-# Pieces of words help; in **{term}`fastText`**, a word's vector is the sum of the vectors of its runs of a few letters and, if it was seen in training, of the whole word {cite:p}`bojanowski2017`.
+# Pieces of words help.
+# In **{term}`fastText`**, a word's vector is the sum of the vectors of its runs of a few letters and, if it was seen in training, of the whole word {cite:p}`bojanowski2017`.
 #
 # ## Takeaways
 #

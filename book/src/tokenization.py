@@ -576,7 +576,8 @@ def ratio(words):
 
 
 # %% [markdown]
-# These are the first merges of both (without `##`), each with the number of words in the tales that contain it, and the tokens that the vocabularies need for the new stories.
+# The next cell prints the first merges of both (without `##`), each with the number of words in the tales that contain it.
+# The one after it prints how many tokens the two vocabularies need for a word of the new stories.
 
 # %%
 vocabularies = {"gain": wordpieces[:512]}
@@ -654,7 +655,8 @@ print("·".join(pieces), "has the probability", round(probability, 6))
 # **EM**, expectation maximisation, begins with a guess and alternates two steps, each of which improves on the other's result.
 # *Expect*: count how often each piece occurs, over all cuts of each word, each cut weighted by its share of their total probability.
 # *Maximise*: set each piece's probability to its share of these counts.
-# As in Viterbi's algorithm, no list of all cuts is needed: for each place, `before` is the sum of the probabilities of all paths to it, and `after` that of all paths from it to the end.
+# As in Viterbi's algorithm, no list of all cuts is needed.
+# For each place, `before` is the sum of the probabilities of all paths to it, and `after` that of all paths from it to the end.
 # All paths through a piece of probability $p$ from place $i$ to place $j$ then sum to `before[i] * p * after[j]`, and all paths of the word to `before[n]`.
 
 

@@ -1059,7 +1059,8 @@ def store(present):
 # %% [markdown]
 # We count the features whose direction is longer than a half, in each of the three models.
 # (On another processor a number can be one larger or smaller.)
-# For comparison, a model could keep the five most important features, each in a number of its own, and give the mean of each of the others; the last three numbers say what share of that model's error is left.
+# For comparison, a model could keep the five most important features, each in a number of its own, and give the mean of each of the others.
+# The last three numbers say what share of that model's error is left.
 # (A feature that is present with probability $p$ has the variance $p/3 - p^2/4$.)
 
 # %% tags=["nbval-ignore-output"]
