@@ -919,7 +919,7 @@ for answer in missed["order at the beginning"][:3]:
 # If no line shares any, the answer has no source.
 #
 # `prompt_with` puts as many passages as fit before the question, and keeps the ones it took as `used`; their `place` is the file and the line where they begin.
-# `sources_of` returns those of them that share words with the answer, and `line_with` the line of a passage that shares the most.
+# `sources_of` returns those of them that share the most words with the answer (none if no passage shares any), and `line_with` the line of a passage that shares the most.
 
 # %%
 by_line = Document(book.text.replace(". ", ".\n"), name="book.txt")
