@@ -1440,7 +1440,7 @@ checks.dequantize(dequantize)
 # A GGUF file begins with what a program must know before it reads a weight.
 # All numbers have their lowest byte first (`<` in `struct`); counts and kinds have no sign (`I` and `Q`).
 #
-# ```
+# ```text
 # "GGUF"   version (4 bytes)   number of tensors (8)   number of pairs (8)
 # then each pair: key (a text), kind of value (4 bytes), value
 # a text: its number of bytes (8), then the bytes, UTF-8
