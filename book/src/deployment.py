@@ -455,7 +455,7 @@ _ = plotting.label_lines(ax)
 # In a large model, that cost is mostly fetching the weights.
 # In one as small as ours, part of it is the program that calls one small operation after another.
 # (This experiment does not separate the two.)
-# The service below reaches only a fraction of this, since each of its steps has a row for every slot, taken or not, and the number of rows is rounded up to a multiple of sixteen.
+# The service below reaches only a fraction of this: each of its steps has a row for every slot, taken or not, and rounds their number up to a multiple of sixteen.
 # A processor computes several numbers with one instruction; rows left over after the last full sixteen would not fill it, and would be computed differently.
 # The empty rows are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
@@ -1014,6 +1014,7 @@ def constrained(prompt, forms):
 # :::
 #
 # We also allow a space before the number, and a short sentence instead of JSON.
+# In what is printed, bars separate the tokens.
 
 # %%
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -1065,7 +1066,6 @@ assert sum(allowed) < 1e-4
 # One of twelve numbers, chosen at random, would be right in one or two of twenty cases; in JSON the model does no better.
 # It would hardly ever have begun like this: the mask looks only at the form and takes the best *allowed* token, however improbable.
 # From there on the model continues a text unlike any that it has learned from.
-# Bars stand between the tokens.
 # The mask allows every way to cut the form, and some are new to the model: *seven* and *four* are each in two pieces, and *There were* is cut within both words.
 # In a sentence the model is right more often than by chance, but far less often than freely; twenty questions are too few to say whether the space helps.
 #
