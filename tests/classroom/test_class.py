@@ -119,7 +119,6 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
         for name, code in HOSTILE.items():
             text = nbformat.writes(solved(source, merge=code))
             add(name, text, worth["test-decode"] + 4)  # pair-counts and bits-per-byte
-    assert len(expected) == 42
     return expected
 
 
