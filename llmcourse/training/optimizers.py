@@ -51,9 +51,10 @@ def orthogonalise(
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(5):
         square = x @ x.mT
-        x = A * x + (B * square + C * square @ square) @ x
+        quintic = torch.addmm(square, square, square, beta=B, alpha=C)
+        x = torch.addmm(x, quintic, x, beta=A)  # A x + (B square + C square²) x
     made: Tensor = x.mT if tall else x
-    return made.to(matrix.dtype)
+    return made.to(matrix.dtype).contiguous()
 
 
 MOMENTUM = 0.95  # share of the old mean in the running mean of gradients

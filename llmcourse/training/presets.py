@@ -77,7 +77,7 @@ SMALL = PipelineConfig(
 
 
 BASE_LLM = PipelineConfig(
-    n_stories=144_000,
+    n_stories=300_800,
     model=TransformerConfig(
         vocab_size=3072,
         d_model=256,
@@ -88,14 +88,14 @@ BASE_LLM = PipelineConfig(
         context_length=512,
     ),
     pretraining=PretrainingConfig(
-        steps=18_000,
-        batch_size=8,
+        steps=9_400,
+        batch_size=32,
         context_length=288,  # longer than any tale
-        learning_rate=6e-3,
+        learning_rate=8e-3,
         optimizer="muon",
         embedding_speed=4,
         warmup_steps=100,
-        eval_interval=1000,
+        eval_interval=500,
         eval_examples=100,
         precision="bfloat16",
     ),
