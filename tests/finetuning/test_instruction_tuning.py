@@ -69,21 +69,23 @@ def asked(n, seed, held_out):
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_a_question_is_followed_by_more_about_the_same_story(data, most):
+def test_a_question_is_followed_by_more_about_the_same_story(most):
     """As many answers more as are allowed and fit; what is held out has one."""
     tokenizer = chatty()[1]
     end = tokenizer.special_tokens["<|end|>"]
-    more = prepare(replace(CONFIG, most_follow_ups=most), tokenizer)
+    config = replace(CONFIG, n_examples=12)  # three fit into few of them
+    alone = prepare(config, tokenizer)
+    more = prepare(replace(config, most_follow_ups=most), tokenizer)
 
     def n_answers(example):
         return int((example.targets[example.mask] == end).sum())
 
-    answers = [n_answers(example) for example in more.train[: CONFIG.n_examples]]
+    answers = [n_answers(example) for example in more.train[: config.n_examples]]
     assert max(answers) == 1 + most
-    assert set(map(n_answers, data.train[: CONFIG.n_examples])) == {1}
+    assert set(map(n_answers, alone.train[: config.n_examples])) == {1}
     assert set(map(n_answers, more.valid)) == {1}
     assert max(map(len, more.train)) <= CONFIG.finetuning.context_length
-    for first, example in zip(data.train, more.train, strict=False):
+    for first, example in zip(alone.train, more.train, strict=False):
         assert ids_of(example)[: len(first)] == ids_of(first)[: len(first)]
 
 
