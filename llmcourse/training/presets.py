@@ -4,7 +4,7 @@
     tiny             300 tales            1      32          512   to see that it works
     small            6,000 tales          2      96         2048   *pipeline*
     base-llm-small   100,000 tales        3     256         3072   for further training
-    base-llm         144,000 tales        6     256         3072   for everything else
+    base-llm         300,800 tales        6     256         3072   for everything else
 
 `pipeline` makes a model from such a recipe.
 """
@@ -122,6 +122,7 @@ BASE_LLM_SMALL = replace(
         batch_size=4,
         learning_rate=3e-3,
         optimizer="adamw",
+        eval_interval=1000,
     ),
     first=(),
 )

@@ -146,7 +146,7 @@ def test_refuses_an_exam_on_a_single_story():
 
 @pytest.mark.parametrize(("n", "asked", "steps"), [(7, 7, 7), (7, None, 100)])
 def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
-    """Of 700, 630 are learned; three passes of them, 8 a step, are 237 steps."""
+    """Of 700, 630 are learned; three passes of them, 16 a step, are 119 steps."""
     _, path = own_file(tmp_path, n)
     own = configured("instruct-llm", sources=(str(path),), steps=asked)
     training = own.finetuning
@@ -155,7 +155,7 @@ def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     looked = configured("instruct-llm", steps=200, eval_interval=100)
     assert looked.finetuning.eval_interval == 100
     many = configured("instruct-llm", sources=(str(path),) * 100)
-    assert many.finetuning.steps == 237
+    assert many.finetuning.steps == 119
     many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=16)
     assert many.finetuning.steps == 119
 
