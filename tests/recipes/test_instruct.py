@@ -156,8 +156,8 @@ def test_own_conversations_are_not_read_for_ever(tmp_path, n, asked, steps):
     assert looked.finetuning.eval_interval == 100
     many = configured("instruct-llm", sources=(str(path),) * 100)
     assert many.finetuning.steps == 119
-    many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=16)
-    assert many.finetuning.steps == 119
+    many = configured("instruct-llm", sources=(str(path),) * 100, batch_size=8)
+    assert many.finetuning.steps == 237
 
 
 @pytest.mark.parametrize("name", ["instruct-llm", "aligned-llm"])
