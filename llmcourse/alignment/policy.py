@@ -24,7 +24,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import chain
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +40,13 @@ from llmcourse.alignment.rollouts import (
     check_room,
     sample_rollouts,
 )
-from llmcourse.arguments import check_ids, check_multiple, check_positive, check_range
+from llmcourse.arguments import (
+    check_ids,
+    check_multiple,
+    check_one_of,
+    check_positive,
+    check_range,
+)
 from llmcourse.finetuning.examples import TokenizedExample, examples_fingerprint
 from llmcourse.finetuning.finetuning import FinetuningConfig, answer_loss
 from llmcourse.model.transformer import Transformer
@@ -110,9 +116,11 @@ class PolicyConfig:
     kl_coef: float | int = 0.05
     ptx_coef: float | int = 0.0  # weight of the loss on earlier texts
     ptx_batch_size: int = 8  # of those texts, per update
+    precision: Literal["float32", "bfloat16"] = "float32"  # of updates, not of samples
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible setting."""
+        check_one_of("precision", self.precision, ("float32", "bfloat16"))
         for name, value in vars(self).items():
             if name in _COEFFICIENTS + _SHARES:
                 check_range(0, 1.0 if name in _SHARES else math.inf, **{name: value})
@@ -216,7 +224,8 @@ class PolicyTrainer(ABC):
         self.config, self.generator = config, generator
         self.tokenizer, self.stop = tokenizer, stop
         self.reference = deepcopy(policy)  # what it should stay near
-        self.scorer, self.reference_scorer = Scorer(policy), Scorer(self.reference)
+        self.scorer = Scorer(policy, config.precision)
+        self.reference_scorer = Scorer(self.reference, config.precision)
         self.optimizer = make_optimizer(policy, config.schedule())
         self.history: list[PolicyIteration] = []
         self.n_updates = 0
@@ -280,7 +289,9 @@ class PolicyTrainer(ABC):
         texts = [self.texts[number] for number in drawn.tolist()]
         own = parallel.own_rows(texts)
         share = sum(t.n_targets for t in own) / sum(t.n_targets for t in texts)
-        loss = answer_loss(self.policy, own, FinetuningConfig())
+        loss = answer_loss(
+            self.policy, own, FinetuningConfig(precision=self.config.precision)
+        )
         yield self.config.ptx_coef * share * loss
 
     def iterate(self) -> PolicyIteration:

@@ -66,7 +66,7 @@ from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import parallel
 from llmcourse.training.checkpoints import Run, weights_fingerprint
-from llmcourse.training.config import History
+from llmcourse.training.config import History, autocast
 from llmcourse.training.loop import train
 
 _AT_ONCE = 32  # texts read in one batch
@@ -331,12 +331,10 @@ def train_reward_model(
         objective += f", pooled by {model.pooling}"
     if model.surprise is not None:
         objective += f", with the surprisal of {model.surprise.reader.fingerprint}"
-    low_precision = config.precision == "bfloat16"
 
     def compare(batch: Sequence[TokenizedPair]) -> Comparison:
         texts, rows = _distinct([p.texts()[side] for side in (0, 1) for p in batch])
-        device = model.head.weight.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=low_precision):
+        with autocast(config.precision, model.head.weight.device):
             rewards = _read(model, texts)
         chosen, rejected = rewards.float()[rows].chunk(2)
         loss = bradley_terry_loss(chosen, rejected, config.center_rewards_coefficient)

@@ -41,7 +41,7 @@ from llmcourse.model.generation import inverse_cdf
 from llmcourse.model.transformer import Transformer
 from llmcourse.text.tokenizers import BPETokenizer, Tokenizer
 from llmcourse.training import parallel
-from llmcourse.training.config import CountProgress
+from llmcourse.training.config import CountProgress, autocast
 
 _AT_ONCE = 64  # answers in a batch
 
@@ -239,6 +239,7 @@ class Scorer:
 
     Args:
         model: Its layers are used, not copied.
+        precision: "bfloat16" halves the time on processors that have it.
 
     >>> from llmcourse.model.transformer import TINY
     >>> scorer = Scorer(Transformer(TINY))
@@ -247,8 +248,8 @@ class Scorer:
     torch.Size([1, 3])
     """
 
-    def __init__(self, model: Transformer) -> None:
-        self.model = model
+    def __init__(self, model: Transformer, precision: str = "float32") -> None:
+        self.model, self.precision = model, precision
         self._body = without_unembedding(model)
 
     def __call__(self, ids: Ids, mask: Mask) -> Scores:
@@ -257,9 +258,10 @@ class Scorer:
         Raises:
             ValueError: As in `Transformer`.
         """
-        features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
         scorer = self.model.unembedding or self.model.embedding
-        logits = linear(features, scorer.weight).float()  # (N, V)
+        with autocast(self.precision, scorer.weight.device):
+            features = self._body(ids[:, :-1])[mask[:, 1:]]  # (N, D)
+            logits = linear(features, scorer.weight).float()  # (N, V)
         losses = cross_entropy(logits, ids[mask], reduction="none")
         return Scores(
             log_probs=spread(-losses, mask),

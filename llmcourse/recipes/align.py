@@ -131,7 +131,7 @@ _POLICY: dict[str, Any] = {
 ALIGNED_LLM = _by_method(
     _POLICY
     | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3}
-    | {"ptx_coef": 0.5, "ptx_batch_size": 16},
+    | {"ptx_coef": 0.5, "ptx_batch_size": 16, "precision": "bfloat16"},
     _DPO,
     n_prompts=2000,
     answers_per_prompt=8,
@@ -230,8 +230,8 @@ def configured(
     0.5
     """
     training, wanted = config.training, given(learning_rate=learning_rate)
+    training = in_precision(training, precision)
     if isinstance(training, DPOConfig):
-        training = in_precision(training, precision)
         wanted |= given(steps=steps, beta=kl_coef, loss_type=loss)
     elif loss is None:
         wanted |= given(iterations=steps, kl_coef=kl_coef)

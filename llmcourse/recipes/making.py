@@ -30,13 +30,12 @@ from llmcourse.recipes.cards import Facts, fill_card
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
-    PretrainingConfig,
     StageProgress,
     TrainingProgress,
     fall_back_to_float32,
 )
 
-_Config = TypeVar("_Config", bound=PretrainingConfig)
+_Config = TypeVar("_Config")
 
 
 def _do_nothing(*_: object) -> None:
@@ -115,5 +114,5 @@ def in_precision(config: _Config, precision: str | None) -> _Config:
     """Return a config in the given precision, or else in one that is fast here."""
     if precision in (None, "auto"):
         return fall_back_to_float32(config)
-    wanted: Any = precision
-    return replace(config, precision=wanted)
+    given: Any = config
+    return replace(given, precision=precision)  # type: ignore[no-any-return]

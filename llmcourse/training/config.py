@@ -35,7 +35,7 @@ from llmcourse.arguments import (
     check_range,
 )
 
-_Config = TypeVar("_Config", bound="PretrainingConfig")
+_Config = TypeVar("_Config")  # a dataclass with a field `precision`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,20 @@ def learning_rate(step: int, config: PretrainingConfig) -> float:
     return config.learning_rate * (config.final_share + (1 - config.final_share) * fall)
 
 
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    """Return a context in which a model computes in a config's precision.
+
+    Its weights stay as they are; so do sums that need more digits.
+
+    >>> layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    >>> with autocast("bfloat16", "cpu"):
+    ...     layer(x).dtype
+    torch.bfloat16
+    """
+    device_type = torch.device(device).type
+    return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def fall_back_to_float32(config: _Config) -> _Config:
     """Return a config in float32, if it asks for bfloat16 and the processor lacks it.
 
@@ -107,7 +121,8 @@ def fall_back_to_float32(config: _Config) -> _Config:
     """
     if has_bfloat16_instructions():
         return config
-    return replace(config, precision="float32")
+    slow: Any = config
+    return replace(slow, precision="float32")  # type: ignore[no-any-return]
 
 
 def has_bfloat16_instructions() -> bool:

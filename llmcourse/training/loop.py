@@ -30,6 +30,7 @@ from llmcourse.training.config import (
     History,
     PretrainingConfig,
     Update,
+    autocast,
     learning_rate,
 )
 from llmcourse.training.optimizers import make_optimizer
@@ -203,8 +204,7 @@ def predict(model: nn.Module, ids: Tensor, config: PretrainingConfig) -> Tensor:
         config: Sets the precision.
     """
     ids = ids.to(next(model.parameters()).device)
-    low_precision = config.precision == "bfloat16"
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=low_precision):
+    with autocast(config.precision, ids.device):
         logits: Tensor = model(ids)
     return logits
 

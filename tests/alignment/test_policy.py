@@ -79,6 +79,26 @@ def test_policies_in_another_type_learn(method, dtype):
 
 
 @both
+def test_low_precision_learns_almost_the_same(method):
+    """Samples are the same; what is learned from them is close, and not equal."""
+    exact, rough = make_policy(), make_policy()
+    start = weights_of(exact)
+    one, other = (
+        learn(method, policy, iterations=1, precision=precision)
+        for policy, precision in ((exact, "float32"), (rough, "bfloat16"))
+    )
+    assert one[0].reward == other[0].reward
+    assert one[0].entropy == pytest.approx(other[0].entropy, rel=1e-2)
+    moved, apart = (
+        sum(
+            (a - b).norm().item() for a, b in zip(weights_of(exact), these, strict=True)
+        )
+        for these in (start, weights_of(rough))
+    )
+    assert 0 < apart < 0.2 * moved
+
+
+@both
 def test_the_penalty_holds_a_policy_near(method):
     many = {"iterations": 12, "answers_per_prompt": 6, "minibatch_size": 9}
     free, held = (
