@@ -130,14 +130,14 @@ _POLICY: dict[str, Any] = {
 }
 ALIGNED_LLM = _by_method(
     _POLICY
-    | {"iterations": 220, "learning_rate": 6e-4, "cooldown": 0.3}
-    | {"ptx_coef": 0.5, "ptx_batch_size": 16, "precision": "bfloat16"},
+    | {"iterations": 300, "learning_rate": 6e-4, "cooldown": 0.3, "kl_coef": 0.01}
+    | {"ptx_coef": 1.0, "ptx_batch_size": 16, "precision": "bfloat16"},
     _DPO,
-    n_prompts=2000,
+    n_prompts=4000,
     answers_per_prompt=8,
     pairs_per_prompt=28,
     reward=RewardConfig(
-        steps=1000,
+        steps=1500,
         batch_size=4,  # prompts, with 32 answers and 112 pairs
         by_prompt=True,
         learning_rate=4e-3,
