@@ -709,14 +709,14 @@ assert kinds["the token before"].max() < 0.3
 # %% [markdown]
 # For names, colours and garments there are heads that give most of their weight to the word that is needed.
 # The median head gives it almost none.
-# The same two heads lead for all three.
+# One of them is first or second for all three.
 # To look at the token before, a head needs nothing but RoPE.
 # Yet the last line shows that no head of this model puts much of its weight there.
 #
 # The explorer shows the weights of single heads.
 # It opens where the hero of a new tale is about to be named again, with the head that looks most at such names.
 # Move the token that the head looks from.
-# Then choose *a garment*, where head 2 is slightly ahead, or *the token before*, where other heads are best.
+# Then choose *a garment*, where head 7 is slightly ahead, or *the token before*, where other heads are best.
 # (`■` is the mark before the story.)
 
 # %%
@@ -797,7 +797,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 
 # %% [markdown]
 # After the 32nd token no head gives the first one much of its weight, so this model has no sink in this sense.
-# Near the beginning, where there is little else to look at, one head gives the mark a large part of its weight.
+# Near the beginning, where there is little else to look at, some heads give the mark a large part of their weight.
 # Even later, at least half of the heads lean a little towards the mark: the median is above the even share.
 # [Real models](real_models.ipynb) finds sinks in a model of 30 layers, and heads that copy.
 #
@@ -1170,10 +1170,10 @@ for n in (0, 1, 2, 4, 8):
     ]
     best, other = ("most right" if share > 0.5 else "few right" for share in shares)
     print(f"{n:8}   {best:14}   {other}")
-# One or two heads can be spared. With four gone most garments are lost, though a fifth
-# head that looks at them nearly as much is left: alone it is not enough. Repeat the
-# draw of other heads: one draw is one number. And the best eight are the whole last layer,
-# so all other heads are in lower layers: this does not compare heads of one layer.
+# Even four of the best heads can be spared, for more heads than that look at garments.
+# Silence one after the other to find where it breaks. Repeat the draw of other heads: one
+# draw is one number. And the best eight are the whole last layer, so all other heads are
+# in lower layers: this does not compare heads of one layer.
 
 # %% [markdown]
 # ## Sources

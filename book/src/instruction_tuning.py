@@ -746,6 +746,8 @@ for name in NAMES:
 # None of the training questions had a *piece of clothing* in it, and the model answers as if it had been asked for something else.
 # Testing only the wordings from training would have hidden this.
 # The card of `instruct-llm` lists a third test: kinds of heroes and plots that never came together in an instruction.
+# (Some of its wordings for training were written after we had seen which held-out wordings an earlier model misread.
+# So its share of right answers to held-out wordings may be a little too high; the third test was left alone.)
 #
 # ### With and without the mask
 #
@@ -988,7 +990,7 @@ assert all(sum(results) > 0.7 * len(results) for results in obeyed.values())
 
 # %% [markdown]
 # In our run every ending is as ordered: such orders were among its examples.
-# (Its card calls them *rewrite*, and has 73 of 80 right: there the endings are sampled at temperature 0.5, here they are greedy.)
+# (Its card calls them *rewrite*, and has 79 of 80 right: there the endings are sampled at temperature 0.5, here they are greedy.)
 # A whole story with an ordered ending is harder, since it must also hold together: [Reward hacking and mode collapse](reward_hacking.ipynb) counts these.
 #
 # Declining is called a **{term}`refusal`**.
@@ -1018,14 +1020,14 @@ for request in (
     print(textwrap.fill(f"{request} {ask(request)}", 80))
 
 # %% [markdown]
-# In our run it declines the question about a quarrel, but makes up a fear.
-# According to its card, it declines 71 of 80 unanswerable questions about a tale in wordings from training, and 60 of 80 in new ones.
+# In our run it declines the question about a quarrel, but not the one about a fear: its answer says something else about Hugo.
+# According to its card, it declines 75 of 80 unanswerable questions about a tale in wordings from training, and 72 of 80 in new ones.
 #
 # The last request is the shortest possible order, and it gets a tale.
 # An earlier `instruct-llm` had learned only from orders with a hero, a plot and a place.
 # It declined *Write a story.*, because nothing that it had learned to obey looked like that, and much that it had learned to decline did.
 # Declining what could be answered is called **{term}`over-refusal`**.
-# The present model has short orders among its examples, one request in fourteen, and no longer declines this one.
+# The present model has short orders among its examples, one request in eleven, and no longer declines this one.
 #
 # Try it yourself: ask for a tale first, then about the tale.
 # Below the answer you see what the model reads, mark by mark, and which parts of it training would grade.

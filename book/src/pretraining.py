@@ -1309,7 +1309,7 @@ assert n_right["base-llm", "hard"] > n_right["a minute", "hard"]
 
 # %% [markdown]
 # On the easy questions the one-minute model does better than guessing, though it is far from always right; on the hard ones it guesses.
-# `base-llm` solves both, so these questions can tell us nothing more about it: the benchmark is *saturated*.
+# `base-llm` solves all of them or all but one, so these questions can tell us nothing more about it: the benchmark is *saturated*.
 #
 # Every benchmark has its traps.
 # Long answers have a low probability, so scores are often divided by the length; exercise 6 shows how much that can change.

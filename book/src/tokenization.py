@@ -1297,7 +1297,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # %% [markdown]
 # After the prompt without a space, the model goes on with a hero: `' boy'` or `' girl'`.
 # After the lone space, these tokens are much less probable, even when written without their space.
-# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts `␣idea` into `␣`, `ide`, `a`.
+# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts `␣ill` into `␣` and `ill`.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
@@ -1405,8 +1405,8 @@ assert added["any words"][0] > added["never used"][0] + 1
 
 # %% [markdown]
 # Names are repeated: naming adds many nats, and forty tales get forty answers.
-# For words of any frequency it adds some three nats on average, so they leave a trace, though the model gives only a few different answers.
-# For tokens that are never used it adds next to nothing, and again there are few answers.
+# For words of any frequency it adds one or two nats on average, so they leave a trace, though the model gives only a few different answers.
+# For tokens that are never used it adds next to nothing, and forty tales get one answer.
 #
 # But this alone does not show a glitch token.
 # The most frequent words, such as `the`, aren't repeated either, though every tale is full of them.
