@@ -10,23 +10,23 @@ from drawing import Drawing, drawing
 def way_of_a_question() -> Drawing:
     """Search, prompt, answer: the model reads one tale out of forty."""
     d = Drawing(302)
-    d.box(16, 14, 220, 40, "Who does Adam live with?", tint="blue")
+    d.box(16, 14, 220, 40, "Who does Hazel live with?", tint="blue")
     d.arrow((96, 54), (96, 92))
     d.text(108, 73, "search", size=15, anchor="start")
     d.cells(16, 94, [[""] * 8] * 5, width=20, height=20,
-            tint=lambda i, j: "orange" if 8 * i + j == 34 else "grey")  # fmt: skip
+            tint=lambda i, j: "orange" if 8 * i + j == 39 else "grey")  # fmt: skip
     d.text(96, 228, "the book: 40 tales", size=15, colour="grey")
-    d.arrow((66, 194), (66, 208), (211, 208), (211, 112), (246, 112),
+    d.arrow((166, 194), (166, 208), (211, 208), (211, 112), (246, 112),
             colour="orange", width=2.5)  # fmt: skip
     d.arrow((236, 34), (402, 34), (402, 152), (376, 152), colour="blue", width=2.5)
-    d.box(246, 92, 130, 40, "tale 34", tint="orange")
+    d.box(246, 92, 130, 40, "tale 39", tint="orange")
     d.box(246, 132, 130, 40, "question", tint="blue")
     d.text(311, 76, "the prompt", size=15, colour="grey")
     d.arrow((311, 172), (311, 222))
     d.box(256, 222, 110, 52, "model", bold=True)
     d.arrow((366, 248), (402, 248))
-    d.box(402, 222, 144, 52, "Adam lived with\nhis grandmother.", tint="green")
-    d.text(474, 291, "source: tale 34", size=15, colour="orange")
+    d.box(402, 222, 144, 52, "Hazel lived with\nher grandfather.", tint="green")
+    d.text(474, 291, "source: tale 39", size=15, colour="orange")
     return d
 
 
@@ -101,8 +101,8 @@ def four_ways_to_read_a_book() -> Drawing:
     d.box(398, 289, 40, 22, tint="orange", rounded=0)
     d.text(448, 301, "one summary", anchor="start", size=15, colour="orange")
     d.text(16, 336, "retrieve", anchor="start", bold=True)
-    d.text(343, 338, "tale 34", size=15, colour="orange")
-    strip(352, 34)
+    d.text(376, 338, "tale 39", size=15, colour="orange")
+    strip(352, 39)
     calls(364, "none")
     d.text(16, 396, "orange: what the model reads with the question", size=15,
            anchor="start", colour="orange")  # fmt: skip

@@ -1115,7 +1115,7 @@ print(f"the same speeds for all {d // 2} pairs of coordinates")
 # *Predict*: no weight is changed; which of the three ways helps, and what does it cost on short texts?
 #
 # :::{dropdown} Answer
-# With NTK-aware scaling and YaRN the model finds needles that it could not find before; with interpolation it does not.
+# With NTK-aware scaling and YaRN the model finds needles that it could not find before; with interpolation it does so only at the beginning.
 # All three raise the loss on plain tales, and interpolation raises it most: it slows down the pairs that tell neighbours apart.
 # :::
 #
@@ -1137,15 +1137,16 @@ for way, found in stretched.items():
 # %% tags=["remove-cell"]
 for way in ("ntk", "yarn"):
     assert all(a.share > b.share for a, b in zip(stretched[way], stretched["none"]))
-assert sum(each.right for each in stretched["linear"]) < 24  # of 48
-assert all(a.right <= b.right for a, b in zip(stretched["linear"], stretched["none"]))
+assert stretched["linear"][1].right <= stretched["none"][1].right + 3
+assert stretched["linear"][1].right < stretched["ntk"][1].right - 3
 assert all(on_tales[way] > on_tales["none"] for way in ("linear", "ntk", "yarn"))
 assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["linear"]
 
 # %% [markdown]
 # The table's digits depend on the processor; what the text says about them holds on all that we tried.
 # With NTK-aware scaling and YaRN, the same weights find most of the needles in 400 tokens that they missed before.
-# Interpolation blurs the differences between neighbours: its loss on plain tales rises most, and it finds no more than the model does without it.
+# Interpolation blurs the differences between neighbours: its loss on plain tales rises most.
+# It finds needles at the beginning, but in the middle no more than the model does without it.
 # Compare the shares by their intervals: with 24 trials, differences of a few needles mean nothing.
 # In practice, a short training run at the new length follows {cite:p}`chen2023,peng2024`.
 
@@ -1303,7 +1304,7 @@ for trained in (288, 96):
     loss = text_loss(model, tokenizer, few).loss
     print(f"by {576 / trained:.0f}: {share.right} of {share.n} found, tales {loss:.2f}")
     assert share.right > stretched["none"][0].right
-# Each factor finds far more needles at the beginning than no stretching does. The loss on
+# Each factor finds more needles at the beginning than no stretching does. The loss on
 # tales rises with the factor, for more stretching blurs near distances. 513 tokens are
 # refused because there are no positions for them; at 400, needles are lost because such
 # lengths were never trained. Stretching moves both. The third limit, the cost, stays.
@@ -1342,8 +1343,8 @@ for n_sinks in (0, 1, 4):
     loss = text_loss(with_sinks(base, 32, n_sinks), tokenizer, few).loss
     print(f"window of 32, sinks: {n_sinks}   {loss:.2f} nats/token")
 print(f"all positions             {on_tales['none']:.2f} nats/token")
-# The first token says nothing, so what it gained would be a sink's: here it gains next to
-# nothing. What the next three gain is probably the hero's name; the loss on names alone
+# The first token says nothing, so what it gains is a sink's: here that is next to nothing.
+# What the next three gain is probably the hero's name; the loss on names alone
 # would tell. Most of what the window costs lies elsewhere, farther back than 32 tokens.
 # Large models on long texts fall apart without their first tokens (Xiao et al.).
 

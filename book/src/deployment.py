@@ -556,7 +556,7 @@ assert abs(perplexity[4] / before - 1) < 0.05
 # %% [markdown]
 # On these tales, with this model, a file a quarter of the size costs nothing that shows in the perplexity, and one a seventh of the size hardly anything.
 # (A folded cell asserts less than 1 % and less than 5 %.)
-# With four bits the weights are off by a tenth.
+# With four bits the weights are off by almost a tenth.
 # Do these errors cancel in a sum of many products?
 # We give each matrix of both models the same input and compare the outputs, and then the two models' predictions.
 # (Torch calls a *forward hook* after a layer, with the layer, a tuple of its inputs, and its output.)
@@ -591,7 +591,7 @@ print(f"at {sure:.0%} of the places one token has a probability above 99%")
 assert low > 0.03 and high < 0.2 and distance < 0.02 and sure > 0.5
 
 # %% [markdown]
-# They cancel only in part: the outputs are off by 6 to 10 %, and all weights together by 10 %.
+# They cancel only in part: the outputs are off by 6 to 10 %, and all weights together by 9 %.
 # Errors of both signs cancel in a long sum, but the products themselves have both signs and cancel too, so the error stays about the same share of the sum.
 #
 # The predictions are close nevertheless.
@@ -811,7 +811,7 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 # What does fall is the share accepted: after the first wrong guess, the rest are wasted.
 # Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
 # To check four guesses, a pass reads five tokens: the newest one and the guesses.
-# Above, such a pass took up to one and a half times as long as a pass of one token, so even with a free draft these 2.3 tokens per pass would not make the writing twice as fast.
+# Above, such a pass took up to one and a half times as long as a pass of one token, so even with a free draft some two tokens per pass would not make the writing twice as fast.
 # With short texts, a service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
 #
 # ### Read once: prefix caching
@@ -949,9 +949,9 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
 # %% [markdown]
 # At a temperature of 0 all sixteen are the most probable token.
-# At 0.5 it gets about half of the draws, though its probability is about a third: the lower the temperature, the more a lead counts.
+# At 0.5 only four of the likely tokens come up: the lower the temperature, the more a lead counts.
 # At 1 the tokens are drawn according to their probabilities; sixteen draws are too few to show which of the likely ones leads.
-# At 2 most of the tokens come up once: thousands that are each improbable are probable together, and some make no sense here.
+# At 2 most of the tokens that come up do so once: thousands that are each improbable are probable together, and some make no sense here.
 # (This is one seed.)
 #
 # Other services have more knobs; ours refuses the first two, and knows nothing of the third.
@@ -1066,7 +1066,7 @@ assert sum(allowed) < 1e-4
 # One of twelve numbers, chosen at random, would be right in one or two of twenty cases; in JSON the model does no better.
 # It would hardly ever have begun like this: the mask looks only at the form and takes the best *allowed* token, however improbable.
 # From there on the model continues a text unlike any that it has learned from.
-# The mask allows every way to cut the form, and some are new to the model: *seven* and *four* are each in two pieces, and *There were* is cut within both words.
+# The mask allows every way to cut the form, and some are new to the model: *seven* and *There* are each in three pieces.
 # In a sentence the model is right more often than by chance, but far less often than freely; twenty questions are too few to say whether the space helps.
 #
 # Large models know JSON.

@@ -103,7 +103,9 @@ except ValueError as error:
 ROOM = 40  # tokens for the answer, and for the marks of the conversation
 questions = random.Random(0).sample(book_questions(book, seed=0), 60)
 tales = [tale.story.text for tale in book.tales]
-question = next(q for q in questions if q.topic == "family" and q.tale > 5)
+question = next(
+    q for q in questions if q.topic == "family" and q.text.startswith("Who ")
+)
 print(question.text)
 
 # %% [markdown]
@@ -182,7 +184,7 @@ assert [round(float(score), 2) for score in scores] == [0.24, 0, 0.80]
 # 4. **Put together a prompt**: the best chunks, then the question.
 # 5. **Generate** the answer, and show the sources.
 #
-# ![The question, who does Adam live with, goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 34, which comes before the question in the prompt. The model reads the prompt and answers that Adam lived with his grandmother; the source is tale 34.](figures/way-of-a-question.svg)
+# ![The question, who does Hazel live with, goes to a search over the book, a grid of 40 tales, and into the prompt. The search finds tale 39, which comes before the question in the prompt. The model reads the prompt and answers that Hazel lived with her grandfather; the source is tale 39.](figures/way-of-a-question.svg)
 #
 # *How the question from the beginning is answered: the model reads one tale out of forty, and the answer has a source.*
 #
@@ -324,7 +326,7 @@ assert mine.argmax() == question.tale
 # The other three answer next to nothing.
 # :::
 #
-# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is condensed into three boxes, and these into a coloured one, with 40 plus 3 plus 1 calls beforehand. Refine: arrows pass along the strip into a coloured box at its end, with 40 calls. Retrieve: one tale near the end is coloured.](figures/four-ways-to-read-a-book.svg)
+# ![Four rows, each with the book as a strip of 40 tales. Truncate: the first two and a half are coloured. Map-reduce: the strip is condensed into three boxes, and these into a coloured one, with 40 plus 3 plus 1 calls beforehand. Refine: arrows pass along the strip into a coloured box at its end, with 40 calls. Retrieve: the last tale is coloured.](figures/four-ways-to-read-a-book.svg)
 #
 # *What the model reads when it answers, and how often it is called before the first question.
 # Truncating reads about two and a half tales.*
@@ -441,7 +443,7 @@ print(f"BM25 finds the right tale for {hits} questions")
 # %% tags=["remove-cell"]
 others = max(right["truncate"], right["map-reduce"], right["refine"])
 assert right["retrieve"] > 2 * others
-assert abs(right["retrieve"] - right["the right tale"]) <= 3
+assert abs(right["retrieve"] - right["the right tale"]) <= 6
 
 # %% [markdown]
 # Retrieval is about as good as having the right tale, because BM25 nearly always finds it: the hero's name is a rare word.
@@ -771,7 +773,7 @@ for n in (declined.index(True), declined.index(False)):
 assert sum(declined) < len(questions) / 2
 
 # %% [markdown]
-# Few decline, though the answer is in none of these tales.
+# Most do not decline, though the answer is in none of these tales.
 # The others, like the last example, say something about the page's own hero, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
 # An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
@@ -864,8 +866,8 @@ assert not reading and n_correct < len(questions) / 2
 # Does the model still answer the question?
 #
 # :::{dropdown} Answer
-# Not always.
-# If the sentence is at the beginning of the document, in some cases the model obeys the document instead of the user.
+# Often it doesn't.
+# It obeys the document instead of the user, most often if the sentence is at the beginning.
 # :::
 
 # %%
@@ -891,7 +893,12 @@ for name, texts in versions.items():
     print(f"{name:24} {20 - len(missed[name]):2} of 20 questions answered right")
 
 # %% tags=["remove-cell"]
-assert len(missed["order at the beginning"]) > len(missed["no order"])
+for with_order, without in (
+    ("order at the end", "no order"),
+    ("order at the beginning", "no order"),
+    ("the same, with the order", "another tale after it"),
+):
+    assert len(missed[with_order]) > len(missed[without]) + 2
 
 # %% tags=["nbval-ignore-output"]
 for answer in missed["order at the beginning"][:3]:
@@ -899,10 +906,10 @@ for answer in missed["order at the beginning"][:3]:
     print(textwrap.fill(line, 80, subsequent_indent="    "))
 
 # %% [markdown]
-# At the end of the right tale the order changed nothing.
-# At its beginning it cost some answers, and in our run these became the summaries that the document ordered.
-# A second tale with the order cost about as much as the same tale without it.
-# So twenty questions do not show that the model obeyed an order there.
+# Wherever the order stood, it cost answers.
+# Those lost to an order at the beginning became, in our run, the summaries that the document ordered.
+# A second tale alone cost at most a single answer; with the order in it, more than half of the answers were lost.
+# So an order needs no place in the page that was asked about; any page that comes with it will do.
 #
 # This is **indirect prompt injection** {cite:p}`greshake2023`.
 # The attacker never talks to the model, but leaves an order in a page, an email or a file that will be retrieved.
@@ -1098,7 +1105,7 @@ assert found["bm25", 10] > found["dense", 10]
 # It can also search only some of them, selected by author or date.
 #
 # Our agent could only ask for another passage.
-# With **{term}`tool use`**, also called *function calling*, a model writes a call in an agreed form, such as `search("Adam")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
+# With **{term}`tool use`**, also called *function calling*, a model writes a call in an agreed form, such as `search("Hazel")`; the program runs the call and puts the result into the conversation {cite:p}`schick2023`.
 # In [Reasoning: rewards that can be checked](reasoning.ipynb), a calculator helps in the middle of an answer, but there the model writes no call.
 # Today's agents go on like this for many steps, with many tools.
 # **{term}`MCP`**, the Model Context Protocol, is an open standard for how a program offers tools and documents to a model {cite:p}`mcp2024`.
