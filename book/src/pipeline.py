@@ -540,7 +540,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # If the counts differ, it still chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
 # Neither the reward model nor the policy is told any of this.
 # This page's own model will not do here, because its stories soon stop being tales.
-# We start from `base-llm-small`, which is quicker to train: it has half of `base-llm`'s layers and has read less than half as many stories.
+# We start from `base-llm-small`, which is quicker to train: it has half of `base-llm`'s layers and has read about a fifth as many stories.
 # It has had no instructions, so stage 4 is skipped here; real models go through it first.
 #
 # ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two texts, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for moving away.](figures/preferences-in-two-steps.svg)

@@ -109,7 +109,8 @@ BASE_LLM = PipelineConfig(
 )
 """The model that most chapters look into.
 
-Training takes up to two hours on two cores with bfloat16 instructions, compiled.
+Training takes one and a half to two and a half hours on two cores with bfloat16
+instructions, compiled.
 """
 
 BASE_LLM_SMALL = replace(
