@@ -20,7 +20,7 @@ def two_ends_of_the_window() -> Drawing:
         x(513), 74, 552 - x(513), 44, tint="none", line="pink", dashed=True, rounded=0
     )
     for n, aside, words, colour in (
-        (120, 0, "found", "green"),
+        (120, 0, "mostly found", "green"),
         (400, -24, "mostly lost", "pink"),
         (513, 8, "refused", "pink"),
     ):

@@ -110,7 +110,7 @@ except ValueError as error:
 # At the inner end, which comes first, the text still fits, but the model often no longer finds what it needs.
 # Neither end is a law of nature; this chapter shows where they come from.
 #
-# ![A bar of 512 tokens: the first 240 are marked as tales; the rest fits, but was hardly ever trained. Arrows point to it: at 120 tokens, found; at 400, mostly lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
+# ![A bar of 512 tokens: the first 240 are marked as tales; the rest fits, but was hardly ever trained. Arrows point to it: at 120 tokens, mostly found; at 400, mostly lost; at 513, beyond the end, refused.](figures/two-ends-of-the-window.svg)
 #
 # *The two ends of the window of `base-llm`.
 # It was trained on tales, which have 180 tokens on average and hardly ever more than 240.*
@@ -999,7 +999,7 @@ for depth in depths:
     counts.append([count_found(base, haystack, n, depth, n=24) for n in lengths])
 found = torch.tensor([[count.share for count in row] for row in counts])
 
-# %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: the length of the text, from 60 to 400 tokens, by the depth of the needle: beginning, middle and end. Each cell shows its share and interval. Short texts, on the left, are light: nearly all needles are found. To the right the cells become dark, the row for the end first and the row for the beginning last."}}
+# %% tags=["hide-input"] mystnb={"image": {"classes": "own-ground", "alt": "A table in shades of colour: the length of the text, from 60 to 400 tokens, by the depth of the needle: beginning, middle and end. Each cell shows its share and interval. Short texts, on the left, are light: nearly all needles are found. To the right the cells become dark: the row for the end from 120 tokens on, the row for the middle at 400; the row for the beginning stays light."}}
 fig, ax = plt.subplots(figsize=(5.6, 2.4))
 _ = ax.imshow(found, vmin=0, vmax=1, cmap="cividis", aspect="auto")
 for i, row in enumerate(counts):
@@ -1030,7 +1030,7 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 #   But the first sentence, with the name that the question is about, is again nearly 400 tokens away.
 #   Slower angles bring back most of these needles, too (next section).
 # - *Place.*
-#   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 200 tokens, a usual length for a tale.
+#   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 120 tokens, a short tale.
 #   In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
 #
 # Large models have habits of their own: many of those tested in 2023 found what came first or last, but what lay in between was **{term}`lost in the middle`** {cite:p}`liu2024`.
