@@ -1290,7 +1290,7 @@ def rag(question, documents, size=288, k=1, threshold=0.3):
     return answer, f"{line.place}: {line.text[:60]} …"
 
 
-three = tales[question.tale - 1 : question.tale + 2]
+three = tales[question.tale - 2 : question.tale + 1]
 for text in (question.text, "Which wizard taught Hermione arithmetic?"):
     print(text, *rag(text, three), sep="\n    ")
 # With three documents BM25's scores are low, since no word is rare among three, so the
