@@ -5,8 +5,10 @@ hero is about one tale only. The right answers are known, and where to find them
 
 >>> book = draw_book(3, seed=0)
 >>> question = book_questions(book, seed=0)[0]
->>> question.text, question.accepted[0], question.tale
-('In the story, who lives with David?', 'David lived with his big sister.', 0)
+>>> question.text
+'Name the member of the family that David lives with.'
+>>> question.accepted[0], question.tale
+('David lived with his big sister.', 0)
 >>> answers = "and his big sister, who", "a sister"
 >>> [*map(question.is_answered_in, answers)]
 [True, False]
