@@ -1,4 +1,4 @@
-"""llama.cpp, run in Chromium by `@wllama/wllama`, writes what we write.
+"""llama.cpp, run in Chromium by `@wllama/wllama`, writes what we would write.
 
 `npm pack @wllama/wllama` fetches 3.5 MB; LLMCOURSE_WLLAMA names the unpacked `package`.
 """
@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcourse.finetuning.answering import answer_batch
+from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.folders import load_pretrained
-from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.gguf_files import write_gguf
 from llmcourse.text.packing import text_borders
 
@@ -98,42 +97,40 @@ def by_llama_cpp(folder, name, prompts, *, chat=False):
             server.shutdown()
 
 
-def by_us(model, tokenizer, prompt):
-    """Return what we write after a prompt, greedily."""
-    start, ends = text_borders(tokenizer)
-    ids = torch.tensor([*start, *tokenizer.encode(prompt)])
-    written = generate(model, ids, N_TOKENS, sampling=GREEDY, stop=ends)
-    return tokenizer.decode([i for i in written[len(ids) :].tolist() if i not in ends])
-
-
 def export(folder, model, kind):
     path = folder / f"{model}-{kind}.gguf"
     write_gguf(*load_pretrained(model), path, kind)
     return path
 
 
-def test_a_base_model_in_f16_writes_our_words(folder):
-    path = export(folder, "base-llm", "F16")
+@torch.no_grad()
+def behind_our_best(model, tokenizer, prompt, text, *, chat):
+    """Return by how many nats a text's tokens are less probable than our best ones.
+
+    Where two tokens are equally likely, rounding decides which one is written.
+    """
+    start, _ = text_borders(tokenizer)
+    ids = [*start, *tokenizer.encode(prompt)]
+    if chat:
+        ids = encode_prompt([Message("user", prompt)], tokenizer)
+    written = tokenizer.encode(text)
+    log_probs = model(torch.tensor([[*ids, *written]]))[0].log_softmax(-1)
+    rows = log_probs[len(ids) - 1 : -1]
+    return (rows.amax(dim=-1) - rows[range(len(written)), written]).max().item()
+
+
+@pytest.mark.parametrize(("kind", "most"), [("F16", 0.02), ("Q8_0", 0.3)])
+@pytest.mark.parametrize("name", ["base-llm", "base-llm-small", "instruct-llm"])
+def test_each_token_is_our_best_or_nearly_so(folder, name, kind, most):
+    """With Q8_0, it rounds what it multiplies with to 8 bits, which we do not.
+
+    The largest distances were 0.004 and 0.16 nats when this was written.
+    """
+    chat = name == "instruct-llm"
+    prompts = ORDERS if chat else STARTS
+    path = export(folder, name, kind)
     model, tokenizer = load_pretrained(path)
-    ours = [by_us(model, tokenizer, start) for start in STARTS]
-    assert by_llama_cpp(folder, path.name, STARTS) == ours
-
-
-def test_a_chat_in_f16_has_our_answers(folder):
-    path = export(folder, "instruct-llm", "F16")
-    model, tokenizer = load_pretrained(path)
-    ours = answer_batch(
-        model, tokenizer, ORDERS, max_new_tokens=[N_TOKENS] * len(ORDERS)
-    )
-    theirs = by_llama_cpp(folder, path.name, ORDERS, chat=True)
-    assert theirs == ours
-
-
-@pytest.mark.parametrize(("name", "least"), [("base-llm-small", 4), ("base-llm", 1)])
-def test_in_q8_0_some_of_ten_texts_are_ours_to_the_end(folder, name, least):
-    """It rounds what it multiplies with to 8 bits as well, which we do not."""
-    path = export(folder, name, "Q8_0")
-    model, tokenizer = load_pretrained(path)
-    ours = [by_us(model, tokenizer, start) for start in STARTS]
-    theirs = by_llama_cpp(folder, path.name, STARTS)
-    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= least
+    texts = by_llama_cpp(folder, path.name, prompts, chat=chat)
+    read = partial(behind_our_best, model, tokenizer, chat=chat)
+    assert max(map(read, prompts, texts)) < most
+    assert all(len(text.split()) > 1 for text in texts)
