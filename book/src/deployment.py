@@ -1274,7 +1274,7 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # The benchmark of [Speed, side by side](performance.md) asks both services the same questions, and goes on only if their answers are the same, word for word.
 # llama.cpp, which runs models on laptops and phones, wants a file in its own format.
 # This format is **{term}`GGUF`**: weights (mostly quantized), tokenizer and settings in one file {cite:p}`gguf2023`.
-# `llmcourse export --format gguf` writes it, and with that file llama.cpp continues texts in the same words ([Into other programs, and back](other_programs.md)).
+# `llmcourse export --format gguf` writes it, and with that file llama.cpp writes the tokens that our code finds most probable (where two are almost equally probable, either of them; [Into other programs, and back](other_programs.md) has the measurements).
 # A test compares the logits of our folders in `transformers` with our own.
 #
 # A model that is passed on needs a **{term}`model card`** {cite:p}`mitchell2019`.
