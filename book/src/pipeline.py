@@ -457,8 +457,8 @@ from llmcourse.model.folders import save_pretrained
 
 # %% tags=["hide-input"]
 finetuning = FinetuningConfig(
-    steps=30, warmup_steps=5, learning_rate=2e-3, embedding_speed=4,
-    context_length=384, eval_interval=30, eval_examples=16,
+    steps=60, warmup_steps=5, learning_rate=4e-3, embedding_speed=4,
+    context_length=384, eval_interval=60, eval_examples=16,
 )  # fmt: skip
 folder = TemporaryDirectory()
 save_pretrained(model, tokenizer, folder.name)
@@ -704,7 +704,7 @@ for number, request in enumerate(requests):
 
 # %% [markdown]
 # None of the three models without instructions answers.
-# A few seconds of instructions teach this page's model one way to begin an answer, but not to find the right one in the story, to stop, or to carry out an order.
+# A few seconds of instructions teach this page's model the form of an answer, and to stop after it, but not to find the right one in the story, or to carry out an order.
 # `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
 # The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #

@@ -25,6 +25,7 @@ import json
 import math
 from collections import Counter
 from functools import partial
+from statistics import fmean
 from textwrap import fill
 from types import SimpleNamespace
 
@@ -44,6 +45,7 @@ from llmcourse.intervals import bootstrap_interval, wilson_interval, win_rate
 from llmcourse.model.folders import find_model, load_pretrained
 from llmcourse.plotting import plot_against_kl
 from llmcourse.studies import stored_study
+from llmcourse.text import tales
 from llmcourse.widgets.stopping import Stop, StoppingExplorer
 
 plotting.use_course_style()
@@ -55,38 +57,61 @@ _ = torch.set_num_threads(1)
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
 # A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ([Learning from preferences: RLHF](rlhf.ipynb)).
 # Stories by `aligned-llm` earn more points than those by `instruct-llm`.
-# We give both the same eight orders.
-# Here is one of them.
+# We give both eight orders for a tale in which somebody makes a present, and each writes four stories to each order.
+# Here is one of the orders, with the first story by each model.
 
 # %%
 start, tokenizer = load_pretrained("instruct-llm")
 aligned, _ = load_pretrained("aligned-llm")
 end = preferences.end_of_answer(tokenizer)
 write = partial(sample_rollouts, max_new_tokens=260, tokenizer=tokenizer, stop=[end])
-orders = preferences.exam_prompts(8, tokenizer)
-order = orders[4]
+orders = preferences.exam_prompts(160, tokenizer)
+presents = [each for each in orders if " makes " in each.text]
+orders = orders[:8]  # for later, of all kinds
+order = presents[0]
+print(len(presents), "orders for a present, such as:\n")
 print(fill(order.text, 80))
 
-# %% tags=["remove-cell"]
-assert sum("quarrels" in each.text for each in orders) == 1
-assert sum("loses" in each.text for each in orders) == 4
+# %% tags=["nbval-ignore-output"]
+stories = {}
+for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
+    seeded = torch.Generator().manual_seed(0)
+    stories[name] = write(model, presents * 4, generator=seeded).texts
+    text = stories[name][0]
+    points = gold_reward(order.text, text)
+    print(f"{name}, {points:.1f} points:\n{fill(text, 80)}\n")
 
 # %% [markdown]
-# Of each of the eight stories we print only the end; the fifth line is for the order above.
+# For each story that holds together, `tales.parse` says which plot it has; that of making a present is called *gift*.
+# We count the plots, and take the mean of the points.
+
 
 # %% tags=["nbval-ignore-output"]
-for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
-    generator = torch.Generator().manual_seed(0)
-    print(name)
-    for text in write(model, orders, generator=generator).texts:
-        ending = text[-76:].partition(" ")[2]  # begins with a whole word
-        print("  …", ending)
+def plot(text):
+    """Return the plot of a story, or "breaks" if it is none."""
+    try:
+        return tales.parse(text).facts["plot"]
+    except ValueError:
+        return "breaks"
+
+
+plots = {name: Counter(map(plot, texts)) for name, texts in stories.items()}
+for name, counts in plots.items():
+    earned = (gold_reward(p.text, text) for p, text in zip(presents * 4, stories[name]))
+    print(f"{name:13} {fmean(earned):.1f} points;", end=" ")
+    print(", ".join(f"{kind} {n}" for kind, n in counts.most_common()))
+
+# %% tags=["remove-cell"]
+assert len(presents) == 8 and plots["instruct-llm"]["breaks"] > 8
+assert plots["aligned-llm"]["gift"] < 5 < plots["instruct-llm"]["gift"]
 
 # %% [markdown]
-# In our run, most stories of the aligned model end with a promise never to quarrel again.
-# Only one of the eight orders asks for a quarrel; in four of them, as in the one above, somebody loses something.
-# The fifth story should be about a lost pencil case, and ends after a quarrel about a paper plane.
-# No mean reward shows this.
+# In our run, `instruct-llm` breaks more than half of these stories.
+# `aligned-llm` breaks only a few and earns twice as many points, but just one of its 32 stories is about a present.
+# Most of the others tell how something is carried to somebody (*basket*), or how a lost animal finds its owner (*stray*).
+# What an order names is worth one point of ten, while a story that breaks loses at least half of its points.
+# So the policy earns most with another tale, one that it seldom breaks.
+# The mean reward doesn't show this.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
 #
 # ## By hand
@@ -212,7 +237,7 @@ print("points of the eight stories:", ", ".join(f"{p:.1f}" for p in sorted(point
 print(f"points of the one with the highest reward: {points[best]:.1f}")
 
 # %% [markdown]
-# In our run its choice is better than the mean of the eight, but four of the eight are better still.
+# In our run its choice is better than the mean of the eight, but one of the eight is better still.
 # One order shows little; the section *Cheap baselines* has 256.
 #
 # ## Experiment
@@ -422,7 +447,7 @@ assert n_seeds >= 4
 # And a lower temperature, which needs no comparisons at all?
 #
 # :::{dropdown} Answer
-# About four fifths of it, and the best of sixteen all of it; the lower temperature would give nearly two thirds.
+# All of it; the lower temperature would give about a third.
 # In the table and the plot below, compare each with *start, temperature 1*.
 # But the aligned model gains from a lower temperature too.
 # :::
@@ -444,7 +469,7 @@ for way, points in by_way.items():
 # %% [markdown]
 # The next plot shows the points and the complete stories of this table.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each of the eleven ways, sorted by their mean points. Left, the points with their 95 % intervals, from 5.0 for the start at temperature 1 to 8.3 for the best of 16 by gold; below that come the aligned model at temperature 0.5 and at 1, the best of 16, mean weights at 0.5, the best of 4, the start at 0.5, mean weights at 1, the most probable of 16 and a random one of 16. Right, the share of complete stories: below half for the aligned model at both temperatures, between 60 and 70 % for the start and the mean weights at temperature 1 and a random one of 16, and 80 % or more for all others."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each of the eleven ways, sorted by their mean points. Left, the points with their 95 % intervals, from 5.6 for a random one of 16 to 8.3 for the best of 16 by gold; below that come the aligned model at temperature 0.5, the best of 16, the best of 4, the aligned model at temperature 1, mean weights at 0.5 and at 1, the start at 0.5, the most probable of 16 and the start at 1. Right, the share of complete stories: between 75 and 82 % for a random one of 16 and for the start, the mean weights and the aligned model at temperature 1, and above 85 % for all others."}}
 FAMILIES = {  # a part of the ways' names, colour and marker
     "ceiling": ("by gold", "0.4", "v"),
     "aligned": ("aligned", "C1", "D"),
@@ -472,36 +497,35 @@ for row, way in enumerate(from_lowest):
     right.plot(complete, row, marker, color=colour)
 left.set_yticks(range(len(ways)), from_lowest)
 left.set(xlabel="gold (points)")
-right.set(xlabel="complete stories", xlim=(0.3, 1))
+right.set(xlabel="complete stories", xlim=(0.7, 1))
 right.xaxis.set_major_formatter("{x:.0%}")
 _ = fig.legend([*dots.values()], [*dots], loc="outside lower center", ncols=5)
 
 # %% tags=["remove-cell"]
 share = {way: sum(p.complete for p in by_way[way]) / n_orders for way in ways}
-assert max(share[way] for way in ways if family(way) == "aligned") < 0.5
+assert share["start, temperature 1"] < share["aligned, temperature 1"] < 0.85
 for way in ("best of 4", "best of 16", "start, temperature 0.5"):
-    assert share[way] > 0.8
+    assert share[way] > 0.85
 assert dots.keys() == FAMILIES.keys()
 
 # %% [markdown]
 # *Left, mean points with their 95 % intervals; right, the share of complete stories.
 # In both panels, farther right is better.*
 #
-# At temperature 1, one answer from the aligned model is worth about as much as the best of sixteen, and more than the best of four or the start's at temperature 0.5.
-# But these three cheap ways stay much nearer to the start, and more than eight of ten of their stories are complete.
-# Fewer than half of the aligned model's are.
-# So the headline number of a report, *aligned against start*, tells us little about the training.
+# At temperature 1, one answer from the aligned model is worth about as much as the best of four, and more than the start's at temperature 0.5.
+# The best of four stays much nearer to the start, and more of its stories are complete; but it writes four stories to keep one.
+# So the headline number of a report, *aligned against start*, tells us little about the training: beside it belongs what a few samples would have brought.
 #
 # At the lower temperature, too, the aligned model is more than a point ahead of its start, so it has learned something besides caution.
-# There it is worth more than the best of sixteen, and writes one answer, not sixteen.
+# There it is worth about as much as the best of sixteen, and writes one answer, not sixteen.
 # Always compare two models at the same temperature, and at more than one.
 #
-# The *most probable of 16* uses no comparisons at all, and yet gains 0.7 points over a *random one of 16*.
+# The *most probable of 16* uses no comparisons at all, and yet gains 0.6 points over a *random one of 16*.
 # More of its stories hold together, probably because a broken story contains improbable words.
 # (More of them also end sadly, as the table below shows, and gold likes that less.)
 #
 # The reward model chooses better than chance and worse than gold.
-# From four to sixteen, its choice still gains 0.4 points: choosing among so few doesn't yet exploit its errors.
+# From four to sixteen, its choice gains only another 0.3 points, with an interval that begins at zero, and slightly fewer of the stories are complete.
 #
 # The folded cell compares pairs of ways order by order.
 # This gives a narrower interval for their difference, because some orders are harder than others.
@@ -542,9 +566,8 @@ for one, other, most in ((best_of_16, best_of_4, 0.6), (aligned_gold, best_of_4,
     assert (one - other).var() < most * (one.var() + other.var())
 
 # %% [markdown]
-# *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.3 points apart: chance can do that with 256 orders.
-# The first sample was low, so gains measured against it may be a tenth or two too large.
-# By the card of `aligned-llm`, over 1,000 orders and with four sampling seeds, training gained 2.2 to 2.4 points.
+# *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.1 points apart; with 256 orders, chance can do more than that.
+# By the card of `aligned-llm`, over 1,000 orders and with four sampling seeds, training gained 1.7 to 1.9 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one model's answer is the better one, with a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -560,7 +583,7 @@ for name, other in (("start", start_gold), ("best of 4", best_of_4)):
 
 # %% [markdown]
 # The aligned model beats the start in nearly eight of ten orders, and the best of four in more than six.
-# A win rate doesn't say by how much: against the start, the aligned model wins by more points than it loses by elsewhere; against the best of four, by no more.
+# A win rate doesn't say by how much: where the best of four wins, it wins by twice as many points, so its mean is as high.
 #
 # ### Mode collapse
 #
@@ -594,8 +617,13 @@ assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 varied = [sum(point.distinct_within for point in own) for own in (first, last)]
 assert varied[0] > varied[1]
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one as high as the best of sixteen and the other, farther to the left, higher than that. Of the two dots of the mean weights, one lies below the start's dot at temperature 0.5, the other a little below the aligned model's at temperature 1, and to its right."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one about as high as the best of four and the other, farther to the left, higher. Of the two dots of the mean weights, one lies a little above the start's dot at temperature 0.5, the other a little below the aligned model's at temperature 1, and to its right."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
+on_the_left = (
+    "most probable of 16",
+    "start, temperature 0.5",
+    "aligned, temperature 1",
+)
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
     x = sum(point.distinct_4 for point in points) / n_seeds
@@ -603,7 +631,7 @@ for way, points in by_way.items():
     _, colour, marker = FAMILIES[family(way)]
     ax.plot(x, y, marker, color=colour)
     shift, side = (4, -9) if way == lowest else (4, 3), "left"
-    if way in ("most probable of 16", "aligned, temperature 1"):  # others are right
+    if way in on_the_left:
         shift, side = (-4, 3), "right"
     if way == ways[-1]:
         shift, side = (0, -12), "center"
@@ -616,21 +644,21 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, a dot for each way in the colour of its family; up and to the right is better.*
 #
 # Neither a lower temperature nor choosing costs the start much variety of words.
-# (Two samples of the start have 63 and 71 % different openings, so read small differences as chance.)
+# (Two samples of the start have 62 and 70 % different openings, so read small differences as chance.)
 # But choosing by the reward model narrows endings and openings.
-# So does choosing by gold, which likes happy endings best, though it narrows the openings less.
+# So does choosing by gold, which likes happy endings best.
 #
-# In openings and words the aligned model went further than any choosing, and in endings at least as far.
+# In openings the aligned model went further than any choosing, and in endings about as far.
 #
-# - *Endings*: of its stories that hold together, 97 % end happily, about as many as with the best of sixteen.
+# - *Endings*: of its stories that hold together, 93 % end happily, about as many as with the best of sixteen.
 #   At temperature 0.5, all do.
 # - *Openings*: at temperature 1 it has between half and two thirds as many as the start.
 #   At 0.5 it has less than a third as many as the start at 0.5.
-# - *Words*: distinct-4 is 0.85 at temperature 1, and 0.80 at 0.5.
+# - *Words*: distinct-4 is 0.88 at temperature 1, and 0.85 at 0.5; the start has 0.90 at both.
 #
 # This is **mode collapse**, a common effect of RLHF.
 # {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Here it shows across orders: *within* one order, distinct-4 hardly fell.
+# Here it shows in both: *within* one order, distinct-4 fell by 0.04.
 #
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
@@ -646,8 +674,8 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 
 # %% [markdown]
 # Here the aligned model keeps more of them than its start did, since fewer of its stories break, and most of these orders name a happy ending.
-# Part is luck: *random one of 16*, the same policy as the start, keeps 27.
-# A lower temperature keeps 33.
+# Part is luck: *random one of 16*, the same policy as the start, keeps 26.
+# A lower temperature keeps 28.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: this is the **{term}`alignment tax`**.
@@ -677,22 +705,25 @@ for when in ("before", "after"):
 # Their loss has the weight `ptx_coef`; {cite:t}`ouyang2022` did the same with pretraining texts.
 # The loss on plain stories is only a little higher than before; no run shows what it would be without these texts.
 #
-# But part of the tax was paid all the same: instructions are followed less often.
-# The largest drop is in orders to write, which is what the policy was trained on.
-# Everything an order names is worth only one of gold's ten points, so leaving it out costs little.
+# Hardly any tax was paid: of 1,120 instructions, only 7 fewer are followed, which may be chance.
+# Orders to write, which is what the policy was trained on, are carried out a little more often, since fewer stories break.
+# Questions, such as *who*, were not rewarded at all, yet they are answered as well as before.
 #
-# The baselines show the same.
-# At temperature 1, nine of ten stories of the aligned model hold together, but more than half of these lack something that was ordered.
-# Of the start's stories that hold together, few do.
-# At the top of this page, it was the plot itself that got lost, again and again.
-# Questions, such as *who*, were not rewarded at all, yet here they are answered as well as before.
+# The baselines show the same: at temperature 1, at least as many stories of the aligned model are complete as of its start.
+# But a mean over all kinds of orders can hide one of them.
+# At the top of this page, the orders for a present were given up; they are one in twenty.
 #
-# Two earlier policies, whose figures come with the package, show what the instructions in each update contributed, and what the comparisons did.
-# All three were measured in the same way.
+# Three earlier policies, whose figures come with the package, paid more.
+# They show what the instructions in each update contributed, and what the comparisons did.
+# All began with an earlier `instruct-llm`, which followed 89 % of the instructions.
 #
 # - The first learned from 8 plain stories in each update.
 # - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
-# - The third, `aligned-llm`, differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
+# - The third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
+#
+# The last row is `aligned-llm`, measured in the same way.
+# It had a better start, a reward model from twice as many orders again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
+# So this row doesn't show what any one of these did.
 #
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
 # (*Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
@@ -703,7 +734,7 @@ after = measured["instructions_after"]["held-out wordings"]
 aligned_points = by_way["aligned, temperature 1"]
 policies.append(
     {
-        "texts": policies[-1]["texts"],
+        "texts": "aligned-llm",
         "with_gold": measured["reward_model"]["with_gold"],
         "gain": sum(measured["gains"]) / len(measured["gains"]),
         "kl": measured["after"]["kl"],
@@ -720,15 +751,17 @@ for p in policies:
     print(f"{p['openings']:9.0%} {p['complete']:9.0%}")
 
 # %% tags=["remove-cell"]
-first, second, third = policies
-assert first["write"] < second["write"] == third["write"]
+first, second, third, last = policies
+assert first["write"] < second["write"] == third["write"] < last["write"]
+assert last["kl"] < second["kl"] and last["complete"] > 0.8
 assert second["kl"] < third["kl"] and second["complete"] > third["complete"]
 assert third["gain"] > max(first["gain"], second["gain"])
 
 # %% [markdown]
 # With the instructions, more orders were carried out, and the stories begin in more ways.
-# With the better reward model, the policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
-# (One run of each is no proof; distance may matter too, since the one that stayed nearest to its start has the most complete stories.)
+# With the better reward model, the third policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
+# `aligned-llm` stayed nearest to its start, which had more points already, and has the most complete stories.
+# (One run of each is no proof.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #
@@ -738,11 +771,10 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # ```
 #
 # This mean, too, is in the plot of all ways.
-# It keeps nearly half of the gain, at about a sixth of the distance, and its stories are complete as often as the start's.
+# It keeps more than a third of the gain, at about a fifth of the distance, and its stories are complete as often as the start's.
 #
-# At temperature 0.5, one of its stories is worth nearly as much as the best of sixteen, and eight of ten have everything that was ordered.
-# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.9 points.
-# But half of those stories are incomplete: gold takes little off for that.
+# At temperature 0.5, one of its stories is worth about as much as the aligned model's at temperature 1, and nearly nine of ten have everything that was ordered.
+# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.6 points.
 #
 # The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
@@ -750,7 +782,7 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # ### A reward model that reads surprises
 #
 # An error that a reward model does not see costs the policy nothing, so the reward model of `aligned-llm` gets help to see slips.
-# About three in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
+# About two in ten of the stories that `instruct-llm` writes to order at temperature 1 break somewhere: a name is forgotten, or one word is wrong.
 # A reward model that reads only tokens can hardly find one wrong word in a whole story.
 # But `base-llm`, from which `instruct-llm` was made, could tell: a word that doesn't fit is often one that it doesn't expect.
 #
@@ -797,8 +829,8 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # In each line, both numbers belong to the last token.
-# In our run the slip is the stray letter *B*; the name after it is by far the greatest surprise.
-# Nothing else in the list is a slip.
+# In our run the list shows two slips: in the tales, *Amina* is the name of heroes and never of a friend, and nobody moves to *circles*.
+# That *Rufus* then takes her place is a slip, too, but isn't in the list.
 # `reader` looks only at the story, not at the order.
 # So it may notice a name that changes within the story, but not one that was wrong from the start.
 # Not every surprise above the expected is a slip; the reward model has to learn from the pairs which ones are.
@@ -807,10 +839,10 @@ for i in (nats - expected).topk(5).indices.tolist():
 #
 # - **The recipe used gold.**
 #   It was found with an earlier `instruct-llm`.
-#   After 155 of 220 iterations we looked at gold, over 200 of the card's 1,000 orders, and lowered the learning rate from there on.
+#   After 155 of 220 iterations we looked at gold, over 200 orders, and lowered the learning rate from there on.
 #   With people, each such look costs money.
-#   So a fifth of the card's orders were not new.
-#   The table of baselines takes the card's first 256, so a larger share of its orders may have helped to choose the recipe.
+#   The penalty and `ptx_coef` were changed later, after we had read the card of an earlier `aligned-llm`.
+#   While the present one learned, nobody looked at gold.
 # - **Other ways were tried once.**
 #   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points.
 #   DPO at a rate of 1e-4 gained nothing.
@@ -836,9 +868,9 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Without a penalty, gold rose on average to an early top and then fell in every run, while the learned reward kept rising.
 # The weak KL penalty we tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature, and ordered details go missing.
-# In our example even the plot did; the mean reward shows none of this.
-# In our one case, averaging the weights before and after kept nearly half of the gain, and the stories were as complete as the start's.
+# What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature.
+# Orders of one kind, at which the start often failed, were no longer carried out; the mean reward shows none of this.
+# In our one case, averaging the weights before and after kept more than a third of the gain, and the stories were as complete as the start's.
 #
 # *In practice*: where people can't make enough comparisons, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began this {cite:p}`bai2022`.
@@ -890,10 +922,11 @@ Quiz.read("reward_hacking")
 # The divergence is the mean of its logarithm, $\ln n + (n - 1) \int_0^1 n u^{n-1} \ln u \, du$, and the integral is $-1/n$.
 #
 # The best of 4 is at most 0.6 nats away.
-# Three policies have a larger KL in the table and a lower mean: *most probable of 16*, *start, temperature 0.5* and *mean weights, temperature 1*.
-# Compared order by order, as in the cell below, all three intervals of the lead are above zero, so we are sure of the lower means.
-# The KL of the last two was measured.
-# That of the first is an upper bound, but a tie between two probabilities is hardly possible in long texts, so the bound is close.
+# Five policies have a larger KL in the table and a lower mean.
+# Compared order by order, as in the cell below, the intervals of the lead over *most probable of 16*, *start, temperature 0.5* and *mean weights, temperature 1* are above zero, so we are sure of these lower means.
+# Of the other two, *aligned, temperature 1* and *mean weights, temperature 0.5*, we are not.
+# The KL of all but *most probable of 16* was measured.
+# That one is an upper bound, but a tie between two probabilities is hardly possible in long texts, so the bound is close.
 # :::
 
 
@@ -906,12 +939,13 @@ def best_of_n_kl(n):
 
 checks.best_of_n_kl(best_of_n_kl)
 print(f"best of 16: {best_of_n_kl(16):.1f} nats; of 1,000: {best_of_n_kl(1000):.1f}")
-for way in ("most probable of 16", "start, temperature 0.5", ways[-2]):
+below = "most probable of 16", "start, temperature 0.5", ways[-2]
+for way in (*below, "aligned, temperature 1", ways[-1]):
     ahead, seeded = best_of_4 - golds(way), torch.Generator().manual_seed(0)
     low, high = bootstrap_interval(ahead, seeded)
     print(f"best of 4, over {way}: {ahead.mean():+.1f} ({low:+.1f} to {high:+.1f})")
-# The number depends on n alone; where answers tie, it is an upper bound. These three are
-# such policies, the last with mean weights; compared order by order, we are sure of each.
+# The number depends on n alone; where answers tie, it is an upper bound. These five are
+# such policies; compared order by order, we are sure of the first three.
 
 # %% [markdown]
 # ### Exercise 2 (check): diversity within a prompt ★
@@ -927,7 +961,6 @@ for way in ("most probable of 16", "start, temperature 0.5", ways[-2]):
 #
 # Check it with `checks.distinct_within(distinct_within)`.
 # Which column of the table is this, and why is it lower for the start than distinct-4 across prompts, although that counts 32 stories together and not four?
-# (For the aligned model it is not lower: its stories to different orders are alike, too.)
 
 
 # %% tags=["hide-cell", "solution"]
