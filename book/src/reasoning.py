@@ -404,7 +404,7 @@ for question, text in zip(exam[:6], answer(weak, exam[:6]).texts):
     print(fill(f"{verdict}: {text}", 80))
 
 # %% [markdown]
-# It has learned the form, and gets some of the sums right.
+# It has learned the form, but in our run only one of these six answers is right.
 # An answer with a wrong step can still end in the right number, and then it passes; the experiment counts how often.
 #
 # **GRPO** samples, verifies, computes advantages, and updates: that is the whole loop.
@@ -700,7 +700,7 @@ assert max(whole[2:]) <= 4 and whole[0] < 14 < whole[1]
 
 # %% [markdown]
 # Up to three steps, the calculator leaves no wrong sum, and many more answers are right.
-# Most of the others misread a change, which no calculator can mend.
+# What is left is mostly misread changes, which no calculator can mend.
 #
 # At four steps, too, the calculator leaves hardly a wrong sum, but every answer still stops too soon, and no more are right.
 # With four steps forced as well, no answer is too short.
@@ -731,7 +731,7 @@ for n in label_counts:
 # And what will a verifier add that picks a right answer if there is one?
 #
 # :::{dropdown} Answer
-# The vote adds a few percentage points to a single answer; a verifier solves another quarter of all questions.
+# The vote adds a few percentage points to a single answer; with a verifier, a quarter of all questions more are solved than by a single answer.
 # :::
 #
 # We get the curve of pass@k from the 16 answers by counting, with `pass_at_k` from above.
@@ -908,11 +908,11 @@ _ = plotting.label_lines(axes[0])
 # *Left, pass@k of each way; right, the share of GRPO's answers that were rewarded: the mean of three seeds, and their range.*
 #
 # GRPO mainly did what a lower temperature does: it made the model's favourite more probable.
-# One sampled answer is right in 62 % before GRPO and in 75 % after it, a gain of twelve percentage points without any further labels.
+# One sampled answer is right in 62 % before GRPO and in 75 % after it; before rounding, that is a gain of twelve percentage points, without any further labels.
 # Of these twelve points, the weak model gets seven or eight at temperature 1/2 or with a vote of sixteen, and nearly all with one greedy answer.
-# GRPO's own greedy answers are a few points better than the weak model's.
+# GRPO's own greedy answers are a few points better on average, but with one of the seeds they are worse.
 # So the favourite was already right for most questions of the taught kind.
-# A verifier that chooses among sixteen finds a right number for nine of ten questions.
+# A verifier that chooses among sixteen finds a right number for nearly nine of ten questions.
 # But much of what it adds is luck: a right *chain* is among the sixteen for only 74 %.
 #
 # GRPO's sixteen answers vary less, and more of the right ones have a right chain.

@@ -56,7 +56,7 @@ _ = torch.set_num_threads(1)
 #
 # `aligned-llm` was made from `instruct-llm` by GRPO, with a reward model that learned from comparisons of whole stories.
 # A rule, `gold_reward`, takes the place of people: it gives a story 0 to 10 points ([Learning from preferences: RLHF](rlhf.ipynb)).
-# Stories by `aligned-llm` earn more points than those by `instruct-llm`.
+# On average, stories by `aligned-llm` earn more points than those by `instruct-llm`.
 # We give both eight orders for a tale in which somebody makes a present, and each writes four stories to each order.
 # Here is one of the orders, with the first story by each model.
 
@@ -82,6 +82,7 @@ for name, model in (("instruct-llm", start), ("aligned-llm", aligned)):
     print(f"{name}, {points:.1f} points:\n{fill(text, 80)}\n")
 
 # %% [markdown]
+# In our run, both stories earn many points, but only the first is about a necklace.
 # For each story that holds together, `tales.parse` says which plot it has; that of making a present is called *gift*.
 # We count the plots, and take the mean of the points.
 
@@ -453,7 +454,7 @@ assert n_seeds >= 4
 # :::
 #
 # The intervals treat each order as one case, with one story.
-# *Coherent* is the share of stories that hold together to their end, *complete* the share that also have everything their order names.
+# *Coherent* is the share of stories that hold together to their end, *complete* the share that also have everything their order names, except an ending, which is counted further below.
 # *KL* is the distance from the start in nats; for a choice among $n$, it is the upper bound.
 
 # %% tags=["hide-input"]
@@ -529,7 +530,7 @@ assert dots.keys() == FAMILIES.keys()
 #
 # The folded cell compares pairs of ways order by order.
 # This gives a narrower interval for their difference, because some orders are harder than others.
-# Most intervals become only a little narrower; the one for the best of 16 over the best of 4 becomes much narrower, as their stories come from the same samples.
+# Most intervals become only a little narrower; the one for the best of 16 over the best of 4 becomes narrower by about a quarter, as their stories come from the same samples.
 
 # %% tags=["hide-cell"]
 start_gold, start_cool = golds("start, temperature 1"), golds("start, temperature 0.5")
@@ -619,11 +620,6 @@ assert varied[0] > varied[1]
 
 # %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one about as high as the best of four and the other, farther to the left, higher. Of the two dots of the mean weights, one lies a little above the start's dot at temperature 0.5, the other a little below the aligned model's at temperature 1, and to its right."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
-on_the_left = (
-    "most probable of 16",
-    "start, temperature 0.5",
-    "aligned, temperature 1",
-)
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
     x = sum(point.distinct_4 for point in points) / n_seeds
@@ -631,9 +627,9 @@ for way, points in by_way.items():
     _, colour, marker = FAMILIES[family(way)]
     ax.plot(x, y, marker, color=colour)
     shift, side = (4, -9) if way == lowest else (4, 3), "left"
-    if way in on_the_left:
+    if way in ("most probable of 16", "aligned, temperature 1"):  # others are right
         shift, side = (-4, 3), "right"
-    if way == ways[-1]:
+    if way in ("start, temperature 0.5", ways[-1]):
         shift, side = (0, -12), "center"
     name = way.replace("temperature", "T")
     ax.annotate(name, (x, y), shift, textcoords="offset points", fontsize=7, ha=side)
@@ -645,7 +641,7 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 #
 # Neither a lower temperature nor choosing costs the start much variety of words.
 # (Two samples of the start have 62 and 70 % different openings, so read small differences as chance.)
-# But choosing by the reward model narrows endings and openings.
+# But choosing by the reward model narrows the endings, and with sixteen probably the openings, too.
 # So does choosing by gold, which likes happy endings best.
 #
 # In openings the aligned model went further than any choosing, and in endings about as far.
@@ -658,7 +654,7 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 #
 # This is **mode collapse**, a common effect of RLHF.
 # {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Here it shows in both: *within* one order, distinct-4 fell by 0.04.
+# Here it shows in both: *within* one order, distinct-4 fell from 0.87 to 0.83.
 #
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
@@ -667,7 +663,7 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # The next cell counts how many of these endings were told; a story that breaks doesn't have one.
 
 # %%
-for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
+for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1", "best of 4"):
     kept = sum(point.obeyed[0] for point in by_way[way])
     ordered = sum(point.obeyed[1] for point in by_way[way])
     print(f"{way:25} keeps the ordered ending in {kept} of {ordered}")
@@ -675,7 +671,7 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1"):
 # %% [markdown]
 # Here the aligned model keeps more of them than its start did, since fewer of its stories break, and most of these orders name a happy ending.
 # Part is luck: *random one of 16*, the same policy as the start, keeps 26.
-# A lower temperature keeps 28.
+# A lower temperature keeps 28, and the best of four keeps 44, far more than the aligned model.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: this is the **{term}`alignment tax`**.
@@ -706,12 +702,12 @@ for when in ("before", "after"):
 # The loss on plain stories is only a little higher than before; no run shows what it would be without these texts.
 #
 # Hardly any tax was paid: of 1,120 instructions, only 7 fewer are followed, which may be chance.
-# Orders to write, which is what the policy was trained on, are carried out a little more often, since fewer stories break.
-# Questions, such as *who*, were not rewarded at all, yet they are answered as well as before.
+# Orders to write, which is what the policy was trained on, are carried out a little more often; that may be chance, too, or because fewer stories break.
+# Questions were not rewarded at all; *who* is answered as well as before, and the 7 are all among the other kinds of questions.
 #
 # The baselines show the same: at temperature 1, at least as many stories of the aligned model are complete as of its start.
 # But a mean over all kinds of orders can hide one of them.
-# At the top of this page, the orders for a present were given up; they are one in twenty.
+# At the top of this page, the orders for a present were nearly given up; they are one in twenty.
 #
 # Three earlier policies, whose figures come with the package, paid more.
 # They show what the instructions in each update contributed, and what the comparisons did.
@@ -722,7 +718,7 @@ for when in ("before", "after"):
 # - The third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
 #
 # The last row is `aligned-llm`, measured in the same way.
-# It had a better start, a reward model from twice as many orders again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
+# It had a better start, a reward model from twice as many orders again with half as many steps again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
 # So this row doesn't show what any one of these did.
 #
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
@@ -771,9 +767,9 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # ```
 #
 # This mean, too, is in the plot of all ways.
-# It keeps more than a third of the gain, at about a fifth of the distance, and its stories are complete as often as the start's.
+# It keeps more than a third of the gain, at about a fifth of the distance, and its stories are complete at least as often as the start's.
 #
-# At temperature 0.5, one of its stories is worth about as much as the aligned model's at temperature 1, and nearly nine of ten have everything that was ordered.
+# At temperature 0.5, one of its stories is worth about as much as the aligned model's at temperature 1, and nearly nine of ten are complete.
 # Among single samples, only the aligned model's at 0.5 are clearly better, by 0.6 points.
 #
 # The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
@@ -813,7 +809,7 @@ print(f"{fill(orders[worst].text, 80)}\n\n{fill(texts[worst], 80)}")
 # *Predict*: which of its words will surprise `base-llm` more than it had expected?
 #
 # :::{dropdown} Answer
-# Above all, anything that doesn't fit what came before, such as a stray letter, another name or a repeated word, or the word right after it.
+# Above all, anything that doesn't fit what came before, such as another name, words from another plot or a wrong word, or the word right after it.
 # Other surprises aren't slips: a rare word, or *an* in place of *a*.
 # :::
 
@@ -829,7 +825,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # In each line, both numbers belong to the last token.
-# In our run the list shows two slips: in the tales, *Amina* is the name of heroes and never of a friend, and nobody moves to *circles*.
+# In our run the list shows three slips: in the tales, *Amina* is the name of heroes and never of a friend; *had to move* belongs to another plot; and nobody moves to *circles*.
 # That *Rufus* then takes her place is a slip, too, but isn't in the list.
 # `reader` looks only at the story, not at the order.
 # So it may notice a name that changes within the story, but not one that was wrong from the start.
@@ -869,7 +865,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # The weak KL penalty we tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
 # What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature.
-# Orders of one kind, at which the start often failed, were no longer carried out; the mean reward shows none of this.
+# Orders of one kind, at which the start often failed, were hardly ever carried out any more; the mean reward shows none of this.
 # In our one case, averaging the weights before and after kept more than a third of the gain, and the stories were as complete as the start's.
 #
 # *In practice*: where people can't make enough comparisons, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
@@ -1022,7 +1018,7 @@ for name, runs in by_pairs.items():
 # If nobody knew the points, how could you notice that a larger $n$ does harm?
 
 
-# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of the answers kept rises all the way, ever more slowly; the mean gold reward rises steeply for the first four answers and then hardly changes."}}
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of the answers kept rises all the way, ever more slowly; the mean gold reward rises steeply for the first three answers and hardly changes from five on."}}
 prompts = [order for order in orders for _ in range(16)]
 texts = write(start, prompts, generator=torch.Generator().manual_seed(2)).texts
 prompts = [order.text for order in prompts]
@@ -1040,7 +1036,7 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for ax, values, label in zip(axes, zip(*means), ("learned reward", "gold (points)")):
     ax.plot(range(1, 17), values)
     _ = ax.set(xlabel="n", ylabel=label, xticks=(1, 4, 8, 12, 16))
-# From four on the points hardly change here. Let people compare the story kept of n
+# From five on the points hardly change here. Let people compare the story kept of n
 # with that kept of 2 n, and stop when they no longer prefer the second.
 
 # %% [markdown]
