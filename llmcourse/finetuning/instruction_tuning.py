@@ -113,7 +113,7 @@ INSTRUCT_LLM = InstructConfig(
 )
 """The model that answers, and often declines what it cannot know.
 
-Takes about an hour on two cores with bfloat16 instructions.
+Takes about two hours on two cores with bfloat16 instructions, compiled.
 """
 
 TINY = InstructConfig(

@@ -115,4 +115,5 @@ def in_precision(config: _Config, precision: str | None) -> _Config:
     if precision in (None, "auto"):
         return fall_back_to_float32(config)
     given: Any = config
-    return replace(given, precision=precision)  # type: ignore[no-any-return]
+    wanted: _Config = replace(given, precision=precision)
+    return wanted

@@ -121,8 +121,9 @@ def fall_back_to_float32(config: _Config) -> _Config:
     """
     if has_bfloat16_instructions():
         return config
-    slow: Any = config
-    return replace(slow, precision="float32")  # type: ignore[no-any-return]
+    given: Any = config
+    slow: _Config = replace(given, precision="float32")
+    return slow
 
 
 def has_bfloat16_instructions() -> bool:
