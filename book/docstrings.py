@@ -3,7 +3,7 @@
 Docstrings draw small diagrams and tables as indented text. To reStructuredText that is
 a quotation, to be filled like prose; this extension marks it as literal. A class's
 fields get the comments beside them, signatures lose what only Python needs, and a long
-value is not shown.
+value is not shown. A name in backticks is a link to its description in any module.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from docutils import nodes
 from pydantic import BaseModel
 from sphinx import addnodes
 from sphinx.util.inspect import stringify_signature
+from sphinx.util.nodes import make_refnode
 from traitlets import HasTraits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 
 def mark_literal(lines: list[str]) -> list[str]:
@@ -76,7 +80,7 @@ def describe_fields(owner: type) -> list[str]:
     """Return a section on the arguments of a dataclass or model, from its comments.
 
     >>> from llmcourse.alignment.ppo import PPOConfig
-    >>> describe_fields(PPOConfig)[3]
+    >>> describe_fields(PPOConfig)[4]
     '    max_new_tokens: Of an answer.'
     """
     if dataclasses.is_dataclass(owner):
@@ -86,7 +90,8 @@ def describe_fields(owner: type) -> list[str]:
     found = {}
     for name in names:
         classes = (c for c in owner.__mro__ if name in inspect.get_annotations(c))
-        said = comment_of(next(classes), name)
+        comments = (comment_of(each, name) for each in classes)
+        said = next(filter(None, comments), "")  # a subclass may change just the value
         if issubclass(owner, BaseModel):  # they show no signature
             about = owner.model_fields[name]
             default = about.get_default()
@@ -182,6 +187,37 @@ def shorten_values(app: Sphinx, page: nodes.document) -> None:
             value.children = [nodes.Text(" = …")]
 
 
+def described_as(name: str, described: Iterable[str]) -> str | None:
+    """Return the full name that a docstring means, if just one of those ends in it.
+
+    A room such as `llmcourse.text` is not meant: its name is a common word.
+
+    >>> modules = ["llmcourse.text", "llmcourse.text.bpe", "llmcourse.cli.bpe"]
+    >>> described_as("text.bpe", modules)
+    'llmcourse.text.bpe'
+    >>> described_as("bpe", modules), described_as("text", modules)
+    (None, None)
+    """
+    ends = [each for each in described if each.endswith(f".{name}")]
+    return ends[0] if len(ends) == 1 and ends[0].count(".") > 1 else None
+
+
+def link_elsewhere(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, words: nodes.TextElement
+) -> nodes.reference | None:
+    """Return a link for a name in backticks that stands in another module."""
+    if (node["refdomain"], node["reftype"]) != ("py", "obj"):
+        return None
+    objects = env.domains["py"].data["objects"]
+    kinds = ("class", "data", "exception", "function", "module")
+    wanted = (name for name, entry in objects.items() if entry.objtype in kinds)
+    name = described_as(node["reftarget"], wanted)
+    if name is None:
+        return None
+    page, anchor = objects[name].docname, objects[name].node_id
+    return make_refnode(app.builder, node["refdoc"], page, anchor, words, name)
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Connect the extension, partly ahead of napoleon.
 
@@ -192,4 +228,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("autodoc-process-signature", sign)
     app.connect("autodoc-skip-member", skip)
     app.connect("doctree-read", shorten_values)
+    app.connect("missing-reference", link_elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,7 +6,8 @@
   citation has its reference; book.js shows both.
 - What a cell prints is called prose where it has no columns; a phone wraps it, and
   joins the lines that were filled up to the width of a wider screen.
-- Lines are not broken before % or ★, nor within a short piece of code.
+- Lines are not broken before % or ★, nor within a short piece of code; apostrophes are
+  curved, as Sphinx leaves them straight in raw HTML.
 - The buttons of folded solutions and of a folded set-up say so.
 - The foot of the page has licence, version, and where to report a mistake.
 """
@@ -43,7 +44,10 @@ FILLED = 80, 84  # characters in a line of what is printed as prose
 TAG = re.compile("<[^>]*>")
 CODE = re.compile(r'<code class="(?=docutils literal notranslate">(.*?)</code>)')
 # Left as it is where somebody copies it, or a script reads it.
-TOGETHER = re.compile(r"<(pre|script)\b.*?</\1>|(?<=\d) (?=%)| (?=★)", re.DOTALL)
+TYPED = re.compile(
+    r"<(pre|script|code)\b.*?</\1>|(?<=\d) (?=%)| (?=★)|(?<=[a-z])'(?=[a-z])", re.DOTALL
+)
+SET = {" ": "\N{NO-BREAK SPACE}", "'": "\N{RIGHT SINGLE QUOTATION MARK}"}
 COLUMNS = re.compile(r"\S {2,}\S")
 FOOT = """
 <p>Text: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>,
@@ -139,19 +143,20 @@ def mark_filled(printed: str) -> str:
     return "\n".join(lines)
 
 
-def keep_together(body: str) -> str:
-    r"""Return a page's HTML in which lines are broken in fewer places.
+def typeset(body: str) -> str:
+    r"""Return a page's HTML with fewer places to break lines, and curved apostrophes.
 
-    >>> keep_together("of 95 % right <pre>95 % of 7</pre>").split(" ")
+    >>> typeset("of 95 % right <pre>95 % of 7</pre>").split(" ")
     ['of', '95\xa0%', 'right', '<pre>95', '%', 'of', '7</pre>']
+    >>> typeset("it isn't <code>isn't</code>")
+    "it isn’t <code>isn't</code>"
     """
 
     def add(match: re.Match[str]) -> str:
         return match[0] + ("short " if len(TAG.sub("", match[1])) <= 16 else "")
 
-    return TOGETHER.sub(
-        lambda match: match[0] if match[1] else "\N{NO-BREAK SPACE}",
-        CODE.sub(add, body),
+    return TYPED.sub(
+        lambda match: match[0] if match[1] else SET[match[0]], CODE.sub(add, body)
     )
 
 
@@ -186,7 +191,7 @@ def mend(
         return
     images: dict[str, str] = app.builder.images
     files = {name: Path(app.srcdir, source) for source, name in images.items()}
-    body = keep_together(mark_prose(mark_pictures(context["body"], files)))
+    body = typeset(mark_prose(mark_pictures(context["body"], files)))
     body = name_folds(body)
     if page != "book/glossary":
         body = explain_terms(body, definitions(app.env))

@@ -1,8 +1,9 @@
 """Sphinx extension: the package's reference, without a list of modules to keep.
 
 A line `% modules of llmcourse.text` in a page stands for what the folder's own
-docstring says, and for every module in it with its public names; `% commands` stands
-for every command of the command line, with what its `--help` says.
+docstring says, and for every module in it with its public names, one level below the
+heading before it; `% commands` stands for every command of the command line, with what
+its `--help` says.
 """
 
 from __future__ import annotations
@@ -81,9 +82,10 @@ def expand(text: str) -> str:
         if spec is None or spec.submodule_search_locations is None:
             raise ValueError(f"{folder} is not a package")
         parts = [describe(folder)]
+        level = "###" if "\n## " in text[: line.start()] else "##"
         for module in pkgutil.iter_modules(spec.submodule_search_locations):
             name = f"{folder}.{module.name}"
-            parts.append(f"## `{name}`\n\n{describe(name)}")
+            parts.append(f"{level} `{module.name}`\n\n`{name}`\n\n{describe(name)}")
         return "\n".join(parts)
 
     def commands(_: re.Match[str]) -> str:

@@ -101,14 +101,14 @@ _SHARES = ("cooldown", "gamma", "gae_lambda")
 class PolicyConfig:
     """How long and how fast a policy learns from a reward."""
 
-    iterations: int = 40
+    iterations: int = 40  # of writing answers and learning from them
     prompts_per_iteration: int = 16
     answers_per_prompt: int = 4  # side by side; GRPO's group
     max_new_tokens: int = 200  # of an answer
-    learning_rate: float | int = 3e-4
-    warmup_updates: int = 10
+    learning_rate: float | int = 3e-4  # at its peak
+    warmup_updates: int = 10  # in which the learning rate rises to its peak
     cooldown: float | int = 0.0  # share of updates at the end: learning_rate falls to 0
-    clip_norm: float | int = 1.0
+    clip_norm: float | int = 1.0  # longest gradient; longer ones are shortened to it
     epochs: int = 2  # times each answer is learned from
     minibatch_size: int = 16  # answers per update
     clip_range: float | int = 0.2  # how far a token's probability may move, as a ratio

@@ -48,7 +48,7 @@ class FinetuningConfig(PretrainingConfig):
     """
 
     steps: int = 300
-    context_length: int = 512
+    context_length: int = 512  # most tokens to be read in an example
     learning_rate: float | int = 5e-4
     warmup_steps: int = 20
     weight_decay: float | int = 0.0  # pretrained weights should not shrink

@@ -54,17 +54,18 @@ _POSITIONS = {"llama": "rope", "gpt2": "learned"}  # the default of each family
 class TransformerConfig:
     """Shape and sizes of a decoder-only transformer."""
 
-    vocab_size: int
-    d_model: int = 64
-    n_layers: int = 2
-    n_heads: int = 4
+    vocab_size: int  # in tokens
+    d_model: int = 64  # width of the vector at each position
+    n_layers: int = 2  # blocks
+    n_heads: int = 4  # query heads of a layer
     n_kv_heads: int = 4  # fewer than n_heads: grouped-query attention, llama only
     head_width: int | None = None  # coordinates; None: d_model / n_heads
     d_ff: int = 172  # 8/3 of d_model, rounded up to a multiple of 4
     context_length: int = 128  # in tokens
-    rope_base: float | int = 10_000.0
+    rope_base: float | int = 10_000.0  # the larger, the slower the slowest rotation
     rope_scaling: RopeScaling | None = None  # for longer texts
-    norm_eps: float | int = 1e-5
+    norm_eps: float | int = 1e-5  # added to a mean square before dividing by its root
+    # llama: RMSNorm, SwiGLU, RoPE; gpt2: LayerNorm, GELU, biases, learned positions
     family: Literal["llama", "gpt2"] = "llama"
     positions: Literal["rope", "learned", "none"] | None = None  # None: the family's
     tied_embeddings: bool = True  # the embedding also scores the next token

@@ -42,20 +42,20 @@ _Config = TypeVar("_Config")  # a dataclass with a field `precision`
 class PretrainingConfig:
     """How long and how fast a model learns."""
 
-    steps: int = 1000
+    steps: int = 1000  # updates of the weights, each from one batch
     batch_size: int = 8  # in windows
     context_length: int = 128  # of a window, in tokens
     learning_rate: float | int = 4e-3  # at its peak
     optimizer: Literal["adamw", "muon"] = "adamw"  # of the blocks' matrices
     embedding_speed: float | int = 1  # of token embeddings, as a multiple of the rate
     final_share: float | int = 0.0  # of the peak, at which the learning rate ends
-    warmup_steps: int = 50
-    weight_decay: float | int = 0.1
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float | int = 1.0
+    warmup_steps: int = 50  # in which the learning rate rises to its peak
+    weight_decay: float | int = 0.1  # share of a weight lost per step, times the rate
+    betas: tuple[float, float] = (0.9, 0.99)  # AdamW: what its two means keep per step
+    clip_norm: float | int = 1.0  # longest gradient; longer ones are shortened to it
     eval_interval: int = 100  # in steps
     eval_examples: int = 64  # held-out windows, or whatever batches consist of
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products
     accumulation: int = 1  # equal parts that a batch is processed in, to save memory
 
     def __post_init__(self) -> None:
