@@ -616,6 +616,7 @@ print(f"and takes {kib:.0f} KiB for 100 positions")
 # - *a garment*: earlier occurrences of the same garment,
 # - *the token before*, from every position.
 #
+# (The ids in `colours` and `garments` are collected a few cells below; `name` is the id of the hero's name.)
 # For the first three, the head looks from the place right before such a word, if the word has occurred earlier.
 # A head's score for a kind is the average weight that it gives to these keys.
 
@@ -733,7 +734,9 @@ AttentionExplorer(pieces, weights, kinds, query=returns_at)
 #
 # :::{dropdown} Answer
 # It can't look at nothing, because its weights must sum to one.
-# So it spreads them over many tokens, or puts them on a few that do no harm: near the beginning, often on the mark `■`.
+# So it mostly spreads them over many tokens.
+# Near the beginning much of the weight is on the mark `■`.
+# At some places nearly all of it is on a token just before, which this chapter does not explain.
 # Where a name or another word of the story might come next, it looks that word up, whether it comes or not.
 # The next section is about that mark.
 # :::
@@ -798,7 +801,7 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # %% [markdown]
 # After the 32nd token no head gives the first one much of its weight, so this model has no sink in this sense.
 # Near the beginning, where there is little else to look at, some heads give the mark a large part of their weight.
-# Even later, at least half of the heads lean a little towards the mark: the median is above the even share.
+# Even later, at least half of the heads lean towards the mark: the median is about twice the even share, though still small.
 # [Real models](real_models.ipynb) finds sinks in a model of 30 layers, and heads that copy.
 #
 # ### What was built in, and what was learned
@@ -807,9 +810,9 @@ assert sinks["from places 5 to 32"].max() > 0.3
 # A head has two halves: $W_Q$ and $W_K$ decide *where* it looks, $W_V$ and $W_O$ what it hands on.
 # `mimetic_initialisation` in the module `transformer` gave each head of the last layer its second half before the first step of training.
 # There the rows of $W_V$ are at right angles, and $W_O = W_V^\top$.
-# So the part of the found vector that lies along these rows is added, *as it is*, to the vector of the position that asks.
+# So the part of the found vector that lies along these rows is added, larger but otherwise *as it is*, to the vector of the position that asks.
 # (The idea of beginning with such products is from {cite:t}`trockman2023`, who give this one the opposite sign.)
-# [Pretraining](pretraining.ipynb) shows why it helps: each half is useless without the other, so neither is learned early.
+# [Pretraining](pretraining.ipynb) gives a likely reason why it helps: each half gains little without the other, so neither is learned early.
 #
 # ![Two halves of a head. Where it looks, by queries and keys: learned. What it hands on, by values and output: built in before training, in the last layer. An arrow leads from a text with the name Leo through both halves to the prediction Leo.](figures/two-halves-of-a-head.svg)
 #
@@ -863,7 +866,7 @@ assert hands[0][-1].min() > 0.9 and looks[0].max() < 0.1 < 0.3 < looks[1][-1].me
 assert hands[1][-1].mean() < 0.9 * hands[0][-1].mean()
 
 # %% [markdown]
-# Before training, every head of the last layer hands on nearly every name as it is; that was built in.
+# Before training, every head of the last layer hands on every name so that it can be recognised; that was built in.
 # But these heads look at the name no more than other heads do, which is hardly at all.
 # Training taught them to look, and kept only part of what was built in: the last layer's heads now hand on fewer names, on average.
 # (The measure uses bare embeddings, which isn't quite what reaches the last layer.)
@@ -925,8 +928,8 @@ assert {layer for layer, _ in name_heads} == {len(base_llm.blocks) - 1}
 # *Predict*: what does the model forget without the one head that looks most at names, and what without all name heads?
 #
 # :::{dropdown} Answer
-# Without the best name head hardly any names are lost: the others, which look at the name anyway, are enough.
-# Without all name heads hardly any names come back.
+# Without the best name head no name is lost in our run: the others, which look at the name anyway, are enough.
+# Without all name heads no name comes back.
 # :::
 
 # %%
@@ -952,7 +955,7 @@ assert right["without all name heads"]["a colour"] < 35
 # %% [markdown]
 # *How often the right name or colour beats all others where it returns, in thirty tales; the last bar is the mean of three draws.*
 #
-# The model brings back nearly every name, which none of the three n-gram models could do.
+# In these tales the model brings back every name, which none of the three n-gram models could do.
 # (It has read far more tales than they have, but more tales wouldn't let them see farther back.)
 # One head can be spared; all name heads together cannot.
 # Silencing as many others costs almost nothing: a few heads do the looking up.

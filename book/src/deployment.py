@@ -524,7 +524,7 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 # %%
 fresh = [story.text for story in tales.generate(12, seed=99)]
 before = text_loss(model, tokenizer, fresh).perplexity
-print(f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {before:.2f}")
+print(f"32 bits: {weight_bytes(model) / 2**20:4.1f} MiB, perplexity {before:.3f}")
 
 
 # %%
@@ -547,7 +547,7 @@ for bits, group in ((8, None), (4, 32)):
     perplexity[bits] = text_loss(small, tokenizer, fresh).perplexity
     error = quantization_error(model, small)
     print(f"{bits:2} bits: {size / 2**20:4.1f} MiB, ", end="")
-    print(f"perplexity {perplexity[bits]:.2f}, weights off by {error:.1%}")
+    print(f"perplexity {perplexity[bits]:.3f}, weights off by {error:.1%}")
 
 # %% tags=["hide-cell"]
 assert abs(perplexity[8] / before - 1) < 0.01
@@ -807,11 +807,11 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 
 # %% [markdown]
 # Even a table of counts saves a good part of the target's passes.
-# In theory, more guesses never give fewer tokens per pass, on average; beyond two guesses, three runs of each are too few to show a gain.
+# In theory, more guesses never give fewer tokens per pass, on average; here four guesses gave no more than two, and eight gave more, but with three runs of each, both may be chance.
 # What does fall is the share accepted: after the first wrong guess, the rest are wasted.
 # Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
 # To check four guesses, a pass reads five tokens: the newest one and the guesses.
-# Above, such a pass took up to one and a half times as long as a pass of one token, so even with a free draft some two tokens per pass would not make the writing twice as fast.
+# Above, such a pass took about 1.4 times as long as a pass of one token, so even with a free draft some two tokens per pass would make the writing about 1.4 times as fast, not twice.
 # With short texts, a service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
 #
 # ### Read once: prefix caching
@@ -923,7 +923,7 @@ assert "".join(pieces) == reply.choices[0].message.content
 
 # %% [markdown]
 # Users control temperature and top-p ([Pretraining](pretraining.ipynb)), the maximum number of tokens, strings that end the text, and the seed.
-# In the tales, a sentence that begins with *One* says when something happened.
+# In the tales, a sentence that begins with *One* nearly always says when something happened.
 # The first cell prints the model's own probabilities of the next word; the second draws the next token sixteen times at each of four temperatures.
 
 # %%
@@ -950,6 +950,7 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 # %% [markdown]
 # At a temperature of 0 all sixteen are the most probable token.
 # At 0.5 only four of the likely tokens come up: the lower the temperature, the more a lead counts.
+# (By its probabilities *day* should now lead clearly; that *summer* came up once more is chance.)
 # At 1 the tokens are drawn according to their probabilities; sixteen draws are too few to show which of the likely ones leads.
 # At 2 most of the tokens that come up do so once: thousands that are each improbable are probable together, and some make no sense here.
 # (This is one seed.)
@@ -1080,7 +1081,7 @@ assert sum(allowed) < 1e-4
 # How do waiting times and throughput change from one caller to 24?
 #
 # :::{dropdown} Answer
-# Throughput rises until the eight slots are full, and then hardly any further.
+# Throughput rises steeply until the eight slots are full, and then little or not at all.
 # Waiting times rise throughout; beyond eight callers it is the queue that grows.
 # :::
 #
@@ -1136,7 +1137,7 @@ _ = plotting.label_lines(left)
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen in twenty at most p95; right, tokens per second for all together.*
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, at the cost of some more waiting.
-# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so further callers add next to nothing to throughput and make everyone wait longer.
+# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so further callers add little to throughput and make everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time for each further token.

@@ -755,7 +755,7 @@ for name in NAMES:
 # Does the model then answer more questions, because it is told more, or fewer?
 #
 # :::{dropdown} Answer
-# Fewer in two of the three runs, and nearly all of the difference is one of the five facts: the clothes.
+# Fewer in two of the three runs, and the whole difference comes from one of the five facts: the clothes.
 # :::
 
 
@@ -785,7 +785,7 @@ assert min(shares("without", "new stories", ["hero"])) > 0.8
 
 # %% [markdown]
 # Two of the three runs without a mask answer fewer questions in the known wordings; the third does about as well as the runs with it.
-# Nearly all of the difference is one topic, the clothes, which two runs had not learned.
+# The whole difference comes from one topic, the clothes, which two runs had not learned.
 # The next cell computes the share of answers in what these runs were graded on.
 
 # %%
@@ -905,14 +905,15 @@ for way in ("with the mask", "without", "with stories"):
     print(f"{way:14} {all_runs(shares(way, 'new wordings', ['worn']))}")
 
 # %% [markdown]
-# With the mask alone, no run understands *piece of clothing*.
+# With the mask alone, none of these three runs understands *piece of clothing*.
+# (Of the three that read sixteen conversations sixteen times, one answers 9 of 20.)
 # Some of the runs that also learned from stories or questions do.
 # So a wording that was never learned is not out of reach.
 # How the model was trained matters too, though three runs can't tell us how much.
 #
 # ### What it obeys, and what it declines
 #
-# `instruct-llm` was made from `base-llm` in about a hundred minutes.
+# `instruct-llm` was made from `base-llm` in about two hours on two cores.
 # Half of its conversations were graded on the answers alone.
 # In the other half every token was graded: the model reads the tale in the request anyway, so it can learn from it as from any tale.
 # Plain stories were mixed in.

@@ -200,7 +200,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small transformer, of the same kind as today's large ones.
-# Its weights are random, except that part of the second of its two layers starts out copying what it has read; [Pretraining](pretraining.ipynb) shows why.
+# Its weights are random, except that part of the second of its two layers starts out copying what it has read; [Pretraining](pretraining.ipynb) gives a likely reason.
 
 # %%
 config = SMALL.model

@@ -785,7 +785,7 @@ print(f"chance: {log(64):.2f} nats for the answer")
 # `mimetic_initialisation` in the module `transformer` is the **{term}`copying start`**, which the model above began with.
 # It changes two things, and here each is also tried alone:
 #
-# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on unchanged, and query and key almost zero, so that a head looks at all places alike;
+# - *heads that copy*: $W_O = W_V^\top$, both larger than usual, so that whatever is found is handed on, larger but otherwise unchanged, and query and key almost zero, so that a head looks at all places alike;
 # - *large embeddings*: they are as large as what the blocks add to them, and learn four times as fast as the rest.
 #
 # Starting where training leads anyway is the idea of {cite:t}`trockman2023`.
@@ -851,7 +851,7 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 # (These heads also start with larger values and outputs than usual; this study does not tell whether that or the copying helps.)
 #
 # On the tales, spelling and grammar have to be learned first: in the table above the recalls still cost a lot, though the model began with heads that copy.
-# This figure doesn't say how much the start gains there.
+# This figure doesn't say how much the start gains there; [Scaling laws](scaling_laws.ipynb) measures it for a larger model.
 # Large models begin at random, and learn to look things up from the sheer amount of text.
 
 # %% [markdown]
@@ -913,7 +913,7 @@ assert 4 * scales["start"] < scales["end"]
 # That is why batches are often made larger as training goes on.
 # It is also a reason for short steps at the end: a small learning rate averages over many batches.
 #
-# Training on this page reads only one story in a step, which is soon far below the noise scale.
+# Training on this page reads only one story in a step, which is below the noise scale at the start and far below it at the end.
 # But within one minute, more stories in a step would mean fewer steps.
 # Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
 #
@@ -971,7 +971,7 @@ assert all(max(mean, falling) < peak - 0.05 for peak, mean, falling in settling)
 # %% [markdown]
 # ### Learning by heart
 #
-# *Predict*: the same model takes 320 steps, one story each, on twenty stories, on eighty, and on three hundred and twenty.
+# *Predict*: three models of the same sizes, from the usual start, take 320 steps each, one story a step: one on twenty stories, one on eighty, and one on three hundred and twenty.
 # After which does it predict its own stories best, and after which new ones?
 #
 # :::{dropdown} Answer
@@ -1038,7 +1038,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 # Each compressor is measured twice: on the held-out pages alone, and on the pages after the training text, where only the added length counts.
 # The second way uses all of the training text, of which the model will read less than a third.
 #
-# The same loop trains a model on this text, with a tokenizer of its own, and windows that begin anywhere.
+# The same loop trains a model of these sizes on this text, again from the usual start, with a tokenizer of its own, and windows that begin anywhere.
 # The text differs between versions of Python, and so do these numbers, which come from one run.
 
 # %% tags=["nbval-ignore-output"]
@@ -1093,7 +1093,9 @@ print(textwrap.fill(" ".join(sample.split()), 80))
 # ### A longer run: base-llm
 #
 # What do a larger model and longer training buy?
-# `base-llm` is larger, and has read far more tales, none of them twice; it is one run, and its {term}`card <model card>` has the recipe.
+# `base-llm` is larger, and has read far more tales, none of them twice.
+# It was also trained with Muon instead of AdamW, and with 32 tales in a batch, so size and length alone do not explain the gain.
+# It is one run, and its {term}`card <model card>` has the recipe.
 # (Its loss and floor are in its own, larger tokens; its bits per byte can be compared with those of the model that was trained for a minute.)
 # A story counts as valid if the grammar could have written it, to the last letter.
 
@@ -1123,6 +1125,7 @@ print(textwrap.fill(write(base, base_tokenizer, seed=1), 80))
 # %% [markdown]
 # Of the gap left after a minute, almost nothing remains, and most samples are stories that the grammar could have told.
 # Read this one as the grammar would, with an eye on what is worn, what is found and who gets what: one slip makes a story invalid.
+# (`tales.log_prob` raises an error for a story that the grammar could not have written, so you can check your verdict.)
 #
 # On forty held-out stories we measure how much of what each model pays above the grammar goes to recalls, and whether it matters how many words back the fact was last mentioned.
 

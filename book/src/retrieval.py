@@ -71,7 +71,7 @@ _ = torch.set_num_threads(1)
 # ## The problem
 #
 # Here is a book of forty {term}`tales`, one after the other.
-# `instruct-llm` was tuned to answer questions about one tale, as in the chapter [Instruction tuning](instruction_tuning.ipynb), but with longer training.
+# `instruct-llm` was tuned to answer questions about one tale, as in the chapter [Instruction tuning](instruction_tuning.ipynb), but it started from the larger `base-llm` and was trained for longer.
 # Every hero in the book has a different name, so a question that names the hero is about one tale.
 
 # %%
@@ -358,7 +358,8 @@ for name, text in {"tale 0": reduced.summaries[0][0], **ends}.items():
 
 # %% [markdown]
 # The model has learned to put one tale into one sentence, as it does with tale 0.
-# It was never shown a summary of summaries, so there it writes a sentence, or the beginning of a tale, about somebody or other.
+# It was never shown a summary of summaries, so map-reduce ends with the beginning of a tale about somebody or other.
+# In refine it reads a summary and the next tale, and writes about the tale: the end is about the last tale, and all earlier ones are gone.
 # With the grammar's facts we can count what is left after each round: heroes, and questions whose hero and answer both occur in one of its texts.
 
 # %%
@@ -449,7 +450,8 @@ assert abs(right["retrieve"] - right["the right tale"]) <= 6
 # Retrieval is about as good as having the right tale, because BM25 nearly always finds it: the hero's name is a rare word.
 # Too few mistakes remain to say whether the model or the search makes more of them.
 # The other three fail for different reasons.
-# Truncating never sees most of the book, and summarising has thrown away what the questions ask for.
+# Truncating never sees most of the book.
+# Map-reduce has thrown away what the questions ask for, and refine has kept only the last tale.
 # A larger model would write far better summaries.
 # But a summary of fixed length must leave out more and more as the book grows.
 #
@@ -459,7 +461,7 @@ assert abs(right["retrieve"] - right["the right tale"]) <= 6
 # Is it better to search for sentences than for whole tales?
 #
 # :::{dropdown} Answer
-# Not here: a small piece has the answer or the hero's name, but rarely both.
+# Not here: several small pieces name the hero, and the one with the answer is often not the first of them, or does not name the hero at all.
 # When equal numbers of tokens are read, most of the difference disappears, except for the smallest chunks.
 # :::
 #
@@ -774,11 +776,11 @@ assert sum(declined) < len(questions) / 2
 
 # %% [markdown]
 # Most do not decline, though the answer is in none of these tales.
-# The others, like the last example, say something about the page's own hero, as if that had been the question.
+# Nearly all the others, like the last example, name the page's own hero, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
 # An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
 # In its training this model did learn to say *The story does not say* ([Instruction tuning](instruction_tuning.ipynb)).
-# But there it was always asked about the hero of the tale in front of it, so it never learned to check the name.
+# But no question there was about the hero of another tale, so it never learned to check the hero's name.
 # The pipeline can refuse on its behalf: if the search score of the best passage is below a threshold, it does not answer.
 # This is called **abstention**.
 # To test it, we mix in sixty questions without an answer {cite:p}`rajpurkar2018`, about heroes of another book, the *strangers*.
@@ -832,7 +834,7 @@ assert known > strange and kept[0] >= kept[2] >= kept[4]
 # No threshold separates the two kinds: the score is a sum over the words of the question, so a long question about a stranger can score higher than a short one about a hero.
 # Choose the threshold by what a wrong answer costs you, on other questions than those you report.
 # BM25's scores depend on the collection of documents, so each collection needs its own threshold.
-# A model could also learn to refuse, from questions about strangers; ours never saw any.
+# A model could also learn to refuse, from questions about heroes of other tales; ours never saw any.
 #
 # ### The smallest agent
 #
@@ -867,7 +869,7 @@ assert not reading and n_correct < len(questions) / 2
 #
 # :::{dropdown} Answer
 # Often it doesn't.
-# It obeys the document instead of the user, most often if the sentence is at the beginning.
+# It obeys the document instead of the user, less often if the sentence is at the end of the page.
 # :::
 
 # %%
@@ -958,8 +960,9 @@ for n in (0, 1, 2, marks.index("wrong")):
 # %% [markdown]
 # An answer that says nothing beyond its sources is *faithful* to them; **{term}`faithfulness`** is what to check.
 # A line with the same words does not prove an answer, but you can check it in a moment.
-# If the line says what the answer says, all is well.
-# If it shares only a word or a name with the answer, as some of these do, read the lines around it.
+# If the line says what the answer says, the answer is faithful.
+# Then check that it is about what you asked: the last answer agrees with its line, but the question was about somebody else.
+# If the line shares only a word or a name with the answer, read the lines around it.
 # If nothing there supports the answer, do not trust it.
 # On your own files, use `llmcourse ask --docs FOLDER "question"`.
 # With `--passages-only` it only searches; use that for texts other than tales, which its model cannot answer about.

@@ -59,6 +59,7 @@ _ = torch.set_num_threads(1)
 #
 # `base-llm-small` writes {term}`tales`.
 # We let it finish the same beginning eight times.
+# It writes until the mark that ends a text, id 0, or for 260 tokens; `sample_rollouts` lets it write several stories side by side.
 # A reader gives each story points, on a scale from 0 to 10.
 
 # %% tags=["nbval-ignore-output"]
@@ -86,7 +87,7 @@ assert best > worst + 2
 # %% [markdown]
 # The same model wrote all eight, from the same beginning.
 # Some fall apart halfway, and those that hold together are not equally good.
-# (Look for the first place where the bad one breaks: the reader counts only what comes before it.)
+# (Look for the first place where the bad one breaks: kind deeds and vivid words after it count for nothing.)
 # The model could write the best of them every time, if it knew which one that was.
 # But nothing in its training tells it that one story is better than another.
 # It imitates dull stories as faithfully as charming ones, and instruction tuning imitates too.
@@ -452,9 +453,9 @@ assert confidence < right.mean()
 
 # %% [markdown]
 # In this one run, our model doubts itself too much: in 25 steps its rewards have hardly moved apart.
+# For these pairs, the best we can hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
 # The course also comes with `reward-model`, which was trained for far longer.
-# Its card compares how sure it is with how often it is right, on 3,500 pairs, in five classes.
-# The best we can hope for is what the points themselves predict, printed above: nobody can predict the annotator's errors.
+# Its card compares how sure it is with how often it is right, on 3,500 other pairs, in five classes, and gives the best that could be hoped for there.
 # The reward model of InstructGPT, far larger than ours, was right in 72 % of pairs, and in 70 % for annotators it had not learned from {cite:p}`ouyang2022`.
 # Its annotators agreed with each other in 73 to 77 %.
 
@@ -762,7 +763,7 @@ for name, texts in (("whole, round 1", whole), ("broken, round 12", broken)):
 #
 # :::{dropdown} Answer
 # It earns about as much, and stays nearer: its KL is smaller on average.
-# The points vary widely from run to run: three runs of each are too few to say how much the penalty helps.
+# The points vary widely from run to run: three runs of each are too few to say whether the penalty helps them.
 # [Reward hacking and mode collapse](reward_hacking.ipynb) has more runs.
 # :::
 
@@ -800,7 +801,7 @@ assert kl_free > kl_penalised
 for own in runs.values():
     assert all(late(run, PROXY) > run[0][PROXY] + 0.05 for run in own)
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6; the line with the penalty goes on rising to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty later; the band without it becomes very wide, from far below to above the dotted line."}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over twelve rounds, each with two lines and their bands. Left, the learned reward: both lines rise, close together until round 6; the line with the penalty goes on rising to the end. Right, the points: both lines begin at the dotted level of usual texts and fall from round 5 on, with the penalty more slowly; the band without it becomes very wide, from far below to above the dotted line."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.6))
 for ax, place, label in zip(axes, (PROXY, POINTS), ("learned reward", "gold (points)")):
     for (kl_coef, own), style in zip(runs.items(), ("-", "--")):
@@ -819,11 +820,10 @@ _ = [plotting.label_lines(ax) for ax in axes]
 # Dotted: the mean points of the compared texts.*
 #
 # After the same number of rounds, the policies with the penalty are nearer to the start on average.
-# In the runs drawn here, they also have more points on average.
+# They also have more points on average, but three seeds are too few to rely on it.
 # The penalty does not hold them for good: the section on DPO and best of n, below, judges one of them after its last round.
 # On a token that has become more probable, GRPO pulls back by at most $\beta = 0.1$; advantages are about 1, so they can win.
-# On average the points fell later with the penalty, but one seed of three decides that.
-# Without the penalty, seed 0 held out the longest of all six.
+# On average the points fell more slowly with the penalty, but that too may be chance: in the runs drawn here, the one that held out the longest, seed 0, had no penalty.
 # And the penalty makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
@@ -1117,8 +1117,9 @@ def rejection_sampling(rounds=2, steps=16):
 
 
 judged("two rounds", *write_exam(rejection_sampling()))
-# It lacks the advantage: what is kept counts one, all else nothing, so nothing is made
-# less probable. No penalty holds the policy; it should move little, for it imitates itself.
+# It lacks the advantage: what is kept counts one, all else nothing. So no bad answer is
+# pushed down; the others lose only what the kept ones gain. No penalty holds the policy;
+# it should move little, for it imitates itself.
 
 # %% [markdown]
 # ### Exercise 5 (explore): fool the reward model by hand ★★★

@@ -1579,7 +1579,7 @@ for read, other in [("tales", "manual"), ("manual", "tales")]:
     ratio = bytes_per_token[read, read] / bytes_per_token[other, read]
     print(f"on {read}, the {other} tokenizer needs {ratio:.1f} × as many tokens")
     assert ratio > 1.2
-# Words: five bytes per token and more, but on the other text about half of the words are
+# Words: five bytes per token and more, but on the other text half of the words or more are
 # <unk>, and lost. Bytes: one everywhere, and nothing is lost, but texts are two to three times as long.
 
 # %% [markdown]

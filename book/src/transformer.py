@@ -275,7 +275,7 @@ def forward(model, ids):
 
 
 # %% [markdown]
-# The next cell takes a model of the package with random weights; `TINY` is its smallest set of sizes.
+# The next cell takes a model of the package with random weights; `TINY` is a set of very small sizes.
 # The two must arrive at the same stream after every block, and at the same logits.
 
 # %%
@@ -616,7 +616,7 @@ for each in of_kind["mixture, no balance"]:
 # %% [markdown]
 # An even share is one in eight.
 # With the balance loss no expert is the first choice for more than a quarter of the tokens, and each is the first choice for some.
-# Without it one is the first choice for more than a quarter, and another for hardly any.
+# Without it two experts are the first choice for more than a quarter each, with every seed (the table shows only the largest share), and another for hardly any.
 # (Second choices are not counted here.)
 #
 # ### What it costs
@@ -663,7 +663,7 @@ for model in (Transformer(TINY), base_llm):
 
 # %% [markdown]
 # In the small models the embedding is a large share, from about a sixth to nearly a third of all parameters.
-# (`base-llm` is the smallest of the three, and yet its share is the lowest of theirs, because its vocabulary is small.)
+# (`base-llm` is the smallest of the three, yet its embedding has the lowest share of the three, because its vocabulary is small.)
 # In the large ones it is a small share, and so is the *unembedding*, the second matrix that scores the next token.
 # The blocks grow with the square of the width, these tables only with the width.
 # Most of the rest is feed-forward networks.
@@ -821,7 +821,7 @@ def train_on_walks(model, steps=400, seed=0):
 #
 # :::{dropdown} Answer
 # One layer is not enough, and six layers without the residual stream stay at chance.
-# The others get there or come close, some of them much later.
+# The others get there, some of them much later; without positions, the model gets only most of the way.
 # :::
 
 # %%
