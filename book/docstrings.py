@@ -187,19 +187,28 @@ def shorten_values(app: Sphinx, page: nodes.document) -> None:
             value.children = [nodes.Text(" = …")]
 
 
-def described_as(name: str, described: Iterable[str]) -> str | None:
+def described_as(name: str, module: str, described: Iterable[str]) -> str | None:
     """Return the full name that a docstring means, if just one of those ends in it.
 
-    A room such as `llmcourse.text` is not meant: its name is a common word.
+    A common word is rather a parameter, unless a module beside this one is called so.
 
-    >>> modules = ["llmcourse.text", "llmcourse.text.bpe", "llmcourse.cli.bpe"]
-    >>> described_as("text.bpe", modules)
+    Args:
+        name: As in the docstring, in backticks.
+        module: The docstring's.
+        described: Full names to choose from.
+
+    >>> names = ["llmcourse.text.bpe", "llmcourse.text.bpe.BPE", "llmcourse.model.size"]
+    >>> described_as("BPE", "llmcourse.model.costs", names)
+    'llmcourse.text.bpe.BPE'
+    >>> described_as("bpe", "llmcourse.text.corpus", names)
     'llmcourse.text.bpe'
-    >>> described_as("bpe", modules), described_as("text", modules)
-    (None, None)
+    >>> described_as("size", "llmcourse.text.corpus", names)
     """
     ends = [each for each in described if each.endswith(f".{name}")]
-    return ends[0] if len(ends) == 1 and ends[0].count(".") > 1 else None
+    if name.isalpha() and name.islower():
+        beside = f"{module.rpartition('.')[0]}.{name}"
+        ends = [each for each in ends if each == beside]
+    return ends[0] if len(ends) == 1 else None
 
 
 def link_elsewhere(
@@ -210,8 +219,8 @@ def link_elsewhere(
         return None
     objects = env.domains["py"].data["objects"]
     kinds = ("class", "data", "exception", "function", "module")
-    wanted = (name for name, entry in objects.items() if entry.objtype in kinds)
-    name = described_as(node["reftarget"], wanted)
+    known = (name for name, entry in objects.items() if entry.objtype in kinds)
+    name = described_as(node["reftarget"], node.get("py:module") or "", known)
     if name is None:
         return None
     page, anchor = objects[name].docname, objects[name].node_id

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,16 @@ def describe(module: str) -> str:
     <BLANKLINE>
     """
     return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
+
+
+def in_order(modules: list[str], map_of_them: str) -> list[str]:
+    r"""Return modules as a folder's docstring lists them, and then those that it omits.
+
+    >>> in_order(["base", "bpe", "tales"], "Text.\n\n  tales  stories\n  bpe  pairs")
+    ['tales', 'bpe', 'base']
+    """
+    places = re.findall(r"^ +(\w+)", map_of_them, re.MULTILINE)
+    return sorted(modules, key=[*places, *modules].index)
 
 
 EXAMPLES = re.compile(r"(?:^`[^`\n]+`$\s*)+", re.MULTILINE)
@@ -83,9 +94,10 @@ def expand(text: str) -> str:
             raise ValueError(f"{folder} is not a package")
         parts = [describe(folder)]
         level = "###" if "\n## " in text[: line.start()] else "##"
-        for module in pkgutil.iter_modules(spec.submodule_search_locations):
-            name = f"{folder}.{module.name}"
-            parts.append(f"{level} `{module.name}`\n\n`{name}`\n\n{describe(name)}")
+        found = [m.name for m in pkgutil.iter_modules(spec.submodule_search_locations)]
+        for name in in_order(found, import_module(folder).__doc__ or ""):
+            path = f"{folder}.{name}"
+            parts.append(f"{level} `{name}`\n\n`{path}`\n\n{describe(path)}")
         return "\n".join(parts)
 
     def commands(_: re.Match[str]) -> str:

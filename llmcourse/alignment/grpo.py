@@ -40,7 +40,7 @@ class GRPOConfig(PolicyConfig):
     method: ClassVar[str] = "grpo"
 
     scale: bool = True  # divide by the group's deviation; Dr. GRPO: False
-    averaging: losses.Averaging = "sequence"  # each answer counts alike; "token": each token
+    averaging: losses.Averaging = "sequence"  # each answer alike; or each "token"
 
     def __post_init__(self) -> None:
         """Raise ValueError for an impossible setting."""

@@ -113,7 +113,7 @@ def read_roster(path: Path) -> list[str]:
 
     Columns that are read: `Student` and `ID` (Canvas's gradebook), `Full name`
     (Moodle's grading worksheet), `First name` and `Last name` (Moodle's participants),
-    or `student`. With an ID, the name is as of Canvas's hand-ins: `Smith-Jane_123`.
+    or "student". With an ID, the name is as of Canvas's hand-ins: `Smith-Jane_123`.
 
     Raises:
         ValueError: If the file is not CSV, or has none of these columns.

@@ -233,7 +233,7 @@ class Completion(BaseModel):
     object: Literal["text_completion", "chat.completion"]
     created: int  # seconds since 1970
     model: str
-    choices: list[dict[str, Any]]  # `text` or `message`, `logprobs`, `finish_reason`
+    choices: list[dict[str, Any]]  # "text" or "message", "logprobs", "finish_reason"
     usage: dict[str, int]  # tokens of the prompts, of the choices, and in total
 
 
