@@ -155,6 +155,7 @@ print(f"this book's small model: 6N is {share:.0%} of the exact count")
 
 # %% [markdown]
 # The rest is the work of attention between positions.
+# (The count has all pairs of positions, also those that the mask hides.)
 #
 # ### Hours and money
 #
@@ -426,7 +427,7 @@ _ = plotting.label_lines(ax)
 # All three ways predict too low a loss, and the miss grows with the distance.
 # Nothing in the smaller runs shows the bend towards the floor, so $E$ falls to zero.
 # A likely reason for the miss: the smaller runs show how fast spelling and grammar are learned, and the law goes on at that pace.
-# What is left then is mostly facts to look up, which are learned late and take more text ([Pretraining](pretraining.ipynb)).
+# A growing share of what is left then is facts to look up, which are learned late and take more text ([Pretraining](pretraining.ipynb)).
 # So the real loss falls more slowly than the law promises.
 #
 # So our **{term}`scaling law`** is useful within the range that was measured, and hardly beyond it.
@@ -553,7 +554,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # %% [markdown]
 # The two agree within the interval: parameters and tokens should grow at about the same rate, each roughly like the square root of the budget.
 # That is what {cite:t}`hoffmann2022` found for models up to twenty thousand times as large.
-# The *ratio* is different here: four to five tokens for each parameter, where they found about twenty.
+# The *ratio* is different here: four to five tokens for each parameter as we count them, or about four without the empty ends of the windows, where they found about twenty.
 # Our runs don't decide whether it grows or falls with the budget: by the valleys it grows a little, by this law it falls.
 
 # %% [markdown]

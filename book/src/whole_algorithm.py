@@ -638,7 +638,8 @@ def write_at(temperature, rng):
 for temperature in (1, 1 / 2):
     drawn = [write_at(temperature, random.Random(seed)) for seed in range(40)]
     right = sum(map(begins_a_tale, drawn))
-    different = {word for sentence in drawn for word in sentence.split()}
+    parted = [re.findall(r"\w+|[^\w\s]", sentence) for sentence in drawn]
+    different = {word for sentence in parted for word in sentence}
     print(f"temperature {temperature}: {right} of 40, {len(different)} different words")
 # Less probable words, and with them slips, become rarer, and so does variety. Near 0
 # the most probable word is always taken: all forty are one sentence, so the first number
