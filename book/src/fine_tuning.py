@@ -1262,10 +1262,11 @@ found = runs(task="pronoun", rank=4, rate=1.6e-3)
 share = spread([run["right"] for run in found])
 added = spread([run["tales"] for run in found], "+.2f")
 print(f"every matrix, 1.6e-3: {share} right, loss on tales {added}")
-# Both rates get more than 95 % right. At the lower one our run forgets about twice as much
-# as the study's runs, in which every matrix had an adapter. But it is one run. If the choice
-# of matrices made no difference, three runs would still all lie above or all below the
-# study's three in one of ten cases, by chance; five in one of 28. So take five seeds.
+# Both rates get more than 95 % right. At the lower one our run forgets two to three times
+# as much as the study's runs do on average, in which every matrix had an adapter. But it is
+# one run. If the choice of matrices made no difference, three runs would still all lie
+# above or all below the study's three in one of ten cases, by chance; five in one of 28.
+# So take five seeds.
 
 # %% [markdown]
 # ### Exercise 6 (build): rehearsal ★★★

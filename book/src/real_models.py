@@ -211,7 +211,7 @@ assert total == n_parameters(model.config)
 #
 # The count agrees with the closed formula of [The transformer](transformer.ipynb).
 # The embedding takes 8.5 bits a weight, since llama.cpp stores the matrix that scores the tokens more finely, in the format Q8_0: 8 bits each, and a scale of 2 bytes for every 32.
-# (The whole file is a megabyte and a half larger than its tensors, for the settings and the vocabulary.)
+# (The whole file is 1.8 megabytes larger than its tensors, nearly all of it for the settings and the vocabulary.)
 #
 # Now read 32 weights yourself, as on paper: the first 20 bytes of the first gate matrix.
 
@@ -389,7 +389,8 @@ assert all(len(token.strip()) <= 1 for token in digits)
 assert len(tokenizer.encode(code)) < len(gpt2_tokenizer.encode(code))
 
 # %% [markdown]
-# The indentation before `print` costs GPT-2 a token for each space, while SmolLM2 has one token for nearly all of it.
+# The indentation before `print` costs GPT-2 a token for each of its eight spaces but the last, which belongs to ` print`.
+# SmolLM2 has one token for the line break and the same seven spaces.
 # German breaks into pieces for both, since it was rare in the texts that the vocabularies were learned from.
 # With SmolLM2, numbers take *more* tokens than with GPT-2, and this is on purpose.
 # GPT-2 cuts 12345 and 67890 in different places, wherever its merges happen to fall; SmolLM2 takes every digit by itself, so that places can be compared.
@@ -575,7 +576,7 @@ _ = ax.set(xlabel="layer", ylabel="share on first token", ylim=(0, 1))
 # *The share of all attention that goes to the first token, by layer.*
 #
 # In this sentence, most of the attention of the upper blocks goes to the first token, where there is nothing to find.
-# (It is one short sentence; try longer ones.)
+# (It is one short sentence, in which an even share would be about a tenth; try longer ones.)
 # This is why a cache must keep the first tokens, even if it drops all other old ones ([The context window](context_window.ipynb)).
 #
 # ### Induction heads
@@ -711,7 +712,7 @@ assert all(loss < 4 for loss in second.values())
 #
 # :::{dropdown} Answer
 # It finds the most among comparatives.
-# For opposites it adds nothing, perhaps because *hot − cold* and *big − small* share no direction; plurals do not need it.
+# For opposites it adds next to nothing, perhaps because *hot − cold* and *big − small* share no direction; plurals do not need it.
 # :::
 
 # %% tags=["hide-input"]
@@ -815,7 +816,7 @@ assert all(found[3] < 0.05 for found in shares.values())
 # But no kind comes out wholly right.
 # Among the capitals, *Rome* is never found: not by *Paris − France + Italy*, nor from any other country's pair.
 # Plurals do not need the arithmetic, and even lose by it: the word nearest to *dog* is *dogs*.
-# For opposites it adds nothing: the word nearest to *c* is right just as often.
+# For opposites it adds next to nothing: the word nearest to *c* is right nearly as often.
 # An embedding is only a first guess; what the model knows about a word is added by its layers.
 
 # %% [markdown]
@@ -1061,7 +1062,8 @@ del learner
 
 # %% [markdown]
 # The form is learned from just eight examples.
-# Knowledge is not: where the model had no answer, it now gives a short wrong one, and some answers that it had are gone.
+# Knowledge hardly is: about half of the questions that it had wrong before now get a short wrong answer, and some answers that it had are gone.
+# (The others it gets right now; the study below shows that this is hardly new knowledge.)
 # Before, its sentences had Cairo and the seven days of a week right; in all three runs of the study below they are lost.
 # And look at the last line: asked for a story or a recipe, it now stops after a few words.
 # No lesson taught that, but none showed a long answer either.
@@ -1069,6 +1071,7 @@ del learner
 # ### DPO: from comparisons
 #
 # **Direct preference optimisation** ([Learning from preferences: RLHF](rlhf.ipynb)) learns from pairs: the one word is preferred to the first twelve tokens of the model's own answer.
+# (An answer that ends earlier is taken whole, without the mark of its end.)
 # Training raises the *lead*: how much more log-probability the chosen answer has gained than the rejected one.
 #
 # *Predict:* the pairs hold the same eight answers; will the model answer in one word again?
@@ -1220,7 +1223,8 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 #   It changes 20 of the 24 answers (they are in the study), but as many are right as before.
 # - *Shown* and *LoRA* do about equally well: LoRA makes sure of the form, and the examples in the prompt bring out at least as many right answers.
 #   In both cases more are right than before, but some of the long answers, cut off after twelve tokens, might have reached the word later.
-#   In all three runs of LoRA, six answers are right that were wrong before, and *shown* brings out five of these, so hardly any of this is new knowledge.
+#   Six answers that were wrong before are right in all three runs of LoRA.
+#   *Shown* brings out five of these six, so hardly any of this is new knowledge.
 # - The prompt pays for its eight examples with every question.
 #   Changed weights cost nothing later, but stories and recipes now end after a few words.
 #   The loss on a plain text hardly rises, so the loss alone would not have shown this.
@@ -1339,10 +1343,10 @@ assert answer.choices[0].message.content == reply(question)
 
 # %% [markdown]
 # In a shell, `llmcourse serve --model smollm2` does the same, with a page to chat at `/`.
-# Only two things on this page are special to SmolLM2: the sizes, which the forward pass repeats, and the mark `<|im_end|>`.
+# What is special to SmolLM2 on this page are its sizes and settings, which some cells repeat, and the marks `<|endoftext|>` and `<|im_end|>`.
 # The package reads them from the file.
 # A GGUF file or a Hugging Face folder of the families Llama, Mistral and Qwen works the same way, by `load_pretrained("hf:owner/name")` or by its path.
-# Its tokenizer must be BPE: byte-level or, in a folder, SentencePiece's ([Into other programs, and back](other_programs.md)).
+# Its tokenizer must be BPE: byte-level, or SentencePiece's ([Into other programs, and back](other_programs.md)).
 
 # %% [markdown]
 # ## Takeaways
@@ -1351,7 +1355,7 @@ assert answer.choices[0].message.content == reply(question)
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding.
 #   At 5 bits for most weights, the file is less than a fifth of its size in float32.
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters.
-#   The real one also has sinks, while `base-llm` has none.
+#   The real one also has sinks, while `base-llm` has none after the beginning of a tale.
 #   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
 # - A small model speaks better than it knows, and its tone does not give that away.
 # - Eight examples change the form of answers and add hardly any knowledge; a few facts were lost, and stories and recipes shrank to a few words.
