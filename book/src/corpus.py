@@ -977,7 +977,7 @@ assert min(loss["unseen"], key=loss["unseen"].get) in (3, 5)
 # %% [markdown]
 # *Loss of models that count runs of up to n words, on stories that leaked and on unseen ones; dotted, the floor.*
 #
-# On the stories that it has not seen, the model stops improving when its memory reaches a few words: longer runs hardly ever recur.
+# On the stories that it has not seen, the model stops improving when its memory reaches a few words: the longer a run, the less often it recurs.
 # On the leaked ones it keeps improving, since it has memorised them, and its loss falls *below the floor*.
 # The dotted floor is the mean true surprise of these 200 stories.
 # No honest model can be far below it, so a known floor also reveals leaks.
@@ -1278,7 +1278,7 @@ for share in (0, 0.1, 0.5, 0.9, 1):
     model = NGramModel([first_words(manual, n), first_words(train, 60_000 - n)], 3)
     for name, texts in test_texts.items():
         mixed[name].append(loss_on(texts, model))
-    print(f"{share:19.0%} {mixed['tales'][-1]:15.1f} {mixed['manual'][-1]:20.1f}")
+    print(f"{share:19.0%} {mixed['tales'][-1]:15.2f} {mixed['manual'][-1]:20.2f}")
 
 # %% tags=["remove-cell"]
 assert mixed["tales"] == sorted(mixed["tales"])
@@ -1770,7 +1770,7 @@ assert copy_groups(three[:2], threshold=0.6) == []
 # ## Sources
 #
 # Resemblance and its estimate by minima of hashes are from {cite:t}`broder1997`; for banding and its curve see section 3.4 of {cite:t}`leskovec2020`.
-# Entropy is from {cite:t}`shannon1948`; that no model beats it on average is in section 2.6 of {cite:t}`cover2006`, and the first estimate for English is from {cite:t}`shannon1951`.
+# Entropy is from {cite:t}`shannon1948`; that no model beats it on average is in section 2.6 of {cite:t}`cover2006`, and the estimate for English with human readers is from {cite:t}`shannon1951`.
 # The rules of the quality filter follow {cite:t}`rae2021`, the guess of the language {cite:t}`grefenstette1995`, the smoothing of counts method C of {cite:t}`witten1991`.
 # On text extraction see {cite:t}`barbaresi2021`, on mixtures {cite:t}`touvron2023` and {cite:t}`xie2023`, on repetition {cite:t}`muennighoff2023`, on recited personal data {cite:t}`carlini2021`, and on code with licences {cite:t}`kocetkov2022`.
 # What copies do to a model was measured by {cite:t}`lee2022`, the contamination check with 13 words is from {cite:t}`brown2020`, and {cite:t}`deletang2024` compare language models with compressors.

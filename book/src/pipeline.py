@@ -200,7 +200,7 @@ print(train_tokens[:12].tolist())
 # ### Stage 3: a model, and how it learns
 #
 # The model is a small transformer, of the same kind as today's large ones.
-# Its weights are random, except that part of the second of its two layers starts out copying what it has read; [Pretraining](pretraining.ipynb) gives a likely reason.
+# Its weights are random, except that part of the second of its two layers starts out copying what it has read; [Pretraining](pretraining.ipynb) gives a likely reason why this helps.
 
 # %%
 config = SMALL.model
@@ -452,7 +452,8 @@ from llmcourse.finetuning.instruction_tuning import InstructConfig, run_recipe
 from llmcourse.model.folders import save_pretrained
 
 # %% [markdown]
-# This page's model now gets a few seconds of instructions: two kinds of question, *who* and *what*, on 240 stories.
+# This page's model now gets a few seconds of instructions: 240 conversations, each about a story.
+# Each begins with a question of one of two kinds, *who* or *what*, and goes on with up to eight more, of these and other kinds.
 # The recipe (folded) says with which model to begin, what to ask, and how much; [Instruction tuning](instruction_tuning.ipynb) explains how such conversations are written and learned.
 
 # %% tags=["hide-input"]
@@ -465,7 +466,7 @@ save_pretrained(model, tokenizer, folder.name)
 
 recipe = InstructConfig(
     base=folder.name,  # the model to begin with
-    kinds=("who", "what"),  # of question
+    kinds=("who", "what"),  # of the first question
     n_examples=240,
     most_follow_ups=8,  # more questions about the same story
     max_tokens=370,  # of a conversation
@@ -486,7 +487,8 @@ assert after < before / 2 and before > log_vocab
 # %% [markdown]
 # Before the instructions, the loss on answers is above $\ln V$, the loss of knowing nothing.
 # The model has never seen the new marks, and after a story it expects anything but an answer.
-# `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning of this kind ([Instruction tuning](instruction_tuning.ipynb)).
+# `instruct-llm`, which comes with the course, was made from `base-llm` by a much longer tuning ([Instruction tuning](instruction_tuning.ipynb)).
+# In every second one of its conversations all tokens count, not just the answers, and plain stories are mixed in.
 #
 # From here on, every model gets the same three requests.
 # Two are about a tale of the brave young boy Milo and his funny mother; the third is an order.
@@ -537,13 +539,13 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # The policy continues a story from its first words.
 # The people are replaced as well: our annotator is a program that prefers the text with more distinct adjectives.
 # It stops counting at the first word that could not come there in any tale.
-# If the counts differ, it still chooses the text with fewer adjectives in 15 of 100 cases; if they are equal, it tosses a coin.
+# If the counts differ, it still chooses the text with fewer adjectives in 15 of 100 cases on average, most often where the counts are close; if they are equal, it tosses a coin.
 # Neither the reward model nor the policy is told any of this.
 # This page's own model will not do here, because its stories soon stop being tales.
 # We start from `base-llm-small`, which is quicker to train: it has half of `base-llm`'s layers and has read about a fifth as many stories.
 # It has had no instructions, so stage 4 is skipped here; real models go through it first.
 #
-# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases prefers one of two texts, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for moving away.](figures/preferences-in-two-steps.svg)
+# ![Two rows. First: base-llm-small writes 4 texts for each of 100 beginnings, an annotator that errs in 15 of 100 cases on average prefers one of two texts, and 400 pairs go to the reward model. Then: the policy sends texts to the reward model and gets rewards back; a dashed line ties it to base-llm-small, with a penalty for moving away.](figures/preferences-in-two-steps.svg)
 #
 # *The annotator is asked only in the first step; in the second, the reward model takes its place.*
 #
@@ -552,7 +554,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 
 # %% tags=["hide-input"]
 def adjectives(prompt, text):
-    """Return how many distinct adjectives the annotator counts."""
+    """Return how many distinct adjectives the annotator counts, from the beginning on."""
     share = reward_parts(prompt, text).detail  # the count / 14, at most 1
     return 14 * share
 
@@ -599,7 +601,8 @@ reward_config = RewardConfig(
     steps=25, learning_rate=7e-4, warmup_steps=3, eval_interval=25
 )
 shuffle = torch.Generator().manual_seed(0)
-train_reward_model(reward_model, rows, rows[:8], reward_config, shuffle)
+unused = rows[:8]  # pairs to measure with; here nobody looks at the result
+train_reward_model(reward_model, rows, unused, reward_config, shuffle)
 reward = text_reward(reward_model.eval(), base_tokenizer)
 
 # %% [markdown]
@@ -623,6 +626,7 @@ _ = grpo(
 # %% [markdown]
 # Has it learned what the annotator likes?
 # The original model and the trained one continue ninety-six new beginnings, with the same random draws.
+# (The annotator reads the beginning too, so its adjectives, about two, are in every count.)
 
 # %% tags=["nbval-ignore-output"]
 new_prompts = preferences.exam_prompts(96, base_tokenizer)
@@ -634,7 +638,7 @@ def count_adjectives(model):
 
 
 before, after = count_adjectives(small), count_adjectives(policy)
-print(f"adjectives in forty tokens: {before.mean():.1f}, then {after.mean():.1f}")
+print(f"adjectives, with the beginning's: {before.mean():.1f}, then {after.mean():.1f}")
 
 # %% tags=["nbval-ignore-output"]
 gains = after - before
@@ -688,7 +692,7 @@ assert 0.6 < accuracy < 0.95
 #
 # - Three of the six have never seen a question: this page's model, `base-llm`, and `base-llm-small` after preferences.
 #   They only go on with the text.
-#   Some write a full stop and end it; a small model may repeat a piece of a word endlessly.
+#   Some write a full stop and end it; a small model may go on with words that do not exist.
 # - This page's model after instructions has had a minute of training and a few seconds of questions.
 #   That is enough for the form of an answer, not for a right one.
 # - `instruct-llm` and `aligned-llm` had much longer training, so look to them for answers.
