@@ -3,7 +3,7 @@
     score        a model's excess over the floor, on stories of one seed
     write_score  the score as a JSON file, to be handed in with the model
     verify       measure again and compare with the file
-    leaderboard  entries side by side; those that nothing tells apart share a rank
+    leaderboard  entries side by side; a rank is one more than the number of better ones
 
 The excess of a story is the model's negative log-likelihood minus the exact one, in
 nats; its mean is the Kullback-Leibler divergence of the model from the grammar. A
