@@ -608,7 +608,7 @@ torch.testing.assert_close(losses, ddp[0], rtol=0, atol=1e-4)
 # torchrun --nproc-per-node 2 -m llmcourse pretrain --preset base-llm --fsdp --out run-3/
 # ```
 #
-# In the package's tests, fifty steps of a tiny model in float32, the losses match those of one process to $10^{-5}$, also with Muon, which gathers one matrix at a time.
+# In the package's tests (fifty steps of a tiny model in float32), the losses match those of one process to $10^{-5}$, also with Muon, which gathers one matrix at a time.
 # In a longer run, or in bfloat16, rounding can make a larger difference.
 # A checkpoint is then a folder, into which each process writes its part (`torch.distributed.checkpoint`).
 # Any number of processes that divides the batch can go on from it, with `--fsdp` or without, and also from a checkpoint in one file.
