@@ -460,28 +460,20 @@ def _config_settings(model: Transformer, said: Mapping[str, Any]) -> dict[str, A
 
 def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
     """Return what a GGUF file says about a tokenizer."""
-    options = tokenizer.options
-    does = {"ignore_merges": options.ignore_merges, "nfc": options.nfc}
-    wanted = (tokenizer.pattern, {name: True for name, is_so in does.items() if is_so})
-    names = [name for name, known in _PATTERNS.items() if known == wanted]
-    if not names or options.first_patterns:
-        raise ValueError(
-            "GGUF has no name for the way in which this tokenizer splits text"
-        )
+    options, by_bytes = tokenizer.options, tokenizer.options.are_byte_level
+    said = _byte_settings(tokenizer) if by_bytes else _score_settings(tokenizer)
     tokens = [f"[PAD{i}]" for i in range(tokenizer.vocab_size)]
     kinds = [_UNUSED] * len(tokens)
     for piece, i in tokenizer.vocab.items():
-        tokens[i], kinds[i] = spell(piece), _NORMAL
+        tokens[i] = spell(piece) if by_bytes else piece.decode()
+        kinds[i] = _BYTE if i in tokenizer.fallback_ids else _NORMAL
     for name, i in tokenizer.special_tokens.items():
         tokens[i], kinds[i] = name, _OWN if name in options.kept_tokens else _CONTROL
     start, ends = text_borders(tokenizer)
     ends = tokenizer.ids_of(options.end_tokens) or ends
-    said: dict[str, Any] = {
-        "model": "gpt2",
-        "pre": names[0],
+    said |= {
         "tokens": tokens,
         "token_type": kinds,
-        "merges": [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges],
         "bos_token_id": start[0],
         # A chat template adds the start token itself.
         "add_bos_token": bool(options.start_tokens) or not options.chat_template,
@@ -493,6 +485,46 @@ def _tokenizer_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
     if options.chat_template:
         found["tokenizer.chat_template"] = options.chat_template
     return found
+
+
+_UNNAMED = "GGUF has no name for the way in which this tokenizer splits text"
+
+
+def _byte_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Return how byte-level BPE splits text, and its merges."""
+    options = tokenizer.options
+    does = {"ignore_merges": options.ignore_merges, "nfc": options.nfc}
+    wanted = (tokenizer.pattern, {name: True for name, is_so in does.items() if is_so})
+    names = [name for name, known in _PATTERNS.items() if known == wanted]
+    if not names or options.first_patterns:
+        raise ValueError(_UNNAMED)
+    merges = [f"{spell(left)} {spell(right)}" for left, right in tokenizer.merges]
+    return {"model": "gpt2", "pre": names[0], "merges": merges}
+
+
+def _score_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Return where SentencePiece's BPE adds a ▁, and a score for each piece.
+
+    The file has no merges: any two neighbours are merged that make a piece together.
+    """
+    options, scores = tokenizer.options, [0.0] * tokenizer.vocab_size
+    does = options.strips_space, options.ignore_merges, options.normalized_tokens
+    known = {"each": (True, False, ()), "never": (False, False, ())}
+    if does != known.get(str(options.prepend_scheme)):
+        raise ValueError(_UNNAMED)
+    for rank, i in reversed([*enumerate(tokenizer.products)]):
+        scores[i] = -1.0 - rank  # the first of the merges that make it
+    ids = tokenizer.vocab.items()
+    whole = {piece.decode(): i for piece, i in ids if i not in tokenizer.fallback_ids}
+    merges = _merges_by_score(whole, scores)
+    made = [[left + right for left, right in m] for m in (merges, tokenizer.merges)]
+    if made[0] != made[1] or {*merges} != {*tokenizer.merges}:
+        raise ValueError(
+            "GGUF has scores of pieces in place of SentencePiece's merges, so any two "
+            "pieces that make a third must be a merge, those of one piece in succession"
+        )
+    spaced = options.prepend_scheme == "each"
+    return {"model": "llama", "scores": scores, "add_space_prefix": spaced}
 
 
 def _pairs_together(weight: Tensor, n_heads: int) -> Tensor:

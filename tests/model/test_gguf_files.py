@@ -202,8 +202,9 @@ def merged_by_score(text, scores):
     ]
 
 
-@pytest.mark.parametrize("spaced", [True, False])
-def test_sentencepiece_s_tokenizer_merges_the_best_pieces_first(path, spoken, spaced):
+@pytest.fixture(params=[True, False])
+def sentencepieces(path, spoken, request):
+    """A tokenizer as such a file describes it, and whether a ▁ is added."""
     names = [*spoken]
     kinds = [2, 3, 3] + [6] * 256 + [1] * (len(names) - 259)
     file = changed(
@@ -214,11 +215,15 @@ def test_sentencepiece_s_tokenizer_merges_the_best_pieces_first(path, spoken, sp
         tokenizer__ggml__scores=[*spoken.values()],
         tokenizer__ggml__bos_token_id=1,
         tokenizer__ggml__eos_token_id=2,
-        tokenizer__ggml__add_space_prefix=spaced,
+        tokenizer__ggml__add_space_prefix=request.param,
     )
     file.settings.pop("tokenizer.ggml.add_bos_token", None)
-    tokenizer = file.tokenizer(len(names))
-    chance = random.Random(0)
+    return file.tokenizer(len(names)), request.param
+
+
+def test_sentencepiece_s_tokenizer_merges_the_best_pieces_first(sentencepieces, spoken):
+    tokenizer, spaced = sentencepieces
+    names, chance = [*spoken], random.Random(0)
     for length in [*range(20)] * 10:
         text = "".join(chance.choices("lowernstid é🦊", k=length))
         wanted = merged_by_score(" " * (spaced and text != "") + text, spoken)
@@ -227,6 +232,16 @@ def test_sentencepiece_s_tokenizer_merges_the_best_pieces_first(path, spoken, sp
         assert tokenizer.decode(ids) == text
     assert tokenizer.options.start_tokens == ("<s>",)
     assert tokenizer.options.end_tokens == ("</s>",)
+
+
+def test_sentencepiece_s_tokenizer_comes_back(sentencepieces, tmp_path):
+    tokenizer, _ = sentencepieces
+    model = Transformer(replace(LLAMA, vocab_size=tokenizer.vocab_size))
+    write_gguf(model, tokenizer, tmp_path / "model.gguf", kind="F32")
+    _, found = load_pretrained(tmp_path / "model.gguf")
+    assert found.options == tokenizer.options
+    parts = [(t.vocab, t.merges, t.special_tokens) for t in (found, tokenizer)]
+    assert parts[0] == parts[1]
 
 
 # Refusal
@@ -320,7 +335,12 @@ def test_a_model_or_a_tokenizer_without_a_name_is_refused(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="GGUF has no name for the way"):
         write_gguf(make_model(), own, tmp_path / "model.gguf")
     with pytest.raises(ValueError, match="GGUF has no name for the way"):
-        write_gguf(make_model(), sentencepiece(["low"]), tmp_path / "model.gguf")
+        write_gguf(make_model(), sentencepiece(["low"], "first"), tmp_path / "a.gguf")
+    fewer = sentencepiece(["low low"])
+    parts = fewer.vocab, fewer.merges[:-1], fewer.special_tokens, fewer.pattern
+    fewer = BPETokenizer(*parts, fewer.options)
+    with pytest.raises(ValueError, match="any two pieces that make a third must be a"):
+        write_gguf(make_model(), fewer, tmp_path / "a.gguf")
     with pytest.raises(ValueError, match="kind must be 'F32' or"):
         write_gguf(make_model(), tokenizer, tmp_path / "model.gguf", "Q4_0")
     assert not [*tmp_path.iterdir()]

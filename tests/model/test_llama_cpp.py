@@ -4,6 +4,7 @@
 """
 
 import os
+import random
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenization_cases import sentencepiece
 
 from llmcourse.finetuning.chat import Message, encode_prompt
 from llmcourse.model.folders import load_pretrained
 from llmcourse.model.gguf_files import write_gguf
+from llmcourse.model.transformer import Transformer, TransformerConfig
 from llmcourse.text.packing import text_borders
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -71,7 +74,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def by_llama_cpp(folder, name, prompts, *, chat=False):
+def by_llama_cpp(folder, name, prompts, *, chat=False, n_tokens=N_TOKENS):
     """Return what llama.cpp writes after each prompt, greedily."""
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -86,7 +89,7 @@ def by_llama_cpp(folder, name, prompts, *, chat=False):
             page = browser.new_page()
             page.set_default_timeout(300_000)
             page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-            return page.evaluate(ASK, [name, list(prompts), chat, N_TOKENS])
+            return page.evaluate(ASK, [name, list(prompts), chat, n_tokens])
 
     handler = partial(Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -138,3 +141,23 @@ def test_each_token_is_our_best_or_nearly_so(folder, name, kind, most):
     texts = by_llama_cpp(folder, path.name, prompts, chat=chat)
     read = partial(behind_our_best, model, tokenizer, chat=chat)
     assert max(map(read, prompts, texts)) < most
+
+
+def test_it_splits_text_as_our_sentencepiece_does(folder):
+    """With random weights, the next token hangs on all ids of the prompt."""
+    tokenizer = sentencepiece(["low lower lowest new newer newest"] * 3)
+    n_ids, first = tokenizer.vocab_size, 3 + 256  # after special tokens and bytes
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(vocab_size=n_ids, tied_embeddings=False))
+    with torch.no_grad():
+        model.unembedding.weight[:first] = 0
+        model.unembedding.weight[first:].normal_()
+    write_gguf(model.eval(), tokenizer, folder / "pieces.gguf", "F32")
+    chance = random.Random(0)
+    prompts = ["".join(chance.choices("lowernst  é🦊", k=n)) for n in range(1, 33)]
+    wanted = []
+    for prompt in prompts:
+        ids = torch.tensor([[1, *tokenizer.encode(prompt)]])
+        wanted.append(tokenizer.pieces[int(model(ids)[0, -1].argmax())].decode())
+    assert len({*wanted}) > 10
+    assert by_llama_cpp(folder, "pieces.gguf", prompts, n_tokens=1) == wanted
