@@ -520,8 +520,9 @@ def _score_settings(tokenizer: BPETokenizer) -> dict[str, Any]:
     made = [[left + right for left, right in m] for m in (merges, tokenizer.merges)]
     if made[0] != made[1] or {*merges} != {*tokenizer.merges}:
         raise ValueError(
-            "GGUF has scores of pieces in place of SentencePiece's merges, so any two "
-            "pieces that make a third must be a merge, those of one piece in succession"
+            "GGUF has scores of SentencePiece's pieces and no merges: any two pieces "
+            "that make a third must be a merge, and the merges that make the same "
+            "piece must follow one another"
         )
     spaced = options.prepend_scheme == "each"
     return {"model": "llama", "scores": scores, "add_space_prefix": spaced}

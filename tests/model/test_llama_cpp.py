@@ -144,7 +144,7 @@ def test_each_token_is_our_best_or_nearly_so(folder, name, kind, most):
 
 
 def test_it_splits_text_as_our_sentencepiece_does(folder):
-    """With random weights, the next token hangs on all ids of the prompt."""
+    """With random weights, the next token depends on all ids of the prompt."""
     tokenizer = sentencepiece(["low lower lowest new newer newest"] * 3)
     n_ids, first = tokenizer.vocab_size, 3 + 256  # after special tokens and bytes
     torch.manual_seed(0)
