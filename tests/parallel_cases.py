@@ -225,14 +225,18 @@ def killed(*args):
 
 
 def aligned(folder):
-    """Make an aligned model of the base in a folder."""
+    """Make an aligned model of the base in a folder; no thread of gloo is left over."""
     config = config_of("grpo", str(folder / "base"))
     recipes.PRESETS["tiny"] = {"grpo": config}
     options = ("--preset=tiny", "--stories=2", "--questions=0", "--quiet", "--resume")
     sys.argv = ["llmcourse", "align", *options, "--out", str(folder / "run")]
     with pytest.MonkeyPatch.context() as patch:
         want_length(patch)
-        main()
+        try:
+            main()
+        finally:  # it ends by SystemExit
+            threads = [p.read_text() for p in Path("/proc/self/task").glob("*/comm")]
+            assert not [name for name in threads if "gloo" in name], threads
 
 
 def launch(n_processes, *args):

@@ -11,10 +11,10 @@ N_LAYERS = 3  # drawn; the models have more
 def stack(d: Drawing, x: float, bottom: float, width: float = 74) -> None:
     """Draw the layers of a model, the first one lowest."""
     for number in range(N_LAYERS):
-        top = bottom - 40 * (number + 1)
-        d.box(x, top, width, 32, f"layer {number + 1}", tint="blue", size=15)
+        top = bottom - 28 - 46 * number
+        d.box(x, top, width, 28, f"layer {number + 1}", tint="blue", size=15)
         if number:
-            d.arrow((x + width / 2, top + 40), (x + width / 2, top + 32))
+            d.arrow((x + width / 2, top + 46), (x + width / 2, top + 28))
 
 
 @drawing

@@ -94,13 +94,14 @@ def distinct_runs() -> Drawing:
 
 @drawing
 def reward_model_reads_surprises() -> Drawing:
-    """Three numbers for a token, each times a learned vector, join the token's own."""
-    d = Drawing(300)
+    """Four numbers for a token, each times a learned vector, join the token's own."""
+    d = Drawing(346)
     rows = (
         ("token", "", "its vector", "blue"),
         ("surprisal", "s ×", "a vector", "orange"),
         ("expected", "e ×", "a vector", "orange"),
         ("place", "n ×", "a vector", "orange"),
+        ("repeated", "w ×", "a vector", "orange"),
     )
     for number, (name, factor, vector, tint) in enumerate(rows):
         y = 48 + 50 * number
@@ -108,19 +109,19 @@ def reward_model_reads_surprises() -> Drawing:
         d.text(152, y, factor, anchor="end")
         d.box(162, y - 17, 84, 34, vector, tint=tint, size=15)
         d.line((246, y), (272, y))
-    d.line((272, 48), (272, 198))
-    d.arrow((272, 123), (288, 123))
-    d.circle(301, 123, 13, "+")
-    d.arrow((314, 123), (336, 123))
-    d.box(336, 30, 66, 186, "layers", tint="grey")
-    d.box(432, 30, 112, 82, "mean\nover tokens", tint="grey", size=15)
-    d.box(432, 134, 112, 82, "maximum\nover tokens", tint="pink", size=15, bold=True)
-    d.arrow((402, 71), (432, 71))
-    d.arrow((402, 175), (432, 175))
-    d.text(417, 236, "half each", size=15, colour="grey")
-    d.line((544, 71), (553, 71), (553, 268), (520, 268), arrow=True)
-    d.line((544, 175), (553, 175))
-    d.text(510, 268, "reward r", anchor="end", colour="green", bold=True)
-    d.bracket(92, 222, 154)
-    d.text(169, 245, "s and e from base-llm", size=15, colour="orange")
+    d.line((272, 48), (272, 248))
+    d.arrow((272, 148), (288, 148))
+    d.circle(301, 148, 13, "+")
+    d.arrow((314, 148), (336, 148))
+    d.box(336, 30, 66, 236, "layers", tint="grey")
+    d.box(432, 30, 112, 107, "mean\nover tokens", tint="grey", size=15)
+    d.box(432, 159, 112, 107, "maximum\nover tokens", tint="pink", size=15, bold=True)
+    d.arrow((402, 84), (432, 84))
+    d.arrow((402, 212), (432, 212))
+    d.text(417, 286, "half each", size=15, colour="grey")
+    d.line((544, 84), (553, 84), (553, 318), (520, 318), arrow=True)
+    d.line((544, 212), (553, 212))
+    d.text(510, 318, "reward r", anchor="end", colour="green", bold=True)
+    d.bracket(92, 272, 154)
+    d.text(169, 295, "s and e from base-llm", size=15, colour="orange")
     return d

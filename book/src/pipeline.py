@@ -710,6 +710,7 @@ for number, request in enumerate(requests):
 # None of the three models without instructions answers.
 # A few seconds of instructions teach this page's model the form of an answer, and to stop after it, but not to find the right one in the story, or to carry out an order.
 # `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
+# *Miaia*, in our run, is a slip: now and then, even these two get a word wrong.
 # The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
 #
 # Preferences choose among the things that a model already says.

@@ -15,7 +15,7 @@
 #
 # **Takes** about 45 minutes to read with the code.
 #
-# **Runs in** about half a minute on one processor core.
+# **Runs in** about a minute on one processor core.
 
 # %% [markdown]
 # ## Setup
@@ -25,7 +25,7 @@ import json
 import math
 from collections import Counter
 from functools import partial
-from statistics import fmean
+from statistics import fmean, stdev
 from textwrap import fill
 from types import SimpleNamespace
 
@@ -36,7 +36,7 @@ from torch.testing import assert_close
 from llmcourse import plotting
 from llmcourse.alignment import preferences
 from llmcourse.alignment.evaluation import EDGES, Curve, StudyPoint, band_of, curves_of
-from llmcourse.alignment.gold_reward import gold_reward
+from llmcourse.alignment.gold_reward import gold_reward, valid_part
 from llmcourse.alignment.reward_model import load_reward_model, text_reward
 from llmcourse.alignment.rollouts import sample_rollouts
 from llmcourse.alignment.surprisal import SurprisalReader
@@ -108,8 +108,8 @@ assert plots["aligned-llm"]["gift"] < 5 < plots["instruct-llm"]["gift"]
 
 # %% [markdown]
 # In our run, `instruct-llm` breaks more than half of these stories.
-# `aligned-llm` breaks only a few and earns twice as many points, but just one of its 32 stories is about a present.
-# Most of the others tell how something is carried to somebody (*basket*), or how a lost animal finds its owner (*stray*).
+# `aligned-llm` breaks only a few and earns twice as many points, but none of its 32 stories is about a present.
+# All that hold together tell how something is carried to somebody (*basket*).
 # What an order names is worth one point of ten, while a story that breaks loses at least half of its points.
 # So the policy earns most with another tale, one that it seldom breaks.
 # The mean reward doesn't show this.
@@ -238,7 +238,7 @@ print("points of the eight stories:", ", ".join(f"{p:.1f}" for p in sorted(point
 print(f"points of the one with the highest reward: {points[best]:.1f}")
 
 # %% [markdown]
-# In our run its choice is better than the mean of the eight, but one of the eight is better still.
+# In our run it chooses the best of the eight.
 # One order shows little; the section *Cheap baselines* has 256.
 #
 # ## Experiment
@@ -448,7 +448,7 @@ assert n_seeds >= 4
 # And a lower temperature, which needs no comparisons at all?
 #
 # :::{dropdown} Answer
-# All of it; the lower temperature would give about a third.
+# More than all of it; the lower temperature would give about a third.
 # In the table and the plot below, compare each with *start, temperature 1*.
 # But the aligned model gains from a lower temperature too.
 # :::
@@ -470,7 +470,7 @@ for way, points in by_way.items():
 # %% [markdown]
 # The next plot shows the points and the complete stories of this table.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each of the eleven ways, sorted by their mean points. Left, the points with their 95 % intervals, from 5.6 for a random one of 16 to 8.3 for the best of 16 by gold; below that come the aligned model at temperature 0.5, the best of 16, the best of 4, the aligned model at temperature 1, mean weights at 0.5 and at 1, the start at 0.5, the most probable of 16 and the start at 1. Right, the share of complete stories: between 75 and 82 % for a random one of 16 and for the start, the mean weights and the aligned model at temperature 1, and above 85 % for all others."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels with a row for each of the eleven ways, sorted by their mean points. Left, the points with their 95 % intervals, from 5.6 for a random one of 16 to 8.3 for the best of 16 by gold; below that come the best of 16, the aligned model at temperature 0.5, the best of 4, the aligned model at temperature 1, mean weights at 0.5 and at 1, the start at 0.5, the most probable of 16 and the start at 1. Right, the share of complete stories: between 73 and 80 % for a random one of 16, for the start and the mean weights at temperature 1 and for the aligned model at both, and above 85 % for all others."}}
 FAMILIES = {  # a part of the ways' names, colour and marker
     "ceiling": ("by gold", "0.4", "v"),
     "aligned": ("aligned", "C1", "D"),
@@ -504,7 +504,7 @@ _ = fig.legend([*dots.values()], [*dots], loc="outside lower center", ncols=5)
 
 # %% tags=["remove-cell"]
 share = {way: sum(p.complete for p in by_way[way]) / n_orders for way in ways}
-assert share["start, temperature 1"] < share["aligned, temperature 1"] < 0.85
+assert share["aligned, temperature 1"] < share["start, temperature 1"] < 0.85
 for way in ("best of 4", "best of 16", "start, temperature 0.5"):
     assert share[way] > 0.85
 assert dots.keys() == FAMILIES.keys()
@@ -513,20 +513,20 @@ assert dots.keys() == FAMILIES.keys()
 # *Left, mean points with their 95 % intervals; right, the share of complete stories.
 # In both panels, farther right is better.*
 #
-# At temperature 1, one answer from the aligned model is worth about as much as the best of four, and more than the start's at temperature 0.5.
-# The best of four stays much nearer to the start, and more of its stories are complete; but it writes four stories to keep one.
+# At temperature 1, one answer from the aligned model is worth more than the start's at temperature 0.5, and less than the best of four.
+# The best of four also stays much nearer to the start, and far more of its stories are complete; but it writes four stories to keep one.
 # So the headline number of a report, *aligned against start*, tells us little about the training: beside it belongs what a few samples would have brought.
 #
 # At the lower temperature, too, the aligned model is more than a point ahead of its start, so it has learned something besides caution.
-# There it is worth about as much as the best of sixteen, and writes one answer, not sixteen.
+# There it is worth nearly as much as the best of sixteen, and writes one answer, not sixteen; but fewer of its stories are complete.
 # Always compare two models at the same temperature, and at more than one.
 #
 # The *most probable of 16* uses no comparisons at all, and yet gains 0.6 points over a *random one of 16*.
 # More of its stories hold together, probably because a broken story contains improbable words.
 # (More of them also end sadly, as the table below shows, and gold likes that less.)
 #
-# The reward model chooses better than chance and worse than gold.
-# From four to sixteen, its choice gains only another 0.3 points, with an interval that begins at zero, and slightly fewer of the stories are complete.
+# The reward model chooses far better than chance and nearly as well as gold.
+# From four to sixteen, its choice gains another 0.5 points, but slightly fewer of the stories are complete.
 #
 # The folded cell compares pairs of ways order by order.
 # This gives a narrower interval for their difference, because some orders are harder than others.
@@ -568,7 +568,7 @@ for one, other, most in ((best_of_16, best_of_4, 0.6), (aligned_gold, best_of_4,
 
 # %% [markdown]
 # *Start, temperature 1* and *random one of 16* are one policy, sampled twice, and 0.1 points apart; with 256 orders, chance can do more than that.
-# By the card of `aligned-llm`, over 1,000 orders and with four sampling seeds, training gained 1.7 to 1.9 points.
+# By the card of `aligned-llm`, over 1,000 orders and with four sampling seeds, training gained 1.5 to 1.8 points.
 #
 # Leaderboards report a **{term}`win rate`** instead: the share of prompts on which one model's answer is the better one, with a tie counting half.
 # People can say which answer is better, but hardly by how many points.
@@ -583,8 +583,8 @@ for name, other in (("start", start_gold), ("best of 4", best_of_4)):
     print(f"{gap[gap < 0].mean():+.1f}")
 
 # %% [markdown]
-# The aligned model beats the start in nearly eight of ten orders, and the best of four in more than six.
-# A win rate doesn't say by how much: where the best of four wins, it wins by twice as many points, so its mean is as high.
+# The aligned model beats the start in nearly eight of ten orders, and the best of four in more than half, which may be chance.
+# A win rate doesn't say by how much: where the best of four wins, it wins by twice as many points, so its mean is higher.
 #
 # ### Mode collapse
 #
@@ -618,7 +618,7 @@ assert all(a.distinct_4 > b.distinct_4 for a, b in zip(first, last))
 varied = [sum(point.distinct_within for point in own) for own in (first, last)]
 assert varied[0] > varied[1]
 
-# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one about as high as the best of four and the other, farther to the left, higher. Of the two dots of the mean weights, one lies a little above the start's dot at temperature 0.5, the other a little below the aligned model's at temperature 1, and to its right."}} tags=["hide-input"]
+# %% mystnb={"image": {"alt": "Gold reward over diversity, distinct-4, one dot for each of the eleven ways. All ways that use the start lie to the right, about as diverse as the start, from one answer at the bottom to the best of sixteen by gold at the top. The two dots of the aligned model lie to the left, one a little lower than the best of four and the other, farther to the left, a little higher. Of the two dots of the mean weights, one lies a little above the start's dot at temperature 0.5, the other a little below the aligned model's at temperature 1, and to its right."}} tags=["hide-input"]
 lowest = min(ways, key=lambda way: golds(way).mean())
 fig, ax = plt.subplots(figsize=(5.4, 3))
 for way, points in by_way.items():
@@ -646,15 +646,15 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 #
 # In openings the aligned model went further than any choosing, and in endings about as far.
 #
-# - *Endings*: of its stories that hold together, 93 % end happily, about as many as with the best of sixteen.
+# - *Endings*: of its stories that hold together, 97 % end happily, about as many as with the best of sixteen.
 #   At temperature 0.5, all do.
 # - *Openings*: at temperature 1 it has between half and two thirds as many as the start.
-#   At 0.5 it has less than a third as many as the start at 0.5.
-# - *Words*: distinct-4 is 0.88 at temperature 1, and 0.85 at 0.5; the start has 0.90 at both.
+#   At 0.5 it has fewer than four tenths as many as the start at 0.5.
+# - *Words*: distinct-4 is 0.88 at temperature 1, and 0.86 at 0.5; the start has 0.90 at both.
 #
 # This is **mode collapse**, a common effect of RLHF.
 # {cite:t}`kirk2024` found less diversity after it than after supervised fine-tuning, for one prompt and across prompts.
-# Here it shows in both: *within* one order, distinct-4 fell from 0.87 to 0.83.
+# Here it shows in both: *within* one order, distinct-4 fell from 0.87 to 0.85.
 #
 # Gold likes happy endings, so part of this was asked for.
 # But nothing rewards variety: gold and the reward model read each story alone.
@@ -671,7 +671,7 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1", "best
 # %% [markdown]
 # Here the aligned model keeps more of them than its start did, since fewer of its stories break, and most of these orders name a happy ending.
 # Part is luck: *random one of 16*, the same policy as the start, keeps 26.
-# A lower temperature keeps 28, and the best of four keeps 44, far more than the aligned model.
+# A lower temperature keeps 28, and the best of four keeps 42.
 # A model that always ends happily cannot carry out an order for a sad ending.
 #
 # What is not rewarded can also be forgotten: this is the **{term}`alignment tax`**.
@@ -701,25 +701,26 @@ for when in ("before", "after"):
 # Their loss has the weight `ptx_coef`; {cite:t}`ouyang2022` did the same with pretraining texts.
 # The loss on plain stories is only a little higher than before; no run shows what it would be without these texts.
 #
-# Hardly any tax was paid: of 1,120 instructions, only 7 fewer are followed, which may be chance.
+# Hardly any tax was paid: of 1,120 instructions, one fewer is followed.
 # Orders to write, which is what the policy was trained on, are carried out a little more often; that may be chance, too, or because fewer stories break.
-# Questions were not rewarded at all; *who* is answered as well as before, and the 7 are all among the other kinds of questions.
+# Questions were not rewarded at all; *who* is answered as well as before.
 #
-# The baselines show the same: at temperature 1, at least as many stories of the aligned model are complete as of its start.
+# In the baselines, at temperature 1, fewer stories of the aligned model are complete than of its start, 73 and 78 %; with 256 orders, that may be chance.
 # But a mean over all kinds of orders can hide one of them.
 # At the top of this page, the orders for a present were nearly given up; they are one in twenty.
 #
-# Three earlier policies, whose figures come with the package, paid more.
-# They show what the instructions in each update contributed, and what the comparisons did.
-# All began with an earlier `instruct-llm`, which followed 89 % of the instructions.
+# Five other policies, whose figures come with the package, show what the instructions in each update contributed, what the reward model did, and what more iterations do.
+# The first three began with an earlier `instruct-llm`, which followed 89 % of the instructions.
 #
 # - The first learned from 8 plain stories in each update.
 # - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
 # - The third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
+# - The fourth had a better start, a reward model from twice as many orders again with half as many steps again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
+#   So its row doesn't show what any one of these did.
 #
 # The last row is `aligned-llm`, measured in the same way.
-# It had a better start, a reward model from twice as many orders again with half as many steps again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
-# So this row doesn't show what any one of these did.
+# It differs from the fourth only in the reward model, which is told one number more of each token; the section after next says why.
+# The fifth differs from `aligned-llm` only in the number of iterations, 450 instead of 300.
 #
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
 # (*Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
@@ -730,7 +731,7 @@ after = measured["instructions_after"]["held-out wordings"]
 aligned_points = by_way["aligned, temperature 1"]
 policies.append(
     {
-        "texts": "aligned-llm",
+        "policy": "aligned-llm",
         "with_gold": measured["reward_model"]["with_gold"],
         "gain": sum(measured["gains"]) / len(measured["gains"]),
         "kl": measured["after"]["kl"],
@@ -740,23 +741,28 @@ policies.append(
         "complete": sum(point.complete for point in aligned_points) / n_orders,
     }
 )
-print("texts in each update    pairs  gain   KL  right  write  openings  complete")
+print("policy                  pairs  gain   KL  right  write  openings  complete")
 for p in policies:
-    print(f"{p['texts']:22} {p['with_gold']:6.0%} {p['gain']:5.1f}", end=" ")
+    print(f"{p['policy']:22} {p['with_gold']:6.0%} {p['gain']:5.1f}", end=" ")
     print(f"{p['kl']:4.1f} {p['instructions']:6.0%} {p['write']:6}", end=" ")
     print(f"{p['openings']:9.0%} {p['complete']:9.0%}")
 
 # %% tags=["remove-cell"]
-first, second, third, last = policies
+first, second, third, fourth, fifth, last = policies
 assert first["write"] < second["write"] == third["write"] < last["write"]
-assert last["kl"] < second["kl"] and last["complete"] > 0.8
+assert last["kl"] < second["kl"] and last["complete"] > fifth["complete"]
 assert second["kl"] < third["kl"] and second["complete"] > third["complete"]
 assert third["gain"] > max(first["gain"], second["gain"])
+assert last["gain"] < fourth["gain"] < fifth["gain"] < third["gain"]
+assert fifth["instructions"] < fourth["instructions"] - 0.02 < last["instructions"]
 
 # %% [markdown]
 # With the instructions, more orders were carried out, and the stories begin in more ways.
 # With the better reward model, the third policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
-# `aligned-llm` stayed nearest to its start, which had more points already, and has the most complete stories.
+# The fourth policy and `aligned-llm` stayed nearest to their start, which had more points already, and have the most complete stories.
+# In as many iterations, the reward model of `aligned-llm` brought no more points than that of the fourth, though it agrees with gold in more pairs.
+# Half as many iterations again brought 0.4 points more, at nearly twice the distance, but that policy follows 31 instructions fewer, and fewer of its stories are complete.
+# So we chose the shorter run.
 # (One run of each is no proof.)
 #
 # The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
@@ -767,10 +773,10 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # ```
 #
 # This mean, too, is in the plot of all ways.
-# It keeps more than a third of the gain, at about a fifth of the distance, and its stories are complete at least as often as the start's.
+# It keeps about half of the gain, at about a fifth of the distance, and its stories are complete at least as often as the start's.
 #
 # At temperature 0.5, one of its stories is worth about as much as the aligned model's at temperature 1, and nearly nine of ten are complete.
-# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.6 points.
+# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.8 points.
 #
 # The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
@@ -782,20 +788,15 @@ assert third["gain"] > max(first["gain"], second["gain"])
 # A reward model that reads only tokens can hardly find one wrong word in a whole story.
 # But `base-llm`, from which `instruct-llm` was made, could tell: a word that doesn't fit is often one that it doesn't expect.
 #
-# So `reward-model` gets three numbers with each token; each is multiplied by a learned vector and added to the token's own vector.
-# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there (the surprisal that it expects), and the place in the answer.
+# So `reward-model` gets four numbers with each token; each is multiplied by a learned vector and added to the token's own vector.
+# They are the surprisal $-\ln p(y_t \mid y_{<t})$ under `base-llm`, the entropy there (the surprisal that it expects), the place in the answer, and 1 if the token has already occurred in the answer, otherwise 0.
 # A single wrong word gets lost in a mean over two hundred tokens.
 # So for half of the last layer's numbers the head reads the mean over the tokens, and for the other half the maximum.
 #
-# ![Four rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; and its place n, times a vector. Surprisal and expected surprisal come from base-llm. The sum goes through layers; half of the result is averaged over the tokens, the maximum is taken of the other half, and both together give the reward.](figures/reward-model-reads-surprises.svg)
+# ![Five rows join in a plus: the vector of a token; its surprisal s, times a vector; the expected surprisal e, times a vector; its place n, times a vector; and w, whether it is repeated, times a vector. Surprisal and expected surprisal come from base-llm. The sum goes through layers; half of the result is averaged over the tokens, the maximum is taken of the other half, and both together give the reward.](figures/reward-model-reads-surprises.svg)
 #
 # *What the reward model reads of one token.
-# The maximum lets a single surprise be heard among two hundred tokens.*
-#
-# The repository's script `tests/benchmarks/bench_reward_model.py` trains one reward model with both the three numbers and the maximum, and one with neither.
-# With an earlier, smaller `instruct-llm`, the first was right in clearly more held-out pairs: 74 of 100, against 64.
-# Each was one run, and chance can shift a few in 100; what each of the two adds alone was not tested.
-# The idea is this course's own; the reward models in the papers named here read only tokens.
+# The maximum is meant to let a single surprise be heard among two hundred tokens.*
 #
 # Below is a story by `instruct-llm` that breaks.
 
@@ -817,7 +818,7 @@ print(f"{fill(orders[worst].text, 80)}\n\n{fill(texts[worst], 80)}")
 reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
 prompt, story = orders[worst].ids, tokenizer.encode(texts[worst])
 features = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
-nats, expected, _ = features.T  # surprisal, entropy and place of each token
+nats, expected, _, _ = features.T  # of each token: surprisal, entropy, place, repeated
 print("surprisal  expected  text (surprisal in nats, of its last token)")
 for i in (nats - expected).topk(5).indices.tolist():
     last_tokens = tokenizer.decode(story[max(0, i - 3) : i + 1])
@@ -831,6 +832,139 @@ for i in (nats - expected).topk(5).indices.tolist():
 # So it may notice a name that changes within the story, but not one that was wrong from the start.
 # Not every surprise above the expected is a slip; the reward model has to learn from the pairs which ones are.
 #
+# ### Look at what it gets wrong
+#
+# An earlier `reward-model` had only the first three numbers, and most of its errors with whole against broken stories had one cause.
+# To find it, read where stories break.
+#
+# In every broken story, `valid_part` finds the first word with which it can't be a tale any more.
+# *Predict*: how often is this word hardly more of a surprise to `base-llm` than it expected?
+# (Its surprisal is then at most a nat above the entropy.)
+
+# %% tags=["nbval-ignore-output"]
+asked = preferences.exam_prompts(160, tokenizer)
+told = write(start, asked, generator=torch.Generator().manual_seed(3)).texts
+slips = []
+for each, text in zip(asked, told):
+    fits = valid_part(text)
+    wrong = text[len(fits) :].split()[:1]
+    if not wrong or plot(text) != "breaks":
+        continue
+    before, word = tokenizer.encode(fits), tokenizer.encode(" " + wrong[0])
+    ids = torch.tensor([[*each.ids, *before, *word]])
+    nats, expected, _, repeated = reader.features(ids)[0, -len(word) :].T
+    slips.append(
+        {
+            "seen": (nats - expected).max() > 1,
+            "repeated": repeated[0] == 1,
+            "end": fits[-60:].replace("\n", " "),
+            "word": wrong[0],
+        }
+    )
+unseen = [slip for slip in slips if not slip["seen"]]
+print(f"{len(slips)} of {len(told)} stories break at a word.")
+print(f"{len(unseen)} of these words are at most 1 nat above the entropy;")
+print(
+    f"{sum(slip['repeated'] for slip in unseen)} of them begin with a repeated token:\n"
+)
+for slip in unseen[:4]:
+    print(f"… {slip['end']} >> {slip['word']}")
+
+# %% tags=["remove-cell"]
+assert len(slips) > 20 and len(unseen) > 0.2 * len(slips)
+assert sum(slip["repeated"] for slip in unseen) > 0.9 * len(unseen)
+
+# %% [markdown]
+# In the tales, a thing may have any of two dozen colours except that of the hero's garment.
+# `base-llm` gives nearly the same probability to all of them.
+# To leave out the one would save it $\ln(24/23)$, some 0.04 nats in a whole story, so it has hardly learned that.
+# The wrong colour is then no more of a surprise than the right ones.
+# So it is with *a locket and a locket*, or with the smith who says *ask the smith*.
+# But in almost all of these places something was repeated that should have been new, and this takes only one bit to say: hence the fourth number.
+#
+# Does the reward model use it?
+# We cover one part of its input at a time: a learned vector that is set to zero adds nothing.
+# Then we compare each whole story of these with each broken one.
+# A coin would prefer the whole one in half of the pairs.
+#
+# *Predict*: what costs most, to cover the surprisals, the place, or what is repeated?
+
+
+# %% tags=["nbval-ignore-output"]
+def prefers_whole(rewards):
+    """Return the share of pairs in which the whole story has the higher reward."""
+    whole, broken = rewards[~breaks], rewards[breaks]
+    return (whole[:, None] > broken).float().mean().item()
+
+
+breaks = torch.tensor([plot(text) == "breaks" for text in told])
+prompts = [each.text for each in asked]
+vectors = reward_model.surprise.surprise.weight.data  # a column for each number
+learned, parts = vectors.clone(), {"nothing": [], "the place": [2]}
+parts |= {"what is repeated": [3], "surprisal and entropy": [0, 1]}
+seen = {}
+for part, columns in parts.items():
+    vectors[:, columns] = 0
+    seen[part] = prefers_whole(reward(prompts, told))
+    vectors.copy_(learned)
+    print(f"covered: {part:22} prefers the whole story in {seen[part]:.0%}")
+
+# %% tags=["remove-cell"]
+assert min(seen["nothing"], seen["the place"]) > 0.9 > seen["what is repeated"] + 0.05
+assert abs(seen["surprisal and entropy"] - 0.5) < 0.15
+
+# %% [markdown]
+# In our run the whole story has the higher reward in 96 % of the pairs.
+# With the surprisals covered, it is a coin's throw: all that this reward model knows of slips, it knows from its reader.
+# With repetition covered, it misses one in five.
+# The place can be covered without harm.
+#
+# This shows what a finished model uses, not what it would have learned without it.
+# For that, `python book/studies/reward_model_study.py --out FILE` trains four kinds of reward model, with three seeds each.
+# Each learns from eight answers to each of 500 orders, an eighth of what `reward-model` learned from.
+#
+# *Predict*: which step brings most: the maximum, the three numbers, or the bit?
+
+# %% tags=["hide-input"]
+told_of = {
+    "tokens": "tokens alone, mean",
+    "maximum": "and maximum",
+    "surprisal": "and three numbers",
+    "repetition": "and what is repeated",
+}
+trials = stored_study("reward_models", dict).points
+print("right, in % of held-out pairs, and standard error over seeds")
+print(f"{'':22} as the annotator  as gold  one breaks")
+for kind, name in told_of.items():
+    row = f"{name:22}"
+    for measure, width in (("right", 10), ("with_gold", 8), ("one_breaks", 6)):
+        shares = [100 * trial[measure] for trial in trials if trial["kind"] == kind]
+        error = stdev(shares) / len(shares) ** 0.5
+        row += f"{fmean(shares):{width}.1f} ± {error:.1f}"
+    print(row)
+
+# %% tags=["remove-cell"]
+mean = {
+    (kind, measure): fmean(t[measure] for t in trials if t["kind"] == kind)
+    for kind in told_of
+    for measure in ("with_gold", "one_breaks")
+}
+assert mean["surprisal", "with_gold"] > mean["maximum", "with_gold"] + 0.1
+assert abs(mean["maximum", "with_gold"] - mean["tokens", "with_gold"]) < 0.01
+assert abs(mean["repetition", "with_gold"] - mean["surprisal", "with_gold"]) < 0.01
+assert mean["tokens", "one_breaks"] < 0.6 and mean["surprisal", "one_breaks"] > 0.85
+assert all(sum(t["kind"] == kind for t in trials) == 3 for kind in told_of)
+
+# %% [markdown]
+# The three numbers bring more than eleven points of agreement with gold.
+# Without them, where one of the two stories breaks, a reward model is right only a little more often than a coin.
+# The maximum brings nothing where only tokens are read; it was not tried with surprisals and without.
+#
+# The bit brings nothing, either, with so few comparisons.
+# With eight times as many, and six times as many steps, it seems to: by the table above, the reward model with three numbers agreed with gold in 88 % of held-out pairs, and the one with four in 92 %.
+# That is one run of each.
+# A cheap trial can hide what a part is worth later, so try again nearer to the size that you want.
+#
 # ### Honest limits
 #
 # - **The recipe used gold.**
@@ -839,6 +973,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 #   With people, each such look costs money.
 #   The penalty and `ptx_coef` were changed later, after we had read the card of an earlier `aligned-llm`.
 #   While the present one learned, nobody looked at gold.
+#   But of it and the one of 450 iterations, we chose with both cards before us.
 # - **Other ways were tried once.**
 #   With that earlier model, fine-tuning on the best of eight answers to each of 1,000 orders gained 0.2 points.
 #   DPO at a rate of 1e-4 gained nothing.
@@ -866,7 +1001,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
 # What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature.
 # Orders of one kind, at which the start often failed, were hardly ever carried out any more; the mean reward shows none of this.
-# In our one case, averaging the weights before and after kept more than a third of the gain, and the stories were as complete as the start's.
+# In our one case, averaging the weights before and after kept about half of the gain, and the stories were as complete as the start's.
 #
 # *In practice*: where people can't make enough comparisons, a model does: **{term}`RLAIF`**, reinforcement learning from AI feedback.
 # **{term}`Constitutional AI <constitutional AI>`** began this {cite:p}`bai2022`.
@@ -919,8 +1054,7 @@ Quiz.read("reward_hacking")
 #
 # The best of 4 is at most 0.6 nats away.
 # Five policies have a larger KL in the table and a lower mean.
-# Compared order by order, as in the cell below, the intervals of the lead over *most probable of 16*, *start, temperature 0.5* and *mean weights, temperature 1* are above zero, so we are sure of these lower means.
-# Of the other two, *aligned, temperature 1* and *mean weights, temperature 0.5*, we are not.
+# Compared order by order, as in the cell below, all five intervals of the lead are above zero, so we are sure of the lower means.
 # The KL of all but *most probable of 16* was measured.
 # That one is an upper bound, but a tie between two probabilities is hardly possible in long texts, so the bound is close.
 # :::
@@ -941,7 +1075,7 @@ for way in (*below, "aligned, temperature 1", ways[-1]):
     low, high = bootstrap_interval(ahead, seeded)
     print(f"best of 4, over {way}: {ahead.mean():+.1f} ({low:+.1f} to {high:+.1f})")
 # The number depends on n alone; where answers tie, it is an upper bound. These five are
-# such policies; compared order by order, we are sure of the first three.
+# such policies; compared order by order, we are sure of all of them.
 
 # %% [markdown]
 # ### Exercise 2 (check): diversity within a prompt ★
@@ -1018,7 +1152,7 @@ for name, runs in by_pairs.items():
 # If nobody knew the points, how could you notice that a larger $n$ does harm?
 
 
-# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of the answers kept rises all the way, ever more slowly; the mean gold reward rises steeply for the first three answers and hardly changes from five on."}}
+# %% tags=["hide-cell", "solution", "nbval-ignore-output"] mystnb={"image": {"alt": "Two panels over n from 1 to 16. The mean learned reward of the answers kept rises all the way, ever more slowly; the mean gold reward rises steeply for the first three answers, and then slowly, up to sixteen."}}
 prompts = [order for order in orders for _ in range(16)]
 texts = write(start, prompts, generator=torch.Generator().manual_seed(2)).texts
 prompts = [order.text for order in prompts]
@@ -1036,8 +1170,9 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for ax, values, label in zip(axes, zip(*means), ("learned reward", "gold (points)")):
     ax.plot(range(1, 17), values)
     _ = ax.set(xlabel="n", ylabel=label, xticks=(1, 4, 8, 12, 16))
-# From five on the points hardly change here. Let people compare the story kept of n
-# with that kept of 2 n, and stop when they no longer prefer the second.
+# Up to sixteen the points do not fall here; they rise ever more slowly. Let people
+# compare the story kept of n with that kept of 2 n, and stop when they no longer prefer
+# the second.
 
 # %% [markdown]
 # ## Sources

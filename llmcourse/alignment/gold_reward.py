@@ -114,7 +114,7 @@ def reward_parts(prompt: str, text: str) -> RewardParts:
     try:
         facts, valid, coherence = parse(whole).facts, whole, 1.0
     except ValueError:
-        facts, valid = {}, _valid_part(whole)
+        facts, valid = {}, valid_part(whole)
         own, total = (len(part.split()) - given for part in (valid, whole))
         needed = max(total, _SHORTEST_TALE - given, 1)
         coherence = 0.5 * max(own, 0) / needed
@@ -143,8 +143,12 @@ def _can_begin(text: str) -> bool:
     return True
 
 
-def _valid_part(text: str) -> str:
-    """Return the longest beginning of a text, in words, that a tale can begin with."""
+def valid_part(text: str) -> str:
+    """Return the longest beginning of a text, in words, that a tale can begin with.
+
+    >>> valid_part("Once upon a time there was a zebra who sang.")
+    'Once upon a time there was a'
+    """
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     # If a tale cannot begin with k words, it cannot begin with more.
     number = bisect_left(ends, True, key=lambda end: not _can_begin(text[:end]))

@@ -1,7 +1,7 @@
 """Token-level surprisal as a feature of a reward model: an experiment.
 
-    ids ──┬── table ────────────────────────────────────────────────(+)── layers
-          └── reader ── surprisal, entropy, place ── three vectors ──┘
+    ids ──┬── table ─────────────────────────────────────────────(+)── layers
+          └── reader ── four numbers, each times a learned vector ┘
 
 Whether a word fits is what a language model knows best, and what a reward model would
 have to work out anew from pairs: a name that was never mentioned, a word that breaks
@@ -12,12 +12,17 @@ gives
     surprisal   −log p(token | those before it in the answer), in nats
     entropy     what it expected the surprisal to be, in nats
     place       how many tokens it has read before, in hundreds
+    repeated    1 if the token is one of those before it in the answer, else 0
 
-Each of the three numbers is multiplied by a learned vector and added to the token's
-vector. In the prompt, which the reader does not see, all three are zero. Where texts
+Each of the four numbers is multiplied by a learned vector and added to the token's
+vector. In the prompt, which the reader does not see, all four are zero. Where texts
 have no answers in them, the whole text is read.
 
-`tests/benchmarks/bench_reward_model.py` measures how much this helps on stories of
+Repetition is there because surprisal is blind to it. Where a story may go on with any
+of two dozen colours but the one that was mentioned, a reader that expects them all
+alike is no more surprised by the wrong one than by the others.
+
+`book/studies/reward_model_study.py` measures how much this helps on stories of
 `instruct-llm`; the reader is `base-llm`, which has learned nothing but stories.
 
 Source: the idea is ours; Gehrmann et al. (2019), "GLTR", show readers a token's
@@ -39,7 +44,7 @@ from llmcourse.text.packing import END_OF_TEXT
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training.checkpoints import weights_fingerprint
 
-N_FEATURES = 3  # surprisal, entropy, place
+N_FEATURES = 4  # surprisal, entropy, place, repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +105,10 @@ class SurprisalReader:
     @torch.no_grad()
     def features(
         self, ids: Int[Tensor, "batch position"]
-    ) -> Float[Tensor, "batch position 3"]:
-        """Return surprisal, entropy and place of each token.
+    ) -> Float[Tensor, "batch position 4"]:
+        """Return surprisal, entropy and place of each token, and if it is repeated.
 
-        For the first token that is read, all three are zero.
+        For the first token that is read, all four are zero.
 
         Args:
             ids: Texts as rows; later tokens do not affect earlier ones. From the
@@ -117,7 +122,9 @@ class SurprisalReader:
         >>> reader = SurprisalReader(model=Transformer(TINY), start=7)
         >>> found = reader.features(torch.tensor([[5, 7, 0, 3], [7, 6, 0, 1]]))
         >>> found.shape, found[:, :, 2].mul(100).int().tolist()
-        (torch.Size([2, 4, 3]), [[0, 0, 1, 2], [0, 1, 2, 3]])
+        (torch.Size([2, 4, 4]), [[0, 0, 1, 2], [0, 1, 2, 3]])
+        >>> reader.features(torch.tensor([[7, 3, 0, 3]]))[0, :, 3].tolist()
+        [0.0, 0.0, 0.0, 1.0]
         """
         first, there = self._first(ids), torch.arange(ids.shape[1], device=ids.device)
         length = int(ids.shape[1] - first.min())
@@ -126,8 +133,11 @@ class SurprisalReader:
         places = there - first[:, None]
         back = places.clamp(min=0).unsqueeze(-1)  # and move them back
         found = read.gather(1, back.expand(-1, -1, 2))
-        both = torch.cat((found, back / 100), dim=-1)
-        return both.where(places.unsqueeze(-1) > 0, 0.0)
+        answer = places > 0
+        same = (ids[:, :, None] == ids[:, None, :]) & answer[:, None, :]  # (B, T, T)
+        repeated = same.tril(-1).any(dim=-1, keepdim=True)
+        told = torch.cat((found, back / 100, repeated), dim=-1)
+        return told.where(answer.unsqueeze(-1), 0.0)
 
     def _first(self, ids: Tensor) -> Tensor:
         """Return where the reading of each text begins (B)."""
@@ -170,7 +180,7 @@ class SurprisalEmbedding(nn.Embedding):
     >>> model = Transformer(TINY)
     >>> embedding = SurprisalEmbedding(model.embedding, SurprisalReader(model=model))
     >>> embedding(torch.tensor([[5, 0, 3]])).shape, embedding.surprise.weight.shape
-    (torch.Size([1, 3, 64]), torch.Size([64, 3]))
+    (torch.Size([1, 3, 64]), torch.Size([64, 4]))
     """
 
     def __init__(

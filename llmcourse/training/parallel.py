@@ -26,6 +26,7 @@ sharded data parallel".
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +53,9 @@ def processes(device: str = "cpu") -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Imported later, its functions would hold the group in their default arguments, and
+    # threads of gloo would go on while the interpreter ends, which can abort it.
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     yield
     dist.destroy_process_group()

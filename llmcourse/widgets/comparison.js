@@ -4,7 +4,7 @@
 const ASKED = ["base-llm", "instruct-llm", "aligned-llm"]; // the first is the reader, too
 
 // The reward of an answer. The reward model is told of each token of the answer how
-// surprising it is to its reader, who reads the answer alone.
+// surprising it is to its reader, who reads the answer alone, and if it is a repetition.
 async function rewardOf(judge, reader, messages) {
   const ids = await judge.ask("frame", { messages });
   const first = ids.indexOf(judge.about.special["<|assistant|>"]);
@@ -12,7 +12,9 @@ async function rewardOf(judge, reader, messages) {
   const { surprises, entropies } = await reader.ask("read", { ids: ids.slice(first + 1).map(known) });
   const told = ids.map((_, t) => {
     const place = t - first;
-    return place > 0 ? [surprises[place - 1], entropies[place - 1], place / 100] : [0, 0, 0];
+    if (place <= 0) return [0, 0, 0, 0];
+    const repeated = Number(ids.indexOf(ids[t], first + 1) < t);
+    return [surprises[place - 1], entropies[place - 1], place / 100, repeated];
   });
   return judge.ask("judge", { ids, told });
 }

@@ -48,9 +48,16 @@ def test_who_knows_nothing_is_surprised_alike_by_everything():
     reader = make_model()
     torch.nn.init.zeros_(reader.embedding.weight)
     found = surprises(reader)
-    assert found[:, 0].tolist() == [[0.0, 0.0, 0.0]] * 2
+    assert found[:, 0].tolist() == [[0.0, 0.0, 0.0, 0.0]] * 2
     assert torch.allclose(found[:, 1:, :2], torch.tensor(math.log(11)))
     assert torch.equal(found[:, :, 2], PLACES.expand(2, 5))
+
+
+def test_what_occurs_again_in_an_answer_is_marked():
+    """Again after 7, where answers begin; what only the prompt has is new there."""
+    ids = torch.tensor([[3, 5, 7, 5, 3, 5, 7, 3], [7, 1, 1, 1, 2, 7, 7, 2]])
+    found = surprises(make_model(), ids, start=7)[:, :, 3]
+    assert found.tolist() == [[0, 0, 0, 0, 0, 1, 0, 1], [0, 0, 1, 1, 0, 0, 1, 1]]
 
 
 # Against a reference
@@ -73,7 +80,7 @@ def test_an_answer_is_read_as_a_text_of_its_own():
     reader = make_model()
     alone = surprises(reader, torch.tensor([[8, 10, 1, 2]]))
     found = surprises(reader, torch.tensor([[9, 4, 10, 1, 2]]), start=4, mark=8)
-    assert torch.equal(found[:, :2], torch.zeros(1, 2, 3))
+    assert torch.equal(found[:, :2], torch.zeros(1, 2, 4))
     assert torch.allclose(found[:, 1:], alone, atol=1e-6)
 
 

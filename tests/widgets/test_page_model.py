@@ -321,9 +321,12 @@ def test_rewards_equal_pythons(javascript, tmp_path):
             with torch.no_grad():
                 logits = reader(said[None])[0, :-1]
             surprisal = -logits.log_softmax(-1).gather(1, said[1:, None])[:, 0]
+            answered = ids[first + 1 :]
             both = zip(surprisal.tolist(), entropy(logits).tolist(), strict=True)
-            told = [[0, 0, 0]] * (first + 1)
-            told += [[*pair, place / 100] for place, pair in enumerate(both, start=1)]
+            told = [[0, 0, 0, 0]] * (first + 1)
+            for place, pair in enumerate(both):
+                repeated = int(answered[place] in answered[:place])
+                told.append([*pair, (place + 1) / 100, repeated])
             framed = {"messages": [asdict(message) for message in messages]}
             questions = [["frame", framed], ["judge", {"ids": ids, "told": told}]]
             _, frame, got = javascript(
