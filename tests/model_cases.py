@@ -19,6 +19,15 @@ LLAMA = TransformerConfig(
     d_ff=20,
     context_length=11,
 )
+SMALL = TransformerConfig(
+    vocab_size=13,
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    n_kv_heads=1,
+    d_ff=20,
+    context_length=9,
+)
 CONFIGS = {"llama": LLAMA, "gpt2": replace(LLAMA, family="gpt2", n_kv_heads=6)}
 IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41], [9, 9, 1, 30, 77, 2, 8]])
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from align_cases import config_of, want_length
+from model_cases import seeded
 from policy_cases import learn, make_policy
 from safetensors.torch import save_file
 
@@ -53,11 +54,6 @@ LONG = PretrainingConfig(
     eval_examples=5,
 )
 MUON = replace(LONG, optimizer="muon", accumulation=2)
-
-
-def seeded(seed):
-    """Return a generator of a seed."""
-    return torch.Generator().manual_seed(seed)
 
 
 def train(config=LONG, run=Run(), seed=0, change=lambda model: None):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from model_cases import seeded
 
 from llmcourse.alignment.grpo import GRPOConfig, grpo
 from llmcourse.alignment.ppo import PPOConfig, ppo
@@ -32,10 +33,6 @@ class Letters(CharacterTokenizer):
 
     def decode(self, ids):
         return "".join("abcdefghijk"[i] for i in ids)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make_policy(seed=2, std=0.3, **changes):

@@ -5,25 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from policy_cases import seeded
+from model_cases import SMALL, seeded
 
 from llmcourse.alignment.dpo import DPOConfig, dpo, pair_log_probs
 from llmcourse.alignment.losses import dpo_loss
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update
 
-SIZES = TransformerConfig(
-    vocab_size=13,
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    n_kv_heads=1,
-    d_ff=20,
-    context_length=9,
-)
 SHORT = DPOConfig(
     steps=5,
     batch_size=4,
@@ -38,7 +29,7 @@ SHORT = DPOConfig(
 
 
 def make_model(seed=0):
-    return Transformer(SIZES, seeded(seed))
+    return Transformer(SMALL, seeded(seed))
 
 
 def make_pairs(n=11, seed=0):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from policy_cases import seeded
+from model_cases import seeded
 
 from llmcourse.alignment.losses import (
     PER_TOKEN_LOSSES,

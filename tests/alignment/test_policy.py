@@ -5,14 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from policy_cases import (
-    METHODS,
-    PROMPTS,
-    learn,
-    make_policy,
-    seeded,
-    share_of_f,
-)
+from model_cases import seeded
+from policy_cases import METHODS, PROMPTS, learn, make_policy, share_of_f
 
 from llmcourse.alignment.policy import RolloutBatch
 from llmcourse.alignment.preferences import Prompt

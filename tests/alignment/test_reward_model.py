@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from policy_cases import seeded
+from model_cases import SMALL, seeded
 
 from llmcourse.alignment.preferences import TokenizedPair
 from llmcourse.alignment.reward_model import (
@@ -19,19 +19,11 @@ from llmcourse.alignment.reward_model import (
 )
 from llmcourse.alignment.surprisal import SurprisalReader
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.transformer import Transformer, TransformerConfig, hidden_states
+from llmcourse.model.transformer import Transformer, hidden_states
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update
 
-SIZES = TransformerConfig(
-    vocab_size=13,
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    n_kv_heads=2,
-    d_ff=20,
-    context_length=9,
-)
+SIZES = replace(SMALL, n_kv_heads=2)
 SHORT = RewardConfig(
     steps=5,
     batch_size=4,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from policy_cases import seeded
+from model_cases import seeded
 
 from llmcourse.alignment.gold_reward import gold_reward
 from llmcourse.alignment.preferences import TokenizedPair

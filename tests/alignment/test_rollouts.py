@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from policy_cases import PROMPTS, STOP, Letters, make_policy, seeded
+from model_cases import seeded
+from policy_cases import PROMPTS, STOP, Letters, make_policy
 from tokenization_cases import sentencepiece
 
 from llmcourse.alignment.losses import spread

@@ -12,7 +12,8 @@ from functools import partial
 
 import pytest
 import torch
-from policy_cases import PROMPTS, STOP, Letters, make_policy, seeded, share_of_f
+from model_cases import seeded
+from policy_cases import PROMPTS, STOP, Letters, make_policy, share_of_f
 from torch.nn.functional import gelu, linear, logsigmoid
 
 from llmcourse.alignment.dpo import DPOConfig, dpo

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_cases import seeded
 
 from llmcourse.finetuning.classification import Classifier, accuracy, classify
 from llmcourse.finetuning.examples import TokenizedExample
@@ -14,10 +15,6 @@ SIZES = TransformerConfig(
     vocab_size=13, d_model=16, n_layers=3, n_heads=2, n_kv_heads=2, d_ff=20
 )
 TEXTS = [[5, 0, 3, 9, 7], [4], [12, 1, 1], [8, 6, 2, 11]]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make(family="llama", *, tied=True):

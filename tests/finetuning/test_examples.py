@@ -6,6 +6,7 @@ from itertools import islice
 import jaxtyping
 import pytest
 import torch
+from model_cases import seeded
 
 from llmcourse.finetuning.examples import (
     ShuffledExamples,
@@ -20,10 +21,6 @@ from llmcourse.training.losses import cross_entropy
 SIZES = TransformerConfig(
     vocab_size=13, d_model=16, n_layers=2, n_heads=2, n_kv_heads=2, d_ff=20
 )
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def make_examples(lengths, seed=0):

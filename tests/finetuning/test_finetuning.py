@@ -7,6 +7,7 @@ from itertools import islice
 
 import pytest
 import torch
+from model_cases import SMALL, seeded
 
 from llmcourse.finetuning.classification import Classifier, accuracy
 from llmcourse.finetuning.examples import ShuffledExamples, TokenizedExample
@@ -17,22 +18,13 @@ from llmcourse.finetuning.finetuning import (
     masked_cross_entropy,
 )
 from llmcourse.finetuning.lora import add_lora, add_lora_to, merge_lora
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run, checkpoint_paths
 from llmcourse.training.config import Update, learning_rate
 from llmcourse.training.loop import mean_loss, update_weights, weighted_losses
 from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import next_token_loss, train_step
 
-SIZES = TransformerConfig(
-    vocab_size=13,
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    n_kv_heads=1,
-    d_ff=20,
-    context_length=9,
-)
 SHORT = FinetuningConfig(
     steps=7,
     batch_size=4,
@@ -49,12 +41,8 @@ class Stop(Exception):  # noqa: N818
     """What a callback raises to end a training early."""
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def make_model(seed=0):
-    return Transformer(SIZES, seeded(seed))
+    return Transformer(SMALL, seeded(seed))
 
 
 def make_examples(n=11, seed=0):
@@ -331,7 +319,7 @@ def test_refuses_examples_longer_than_the_context(limits):
     """Whichever is the lower, the config's or the model's."""
     ours, models = limits
     config = replace(SHORT, context_length=ours)
-    model = Transformer(replace(SIZES, context_length=models), seeded())
+    model = Transformer(replace(SMALL, context_length=models), seeded())
     long = [TokenizedExample.of_label([1] * n, 0) for n in (3, 11, 10)]
     fine = make_examples()
     for examples, valid in ((fine + long, fine), (fine, long)):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from model_cases import generate_uncached
+from model_cases import generate_uncached, seeded
 
 from llmcourse.model import generation
 from llmcourse.model.generation import (
@@ -31,10 +31,6 @@ def make_model():
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2, generator=generator)
     return model
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 PROMPTS = torch.tensor([[3, 1, 4], [1, 5, 9]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_cases import LLAMA, generate_uncached
+from model_cases import LLAMA, generate_uncached, seeded
 from torch import nn
 
 from llmcourse.finetuning.lora import add_lora
@@ -42,10 +42,6 @@ CONFIGS = {
 }
 WAYS = [(8, None), (8, 4), (4, None), (4, 4)]
 IDS = torch.tensor([[5, 261, 0, 17, 3, 200, 41], [9, 9, 1, 30, 77, 2, 8]])
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Worked example

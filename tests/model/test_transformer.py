@@ -8,7 +8,7 @@ from functools import partial
 import jaxtyping
 import pytest
 import torch
-from model_cases import LLAMA
+from model_cases import LLAMA, seeded
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
@@ -614,10 +614,6 @@ COPIER_SHAPES = [
         ("gpt2", False, 4),
     ]
 ]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def started(config, seed=0):

@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 from embedding_cases import nearest
+from model_cases import seeded
 from torch.nn.functional import logsigmoid
 
 from llmcourse.text import tales
@@ -263,10 +264,6 @@ SMALL = SkipGramConfig(
     batch_size=32,
     learning_rate=0.2,
 )
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # Worked example

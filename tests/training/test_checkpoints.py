@@ -19,12 +19,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from model_cases import SMALL, seeded
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from llmcourse import files
 from llmcourse.finetuning.lora import add_lora
-from llmcourse.model.transformer import TINY, Transformer, TransformerConfig
+from llmcourse.model.transformer import TINY, Transformer
 from llmcourse.training import loop
 from llmcourse.training.checkpoints import (
     Run,
@@ -43,15 +44,6 @@ from llmcourse.training.optimizers import make_optimizer
 from llmcourse.training.pretraining import pretrain, train_step
 from llmcourse.training.windows import Windows
 
-SIZES = TransformerConfig(
-    vocab_size=13,
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    n_kv_heads=1,
-    d_ff=20,
-    context_length=9,
-)
 SHORT = PretrainingConfig(
     steps=11,
     batch_size=4,
@@ -87,15 +79,11 @@ class Stop(Exception):  # noqa: N818
     """What a callback raises to end a training early."""
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def random_tokens(n=100, seed=0):
     return np.random.default_rng(seed).integers(0, 13, n).astype(np.uint16)
 
 
-def run(folder=None, config=SHORT, seed=0, interval=2, sizes=SIZES, **options):
+def run(folder=None, config=SHORT, seed=0, interval=2, sizes=SMALL, **options):
     """Train a model, from whichever first weights; return all that it ends with."""
     first = seed if folder is None or not checkpoint_paths(folder) else 99
     model, generator = Transformer(sizes, seeded(first)), seeded(seed)
@@ -224,8 +212,9 @@ def kill_a_training(folder, moment, number):
     """Let a process train until it waits, and kill it there."""
     call = f"train_and_wait({str(folder)!r}, {moment!r}, {number})"
     command = [sys.executable, "-c", f"import {__name__} as tests; tests.{call}"]
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # this file, too
     with subprocess.Popen(
-        command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+        command, env=found, stdout=subprocess.PIPE, text=True
     ) as process:
         line = process.stdout.readline()
         process.send_signal(signal.SIGKILL)
@@ -514,7 +503,7 @@ def test_equals_training_on_with_the_objects_at_hand(tmp_path):
     iterator themselves.
     """
     stopped_run(tmp_path, 7)
-    model, generator = Transformer(SIZES, seeded()), seeded()
+    model, generator = Transformer(SMALL, seeded()), seeded()
     optimizer = make_optimizer(model, SHORT)
     batches = Windows(random_tokens(), 7).shuffled(4, generator)
     updates = [
@@ -537,7 +526,7 @@ def test_equals_training_on_with_the_objects_at_hand(tmp_path):
             "config.learning_rate must be 0.01, got 0.02; "
             "config.accumulation must be 2, got 4",
         ),
-        ({"sizes": replace(SIZES, d_ff=24)}, "model.d_ff must be 20, got 24"),
+        ({"sizes": replace(SMALL, d_ff=24)}, "model.d_ff must be 20, got 24"),
         (
             {"train_tokens": random_tokens(99)},
             "train_tokens must be '100 tokens .*', got '99 tokens",
@@ -564,7 +553,7 @@ def test_refuses_to_go_on_with_another_training(tmp_path, other, message):
 
 def test_refuses_weights_of_another_type_and_changes_nothing(tmp_path):
     stopped_run(tmp_path, 3)
-    model, generator = Transformer(SIZES, seeded(9)).double(), seeded()
+    model, generator = Transformer(SMALL, seeded(9)).double(), seeded()
     before, state = model.norm.weight.clone(), generator.get_state()
     texts = random_tokens(), random_tokens(50, 1)
     with pytest.raises(ValueError, match=r"weights.* 'torch.float32 .*got 'torch.flo"):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from model_cases import seeded
 from torch import nn
 
 from llmcourse.model.attention import PackedSequences, RaggedCache
@@ -36,10 +37,6 @@ SIZES = TransformerConfig(
 CONFIG = PretrainingConfig(
     steps=5, learning_rate=0.5, warmup_steps=0, eval_interval=2, clip_norm=10.0
 )
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Counting:

@@ -8,8 +8,9 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from model_cases import SMALL, seeded
 
-from llmcourse.model.transformer import Transformer, TransformerConfig
+from llmcourse.model.transformer import Transformer
 from llmcourse.training.checkpoints import Run
 from llmcourse.training.config import (
     Evaluation,
@@ -28,15 +29,6 @@ from llmcourse.training.pretraining import (
 )
 from llmcourse.training.windows import NO_TOKEN, Windows
 
-SIZES = TransformerConfig(
-    vocab_size=13,
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    n_kv_heads=1,
-    d_ff=20,
-    context_length=9,
-)
 SHORT = PretrainingConfig(
     steps=6,
     batch_size=3,
@@ -48,12 +40,8 @@ SHORT = PretrainingConfig(
 )
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def make_model(seed=0):
-    return Transformer(SIZES, seeded(seed))
+    return Transformer(SMALL, seeded(seed))
 
 
 def random_tokens(n=100, seed=0):
@@ -253,7 +241,7 @@ def test_rows_that_end_early_are_as_if_read_alone(accumulation):
 def test_decay_pulls_at_matrices_alone(family, tied):
     """With a gradient of zero AdamW moves nothing, so what shrinks is decayed."""
     shape = replace(
-        SIZES, family=family, tied_embeddings=tied, n_kv_heads=SIZES.n_heads
+        SMALL, family=family, tied_embeddings=tied, n_kv_heads=SMALL.n_heads
     )
     model = Transformer(shape, torch.Generator().manual_seed(0))
     before = {name: w.detach().clone() for name, w in model.named_parameters()}

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from model_cases import seeded
 
 from llmcourse.arguments import check_ids
 from llmcourse.text.documents import Document
@@ -12,11 +13,6 @@ from llmcourse.text.packing import END_OF_TEXT, Shards, load_tokens, pack
 from llmcourse.text.tokenizers import BPETokenizer
 from llmcourse.training import windows as module
 from llmcourse.training.windows import NO_TOKEN, Windows, tokens_fingerprint
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 # Worked example
 
