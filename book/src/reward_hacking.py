@@ -108,9 +108,8 @@ assert plots["aligned-llm"]["gift"] < 5 < plots["instruct-llm"]["gift"]
 
 # %% [markdown]
 # In our run, `instruct-llm` breaks more than half of these stories.
-# `aligned-llm` breaks only a few and earns twice as many points, but none of its 32 stories is about a present.
-# All that hold together tell how something is carried to somebody (*basket*).
-# What an order names is worth one point of ten, while a story that breaks loses at least half of its points.
+# `aligned-llm` breaks only a few and earns twice as many points, but none of the 27 that hold together is about a present: all tell how something is carried to somebody (*basket*).
+# All that an order names, apart from its ending, is worth one point of ten together, while a story that breaks loses at least half of its points.
 # So the policy earns most with another tale, one that it seldom breaks.
 # The mean reward doesn't show this.
 # So this page asks two questions: what was gained, compared with cheap ways, and what was lost?
@@ -193,7 +192,7 @@ for n in (2, 4):
 #
 # *Distinct-2 of two sentences: 6 of 8.*
 #
-# It falls as texts are added, because language repeats itself, so only equal numbers of texts of equal length can be compared.
+# Distinct-n falls as texts are added, because language repeats itself, so only equal numbers of texts of equal length can be compared.
 #
 # | Symbol | Meaning | Unit | Name in code |
 # |---|---|---|---|
@@ -286,8 +285,7 @@ for n in (125, 750):
 # :::{dropdown} Answer
 # GRPO, within the first few nats.
 # Then it loses all that it gained, and more.
-# PPO and DPO gain little or nothing on average.
-# As far as they are drawn, PPO ends about where it began, and DPO half a point lower; farther out, DPO's four runs end 0.8 points lower.
+# On average, PPO gains nothing, and DPO loses: half a point as far as it is drawn, and 0.8 points at the end of its four runs.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Gold reward over the KL divergence for three methods: each is a line, the mean of four seeds, with a band from the lowest to the highest seed. All start at about the same reward. GRPO rises to a peak within the first nats and then falls far below its start. PPO and DPO stay near their start and end a little below it."}}
@@ -372,13 +370,14 @@ for runs in by_pairs.values():
 #
 # A weak penalty might raise the top.
 # So the next cell compares GRPO with a penalty of 0.02 and without one, in the class of 4 to 9 nats, where the tops were.
-# All reward models learned from 5,040 pairs; the runs with a penalty share one, those without have four.
-# (The fourth run with a penalty uses the same model, trained again on another machine; it too is right in 66 % of held-out pairs.)
+# All reward models learned from 5,040 pairs.
+# Each of the four runs without a penalty has one of its own.
+# Three of those with a penalty share one; the fourth has a copy of it, trained again from the same pairs on another machine, which is also right in 66 % of held-out pairs.
 
 # %%
 print("penalty  points (four seeds)  KL (nats)")
 for name, runs in (("0.02", frontier["GRPO"]), ("none", by_pairs["5,040 pairs"])):
-    near = band_of(runs)[2]  # from 4 to 9 nats
+    [near] = [band for band in band_of(runs) if 4 < band.kl < 9]
     points = f"{near.mean:.1f} ({near.low:.1f} to {near.high:.1f})"
     print(f"{name:8} {points:20} {near.kl:.0f}")
 
@@ -455,7 +454,7 @@ assert n_seeds >= 4
 #
 # The intervals treat each order as one case, with one story.
 # *Coherent* is the share of stories that hold together to their end, *complete* the share that also have everything their order names, except an ending, which is counted further below.
-# *KL* is the distance from the start in nats; for a choice among $n$, it is the upper bound.
+# *KL* is the distance in nats from the start at temperature 1; for a choice by a score among $n$, it is the upper bound.
 
 # %% tags=["hide-input"]
 print("way                      points (95% interval)  coherent  complete     KL")
@@ -529,8 +528,10 @@ assert dots.keys() == FAMILIES.keys()
 # From four to sixteen, its choice gains another 0.5 points, but slightly fewer of the stories are complete.
 #
 # The folded cell compares pairs of ways order by order.
-# This gives a narrower interval for their difference, because some orders are harder than others.
-# Most intervals become only a little narrower; the one for the best of 16 over the best of 4 becomes narrower by about a quarter, as their stories come from the same samples.
+# Because some orders are harder than others, this gives narrower intervals for a difference than if the two ways had carried out different orders.
+# Most are narrower by only 5 to 15 %.
+# The one for the best of 16 over the best of 4 is narrower by two fifths, as both choose from the same samples.
+# (Differences are rounded after the subtraction.)
 
 # %% tags=["hide-cell"]
 start_gold, start_cool = golds("start, temperature 1"), golds("start, temperature 0.5")
@@ -563,7 +564,7 @@ for name, gain in (
 # %% tags=["remove-cell"]
 assert best_of_4.mean() > start_gold.mean() + 0.5 < aligned_gold.mean()
 assert aligned_cool.mean() > start_cool.mean() + 0.5
-for one, other, most in ((best_of_16, best_of_4, 0.6), (aligned_gold, best_of_4, 1)):
+for one, other, most in ((best_of_16, best_of_4, 0.4), (aligned_gold, best_of_4, 1)):
     assert (one - other).var() < most * (one.var() + other.var())
 
 # %% [markdown]
@@ -640,7 +641,8 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # *Gold reward over variety, a dot for each way in the colour of its family; up and to the right is better.*
 #
 # Neither a lower temperature nor choosing costs the start much variety of words.
-# (Two samples of the start have 62 and 70 % different openings, so read small differences as chance.)
+# At 0.5 the start has even more different openings, 80 %.
+# (Two samples of the start at temperature 1 have 62 and 70 %, so read small differences as chance.)
 # But choosing by the reward model narrows the endings, and with sixteen probably the openings, too.
 # So does choosing by gold, which likes happy endings best.
 #
@@ -681,12 +683,12 @@ for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1", "best
 # %%
 card = json.loads((find_model("aligned-llm") / "card.json").read_text("utf-8"))
 measured = card["quality"]
-print("instructions right:  all  write (of 80)  who (of 80)")
+print("instructions right:  all (of 1,120)  write (of 80)  who (of 80)")
 for when in ("before", "after"):
     scores = measured[f"instructions_{when}"]["held-out wordings"]
-    share, kinds = scores["overall"]["share"], scores["by_kind"]
-    print(f"{when:19} {share:4.0%}", end=" ")
-    print(f"{kinds['write']['right']:14} {kinds['who']['right']:12}")
+    overall, kinds = scores["overall"], scores["by_kind"]
+    print(f"{when:19} {overall['right']:5,} = {overall['share']:4.0%}", end=" ")
+    print(f"{kinds['write']['right']:16} {kinds['who']['right']:12}")
 
 # %% [markdown]
 # The card also has the loss on plain stories.
@@ -712,15 +714,15 @@ for when in ("before", "after"):
 # Five other policies, whose figures come with the package, show what the instructions in each update contributed, what the reward model did, and what more iterations do.
 # The first three began with an earlier `instruct-llm`, which followed 89 % of the instructions.
 #
-# - The first learned from 8 plain stories in each update.
-# - The second learned from 16 texts instead, half of them instructions; all else was as for the first.
-# - The third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
-# - The fourth had a better start, a reward model from twice as many orders again with half as many steps again, half the KL penalty, twice the `ptx_coef`, and a third more iterations.
+# - *8 plain stories* are what the first learned from in each update.
+# - *16, half instructions*: the second learned from 16 texts instead, half of them instructions; all else was as for the first.
+# - *The same, more pairs*: the third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
+# - *A better start*: the fourth had another start, and much else was changed with it: its reward model learned from twice as many orders again and in half as many steps again, the KL penalty was halved and `ptx_coef` doubled, and there were 300 iterations, not 220.
 #   So its row doesn't show what any one of these did.
+# - *450 iterations* is `aligned-llm`, trained half as long again.
 #
-# The last row is `aligned-llm`, measured in the same way.
-# It differs from the fourth only in the reward model, which is told one number more of each token; the section after next says why.
-# The fifth differs from `aligned-llm` only in the number of iterations, 450 instead of 300.
+# The last row is `aligned-llm` itself, measured in the same way.
+# It differs from *a better start* only in the reward model, which is told one number more of each token; the section *Look at what it gets wrong* says why.
 #
 # The columns are: pairs in which the reward model agrees with gold, gain in points, KL, instructions right, orders to write carried out of 80, openings, and complete stories.
 # (*Openings* are those of 1,000 stories; the table above has sets of 32, where less is repeated, so its shares are larger.)
@@ -741,9 +743,9 @@ policies.append(
         "complete": sum(point.complete for point in aligned_points) / n_orders,
     }
 )
-print("policy                  pairs  gain   KL  right  write  openings  complete")
+print("policy                  pairs   gain   KL  right  write  openings  complete")
 for p in policies:
-    print(f"{p['policy']:22} {p['with_gold']:6.0%} {p['gain']:5.1f}", end=" ")
+    print(f"{p['policy']:22} {p['with_gold']:6.0%} {p['gain']:6.2f}", end=" ")
     print(f"{p['kl']:4.1f} {p['instructions']:6.0%} {p['write']:6}", end=" ")
     print(f"{p['openings']:9.0%} {p['complete']:9.0%}")
 
@@ -758,14 +760,14 @@ assert fifth["instructions"] < fourth["instructions"] - 0.02 < last["instruction
 
 # %% [markdown]
 # With the instructions, more orders were carried out, and the stories begin in more ways.
-# With the better reward model, the third policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
-# The fourth policy and `aligned-llm` stayed nearest to their start, which had more points already, and have the most complete stories.
-# In as many iterations, the reward model of `aligned-llm` brought no more points than that of the fourth, though it agrees with gold in more pairs.
-# Half as many iterations again brought 0.4 points more, at nearly twice the distance, but that policy follows 31 instructions fewer, and fewer of its stories are complete.
+# With more pairs, the third policy gained more points and went farther from its start: it has as many openings as the second, but fewer complete stories.
+# *A better start* and `aligned-llm` stayed nearest to their start, which had more points already, and have the most complete stories.
+# In as many iterations, the reward model of `aligned-llm` brought no more points, though it agrees with gold in more pairs.
+# Half as many iterations again brought about 0.4 points more, at 1.7 times the distance, but that policy follows 31 of the 1,120 instructions fewer, and fewer of its stories are complete.
 # So we chose the shorter run.
 # (One run of each is no proof.)
 #
-# The cheapest remedy is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
+# A cheap way to keep more of what gets lost is a kind of {term}`model merging`: take the mean of the weights, half start and half aligned {cite:p}`lin2024tax`.
 #
 # ```python
 # for weight, theirs in zip(start.parameters(), aligned.parameters()):
@@ -776,7 +778,7 @@ assert fifth["instructions"] < fourth["instructions"] - 0.02 < last["instruction
 # It keeps about half of the gain, at about a fifth of the distance, and its stories are complete at least as often as the start's.
 #
 # At temperature 0.5, one of its stories is worth about as much as the aligned model's at temperature 1, and nearly nine of ten are complete.
-# Among single samples, only the aligned model's at 0.5 are clearly better, by 0.8 points.
+# Of the ways that write one story, only the aligned model at 0.5 is clearly better, by 0.8 points.
 #
 # The mean also begins its stories in more ways than the aligned model, but in fewer than the start.
 # (This is one aligned model, and *half* was not tuned.)
@@ -817,6 +819,7 @@ print(f"{fill(orders[worst].text, 80)}\n\n{fill(texts[worst], 80)}")
 # %% tags=["nbval-ignore-output"]
 reader = SurprisalReader.of(*load_pretrained("base-llm"), tokenizer)
 prompt, story = orders[worst].ids, tokenizer.encode(texts[worst])
+# It reads only what follows the token that begins an answer; the prompt gets zeros.
 features = reader.features(torch.tensor([[*prompt, *story]]))[0, len(prompt) :]
 nats, expected, _, _ = features.T  # of each token: surprisal, entropy, place, repeated
 print("surprisal  expected  text (surprisal in nats, of its last token)")
@@ -826,7 +829,7 @@ for i in (nats - expected).topk(5).indices.tolist():
 
 # %% [markdown]
 # In each line, both numbers belong to the last token.
-# In our run the list shows three slips: in the tales, *Amina* is the name of heroes and never of a friend; *had to move* belongs to another plot; and nobody moves to *circles*.
+# In our run the five lines show three slips: in the tales, *Amina* is the name of heroes and never of a friend (two lines); *had to move* belongs to another plot; and nobody moves to *circles* (two lines).
 # That *Rufus* then takes her place is a slip, too, but isn't in the list.
 # `reader` looks only at the story, not at the order.
 # So it may notice a name that changes within the story, but not one that was wrong from the start.
@@ -840,6 +843,10 @@ for i in (nats - expected).topk(5).indices.tolist():
 # In every broken story, `valid_part` finds the first word with which it can't be a tale any more.
 # *Predict*: how often is this word hardly more of a surprise to `base-llm` than it expected?
 # (Its surprisal is then at most a nat above the entropy.)
+#
+# :::{dropdown} Answer
+# In about a third of the broken stories.
+# :::
 
 # %% tags=["nbval-ignore-output"]
 asked = preferences.exam_prompts(160, tokenizer)
@@ -855,32 +862,41 @@ for each, text in zip(asked, told):
     nats, expected, _, repeated = reader.features(ids)[0, -len(word) :].T
     slips.append(
         {
-            "seen": (nats - expected).max() > 1,
-            "repeated": repeated[0] == 1,
-            "end": fits[-60:].replace("\n", " "),
-            "word": wrong[0],
+            "surprises": bool((nats - expected).max() > 1),
+            "repeated": bool(repeated[0] == 1),
+            "text": f"{fits[-64:]} >> {wrong[0]}".replace("\n", " "),
         }
     )
-unseen = [slip for slip in slips if not slip["seen"]]
+unseen = [slip for slip in slips if not slip["surprises"]]
 print(f"{len(slips)} of {len(told)} stories break at a word.")
-print(f"{len(unseen)} of these words are at most 1 nat above the entropy;")
-print(
-    f"{sum(slip['repeated'] for slip in unseen)} of them begin with a repeated token:\n"
-)
+for name, group in (
+    (
+        "more than 1 nat above the entropy",
+        [slip for slip in slips if slip["surprises"]],
+    ),
+    ("at most 1 nat above", unseen),
+):
+    begun = sum(slip["repeated"] for slip in group)
+    print(f"{name}: {len(group)} words; {begun} begin with a repeated token")
+print("\nFour of the last:")
 for slip in unseen[:4]:
-    print(f"… {slip['end']} >> {slip['word']}")
+    print(f"… {slip['text']}")
 
 # %% tags=["remove-cell"]
 assert len(slips) > 20 and len(unseen) > 0.2 * len(slips)
 assert sum(slip["repeated"] for slip in unseen) > 0.9 * len(unseen)
+assert begun / len(unseen) > 2 * sum(s["repeated"] for s in slips if s["surprises"]) / (
+    len(slips) - len(unseen)
+)
 
 # %% [markdown]
 # In the tales, a thing may have any of two dozen colours except that of the hero's garment.
 # `base-llm` gives nearly the same probability to all of them.
 # To leave out the one would save it $\ln(24/23)$, some 0.04 nats in a whole story, so it has hardly learned that.
 # The wrong colour is then no more of a surprise than the right ones.
-# So it is with *a locket and a locket*, or with the smith who says *ask the smith*.
-# But in almost all of these places something was repeated that should have been new, and this takes only one bit to say: hence the fourth number.
+# So it is with a thing that is found twice in one story.
+# But where a slip is no surprise, something was repeated that should have been new: in our run every time, and in only four of the nineteen other slips.
+# This takes only one bit to say: hence the fourth number.
 #
 # Does the reward model use it?
 # We cover one part of its input at a time: a learned vector that is set to zero adds nothing.
@@ -888,6 +904,10 @@ assert sum(slip["repeated"] for slip in unseen) > 0.9 * len(unseen)
 # A coin would prefer the whole one in half of the pairs.
 #
 # *Predict*: what costs most, to cover the surprisals, the place, or what is repeated?
+#
+# :::{dropdown} Answer
+# The surprisals; what is repeated comes second.
+# :::
 
 
 # %% tags=["nbval-ignore-output"]
@@ -924,6 +944,11 @@ assert abs(seen["surprisal and entropy"] - 0.5) < 0.15
 # Each learns from eight answers to each of 500 orders, an eighth of what `reward-model` learned from.
 #
 # *Predict*: which step brings most: the maximum, the three numbers, or the bit?
+#
+# :::{dropdown} Answer
+# The three numbers.
+# With so few comparisons, the other two bring nothing.
+# :::
 
 # %% tags=["hide-input"]
 told_of = {
@@ -958,10 +983,10 @@ assert all(sum(t["kind"] == kind for t in trials) == 3 for kind in told_of)
 # %% [markdown]
 # The three numbers bring more than eleven points of agreement with gold.
 # Without them, where one of the two stories breaks, a reward model is right only a little more often than a coin.
-# The maximum brings nothing where only tokens are read; it was not tried with surprisals and without.
+# The maximum brings nothing where only tokens are read; whether it helps once there are surprisals was not tried.
 #
 # The bit brings nothing, either, with so few comparisons.
-# With eight times as many, and six times as many steps, it seems to: by the table above, the reward model with three numbers agreed with gold in 88 % of held-out pairs, and the one with four in 92 %.
+# With eight times as many, and six times as many steps, it seems to: in the table of policies, the reward model of *a better start*, with three numbers, agreed with gold in 88 % of held-out pairs, and that of `aligned-llm`, with four, in 92 %.
 # That is one run of each.
 # A cheap trial can hide what a part is worth later, so try again nearer to the size that you want.
 #
@@ -989,8 +1014,8 @@ assert all(sum(t["kind"] == kind for t in trials) == 3 for kind in told_of)
 # - **Gold is a rule.**
 #   It doesn't ask for variety.
 #   What people want is more than this rule, and partly unknown.
-# - **Small models.**
-#   On another processor, the same seed gives a different policy.
+# - **Another machine, another policy.**
+#   Processors round differently, and these small differences grow during a training.
 
 # %% [markdown]
 # ## Takeaways
@@ -999,7 +1024,7 @@ assert all(sum(t["kind"] == kind for t in trials) == 3 for kind in told_of)
 # Without a penalty, gold rose on average to an early top and then fell in every run, while the learned reward kept rising.
 # The weak KL penalty we tried did not visibly raise that top, and did not hold the policy.
 # Compare a gain with cheap baselines: a lower temperature, and the best of n by the same reward model.
-# What is not rewarded can get lost: endings and openings become alike, the more so at a low temperature.
+# What is not rewarded can get lost: the aligned model's endings and openings become alike, the more so at a low temperature.
 # Orders of one kind, at which the start often failed, were hardly ever carried out any more; the mean reward shows none of this.
 # In our one case, averaging the weights before and after kept about half of the gain, and the stories were as complete as the start's.
 #
@@ -1045,14 +1070,14 @@ Quiz.read("reward_hacking")
 #
 # Check it with `checks.best_of_n_kl(best_of_n_kl)`.
 # Which policies in the table of baselines have a larger KL than the best of 4, and a lower mean?
-# Can you be sure of both differences?
+# Can you be sure of both, the larger KL and the lower mean?
 #
 # :::{dropdown} Answer
 # All $n$ ranks are below $u$ with probability $u^n$, so the highest rank has the density $n u^{n-1}$.
 # That is how many times as probable an answer of rank $u$ becomes.
 # The divergence is the mean of its logarithm, $\ln n + (n - 1) \int_0^1 n u^{n-1} \ln u \, du$, and the integral is $-1/n$.
 #
-# The best of 4 is at most 0.6 nats away.
+# The best of 4 is at most 0.6 nats away; its real distance can only be smaller.
 # Five policies have a larger KL in the table and a lower mean.
 # Compared order by order, as in the cell below, all five intervals of the lead are above zero, so we are sure of the lower means.
 # The KL of all but *most probable of 16* was measured.
@@ -1138,10 +1163,10 @@ for name, runs in by_pairs.items():
     print(f"    misses by {', '.join(off)} points")
     print(f"    tops {highest} nats")
 # The derivative is alpha − beta (ln d + 1), zero at ln d = alpha / beta − 1; the top is
-# beta e^(alpha / beta − 1) above the start. Runs of one size differ as much as sizes,
-# so four of each are too few to see how the two depend on the pairs. The law misses by
-# half a point, as much as many tops are high: the runs have its shape, and do not
-# confirm the formula.
+# beta e^(alpha / beta − 1) above the start. With 100 pairs, both tend to be smaller than
+# with 5,040; the runs with 1,000 overlap with both, so four of each are too few to see
+# how the two depend on the pairs. The law misses by half a point, as much as many tops
+# are high: the runs have its shape, and do not confirm the formula.
 
 # %% [markdown]
 # ### Exercise 4 (explore): how many to choose from ★★★
@@ -1161,8 +1186,8 @@ table = torch.stack([reward(prompts, texts), points])
 table = table.view(2, 8, 16)
 generator, means = torch.Generator().manual_seed(0), []
 for n in range(1, 17):
-    order = torch.rand(8, 200, 16, generator=generator).argsort(dim=2)
-    drawn = order[:, :, :n].flatten(1)
+    places = torch.rand(8, 200, 16, generator=generator).argsort(dim=2)
+    drawn = places[:, :, :n].flatten(1)  # 200 choices of n for each order
     some = table.gather(2, drawn.expand(2, -1, -1)).view(2, 8, 200, n)
     kept = some.gather(3, some[:1].argmax(dim=3, keepdim=True).expand(2, -1, -1, -1))
     means.append(kept.mean(dim=(1, 2, 3)))
