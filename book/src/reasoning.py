@@ -159,7 +159,7 @@ assert n_right / len(pairs) == 1 - comb(4, 2) / comb(5, 2) == 2 / 5
 # Every written token enters at the first layer again, and each depends on the one before, so $m$ tokens pass through $m \cdot L$ layers, one after the other.
 # (Only tokens that say something new carry a result on; the *So* of a direct answer is always the same, so its number has to come from one pass.)
 # The text is the model's scratch paper.
-# A model trained to write such chains before it answers is called a **{term}`reasoning model`**, and the computing they take is called **{term}`test-time compute`**.
+# A model trained to write such chains before it answers is called a **{term}`reasoning model`**, and what is computed while a model answers, in longer chains or in more answers to choose from, is called **{term}`test-time compute`**.
 #
 # ![Left: direct, one stack of three layers between question and ten. Right: worked, three stacks; the first turns the question into seven, the input of the second; the second gives nine, the input of the third; the third gives ten.](figures/layers-or-tokens.svg)
 #
@@ -532,6 +532,8 @@ def share(point, n_steps=(1, 2, 3)):
 print(f"before any lesson: {share(runs('start')[0], (1, 2, 3, 4)):.0%} right")
 
 # %% [markdown]
+# These few are numbers said by chance; none has a right chain.
+#
 # ### Direct against worked
 #
 # This figure answers the prediction at the top of the page.
@@ -703,10 +705,12 @@ assert max(whole[2:]) <= 4 and whole[0] < 14 < whole[1]
 # What is left is mostly misread changes, which no calculator can mend.
 #
 # At four steps, too, the calculator leaves hardly a wrong sum, but every answer still stops too soon, and no more are right.
+# (It is silent where a result is below zero or above twelve; there the model goes on by itself.)
 # With four steps forced as well, no answer is too short.
 # Still only 3 of 24 are right in our run, and all 24 misread a change, so the three right ones misread one too.
 # (The first answer above is one of these: the question's changes are +1, +3, +3 and +1, the answer has +1, +3, +1 and +3, which has the same sum.)
 # So the early end and the wrong sums are not all that is wrong: the model misreads questions with four steps, which it was never taught.
+# (`weak` misreads a third of the shorter questions, too; how much a model with 3,200 labels misreads at four steps was not counted.)
 
 # %% [markdown]
 # ### Right for the wrong reasons
@@ -721,7 +725,7 @@ for n in label_counts:
 
 # %% [markdown]
 # With few labels, many right numbers come after wrong steps: there are only twelve numbers to guess from, and the verifier of the outcome passes lucky answers.
-# The better the model, the more its right answers mean.
+# With more labels, there are far fewer of these.
 #
 # ### One answer, a vote, a verifier
 #
@@ -806,10 +810,10 @@ for ax in axes:
 #
 # With the weak model, a verifier finds a right answer among sixteen for most questions that a single answer gets wrong.
 # So the model *can* do more than it does.
-# Much of this is luck, because sixteen guesses among twelve numbers often hit; pass@16 *of right chains* leaves luck out.
+# Much of this is luck, because sixteen guesses among twelve numbers often hit; pass@16 *of right chains* leaves numbers out that were only guessed (and with them, chains in another order).
 # It is about three quarters: nearly every question of the taught kind, and none with four steps.
 # With more labels, the model gets more right at the first attempt.
-# Its pass@16 is then a little lower, but that of right chains is not: luck plays a smaller part.
+# Its pass@16 is then about the same, lower with two of the seeds and higher with one, and so is that of right chains.
 # (With one of the seeds, right chains include those for one question with four steps.)
 
 # %% tags=["remove-cell"]
@@ -833,10 +837,10 @@ assert fmean(solved(p, 16) - p.votes[-1] for p in models["weak"]) > 0.15
 # Will GRPO raise pass@16, that is, solve questions that the weak model could not solve in sixteen attempts?
 #
 # :::{dropdown} Answer
-# All three raise it, and GRPO, without any further labels, gets as far as more labels.
+# All three raise it, and GRPO, without any further labels, gets as far as more labels, on average.
 # But one greedy answer of the weak model is right just as often as a sampled one after GRPO.
 # At five times the rate, GRPO makes the model worse.
-# At the usual rate, pass@16 falls, but only for questions with four steps, for which GRPO found no right chain.
+# At the usual rate, pass@16 falls with two of the three seeds, but only for questions with four steps, for which GRPO found no right chain.
 # :::
 #
 # In the table, *cool* is one answer at temperature 1/2, *vote* is of sixteen, and *chain@16* is pass@16 of right chains.
@@ -916,16 +920,17 @@ _ = plotting.label_lines(axes[0])
 # But much of what it adds is luck: a right *chain* is among the sixteen for only 74 %.
 #
 # GRPO's sixteen answers vary less, and more of the right ones have a right chain.
-# pass@16 falls only at four steps, where every right number was luck; no right chain of four steps appeared after GRPO either.
+# pass@16 falls only at four steps, where no right number came with a right chain; no right chain of four steps appeared after GRPO either.
 # At one to three steps it was already at 99 %, so these questions are too easy to show whether GRPO solves new ones.
 # Larger studies have measured that {cite:p}`yue2025`.
 #
 # Rejection sampling learns from the same kind of answers and gains with every seed, but each time less than GRPO.
-# All its answers are the weak model's, while GRPO's get better as it learns; and GRPO also learns from wrong ones.
-# The study doesn't tell us which of the two matters.
+# All its answers are the weak model's, while GRPO's get better as it learns; GRPO also learns from wrong ones; and rejection sampling drops duplicates, so a frequent right answer counts no more than a rare one.
+# The study doesn't tell us which of these matter.
 #
-# Answer for answer, labels teach more than rewards: 1,280 labels do as much as five times as many answers in GRPO.
-# (They also raise the loss on tales more: the weak model is at +0.02, more labels at +0.03, GRPO at +0.01.)
+# On average, 1,280 labels did as much as five times as many answers in GRPO.
+# But their gains differ widely: 2, 21 and 11 percentage points with the three seeds, and 11 to 13 with GRPO.
+# (On tales the weak model is at +0.02, more labels at +0.03 and GRPO at +0.01, but these are only four tales.)
 # A worked label shows the right token at each of its twenty or so places.
 # A reward is one bit for a whole chain, and a group that agrees doesn't give even that (exercise 4).
 # But someone has to write every label, while a verifier is written once.
@@ -947,6 +952,11 @@ assert weak_cool < fmean(ones["GRPO"]) < fmean(p.greedy for p in ways["weak"]) +
 tops = {name: fmean(solved(p, 16) for p in points) for name, points in ways.items()}
 assert tops["GRPO"] < tops["weak"]
 assert not any(sum(p.process[3::4]) for p in ways["weak"] + ways["GRPO"])
+gains = {
+    name: [round(100 * (a - b)) for a, b in zip(ones[name], ones["weak"])]
+    for name in ("GRPO", "more labels")
+}
+assert gains["more labels"] == [2, 21, 11] and sorted(gains["GRPO"])[::2] == [11, 13]
 
 # %% [markdown]
 # ### What a teacher's probabilities say
@@ -1045,7 +1055,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A starting model without right answers gets no gradient, so a few labels come first.
 # From then on, GRPO on checked answers needs no labels, but it needs more answers.
 # A reward is one bit for a chain, while a label gives every token.
-# GRPO made probable what was possible: pass@1 rose; pass@16 was already near its maximum for the taught kind, and fell at four steps.
+# GRPO made probable what was possible: pass@1 rose; pass@16 was already near its maximum for the taught kind, and at four steps it fell on average.
 # One greedy answer of the model before GRPO was right as often as one sampled answer after it.
 # A student that sees its teacher's probabilities is told more by each answer than one that sees tokens.
 # Three seeds did not show that it learns more.
