@@ -183,7 +183,7 @@ assert_close(mixture / total, scores.softmax(0) @ values)
 # | Way | looks at $S_t$ | weight $a_{ts}$ | scores for $n$ tokens | kept while writing |
 # |---|---|---|---|---|
 # | naive | all up to $t$ | $e^{q_t \cdot k_s / \sqrt d}$ | $n^2$, all at once | keys, values: grows with $n$ |
-# | chunked, fused | the same | the same | $n^2$, a block at a time | the same |
+# | chunked, fused | the same | the same | up to $n^2$, a block at a time | the same |
 # | {term}`sliding window` | the last $w$ | the same | $2 w n$ | the last $w$ keys, values |
 # | {term}`linear attention` | all up to $t$ | $\varphi(q_t) \cdot \varphi(k_s)$ | in training, $n$ times the block length; in writing, none | one table $d \times (d + 1)$ |
 #
@@ -455,7 +455,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 
 # %% [markdown]
 # The table costs twice over: time to fill it, and memory to hold it.
-# Chunked and fused attention compare the same pairs of positions as naive attention, but in memory that grows no faster than $n$.
+# Chunked and fused attention use the same pairs of positions as naive attention, but in memory that grows no faster than $n$.
 # (Chunked attention's four tiles of 256 × 256 numbers take 1 MiB at any length, which at 1,024 tokens is most of its memory.)
 # Chunked attention also skips the tiles above the diagonal.
 # At 8,192 tokens these are nearly half of all tiles, at 1,024 a smaller share, so its work grows by a factor of less than 64.
@@ -465,8 +465,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # (What the fused kernel uses internally and frees again is not counted; it does not grow with the length.)
 #
 # The slopes of the time need not match the powers of the arithmetic.
-# Here they nearly do for window and linear attention; the others are further off.
-# On the machine that made this page, the time of naive attention grows faster than its arithmetic.
+# On the machine that made this page, the time of naive attention grows faster than its arithmetic, and all others more slowly.
 # A likely reason is that a large table no longer fits into the processor's fast memory and has to be fetched from slow memory.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
 #
@@ -528,7 +527,8 @@ assert growth["loop"] > 10 and growth["kernel"] < 5
 
 # %% [markdown]
 # One table of 4,096 × 4,096 numbers takes 64 MiB.
-# Autograd keeps two, the scores and the weights, and the mask; the rest grows only with $n$, so the factor is a little less than 16.
+# Autograd keeps two, the scores and the weights, the mask, and a mixture for each block: all these grow with the square of $n$.
+# The rest grows only with $n$, so the factor is a little less than 16.
 #
 # The kernel has its own backward pass {cite:p}`dao2022`.
 # From the forward pass it keeps its inputs, its output, and one more number for each query: $M = m + \ln \ell$, from the largest score and the sum of the exponentials.
@@ -922,7 +922,7 @@ assert (curves["window"][5:] < curves["linear"][5:] - 0.1).all()
 # From there on the curves part.
 # Facts from 20 tokens back still lie inside the window, and the models with the window repeat more of these than of those further back.
 # Full attention repeated still more of them in these runs, but its own three models lie as far apart as the two kinds do.
-# If the difference is more than chance, the cue that *this* fact is wanted now may lie further back.
+# If the difference is more than chance, the fact may lie inside the window while the words that ask for it lie outside.
 # A distance of 60 is at the edge of what two layers can reach, $2 \cdot 31 = 62$.
 # A distance of 150 is out of reach: correct answers there are probably guesses.
 #
@@ -944,7 +944,7 @@ assert curves["full"][-1] > curves["full"][-2]
 # %% [markdown]
 # The gap grows with every step.
 # After 64 tokens, full attention gets better until the last step, and linear attention gets worse at all steps but one.
-# The end of a tale repeats facts from its beginning, so a model must look them up, and linear attention cannot focus on any one of them.
+# The end of a tale repeats facts from its beginning, so a model must look them up, and perhaps linear attention cannot focus on any one of them.
 # To see how well a query can focus at best, let one of $n$ random keys be equal to the query, and look at its share of the weight.
 
 
@@ -973,7 +973,7 @@ for n, (softmax, linear) in matches.items():
 
 # %% [markdown]
 # Without the exponential, no weight dominates: the right key gets only about 1.4 times an equal share of $1/n$; softmax gives it far more.
-# So with every further token, all the facts in the table blur a little more, and nothing is ever removed from it.
+# So with every further token, all the facts in the table probably blur a little more, and nothing is ever removed from it.
 # Trained keys are not random, but the table still has only $d \times (d + 1)$ numbers.
 #
 # These are the oldest and plainest features for linear attention, on tales that need a lot of recall.
@@ -1027,12 +1027,14 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 # - *Distance to the needle.*
 #   At the beginning of 400 tokens it is nearly 400 tokens from the question, farther than in any tale.
 # - *Distance to the name.*
-#   In the middle of 400 tokens the needle is only about 200 tokens away; at the beginning of 200 or 280 tokens it is just as far, and always found.
+#   In the middle of 400 tokens the needle is only about 200 tokens away; at the beginning of 200 or 280 tokens it is as far or farther, and always found.
 #   But the first sentence, with the name that the question is about, is again nearly 400 tokens away.
-#   Slower angles bring back about half of these needles, or most of them, depending on the method (next section).
+#   This can't be all, since the name is just as far away when the needle is at the beginning of 400 tokens.
+#   Two of three ways to slow the angles down bring back about half of these needles, or most of them (next section).
 # - *Place.*
 #   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 120 tokens, about as long as the shortest tales.
 #   In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.
+#   In the middle, too, fewer are found than at the beginning, from 120 tokens on.
 #
 # Large models have habits of their own: many of those tested in 2023 found what came first or last, but what lay in between was **{term}`lost in the middle`** {cite:p}`liu2024`.
 # And one needle is an easy test.
@@ -1116,7 +1118,8 @@ print(f"the same speeds for all {d // 2} pairs of coordinates")
 # *Predict*: no weight is changed; which of the three ways helps, and what does it cost on short texts?
 #
 # :::{dropdown} Answer
-# With NTK-aware scaling and YaRN the model finds needles that it could not find before; with interpolation it does so only at the beginning.
+# With YaRN the model finds far more needles in the middle, and with NTK-aware scaling probably more; interpolation doesn't help there.
+# At the beginning all three find every needle, but without them the model already found most.
 # All three raise the loss on plain tales, and interpolation raises it most: it slows down the pairs that tell neighbours apart.
 # :::
 #
@@ -1149,7 +1152,7 @@ assert on_tales["ntk"] < on_tales["linear"] and on_tales["yarn"] < on_tales["lin
 # Of those in the middle that they missed before, they find about half with NTK-aware scaling, and most with YaRN.
 # Interpolation blurs the differences between neighbours: its loss on plain tales rises most.
 # It finds needles at the beginning, but in the middle no more than the model does without it.
-# Compare the shares by their intervals: with 24 trials, differences of a few needles mean nothing.
+# Compare the shares by their intervals: with 24 trials, differences of a few needles mean nothing; so the clear gain is in the middle.
 # In practice, a short training run at the new length follows {cite:p}`chen2023,peng2024`.
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 # - read a loss: against the floor, against simple models, per token, per byte, and word by word; and say why looking things up is learned late,
 # - evaluate a base model by multiple choice, and recognise from its losses a leak or a text learned by heart.
 #
-# **You need** the chapters [The transformer](transformer.ipynb) and [The corpus](corpus.ipynb); for the part before the first training run it's enough to look up *logits*, *softmax* and *entropy floor* in the [Glossary](glossary.md).
+# **You need** the chapters [The transformer](transformer.ipynb) and [The corpus](corpus.ipynb); for the part up to *Windows and batches* it's enough to look up *logits*, *softmax* and *entropy floor* in the [Glossary](glossary.md).
 #
 # **Takes** about 50 minutes to read with the code.
 #
@@ -210,7 +210,7 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
-# The windows below begin anywhere; in training on tales, each window holds one story (`start_token=0`), and a batch is one window.
+# The windows below begin anywhere; in training on tales, each window begins with a story and holds nothing else (`start_token=0`), and in the long run a batch is one window.
 #
 # Where a window holds the end of one text and the beginning of the next, the second can look back at the first.
 # The mark between them says only that they are unrelated; the model has to learn to ignore what is before it.
@@ -270,7 +270,7 @@ def learn(model, batches, config):
 #
 # Plain **stochastic gradient descent** (SGD) subtracts the gradient, times a learning rate.
 # But gradients of different weights differ in size by orders of magnitude, and no single rate suits them all.
-# **AdamW** {cite:p}`loshchilov2019` gives each weight a step of its own size.
+# **AdamW** {cite:p}`loshchilov2019` scales the gradient of each weight by a number of its own, so that all steps become about equally long.
 # For each weight it keeps two running means, one of the gradient and one of its square.
 # It divides the first by the root of the second.
 #
@@ -591,7 +591,7 @@ for precision in ("float32", "bfloat16"):
     print(f"{precision:8}", *(f"{loss:.2f}" for loss in losses), "nats/token")
 
 # %% [markdown]
-# Here mixed precision costs at most about two hundredths of a nat, and the seeds differ by about as much.
+# Here mixed precision costs at most about two hundredths of a nat, no more than the seeds differ in float32.
 # (Only the first 64 tokens of each story are read here, so these losses can't be compared with those of whole stories below.)
 #
 # *float16* has more digits than bfloat16 but a smaller range, so small gradients become 0 in it.
@@ -751,7 +751,7 @@ LossExplorer(moments, levels, (tokens_read, training_losses))
 # To say *her crimson cardigan* a second time, a head must do two things.
 # It must *find* the colour, thirty words back, by query and key.
 # And it must *hand on* what it found, by value and output, so that the next token is *crimson*.
-# If the head can do neither yet, learning one of them gains little.
+# If the head can do neither yet, as at a random start, learning one of them gains little.
 # A head that can only find passes on noise; one that can only hand on passes on a mean over everything.
 # So the loss first stays where a guess among all colours puts it, on a **{term}`plateau`**.
 # Large models also have heads that need each other, and they appear within a short stretch of training {cite:p}`olsson2022`.
@@ -850,7 +850,8 @@ assert min(texts_needed["neither"] + texts_needed["large embeddings"]) > 2500
 # This fits the picture: with handing on in place, finding pays.
 # (These heads also start with larger values and outputs than usual; this study does not tell whether that or the copying helps.)
 #
-# On the tales, spelling and grammar have to be learned first: in the table above the recalls still cost a lot, though the model began with heads that copy.
+# The model above began with heads that copy, and yet its recalls still cost a lot at the end.
+# So on the tales this start is not enough; probably spelling and grammar have to be learned first.
 # This figure doesn't say how much the start gains there; [Scaling laws](scaling_laws.ipynb) measures it for a larger model.
 # Large models begin at random, and learn to look things up from the sheer amount of text.
 
@@ -913,8 +914,9 @@ assert 4 * scales["start"] < scales["end"]
 # That is why batches are often made larger as training goes on.
 # It is also a reason for short steps at the end: a small learning rate averages over many batches.
 #
-# Training on this page reads only one story in a step, which is below the noise scale at the start and far below it at the end.
-# But within one minute, more stories in a step would mean fewer steps.
+# The minute of training reads only one story in a step, which is below the noise scale at the start and far below it at the end.
+# By the rule above, fewer and longer steps with more stories should do about as well.
+# In short runs of so small a model they don't: [Scaling laws](scaling_laws.ipynb) tries four stories in a step, with longer steps, too, and the same text then teaches less.
 # Large models are trained with batches of millions of tokens: their noise scale allows it, and thousands of processors have to share a batch.
 #
 # To see what short steps gain, we train copies of the model for sixty more steps.
@@ -1025,7 +1027,7 @@ assert 0 < by_heart[320][1] - by_heart[320][0] < 0.5
 #
 # A loss clearly below the floor is a sign of memory or of a leak, if it is measured correctly.
 # In a *leak* the model sees what it should predict: the targets aren't shifted, the mask is missing, or held-out texts were in the training text.
-# Without a floor, only the comparison with held-out text shows what was learned by heart.
+# Without a floor, we compare with held-out text, or give the model the beginning of a training text and see whether it writes the rest word for word, as above.
 # Good text is scarce, so large models do read some of it more than once.
 # Up to about four epochs are nearly as good as new text; after some sixteen, more reading gains little {cite:p}`muennighoff2023`.
 
@@ -1085,7 +1087,7 @@ print(textwrap.fill(" ".join(sample.split()), 80))
 # In bits per byte the model comes last.
 # Each compressor beats it even alone, probably because documentation repeats itself within these pages.
 # xz gains most from the training text: it has that text at hand, letter by letter, so it copies.
-# (By their formats, gzip looks back no farther than 32 KiB and bz2 sorts blocks of 900 kB, so the earlier text helps them little.)
+# (By their formats, gzip looks back no farther than 32 KiB, and bz2 sorts each block of 900 kB by itself, so only the earlier text in the same block as these pages helps.)
 # Large models turn this around.
 # One with 70 billion parameters compressed text, pictures and speech better than the programs made for them {cite:p}`deletang2024`, not counting its own size.
 
@@ -1359,10 +1361,10 @@ SamplingExplorer(vocab, logits.tolist(), prompt=prompt)
 #
 # Pretraining is self-supervised: the text itself says at every position what comes next, and the loss is the mean of $-\ln p$ over these tokens.
 # The loss starts at $\ln V$, and on new text it cannot, on average, fall below the entropy of the source.
-# In our run frequencies and short patterns were learned first, and what has to be looked up came last.
+# In our run frequencies and short patterns were learned first; after a minute the model still looked hardly anything up.
 # With AdamW no weight's step is much longer than the learning rate, however large its gradient; warm-up and decay shape that length during training.
 # The largest useful batch grew in our run, as the stories began to disagree about the gradient; {cite:t}`mccandlish2018` see the same in other training runs.
-# On little text the same loop learns the text by heart, and without a floor only held-out text shows it.
+# On little text the same loop learns the text by heart, which held-out text shows, or the beginning of a training text that the model completes word for word.
 # A base model is evaluated by the probabilities that it gives to answers, not by what it says.
 #
 # *In practice*: the loop is the same, on thousands of processors, with batches of millions of tokens, mixed precision, warm-up, clipping and checkpoints.

@@ -689,7 +689,7 @@ losses = train_encoder(encoder, *data, seeded, batch_size=128, learning_rate=0.0
 print(f"loss {losses[0]:.1f} → {sum(losses[-20:]) / 20:.1f} nats per question")
 
 # %% [markdown]
-# Search the unseen book again.
+# Search the unseen book again: with the trained vectors alone, and with words and vectors, whose two rankings are joined as explained below.
 
 # %% tags=["nbval-ignore-output"]
 recall_at_1["trained"] = report("trained vectors", rankings("dense", encoder))
@@ -776,7 +776,7 @@ assert sum(declined) < len(questions) / 2
 
 # %% [markdown]
 # Most do not decline, though the answer is in none of these tales.
-# Nearly all the others, like the last example, name the page's own hero, as if that had been the question.
+# Others, like the last example, name the page's own hero, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
 # An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
 # In its training this model did learn to say *The story does not say* ([Instruction tuning](instruction_tuning.ipynb)).
@@ -909,7 +909,7 @@ for answer in missed["order at the beginning"][:3]:
 
 # %% [markdown]
 # Wherever the order stood, it cost answers.
-# Those lost to an order at the beginning became, in our run, the summaries that the document ordered.
+# In our run, the first three that were lost to an order at the beginning became the summaries that the document ordered.
 # A second tale alone cost at most a single answer; with the order in it, more than half of the answers were lost.
 # So an order needs no place in the page that was asked about; any page that comes with it will do.
 #
@@ -1103,7 +1103,7 @@ assert found["bm25", 10] > found["dense", 10]
 # *In practice*, many systems today search with both words and vectors and fuse the two.
 # A second, slower model, a **reranker**, then reorders the first hundred.
 # Another may first put the question into the words of the documents: **{term}`query rewriting`**.
-# For millions of vectors, an index first groups them into cells, and a search compares only those in the nearest cells {cite:p}`johnson2019`; the library FAISS has several such indexes.
+# For millions of vectors, an index spares most of the comparisons: one kind groups the vectors into cells and searches only the nearest {cite:p}`johnson2019`, another links each vector to its neighbours and walks along the links; the library FAISS has both.
 # A **{term}`vector database`** keeps such an index up to date, with the texts beside the vectors.
 # It can also search only some of them, selected by author or date.
 #

@@ -20,7 +20,8 @@
 # %% [markdown]
 # ## Setup
 #
-# `launch` runs functions of this page in two processes, using `torchrun`, and returns what each process returned.
+# `launch` runs functions of this page in two processes, and returns what each process returned.
+# It uses `torchrun`, torch's own program, which starts a script several times and gives each process its number; the processes exchange numbers through a library, here *gloo*.
 
 # %% tags=["hide-input"]
 import inspect
@@ -205,7 +206,8 @@ def mean_loss(model, rows):
 
 
 # %% [markdown]
-# The loop is that of [Pretraining](pretraining.ipynb), with three changes: a share of the rows, a division by `n`, and the all-reduce.
+# The loop is that of [Pretraining](pretraining.ipynb) without clipping and schedule, and with three changes: a share of the rows, a division by `n`, and the all-reduce.
+# (Clipping would come after the all-reduce, so that all processes scale by the same norm.)
 # (Here all shares are equal, so a share's mean divided by `n` equals its sum divided by the size of the whole batch.)
 
 
@@ -259,7 +261,7 @@ assert (first[1] - alone).abs().max() < 1e-3
 #
 # :::{dropdown} Answer
 # No, they drift apart, and each becomes a model of its own that has read half of the text.
-# No error is raised and each loss falls, so the mistake shows only in a comparison with one process.
+# No error is raised and each loss falls, so the mistake shows only if the weights of the processes are compared, or the result with that of one process.
 # (With the all-reduce, the distance below would be 0.)
 # :::
 
@@ -314,7 +316,7 @@ for n in (2, 4, 8):
 # That is why data parallelism scales so far.
 # (The number of rounds grows, and each has a delay, so with thousands of processes, trees or rings within rings take the place of the ring.)
 #
-# The sending can hide behind the computing if that takes longer.
+# If computing takes longer than sending, the two can overlap, and the sending then costs no extra time.
 # Take a GPU that reaches 400 of an H100's 989 teraFLOPs a second, with a network link of 50 GB a second (400 Gbit).
 # Its gradients take 2 bytes a number.
 
@@ -383,7 +385,7 @@ assert torch.allclose(ddp[1], first[1], atol=1e-3)
 assert same
 
 # %% [markdown]
-# So these two commands do the same training, up to rounding, in one process and in two:
+# So these two commands do the same training in one process and in two (over thousands of steps, rounding adds up):
 #
 # ```bash
 # llmcourse pretrain --preset base-llm --out run/
@@ -860,7 +862,7 @@ print(f"nanochat    {nanochat:.2f} dollars, published 92.40")
 #
 # Three reports give hours, power and carbon: {cite:t}`touvron2023` and {cite:t}`touvron2023b` for Llama 1 and 2, and {cite:t}`luccioni2023` for BLOOM.
 # (BLOOM has 176 billion parameters and was trained in France; there we count the GPUs alone.)
-# The card of Llama 3.1 {cite:p}`meta2024` leaves out PUE and grid; we assume those of Llama 1.
+# The report on Llama 2 and the card of Llama 3.1 {cite:p}`meta2024` leave out PUE and grid; we assume those of Llama 1.
 # (A megawatt-hour, MWh, is 1,000 kWh; tons are metric.)
 
 # %%
@@ -884,7 +886,7 @@ for gpu_hours, kilowatts, pue, grid, published in runs.values():
 
 # %% [markdown]
 # Again this checks mainly the arithmetic: three of the reports multiplied the same numbers, with the power that a GPU is rated for.
-# Only the last line rests on our assumptions, and it is 2 % off.
+# For Llama 2 our assumptions fit exactly; for Llama 3.1 they are 2 % off.
 #
 # BLOOM took about as much energy as Llama 1 65B but emitted a seventh of the carbon, because France's electricity comes mostly from nuclear power.
 # And the final run is not everything.
@@ -903,7 +905,7 @@ print(f"Llama 3.1 405B's training: {prompts / 1e9:.0f} billion such prompts")
 # The prompts are to another model, so compare only the sizes.
 # At a billion prompts a day, this is the energy of a hundred days; in a year such a service uses more than three times as much as the training did.
 # (Long chains of thought take much more than the median prompt.)
-# So for a popular model most energy goes into use; [Deployment](deployment.ipynb) is about cheaper tokens.
+# So for a popular model, use takes more energy than the final run within months, and later more than all trials before it; [Deployment](deployment.ipynb) is about cheaper tokens.
 
 # %% [markdown]
 # ### From a million to a trillion

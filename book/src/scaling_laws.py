@@ -194,7 +194,7 @@ for name, (n, d) in large_models.items():
 # For the largest of these the authors state $3.8 \cdot 10^{25}$ FLOPs, which is $6ND$, and an MFU of about 40 % on 16,000 such processors {cite:p}`grattafiori2024`.
 # The model card of Llama 3.1 {cite:p}`meta2024` states 30.8 million GPU hours for it, and 1.46 million for the 8-billion model.
 # That is 1.2 times and nearly three times our numbers.
-# So treat the hours as a lower limit.
+# So treat the hours as a rough guess: a real run often takes longer, and one with a higher MFU less.
 # The dollars are for the final run alone; trials, failures, people and data come on top.
 # (GPT-3 and Chinchilla were trained on other processors; their hours are for comparison only.)
 
@@ -298,7 +298,7 @@ assert abs(beta - law.beta) < 0.02
 #
 # :::{dropdown} Answer
 # In all three ways $E$ comes nearer; with all runs included it is far below the floor.
-# The ways with logarithms come nearest, because the runs with the largest losses no longer dominate the fit.
+# The ways with logarithms come nearest here, probably because the runs with the largest losses no longer dominate the fit.
 # :::
 
 # %%
@@ -344,7 +344,7 @@ _ = ax.set(xlim=(1.5e5, 8e6))
 # Plain squares are dominated by the runs of 2 to 3.5 nats, because a miss of 2 % is largest in nats there.
 # With the Huber loss of logarithms and without the shortest runs, the law arrives at the true floor; with squares of logarithms it comes near.
 #
-# So two choices that look technical decide the answer: *what is minimised*, and *for which runs the law holds*.
+# So two choices that look technical move the answer a lot: *what is minimised*, and *for which runs the law holds*.
 # For the shortest it doesn't; perhaps, after a thousand stories, the models are still learning spelling and grammar.
 # A power law that is fitted there doesn't know what will be learned next.
 # We were able to choose the runs because we know the floor.
@@ -566,7 +566,7 @@ print(f"{power:.2f} by the law (90 %: {powers[3]:.2f} to {powers[-4]:.2f})")
 # {cite:t}`hoffmann2022` suspected the learning-rate schedule, but that wasn't the main reason.
 # In the early runs, part of the work was not counted, the warm-up was too long for small models, and settings were not tuned for each size {cite:p}`porian2024`.
 # A law of the mean loss also says nothing about single skills.
-# In [Pretraining](pretraining.ipynb) the model learned to look facts up late; the loss gave no warning of it.
+# In [Pretraining](pretraining.ipynb), looking facts up is learned late, and the loss gives no warning of it.
 #
 # {cite:t}`wei2022emergent` collected tasks on which small models only guess and larger ones suddenly succeed, and called these **{term}`emergent abilities <emergent ability>`**.
 # {cite:t}`schaeffer2023` answered that much of the suddenness comes from the measure.
@@ -758,7 +758,7 @@ for group, rate in more:
 #
 # Every difference in the table has the same sign with all three seeds.
 # (By chance alone a row would do so one time in four, so trust the large differences more than the small ones.)
-# All of them are results of 320 steps, not laws.
+# All of them are results of 320 stories, not laws.
 # What helps in a short run may hurt in a long one.
 # So compare settings at a length as near to the final one as you can afford.
 
@@ -779,7 +779,7 @@ for group, rate in more:
 # *Predict*: twice as many layers, twice the batch, more normalisation, a rate that doesn't end at zero: which of these help?
 #
 # :::{dropdown} Answer
-# The normalisation helps a lot, and the rate a little.
+# The normalisation helps a lot, and the rate perhaps a little.
 # :::
 
 
@@ -832,8 +832,8 @@ assert all(change[f"AdamW, rate {rate}"].mean() > 5 for rate in (0.002, 0.004, 0
 # - **The copying start** pays: without it the model ends about where the recipe gets on half the stories, probably still on the plateau ([Pretraining](pretraining.ipynb)).
 # - **Embeddings** learn four times as fast as the rest in all rows but one; learning only *as fast* as the rest costs 9 nats.
 #   The one-hot input above suggests why they can bear a higher rate, but only in part: the same table is also the last layer, whose inputs are not one-hot.
-# - **The final rate**: ending at a tenth of the peak instead of zero gains a little, much as a constant rate did in the short runs above.
-#   This is also a hint.
+# - **The final rate**: ending at a tenth of the peak instead of zero gains a little.
+#   This is also a hint, with the same sign as the constant rate in the short runs above, which gained far more.
 #
 # To see whether such a lead lasts, Muon was trained again, with and without QK-norm, on 24,000 stories, three times as many (`--steps 3000` does it).
 #
@@ -863,7 +863,7 @@ assert abs(lead.mean()) < 2 * lead.std() / 3**0.5
 #
 # Training costs about $6ND$ FLOPs: two for each weight and token forward, four backward; hours and money follow from the speed that is reached.
 # Loss falls as $E + A N^{-\alpha} + B D^{-\beta}$, for runs to which the law applies.
-# What is minimised and which runs are fitted decide what the law says about the far end.
+# What is minimised and which runs are fitted move what the law says about the far end.
 # The Huber loss of logarithms, without the shortest runs, arrived at the true floor, though with a wide interval.
 # Plain squares of all runs arrived at a third of it.
 # For a fixed budget the loss against size is a valley.
@@ -947,10 +947,10 @@ print(
     f"{ratios[0]:.1f} tokens for each parameter, at ten times the budget {ratios[1]:.1f}"
 )
 # D / N goes like C to the power (alpha - beta) / (alpha + beta): it falls if beta is
-# larger. Trust it up to about the largest budget that was run, 6 · 786,048 · 3,328,000
-# = 1.6e13 FLOPs, and there only roughly: the fit without the largest runs missed them.
-# The valleys say that the number grows a little, and the exponent's interval holds one
-# half: our runs do not decide it.
+# larger. Trust it for the budgets of the valleys, 4e11 to 2.4e12 FLOPs. Near the largest
+# that was run, 6 · 786,048 · 3,328,000 = 1.6e13, the best size is already beyond our
+# largest model. The valleys say that the number grows a little, and the exponent's
+# interval holds one half: our runs do not decide it.
 assert abs(ratios[1] / ratios[0] - 10 ** ((alpha - beta) / (alpha + beta))) < 1e-6
 
 # %% [markdown]
