@@ -99,6 +99,7 @@ assert one_by_one / 8 < eight_at_a_time < one_by_one / 4
 
 # %% [markdown]
 # Eight at a time is far better, but not the best: a finished short story waits in the batch until the longest of the eight is done.
+# (For 905 steps, all eight slots would have to be busy to the end.)
 # And readers do not come in eights.
 
 # %% [markdown]
@@ -216,6 +217,7 @@ assert in_all == 16 * per_request
 #
 # Here is **{term}`continuous batching`** in fewer than twenty lines.
 # Free slots go to waiting requests, every sequence in a slot gets its next token, and finished sequences leave.
+# (To stay short, it differs a little from the plan above: a new sequence gets two tokens in its first round, one by reading the prompt and one by the decode, and a finished one leaves only in the next round.)
 # `read_prompt` is the prefill, and discards what the cache held before; `read_next` is one step of the decode.
 # It takes the last token of each busy slot and returns one row of logits for each slot; the rows of free slots mean nothing.
 # We always take the most probable token.
@@ -451,13 +453,13 @@ _ = plotting.label_lines(ax)
 # *Tokens per second of all requests together, and of each.*
 #
 # Together, sixteen requests get several times as many tokens as one; each waits longer for a token, but far less than sixteen times as long.
-# They share the fixed cost of a step.
+# So a step takes longer with more requests, though less than in proportion: they share its fixed cost.
 # In a large model, that cost is mostly fetching the weights.
 # In one as small as ours, part of it is the program that calls one small operation after another.
 # (This experiment does not separate the two.)
 # The service below reaches only a fraction of this: each of its steps has a row for every slot, taken or not, and rounds their number up to a multiple of sixteen.
-# A processor computes several numbers with one instruction; rows left over after the last full sixteen would not fill it, and would be computed differently.
-# The empty rows are the cost of batch invariance.
+# A processor computes several numbers with one instruction, here for sixteen rows; fewer rows would not fill the last instruction, and would be computed differently.
+# The empty rows, and attention computed slot by slot, are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
 # The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput hardly grows.
 #
@@ -511,7 +513,7 @@ assert (numbers * scale - row).abs().max() <= scale / 2
 
 # %% [markdown]
 # Four bits have 16 patterns; we leave one out, so that there are as many numbers below zero as above.
-# With these 15, from −7 to 7, one scale for a whole row is too coarse, so each group of 32 weights gets its own {cite:p}`shen2020`.
+# With these 15, from −7 to 7, the steps are coarse, and one large weight makes them coarse for its whole row; so each group of 32 weights gets a scale of its own {cite:p}`shen2020`.
 #
 # ![Four weights on a line, with arrows up to a scale with many fine marks and down to one with 15 marks. Above, 8 bits: minus 0.27 becomes minus 114, minus 0.11 minus 47, 0.02 becomes 8 and 0.30 becomes 127, with straight arrows. Below, 4 bits: minus 6, minus 3, 0 and 7, which stand for minus 0.26, minus 0.13, 0 and 0.30, with slanted arrows.](figures/rounding-to-eight-and-four-bits.svg)
 #
@@ -558,7 +560,7 @@ assert abs(perplexity[4] / before - 1) < 0.05
 # (A folded cell asserts less than 1 % and less than 5 %.)
 # With four bits the weights are off by almost a tenth.
 # Do these errors cancel in a sum of many products?
-# We give each matrix of both models the same input and compare the outputs, and then the two models' predictions.
+# We give each matrix of the original model and of the four-bit one, `small` from the loop above, the same input and compare the outputs, and then the two models' predictions.
 # (Torch calls a *forward hook* after a layer, with the layer, a tuple of its inputs, and its output.)
 
 
@@ -591,8 +593,8 @@ print(f"at {sure:.0%} of the places one token has a probability above 99%")
 assert low > 0.03 and high < 0.2 and distance < 0.02 and sure > 0.5
 
 # %% [markdown]
-# They cancel only in part: the outputs are off by 6 to 10 %, and all weights together by 9 %.
-# Errors of both signs cancel in a long sum, but the products themselves have both signs and cancel too, so the error stays about the same share of the sum.
+# As a share, the error hardly shrinks: the outputs are off by 6 to 10 %, and all weights together by 9 %.
+# Errors of both signs do cancel in a long sum, but the products themselves have both signs and cancel too, so the error stays about the same share of the sum.
 #
 # The predictions are close nevertheless.
 # The distance printed is the KL divergence; as long as the errors of the logits are small, it grows with their square, so half the error gives a quarter of the distance.
@@ -607,7 +609,7 @@ assert low > 0.03 and high < 0.2 and distance < 0.02 and sure > 0.5
 # Half of a large model's weights can go with little loss {cite:p}`frantar2023sparse`.
 # The model is faster only where the processor can skip the zeros.
 #
-# To see whether four bits are faster, we let the model write forty tokens with its original weights and with four-bit ones; `small` is the last model from the loop above.
+# To see whether four bits are faster, we let the model write forty tokens with its original weights and with four-bit ones.
 
 
 # %%
@@ -809,7 +811,7 @@ assert 1.2 < per_pass[1] < 2 and per_pass[4] > per_pass[1]
 # Even a table of counts saves a good part of the target's passes.
 # In theory, more guesses never give fewer tokens per pass, on average; here four guesses gave no more than two, and eight gave more, but with three runs of each, both may be chance.
 # What does fall is the share accepted: after the first wrong guess, the rest are wasted.
-# Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and the target's step must wait for memory.
+# Saving passes saves seconds only under two conditions: the draft must be much cheaper than the target, and a pass over several tokens must take little longer than a pass over one, as when it waits for memory.
 # To check four guesses, a pass reads five tokens: the newest one and the guesses.
 # Above, such a pass took about 1.4 times as long as a pass of one token, so even with a free draft some two tokens per pass would make the writing about 1.4 times as fast, not twice.
 # With short texts, a service with a full batch has little arithmetic to spare, so speculation helps most when there are few callers.
@@ -949,8 +951,8 @@ assert drawn[0.5].most_common(1)[0][1] > 5 > drawn[2.0].most_common(1)[0][1]
 
 # %% [markdown]
 # At a temperature of 0 all sixteen are the most probable token.
-# At 0.5 only four of the likely tokens come up: the lower the temperature, the more a lead counts.
-# (By its probabilities *day* should now lead clearly; that *summer* came up once more is chance.)
+# The lower the temperature, the more a lead counts: at 0.5 *day* should come up in about four of ten draws.
+# (Sixteen draws don't show it; that *summer* came up once more is chance.)
 # At 1 the tokens are drawn according to their probabilities; sixteen draws are too few to show which of the likely ones leads.
 # At 2 most of the tokens that come up do so once: thousands that are each improbable are probable together, and some make no sense here.
 # (This is one seed.)
@@ -983,7 +985,7 @@ for wrong in ({"max_tokens": 5000}, {"temperature": -1}, {"model": "gpt-4"}):
 #
 # Programs need answers in a fixed form, such as JSON with certain fields; this is **{term}`structured output`**.
 # (*JSON mode* promises less: valid JSON, but not which fields it has.)
-# **{term}`Constrained decoding <constrained decoding>`** guarantees the form {cite:p}`willard2023`.
+# **{term}`Constrained decoding <constrained decoding>`** guarantees the form, unless the answer is cut off {cite:p}`willard2023`.
 # At each step the tokens that the form does not allow get the logit $-\infty$, and we take the best of the others.
 # Our form is a list of all texts that are allowed.
 # Real systems cannot list them: they turn a regular expression or a grammar into a machine with states, an *automaton*, and work out in advance which tokens each state allows.
@@ -1071,7 +1073,7 @@ assert sum(allowed) < 1e-4
 # In a sentence the model is right more often than by chance, but far less often than freely; twenty questions are too few to say whether the space helps.
 #
 # Large models know JSON.
-# They do worse where they must reason first; where the answer is one of a few labels, the form can even help {cite:p}`tam2024`.
+# In a fixed form they do worse than in a free one where they must reason first; where the answer is one of a few labels, the form can even help {cite:p}`tam2024`.
 # So put a field for the reasoning before the field for the answer, or let the model answer freely and take out what you need, as `number_in` does.
 # Or teach the form first, by examples.
 #
@@ -1087,7 +1089,7 @@ assert sum(allowed) < 1e-4
 #
 # Each caller asks for 64 tokens, and asks again as soon as the answer is there.
 # (With answers of a few tokens, we would be measuring the prefill and the network.)
-# Service and callers run in this process, so we count its processor time; other programs on the machine then do not disturb the measurement.
+# Service and callers run in this process, so we count its processor time; other programs on the machine then disturb the measurement much less.
 # Waiting time is called **{term}`latency`**, and we report it in **{term}`percentiles <percentile>`**.
 # Half of the answers took no longer than *p50*, 95 in a hundred no longer than *p95*, and 99 no longer than *p99*.
 #
@@ -1137,7 +1139,7 @@ _ = plotting.label_lines(left)
 # *Against the number of callers: left, half of the requests take at most p50 seconds, nineteen in twenty at most p95; right, tokens per second for all together.*
 #
 # While there are free slots, more callers bring much more **{term}`throughput`**, at the cost of some more waiting.
-# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so further callers add little to throughput and make everyone wait longer.
+# Beyond eight callers all slots are taken, and a free one is filled from the queue at once, so further callers add nothing to throughput here and make everyone wait longer.
 # Users remember the slowest answers, the *tail* that p95 and p99 measure.
 #
 # A reader who sees the text appear waits for two things: the **{term}`time to first token`** (TTFT), and the time for each further token.
@@ -1186,6 +1188,7 @@ assert firsts[24][-1] > firsts[8][-1]
 #
 # Cost follows from throughput: dollars an hour, divided by tokens an hour.
 # The prices and the H100's throughput are assumptions; put in your own.
+# (Our throughput is per second of processor time, the callers' included; a bill counts hours on the clock.)
 # (An H100 is a large GPU, and would run a much larger model, so compare only the first two lines with each other.)
 
 
@@ -1250,7 +1253,7 @@ assert request.finish == "cancelled" and len(request.written) < 400
 # %% [markdown]
 # ## Takeaways
 #
-# Reading a prompt is bound by arithmetic; writing for one caller is bound by memory, since each step fetches all weights, for one token or for many.
+# In a large model, reading a prompt is bound by arithmetic, and writing for one caller by memory, since each step fetches all weights, for one token or for many.
 # So answers are written side by side, and the place of a finished one goes to the next request at once.
 # An answer must not depend on who else is there: each request has its own generator, and sums do not change their order with the batch.
 # For our model on our tales, eight bits cost nothing that shows, and four bits little; whether they are faster depends on the program that multiplies.

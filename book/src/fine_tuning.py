@@ -523,7 +523,7 @@ print(f"the same losses; {counts.learned / counts.total:.1%} of the weights lear
 #
 # *A matrix of 256 by 256 and its adapter of rank 4, drawn to scale.*
 #
-# Once an adapter has learned, it can be **{term}`merged <merging>`**: $\frac{\alpha}{r} B A$ is added to $W$ for good.
+# Once an adapter has learned, it can be **{term}`merged <merging>`**: $\frac{\alpha}{r} B A$ is added to $W$.
 # The layer then costs no more than one without an adapter, and its output is the same as when the adapter was separate.
 
 # %%
@@ -536,7 +536,7 @@ assert_close(layer(x), output)
 print(f"{name}: merged, it has the same output")
 
 # %% [markdown]
-# Merging can be undone exactly, because the package keeps the old weights aside.
+# Here merging can be undone exactly, because the package keeps the old weights aside, which takes memory.
 
 # %%
 layer.unmerge()
@@ -635,7 +635,7 @@ for method in ("LoRA", "QLoRA"):
 # This is one run of each, so a difference of a few points means nothing.
 # It is also a lucky set: full fine-tuning will get 89 % with it, and 74 % with either of the other two.
 # But both do far better than words alone on the same set: in this run, four bits were enough for the task.
-# In the QLoRA paper, the sixteen values that four bits can hold are not evenly spaced (*NF4*).
+# Our four-bit values are evenly spaced; in the QLoRA paper the sixteen values are not (*NF4*).
 
 # %% tags=["remove-cell"]
 assert min(right.values()) > max(word_scores)
@@ -768,7 +768,7 @@ assert n_read > 1000 * n_labelled
 # Labels cost people time; plain text already exists.
 # Large models read trillions of tokens, and are then tuned on far fewer.
 #
-# *Question*: the second task has hundreds of labels, 320 in the study.
+# *Question*: the second task has hundreds of labels, 320 in these runs of the study.
 # Does pretraining still help there?
 #
 # We leave every *grandmother* and *grandfather* out of the training.
@@ -814,7 +814,7 @@ assert {run["n_labels"] for run in runs(task="no grandparents")} == {320}
 # **{term}`Catastrophic forgetting <catastrophic forgetting>`** is the loss of a skill that the new data does not ask for.
 #
 # *Predict*: which forgets more of the tales, training all weights or training adapters of rank 4?
-# Both see 128 batches of the second task, with 960 labels, at several learning rates.
+# Both see 128 batches of the second task, now with 960 labels, at several learning rates.
 # We put the model's own last matrix back and measure by how many nats per token the loss on ten plain tales has risen.
 # Before tuning it is about half a nat; with random weights it is some 7.6 nats higher.
 # We say that a run has learned the task if it gets more than 95 % right.
@@ -929,7 +929,7 @@ print(f"adapter's first step: {ratio:.2f} times the length of the step of all we
 print(f"by the formula: {expected:.2f}")
 
 # %% [markdown]
-# At the same rate, an adapter moves its matrix less far and lowers the loss less.
+# At the same rate, an adapter's first step is shorter, and, as we shall see below, it lowers the loss less.
 # So it needs a higher rate: in the figure, its lines lie further to the right.
 # The length of the step alone doesn't tell us how much higher, as the ranks will show.
 # In large models the best rate for LoRA was about ten times that of full fine-tuning {cite:p}`schulman2025`.
@@ -1005,7 +1005,7 @@ assert max(forgotten) > 10 * min(forgotten)
 # From rank 4 on, all runs at 1.6e-3 get 99 % or more right.
 # With rank 1 two of the three get less, 98 and 90 %, and with rank 2 one gets 96 %.
 # At 3.2e-3 all runs of rank 1 get 100 %, but their loss on tales has risen by 0.7 to 1.6 nats per token.
-# Among adapters, forgetting depends on the rate, not on the number of weights that learn: rank 1 does not protect the tales.
+# Among adapters, forgetting grows steeply with the rate, and we see no sign that fewer learned weights protect the tales: rank 1 does not.
 #
 # At 8e-4 the three runs of a rank differ widely: about 75, 50 and 80 % right, whatever the rank.
 # Runs with the same seed share their texts, the order of the texts and the head's first weights, and this matters more than the rank.
@@ -1014,7 +1014,7 @@ assert max(forgotten) > 10 * min(forgotten)
 # A task that teaches the model little new needs only a low rank.
 # With more data, a higher rank pays off {cite:p}`biderman2024,schulman2025`.
 #
-# **Why is the rate the same for all ranks?**
+# **Why is the rate nearly the same for all ranks?**
 # Compare the length of first steps and the fall of the loss, for all weights and for adapters of three ranks (averaged over twenty random starts).
 # Layer, inputs and loss are those from above.
 
@@ -1062,6 +1062,7 @@ for rank, (length, drop) in first_steps.items():
 # The reason is the factor $\alpha / r$: it makes the correction $\alpha$ times the *mean* of $r$ corrections of rank one.
 # Each of the $r$ would lower the loss by about the same amount, and so does their mean.
 # But their directions differ and partly cancel, so the mean step gets shorter with $r$.
+# (So this does not explain why rank 1 needed twice the rate; the first step is not the whole training.)
 # (All weights lower the loss far more in their first step: an adapter's $A$ is still random, and only later steps turn its rows.)
 # In large models, the best rate hardly depends on the rank either {cite:p}`schulman2025`.
 #
@@ -1109,7 +1110,7 @@ print("without the adapters, the model is what it was, to the last bit")
 # QLoRA stores the frozen part in four bits.
 # What the new loss does not ask for may be forgotten, the more so at a higher learning rate.
 # So compare methods at rates where they learn the task equally well.
-# From rank 2 on, the lowest such rate was the same for all ranks, as the factor $\alpha / r$ leads us to expect.
+# From rank 2 on, the lowest such rate was the same for all ranks; the factor $\alpha / r$ is a likely reason.
 # A higher rank pays off where there is more to learn.
 #
 # *In practice*: language models were at first fine-tuned mostly as classifiers {cite:p}`howard2018,radford2018`, with small rates that rise at first and then fall.

@@ -77,7 +77,7 @@ def seeded(seed=0):
 #
 # `base-llm-small` has read 64,000 {term}`tales`.
 # We give it the first three sentences of a tale and a question that they answer.
-# It writes the most probable text, token by token.
+# At each step it writes the most probable next token.
 
 
 # %%
@@ -661,7 +661,7 @@ print("topics as cases:   ", by_topic(after))
 # The second is about other questions of this kind, and it tells us almost nothing: to learn more, ask about more topics, not more stories.
 # With so few clusters even this interval is rough.
 #
-# From here on, every share is for these five questions, from three runs that differ in their conversations and in their order.
+# From here to *What it obeys, and what it declines*, every share of right answers is for these five questions, from three runs that differ in their conversations and in their order.
 # `book/studies/instruction_study.py` stored them; we print the mean, the lowest and the highest.
 
 # %%
@@ -706,14 +706,15 @@ assert again["home"] == again["liked"] == 0
 
 # %% [markdown]
 # None of these tales repeats where its hero lives or what the hero likes, so pretraining hardly ever asked the model to look these up.
-# But the model did have to recall the hero, the relative and the clothes, in tale after tale.
+# But the model did have to recall the hero and the clothes in nearly every tale, and the relative in almost half of them.
 # This suggests that our short instruction tuning did not teach the model to find facts.
 # It taught *when* to show what it could already do.
 # Five topics can't prove this.
 # {cite:t}`zhou2023` claim the same for large models: a thousand careful examples made their LIMA answer well, because knowledge and skill came from pretraining.
 # They call it the *superficial alignment hypothesis*.
 # It is not a law: `instruct-llm`, which comes with this book and which we meet below, answers nearly all *where* questions; its card has the counts.
-# (It had far more tuning, on whole tales, and a larger base, so we can't say which of the two did it.)
+# (It had far more tuning, and on whole tales; its base is larger, too.
+# We can't say which of these did it.)
 #
 # ### New wordings
 #
@@ -755,7 +756,8 @@ for name in NAMES:
 # Does the model then answer more questions, because it is told more, or fewer?
 #
 # :::{dropdown} Answer
-# Fewer in two of the three runs, and the whole difference comes from one of the five facts: the clothes.
+# In the wordings from training, fewer in two of the three runs, nearly all of it from one of the five facts, the clothes.
+# In new wordings, as many or more.
 # :::
 
 
@@ -851,7 +853,8 @@ for name, way in (
         print(f"{test:13} {name:18} {all_runs(shares(way, test))}")
 
 # %% [markdown]
-# Mostly steps: with sixteen conversations read sixteen times, about half of the answers are right; with 256 read once, three fifths.
+# Mostly steps: on new stories, sixteen conversations read once give less than half as many right answers as the same sixteen read sixteen times, which give about half; 256 read once give three fifths.
+# In new wordings the last two do about equally well.
 #
 # One fact is learned even from few steps, the family:
 
@@ -1060,7 +1063,7 @@ for request in (
 # ## Takeaways
 #
 # A pretrained model continues a text; instruction tuning teaches it that a question wants an answer, and where an answer ends.
-# In our runs, the models gave the facts that often come up again in tales, and not the others.
+# With all 256 conversations and the mask, the models gave the three facts that come up again in tales, and hardly ever the two that do not.
 # Tuning seems to have brought out what pretraining had taught.
 # The chat template says who is speaking with special tokens, which are inserted as numbers, so that no user can type them.
 # It belongs with the weights.

@@ -241,13 +241,14 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 #
 # ![Two graphs over the ratio. For an advantage of plus 1 the line rises and is flat from 1.2 on; a point at 0.5 goes on, one at 1.5 stops. For an advantage of minus 1 the line is flat up to 0.8 and then falls; a point at 0.5 stops, one at 1.5 goes on.](figures/clipped-ratio.svg)
 #
-# *Where the line is flat, the gradient is zero.
+# *The graphs show what is earned, the first part of the loss without its minus.
+# Where the line is flat, the gradient is zero.
 # Clipping stops a change that has gone far enough, but never one that went the wrong way.*
 #
 # The second part, often called *k3*, estimates the KL divergence from a single sampled token.
 # Its mean over the policy's tokens is correct, since $e^{-\delta_t} = \pi_\text{ref} / \pi$ is 1 on average; unlike $\delta_t$ itself, it is never negative.
 # But with fresh answers its gradient is, on average, that of the divergence the other way round, $D_\text{KL}(\pi_\text{ref} \,\|\, \pi)$.
-# So GRPO's best policy is near the best one for our aim, but not the same.
+# So GRPO's best policy is not quite the best one for our aim; the two are close only near the reference.
 #
 # A close relative, **RLOO** (*leave one out*), compares an answer with the mean of the *others* {cite:p}`kool2019,ahmadian2024`.
 # In a group of $G$, that difference is $G / (G - 1)$ times the distance from the mean of all.
@@ -301,7 +302,7 @@ assert_close(rewards.grad, torch.zeros(3), atol=1e-6, rtol=0)
 # Whole stories take too long here.
 # So `base-llm-small` gets the first six words of a tale and writes forty more tokens, and gold is a simpler rule, `vividness`.
 # It gives one point for each different adjective from a list, including those in the beginning.
-# The *Long* of *Long ago* counts too; the *big* of a *big brother* does not.
+# The *Long* of *Long ago* counts too; the *big* of a *big brother* does not, nor do words that aren't on the list, such as *crooked*.
 # Counting stops at the first word that no tale could have there.
 # These points cannot be compared with those above.
 
@@ -342,7 +343,7 @@ print(f"{points:.0f} points: one for Long, one for the first shy")
 # By the Bradley–Terry model, it errs most often where they are close.
 # Where they are equal, it tosses a coin.
 # On unequal pairs, two such annotators agree if both are right or both err: in about $0.85^2 + 0.15^2$, or three of four.
-# That is how often people agree.
+# People agree about as often, over all their pairs; with equal pairs counted, our annotators would agree less often.
 # Another forty beginnings, with their own texts, are held out.
 # (Some beginnings occur in several of this chapter's sets; the texts are always new.)
 
@@ -509,7 +510,7 @@ print(
 #
 # *A reward of 5 (coloured) is the worst of one group and the best of the other.*
 #
-# The second group has the lower rewards, but its best answer has the higher advantage, because it is further above the others.
+# The second group has the lower rewards, but its best answer has the higher advantage: it stands alone above three equal ones.
 
 
 # %%
@@ -701,6 +702,7 @@ for number in (0, 3, 5, 7, 9, 11):
 
 # %% [markdown]
 # The reward model likes the last texts better than the first; by the points, they are worse.
+# In the last rounds the learned reward falls a little, too, but not to where it began.
 # (Each row is a single batch of 32 texts, so the numbers jump around.)
 # Here are some of the last texts.
 
@@ -762,8 +764,8 @@ for name, texts in (("whole, round 1", whole), ("broken, round 12", broken)):
 # Will it stay nearer to where it began?
 #
 # :::{dropdown} Answer
-# It earns about as much, and stays nearer: its KL is smaller on average.
-# The points vary widely from run to run: three runs of each are too few to say whether the penalty helps them.
+# It earns about as much, and on average it stays nearer, though not with every seed.
+# Without the penalty the points vary widely from run to run; three runs of each are too few to say whether it helps.
 # [Reward hacking and mode collapse](reward_hacking.ipynb) has more runs.
 # :::
 
@@ -816,14 +818,14 @@ axes[1].axhline(mean_points, color="0.45", linestyle=":", linewidth=1)
 _ = [plotting.label_lines(ax) for ax in axes]
 
 # %% [markdown]
-# *Means of three seeds, over three rounds each; the bands reach from the lowest to the highest seed.
+# *Means of three seeds, over three rounds each, drawn at the middle one; the bands reach from the lowest to the highest seed.
 # Dotted: the mean points of the compared texts.*
 #
 # After the same number of rounds, the policies with the penalty are nearer to the start on average.
 # They also have more points on average, but three seeds are too few to rely on it.
 # The penalty does not hold them for good: the section on DPO and best of n, below, judges one of them after its last round.
 # On a token that has become more probable, GRPO pulls back by at most $\beta = 0.1$; advantages are about 1, so they can win.
-# On average the points fell more slowly with the penalty, but that too may be chance: in the runs drawn here, the one that held out the longest, seed 0, had no penalty.
+# On average the points fell more slowly with the penalty, but that too may be chance: in the table above, the run with the most points left, seed 0, had no penalty.
 # And the penalty makes the reward model no wiser.
 #
 # ### Explore: what was written on the way
@@ -932,7 +934,7 @@ for name, subset in (("learned", train_pairs[:64]), ("held out", test_pairs[:64]
 # Both controls get about the same points as single answers of `base-llm-small`.
 # DPO, which needs no reward model, gains some of what choosing gains.
 # The penalty did not hold GRPO: its last policy has no more points than the one without it, and most texts of both are broken.
-# Without the penalty the fall was sudden: over its last three rounds, seed 0 still had about six points.
+# Without the penalty the fall of seed 0 was sudden: two rounds before its last, it still had more points than at the start.
 # Both GRPO policies use about a third fewer different words than the start: [Reward hacking and mode collapse](reward_hacking.ipynb) has more on this loss of **diversity**.
 # (Each trained policy is one run, taken after its last step; the number after ± is one standard error over the 64 texts.)
 #
@@ -1125,7 +1127,8 @@ judged("two rounds", *write_exam(rejection_sampling()))
 # ### Exercise 5 (explore): fool the reward model by hand ★★★
 #
 # Continue `first.text` with a text that no reader would take for a tale, but that earns more than every answer in `many`.
-# Which texts would you search for words that pay off?
+# (They have other beginnings, and pairs compare only texts with the same one, so this is a rough yardstick.)
+# In which texts would you look for words that pay off?
 # What would you add to the comparisons so that the next reward model isn't fooled this way?
 
 
