@@ -109,7 +109,7 @@ for n in (2, 4, 6):
 print(f"guessing one of {len(names)} names: {1 / len(names):.0%}")
 
 # %% [markdown]
-# They do no better than guessing.
+# They do about as well as guessing: 2 % are only five names.
 # Only the earlier mention tells which name it is, and it is nearly always farther back than they see.
 # Longer runs of words would reach it, but hardly ever occur twice.
 #
@@ -709,8 +709,7 @@ assert kinds["the token before"].max() < 0.3
 
 # %% [markdown]
 # For names, colours and garments there are heads that give most of their weight to the word that is needed.
-# The median head gives it almost none.
-# One of them is first or second for all three.
+# The median head gives it almost none, while one of these heads is first or second for all three.
 # To look at the token before, a head needs nothing but RoPE.
 # Yet the last line shows that no head of this model puts much of its weight there.
 #
@@ -1173,10 +1172,11 @@ for n in (0, 1, 2, 4, 8):
     ]
     best, other = ("most right" if share > 0.5 else "few right" for share in shares)
     print(f"{n:8}   {best:14}   {other}")
-# Even four of the best heads can be spared, for more heads than that look at garments.
-# Silence one after the other to find where it breaks. Repeat the draw of other heads: one
-# draw is one number. And the best eight are the whole last layer, so all other heads are
-# in lower layers: this does not compare heads of one layer.
+# Even without four of the best heads most garments come back, for more heads than that
+# look at garments. "Most" hides how many are lost: print the shares, and silence one head
+# after the other to find where it breaks. Repeat the draw of other heads: one draw is one
+# number. And the best eight are the whole last layer, so all other heads are in lower
+# layers: this does not compare heads of one layer.
 
 # %% [markdown]
 # ## Sources

@@ -655,7 +655,7 @@ assert max(ranks.values()) <= 50
 # - Cosine, distance and dot product differ in how lengths count, and find different neighbours where lengths differ.
 # - On the tales, the arithmetic of analogies is far above its baseline and a guess only where the two words of a pair are often near each other.
 # - The table of a language model also puts words of a kind together, though nobody trains it to.
-# - A row is static: it cannot tell two senses or positions apart, and can hardly tell opposites apart; it takes up the bias of its texts.
+# - A row is static: it cannot tell two senses or positions apart, and puts opposites among a word's near neighbours; it takes up the bias of its texts.
 #
 # *In practice* nobody trains skip-gram for a language model: the model's table is learned along with the rest.
 # Vectors for searching come from models trained for it, on pairs of texts that belong together.

@@ -311,7 +311,7 @@ for part, n in costs.parameter_counts(gpt2.config).items():
     print(f"{part.replace('_', '-'):13}{n:7,}")
 
 # %% [markdown]
-# A model of Llama's shape has the same parts, except for the positions.
+# For a model of Llama's shape the table would have the same lines, except for the positions.
 # Torch has a layer of the same shape as GPT-2's blocks, so we can ask it for a second opinion.
 # The folded cell gives it the same weights, and both must give the same result.
 
@@ -821,7 +821,7 @@ def train_on_walks(model, steps=400, seed=0):
 #
 # :::{dropdown} Answer
 # One layer is not enough, and six layers without the residual stream stay at chance.
-# The others get there, some of them much later; without positions, the model gets only most of the way.
+# All others but one get there, some of them much later; without positions, the model gets only most of the way.
 # :::
 
 # %%
@@ -893,7 +893,7 @@ assert abs(guess - 1.7) < 0.05
 #   Its loss first falls to that of a guess among the letters so far, and then slowly below that.
 #   In 1,200 steps it doesn't come near the loss of two layers.
 # - **Without positions** the model learns later, and in 1,200 steps it gets most of the way.
-#   No head can look for *the letter before me*.
+#   No head of the first layer can look for *the letter before me*.
 #   But the mask alone lets a position tell early from late {cite:p}`haviv2022`, and two layers can make use of that.
 # - **Without the feed-forward network** it succeeds all the same: bringing things back is the work of attention.
 # - **Without norms** little is learned in 400 steps, but in 1,200 steps the task is solved.
@@ -957,16 +957,16 @@ for before, after in best:
 
 # %% [markdown]
 # In the first layer one head looks at the letter before.
-# So the vector at the place of `B` now also holds *an A came before me*.
+# So the vector at the place of `B` can now also hold *an A came before me*.
 # In the second layer the heads look from the new `A` at `B`, which is where this note leads.
-# That fits what we did by hand; exercise 6 tests it, by taking heads away.
+# That fits what we did by hand; exercise 6 takes heads away, and shows how far this supports it.
 #
 # Heads like these, which need a head of an earlier layer that looks one place back, are called **{term}`induction heads <induction head>`**.
 # {cite:t}`olsson2022` found them in all the multi-layer language models that they studied, and a sudden drop in the loss when they appear.
 #
 # ### What the model would say after each block
 #
-# The last norm and the unembedding read the stream after the last block.
+# The last norm and the table that scores the tokens (in `base-llm` the embedding itself) read the stream after the last block.
 # They can read it after any other block as well: this is the **{term}`logit lens`** {cite:p}`nostalgebraist2020`.
 # The story below has one hero, named at its beginning.
 # For each state of the stream, the next cells print the token that `base-llm` would write next.
@@ -1005,7 +1005,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 
 # %% [markdown]
 # Up to the last block the lens shows `said`, the token that was just read.
-# Here one table both reads and scores, and each row of it matches itself best.
+# Here one table both reads and scores, and each row of it matches itself best; and the embedding, made large at the start, is long beside what the first blocks add.
 # The name, which has to be looked up far back, shows up only after the last block.
 # In this model that is no surprise: heads that hand on what they find were built into its last layer before training ([Attention](attention.ipynb)).
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
@@ -1302,10 +1302,10 @@ for layer, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
     print(
         f"without layer {layer + 1}, head {head + 1}: {loss_without(layer, head):.2f}"
     )
-# Without the head that looks one place back there are no notes, and the loss is above
-# that of one layer: the second layer still looks for them, and fetches what is wrong.
-# Without the other head of layer 1 the loss rises as well, so it does something that layer
-# 2 relies on; what, this test does not say.
+# Without the head that looks one place back the loss is above that of one layer: perhaps
+# the second layer still looks for notes, and fetches what is wrong. Without the other
+# head of layer 1 the loss rises as well. So layer 2 relies on both; this test does not
+# say on what.
 # The heads of layer 2 can stand in for each other in part. For all seeds: train
 # small_model(2, seed=...) with each, and find the head by its share, not by its number.
 
