@@ -298,6 +298,7 @@ print(f"floor {floor:.2f} nats/token")
 
 # %% [markdown]
 # The simple models count tokens, and pairs of tokens, in the training text.
+# (A pair that never occurred there gets a small probability, too.)
 
 # %%
 rows, held_out_rows = [train_tokens.tolist()], [valid_tokens.tolist()]
@@ -358,7 +359,7 @@ plotting.plot_training(history.curves(per_step), levels)
 #
 # Most of the way is done, but the hard part is left: the loss is still well above the floor.
 # The model passes the unigram model in the first fiftieth of the training, and the bigram model in the first fifth.
-# In the long remainder it learns what the token before does not tell: the spelling of rarer words, whole sentences, and facts from further back.
+# In the long remainder, what is left to learn is what the token before does not tell: the spelling of rarer words, whole sentences, and facts from further back.
 #
 # The dashed curve is measured on thirty-two held-out stories and the printed loss on a hundred, so their final values differ a little.
 # (The floor is from the same hundred, the levels of the simple models from all 290.)
@@ -426,8 +427,8 @@ show(write(base, base_tokenizer, sampling=Sampling(temperature=0.5), seed=0))
 # ### Stage 4: instructions
 #
 # A model that has only learned to continue text does not reliably answer questions.
-# So we show it conversations, in which new marks say who is speaking.
-# Only the answers count towards the loss: this is **{term}`instruction tuning`**.
+# So we train it on conversations, in which new marks say who is speaking: this is **{term}`instruction tuning`**.
+# Here only the answers count towards the loss.
 #
 # This stage and the next one are a preview.
 # Each new word gets half a sentence here and a chapter later, so read for the order of things, not for the settings.
@@ -529,7 +530,7 @@ assert hero in answers["instruct-llm"][0] and relative in answers["instruct-llm"
 # %% [markdown]
 # ### Stage 5: preferences
 #
-# No text says which answer is *better*.
+# So far the model has only been shown good answers; nothing has told it which of two is *better*.
 # So people, called **{term}`annotators <annotator>`**, are asked which of two answers they prefer.
 # A **{term}`reward model`**, a second model that reads a text and gives it one number, learns to predict their choice.
 # The model that writes, now called the **{term}`policy`**, is then trained to earn a high number, its reward.
@@ -646,6 +647,9 @@ error = gains.std() / len(gains) ** 0.5
 print(f"gain {gains.mean():+.1f} ± {error:.1f} adjectives")
 
 # %% [markdown]
+# (The number after ± is one standard error: about how far the mean would typically change with other beginnings.
+# The training itself was run only once.)
+#
 # Is there a simpler way?
 # We let the original model write four texts for each beginning, and keep the one that the reward model likes best.
 
@@ -672,7 +676,6 @@ assert abs(best_of_four - after.mean()) < 0.5
 assert 0.6 < accuracy < 0.95
 
 # %% [markdown]
-# The number after ± is one standard error over the beginnings; the training itself was run only once.
 # The policy was never told about adjectives: comparisons taught it what is liked.
 # The best of four gets as far without training a policy, but for each text it writes four.
 # [Learning from preferences: RLHF](rlhf.ipynb) and [Reward hacking and mode collapse](reward_hacking.ipynb) compare more such methods.
@@ -690,7 +693,7 @@ assert 0.6 < accuracy < 0.95
 # Most of these answers are nonsense, because most of these models had too little training, or no instructions.
 # Compare what each stage adds.
 #
-# - Three of the six have never seen a question: this page's model, `base-llm`, and `base-llm-small` after preferences.
+# - Three of the six have never been asked anything: this page's model, `base-llm`, and `base-llm-small` after preferences.
 #   They only go on with the text.
 #   Some write a full stop and end it; a small model may go on with words that do not exist.
 # - This page's model after instructions has had a minute of training and a few seconds of questions.
@@ -709,9 +712,10 @@ for number, request in enumerate(requests):
 # %% [markdown]
 # None of the three models without instructions answers.
 # A few seconds of instructions teach this page's model the form of an answer, and to stop after it, but not to find the right one in the story, or to carry out an order.
-# `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin the story that was ordered.
+# `instruct-llm` and `aligned-llm` find both answers, stop after them, and begin a story about a girl, as ordered.
+# (The lines are too short to show whether the thunder comes.)
 # *Miaia*, in our run, is a slip: now and then, even these two get a word wrong.
-# The preference for adjectives did not teach the policy to answer: no comparison ever contained a question.
+# The preference for adjectives did not teach the policy to answer: no comparison ever showed a question about a story and its answer.
 #
 # Preferences choose among the things that a model already says.
 # So instructions come first and preferences second, as with `aligned-llm`; [Reward hacking and mode collapse](reward_hacking.ipynb) measures what that model gained, and at what cost.
@@ -785,7 +789,7 @@ assert foreign_loss > log_vocab
 # With small random weights, the loss starts near the logarithm of the vocabulary's size.
 # On new text, no model can have a mean loss below the entropy of the source.
 # Here that floor is known, and a minute of training goes most of the way to it.
-# The model's stories show what it still lacks above all: facts that a story names early and needs late.
+# The model's stories show what it still lacks: some spelling and sense, and facts that a story names early and needs late.
 # A model knows the text that it has read, and is confidently wrong elsewhere.
 # Instructions teach it to answer; preferences teach it which of the things it could say people like.
 #

@@ -156,7 +156,7 @@ print("read back:", [round(w, 1) for w in (smallest + scale * steps).tolist()])
 # A **{term}`checkpoint`** holds all that a model has learned: named tensors.
 # Ours is a **{term}`GGUF`** file, the format of llama.cpp {cite:p}`gguf2023`.
 # It also holds the settings and the vocabulary, so one file is all you need.
-# Its authors' own package, `gguf`, lists its contents.
+# The package `gguf`, by the authors of the format, lists what is in a file.
 
 # %%
 reader = gguf.GGUFReader(PATH)
@@ -817,7 +817,7 @@ assert all(found[3] < 0.05 for found in shares.values())
 # Among the capitals, *Rome* is never found: not by *Paris − France + Italy*, nor from any other country's pair.
 # Plurals do not need the arithmetic, and even lose by it: the word nearest to *dog* is *dogs*.
 # For opposites it adds next to nothing: the word nearest to *c* is right nearly as often.
-# An embedding is only a first guess; what the model knows about a word is added by its layers.
+# An embedding holds some of what the model knows about a word; the layers can add to it, and fit it to the text.
 
 # %% [markdown]
 # ## It answers
@@ -983,7 +983,7 @@ for question in list(EXAM)[:3]:
 
 # %% [markdown]
 # When told, this model still answers in a sentence.
-# When shown eight answers, it gives one word.
+# When shown eight answers, it gives one word to each of these three.
 # And it knows Rome after all: whether a fact comes out depends on how you ask.
 #
 # ### LoRA: learned
@@ -1226,7 +1226,9 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 #   Six answers that were wrong before are right in all three runs of LoRA.
 #   *Shown* brings out five of these six, so hardly any of this is new knowledge.
 # - The prompt pays for its eight examples with every question.
-#   Changed weights cost nothing later, but stories and recipes now end after a few words.
+#   LoRA's changed weights cost nothing later, but longer answers now end after a few words.
+#   Right answers also go without any training: *shown* and *told* each lose four of the eleven that the model gave before.
+#   So a lost answer is not always lost knowledge.
 #   The loss on a plain text hardly rises, so the loss alone would not have shown this.
 # - *DPO* wins its pairs, but never gives a right word alone.
 #   The column *lessons* shows this: these answers gain a great deal, and remain improbable.
@@ -1311,7 +1313,7 @@ assert counts[2] <= counts[0]
 # %% [markdown]
 # The search finds what is needed for most questions: BM25 looks for words that question and passage share.
 # (Our questions use many of the documentation's own words, which helps it.)
-# The model then misses some answers that are right in front of it, or picks a name next to the right one.
+# In our run, twice the passage had the word and the answer did not: once it gave a name next to the right one, once the word did not come within the 16 tokens of an answer.
 # Where the passage is wrong, the model may lose an answer that it knew.
 # Ten questions are too few to say how much the passages help, but they show two limits: the search's, and the reader's.
 # One thing is gained: a place, `topic:line`, where a reader can see whether the answer is there.
@@ -1355,10 +1357,11 @@ assert answer.choices[0].message.content == reply(question)
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding.
 #   At 5 bits for most weights, the file is less than a fifth of its size in float32.
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters.
-#   The real one also has sinks, while `base-llm` has none after the beginning of a tale.
+#   In one short sentence, the upper blocks of the real one put most of their attention on the first token; `base-llm` leans on it less, and only at the beginning of a tale.
 #   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
+#   (Here the late answers rest on three prompts, the sinks on one sentence.)
 # - A small model speaks better than it knows, and its tone does not give that away.
-# - Eight examples change the form of answers and add hardly any knowledge; a few facts were lost, and stories and recipes shrank to a few words.
+# - Eight examples change the form of answers and add hardly any knowledge; a few right answers were lost, and longer answers shrank to a few words.
 #   Look first at what a prompt does, and measure what was lost.
 #
 # *In practice*: choose a model for what it knows, and tune how it says it.

@@ -171,12 +171,12 @@ def softmax(values):
 print([round(share, 2) for share in softmax([0.0, 1.0, 2.0])])
 
 # %% [markdown]
-# Attention lets a word fetch what it needs from the words before it.
+# Attention lets a word fetch what it needs from the words so far, itself included.
 # Every word has three vectors: it asks with its **query**, is found by its **key**, and hands over its **value**.
 # The better a key fits the query, the larger the share of its value in the result.
-# How well they fit is their *score*: the dot product, divided by the root of their size so that scores do not grow with it.
 # The vectors are cut into two parts, the **heads**.
 # Each head works by itself, so a word can look at two places at once.
+# How well a key fits is its *score*: the dot product of the two parts, divided by the root of how many numbers a part has, so that longer parts do not get larger scores.
 #
 # For the softmax, with scores $s$ and shares $p$, the derivative is $\partial p_i / \partial s_j = p_i (\delta_{ij} - p_j)$.
 # In the code, `share_grads` holds the loss's derivative by each share, and `mean` is their mean, weighted by the shares.
@@ -344,7 +344,7 @@ print(f"before training {untrained:.2f} nats; ln V = {math.log(len(words)):.2f} 
 #
 # For each sentence in turn, compute the loss, play the tape backwards, and move every weight a little against its gradient.
 # **AdamW** divides the mean of a weight's recent gradients by their usual size, the root of the mean of their squares.
-# So all weights move about equally fast.
+# So a weight with small gradients moves about as fast as one with large gradients; one whose gradients keep changing sign hardly moves.
 # Both means begin at zero; in step $t$, dividing by $1 - 0.9^t$ and $1 - 0.99^t$ makes up for that.
 # AdamW also pulls every weight a little towards zero.
 
@@ -514,7 +514,7 @@ print("loss, gradients and five steps are equal")
 # The models in the rest of this course differ from this one mainly in size and speed.
 # They read pieces of words instead of whole words ([Tokenization](tokenization.ipynb)), many positions at once in one matrix product ([The transformer](transformer.ipynb)), and millions of tokens of text ([Pretraining](pretraining.ipynb)).
 # Afterwards they learn to answer ([Instruction tuning](instruction_tuning.ipynb)), and to answer the way people prefer ([Learning from preferences: RLHF](rlhf.ipynb)).
-# That takes the same loss, or one that needs hardly any more code.
+# The first takes the same loss, the second another one, and also texts that the model writes itself.
 
 # %% [markdown]
 # ## Exercises
