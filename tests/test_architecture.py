@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "llmcourse"
 
 # Each room may import from those named after it, directly; nothing else.
 ROOMS = {
-    "text": "arguments extras files",
+    "text": "arguments extras files processes",
     "model": "text arguments extras files",
     "training": "model text arguments files intervals plotting",
     "finetuning": "training model text arguments files intervals",
@@ -21,7 +21,7 @@ ROOMS = {
     "recipes": (
         "alignment finetuning training model text arguments files intervals studies"
     ),
-    "classroom": "training model text arguments files",
+    "classroom": "training model text arguments files processes",
     "cli": (
         "classroom recipes serving retrieval alignment finetuning training model text "
         "arguments extras files __version__"
@@ -32,6 +32,7 @@ ROOMS = {
     "extras": "",
     "intervals": "arguments",
     "plotting": "",
+    "processes": "",
     "studies": "files",
     "files": "",
 }

@@ -15,13 +15,12 @@ them in JupyterLab. It is not asked to run hand-ins: see `grading`.
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import random
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
 from dataclasses import asdict, dataclass, replace
@@ -55,6 +54,7 @@ from llmcourse.classroom.sandbox import MISSING, available
 from llmcourse.classroom.student import Student
 from llmcourse.files import write_file, write_json
 from llmcourse.model.folders import read_json
+from llmcourse.processes import process_pool
 
 CHANGED = "{} changed after you marked it ({:g} points)"
 SETTINGS: dict[str, Any] = {
@@ -400,11 +400,10 @@ class Course:
         done = len(students) - len(todo)
         progress(done, len(students))
         work = partial(_grade_one, self, name, source, unsafe)
-        context = multiprocessing.get_context("spawn")
         apart = False  # one at a time, once a grading process has died
         while todo:
             batch = todo[:1] if apart else list(todo)
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with process_pool(workers) as pool:
                 jobs = {pool.submit(work, s): s for s in batch}
                 for job in as_completed(jobs):
                     student, error = jobs[job], job.exception()

@@ -20,10 +20,9 @@ text of your own is kept whatever it is: a poem, a list, Chinese.
 
 import hashlib
 import json
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -32,6 +31,7 @@ from typing import Any, TypeVar
 
 from llmcourse.arguments import as_value_error, check_range
 from llmcourse.files import new_file, write_json
+from llmcourse.processes import process_pool
 from llmcourse.text import cleaning, deduplication, packing
 from llmcourse.text.deduplication import fingerprint, ngram_hashes, words
 from llmcourse.text.documents import (
@@ -330,8 +330,7 @@ def in_processes(
     if processes == 1:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _keep, (function,)) as workers:
+    with process_pool(processes, _keep, function) as workers:
         waiting: deque[Future[Any]] = deque()
         for item in items:
             waiting.append(workers.submit(_call_kept, item))
