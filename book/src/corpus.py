@@ -645,7 +645,7 @@ print(f"{passed} of {len(programs)} files pass as prose")
 
 # %% [markdown]
 # In Python, spaces at the beginning of a line are grammar, so `clean_text` keeps them.
-# In the few files whose program changed, strings have lost spaces or blank lines.
+# In the few files whose program changed, it was mostly blank lines inside strings that were lost.
 # The files are full of sentences meant for people, so most of them pass as prose: the rules cannot tell code from prose.
 # Code is collected by file name, and filtered by its own rules: whether a program wrote it, whether it is all data {cite:p}`chen2021`, what its licence allows {cite:p}`kocetkov2022`.
 # Whole files are copied from project to project, so collections of code are searched for copies as well.
@@ -847,12 +847,12 @@ assert overlaps
 # So some probability has to be left for words that are new after *fox*.
 #
 # Both times that a word came after *fox*, it was new there, so we should expect more new ones.
-# So we add 2 to the 2 words seen, and share out these 2 according to the shorter run:
+# So we add as many as were new, here 2, to the 2 words seen, and share these 2 out according to the shorter run:
 #
 # $$p(\text{ran} \mid \text{fox}) = \frac{1 + 2 \cdot p(\text{ran})}{2 + 2}.$$
 #
 # The run *fox* has one word; the only shorter run is the empty one, which every word of the text follows.
-# After it 9 words were seen, 2 of them *ran*, and 5 were new when they first came.
+# After it 9 words were seen, 2 of them *ran*, and 5 were new when they first came, so here we add 5.
 # Below that there are no more counts, so we take all possible words, here 10, to be equally probable:
 #
 # $$
@@ -1543,7 +1543,7 @@ assert max(scores) == scores[4]
 # - LSH makes this cheap: with $b$ bands of $r$ hashes, a pair of similarity $s$ is looked at with probability $1 - (1 - s^r)^b$, so most pairs never are.
 # - A filter is a set of bets about what good text looks like, and its false-positive rate is measured on text known to be good.
 #   A learned filter prefers whatever was put among its good examples.
-# - A hash keeps test text apart, and shared runs of words show what leaked: a leak makes a model that remembers look like one that understands.
+# - A hash puts exact copies on the same side of the split, and shared runs of words show what else leaked: a leak makes a model that remembers look like one that understands.
 # - Sources are mixed in chosen shares; new text beats the same text again; personal data and licences are dealt with before training, not after.
 # - The entropy of a source is the floor under the loss of every model of it; for the tales it is known exactly.
 #

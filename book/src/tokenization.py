@@ -216,7 +216,7 @@ MergeExplorer(["banana", "bandana"], n_merges=6)
 # Which of the pieces learned there could ever help with another word?
 #
 # :::{dropdown} Answer
-# Any of them: `banana` helps with `bananas`, and `dana` with many words that contain these letters.
+# Any of them: `banana` helps with `bananas`, and `dana` with other words that contain these letters, if there are any.
 # (Not with `danang`, though: there `a n` comes first, and no `an a` is left.)
 # But what occurs once in a text says little about other words: these merges learn two words by heart.
 # :::
@@ -908,9 +908,8 @@ for text in variants:
         assert pieces != ["un", "believ", "able"]
 
 # %% [markdown]
-# Half of the claim holds.
-# The word that was `<unk>` at the start of the chapter is now a handful of known pieces, and can be read back in full.
-# The other half does not: none of the three cuts the word into `un·believ·able`.
+# One thing is true: the word that was `<unk>` at the start of the chapter is now cut into known pieces, and can be read back in full.
+# But the claim fails: none of the three cuts the word into `un·believ·able`.
 # In the middle of a text, after a space, GPT-2 has the whole word as one token.
 # At the start of a text it has `un·bel·iev·able`, which cuts the stem in two.
 # The list shows why: GPT-2 has no piece `believ`, so no text can be cut into it.
@@ -1109,10 +1108,11 @@ assert len(regex.findall(bpe.GPT2_PATTERN, article["Hindi"])) == 55
 
 # %% [markdown]
 # *Bytes and GPT-2's tokens of one sentence in eleven languages, relative to English (the line at 1).
-# In every other language the tokens grow more than the bytes.*
+# In every other language the bar of the tokens is longer than that of the bytes.*
 #
 # The same sentence costs over ten times as much in Hindi as in English, and six times as much in Vietnamese, which uses Latin letters.
-# Bytes explain part of the gap, since UTF-8 writes other scripts with two to four bytes per character.
+# In most of these languages bytes explain part of the gap, since UTF-8 writes other scripts, and Latin letters with marks, with two to four bytes per character.
+# (Not in Chinese: its sentence has fewer bytes than the English one.)
 # Another part is due to the pattern: Hindi writes many vowels as marks, which `\p{L}` does not count as letters.
 # So its 15 words become 55 pre-tokens, and no merge crosses their boundaries.
 # The rest is due to GPT-2's training text.
@@ -1297,7 +1297,7 @@ assert sum(likely.values()) > 0.5 and left < 0.2
 # %% [markdown]
 # After the prompt without a space, the model goes on with a hero: `' boy'` or `' girl'`.
 # After the lone space, these tokens are much less probable, even when written without their space.
-# Instead the model goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts `␣ill` into `␣` and `ill`.
+# Instead the model mostly goes on with the rest of a rare word that begins with a lone space: this tokenizer cuts `␣ill` into `␣` and `ill`.
 # End a prompt with a word, not with a space.
 #
 # **Glitch tokens.**
@@ -1322,7 +1322,8 @@ print("such as", *(spell(base_bpe.pieces[i]) for i in unused[::100]))
 
 # %% [markdown]
 # Their rows in the embedding give them away {cite:p}`land2024`.
-# In this model the table is used again at the end: a token's score is the dot product of its row with the model's last vector.
+# From the tokens that it has read, the model computes one vector, its last, to predict the next token.
+# In this model the table is used again for that: a token's score is the dot product of its row with this last vector.
 # Each training step makes every token but the right one less probable.
 # So at each step the rows of tokens that are never right are pushed in the same direction, away from the last vector.
 # The *cosine* of two rows, at most 1, says how alike their directions are; the next chapter explains it.
@@ -1406,7 +1407,7 @@ assert added["any words"][0] > added["never used"][0] + 1
 # %% [markdown]
 # Names are repeated: naming adds many nats, and forty tales get forty answers.
 # For words of any frequency it adds one or two nats on average, so they leave a trace, though the model gives only a few different answers.
-# For tokens that are never used it adds next to nothing, and forty tales get one answer.
+# For tokens that these thousand tales never use it adds next to nothing, and forty tales get one answer.
 #
 # But this alone does not show a glitch token.
 # The most frequent words, such as `the`, aren't repeated either, though every tale is full of them.
@@ -1420,7 +1421,7 @@ assert added["any words"][0] > added["never used"][0] + 1
 # - WordPiece merges by likelihood and encodes by the longest piece; Unigram starts large, drops pieces and takes the most probable cut; byte fallback writes unknown characters as bytes.
 # - A tokenizer needs few tokens for text like its training text, and many for other text; GPT-2's needs many for code and for languages other than English.
 # - A larger vocabulary shortens texts, with diminishing returns, and costs embedding parameters.
-# - A lone space at the end of a prompt makes it hard for a model to go on; a token that was never trained is hard for it to repeat.
+# - A lone space at the end of a prompt makes it hard for a model to go on; tokens that were never trained have rows that are much alike, so a model can hardly tell them apart.
 #
 # *In practice* GPT-2 to GPT-4, Llama 3 and most open models since use byte-level BPE as in this chapter, with other patterns and larger vocabularies.
 # Llama 3's vocabulary is more than twice as large as GPT-2's {cite:p}`grattafiori2024`.
