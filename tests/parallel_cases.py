@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -220,6 +221,15 @@ def killed(*args):
     main()
 
 
+def gloo_threads():
+    """Return the names of gloo's threads here, if the system lists threads."""
+    names = []
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended since
+            names.append(path.read_text())
+    return [name for name in names if "gloo" in name]
+
+
 def aligned(folder):
     """Make an aligned model of the base in a folder; no thread of gloo is left over."""
     config = config_of("grpo", str(folder / "base"))
@@ -231,8 +241,11 @@ def aligned(folder):
         try:
             main()
         finally:  # it ends by SystemExit
-            threads = [p.read_text() for p in Path("/proc/self/task").glob("*/comm")]
-            assert not [name for name in threads if "gloo" in name], threads
+            for _ in range(300):
+                if not gloo_threads():
+                    break
+                time.sleep(0.1)  # one that has ended may be listed a little longer
+            assert not gloo_threads()
 
 
 def launch(n_processes, *args):

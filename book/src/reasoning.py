@@ -956,6 +956,10 @@ gains = {
     name: [round(100 * (a - b)) for a, b in zip(ones[name], ones["weak"])]
     for name in ("GRPO", "more labels")
 }
+tried = {name: [solved(p, 16) for p in points] for name, points in ways.items()}
+for name, seeds in (("more labels", [False, True, False]), ("GRPO", [False] * 3)):
+    assert [a > b for a, b in zip(tried[name], tried["weak"])] == seeds
+assert sum(a < b for a, b in zip(tried["GRPO"], tried["weak"])) == 2
 assert gains["more labels"] == [2, 21, 11] and sorted(gains["GRPO"])[::2] == [11, 13]
 
 # %% [markdown]

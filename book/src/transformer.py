@@ -1005,7 +1005,7 @@ assert (best[:-1] == said).all() and best[-1] == ella
 
 # %% [markdown]
 # Up to the last block the lens shows `said`, the token that was just read.
-# Here one table both reads and scores, and each row of it matches itself best; and the embedding, made large at the start, is long beside what the first blocks add.
+# Here one table both reads and scores, and each row of it matches itself best; and the embedding, made large at the start, is longer than what each of the first blocks adds.
 # The name, which has to be looked up far back, shows up only after the last block.
 # In this model that is no surprise: heads that hand on what they find were built into its last layer before training ([Attention](attention.ipynb)).
 # This is one text, and the lens has a limit: a later block may use what the last norm and matrix cannot read.
