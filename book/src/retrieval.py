@@ -761,24 +761,27 @@ assert right["wrong, then right"] <= right["right, then wrong"] - 10
 #
 # ### Hallucination, and how to abstain
 #
-# When the model has the wrong tale alone, we count the answers that admit ignorance, and those that are about the question's hero.
+# When the model has the wrong tale alone, we count the answers that admit ignorance, and those that name a hero: that of the tale it was given, or that of the question.
 
 # %% tags=["nbval-ignore-output"]
 declined = ["does not say" in answer for answer in alone]
-own_hero = sum(heroes[q.tale] in answer for q, answer in zip(questions, alone))
+asked = sum(heroes[q.tale] in answer for q, answer in zip(questions, alone))
+pages = (heroes[(q.tale + 1) % len(tales)] for q in questions)
+given = sum(hero in answer for hero, answer in zip(pages, alone))
 print(f"of {len(alone)} answers, {sum(declined)} say that the story does not say,")
-print(f"and {own_hero} name the question's hero, who is not in the tale")
+print(f"{given} name the hero of the tale that the model was given,")
+print(f"and {asked} the question's hero, who is not in that tale")
 for n in (declined.index(True), declined.index(False)):
     print(f"for example: {questions[n].text} {alone[n]}")
 
 # %% tags=["remove-cell"]
-assert sum(declined) < len(questions) / 2
+assert sum(declined) < len(questions) / 2 < given
 
 # %% [markdown]
 # Most do not decline, though the answer is in none of these tales.
-# Others, like the last example, name the page's own hero, as if that had been the question.
+# Two thirds, like the last example, name the hero of the tale they were given, as if that had been the question.
 # This may be true of that tale, but it does not answer the question, and it misleads the person who asked.
-# An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; by this count there are none.
+# An answer that names the question's hero would be a plain hallucination, since the tale says nothing about that hero; there are none.
 # In its training this model did learn to say *The story does not say* ([Instruction tuning](instruction_tuning.ipynb)).
 # But no question there was about the hero of another tale, so it never learned to check the hero's name.
 # The pipeline can refuse on its behalf: if the search score of the best passage is below a threshold, it does not answer.

@@ -662,16 +662,21 @@ _ = ax.set(xlabel="distinct-4 of the first hundred words", ylabel="gold (points)
 # But nothing rewards variety: gold and the reward model read each story alone.
 #
 # Some orders name an ending.
-# The next cell counts how many of these endings were told; a story that breaks doesn't have one.
+# The next cell counts these orders, and how many of these endings were told; a story that breaks doesn't have one.
 
 # %%
+texts = [each.text for each in preferences.exam_prompts(n_orders, tokenizer)]
+for ending in ("happy", "sad", "surprising"):
+    n = sum(f"{ending} ending" in text for text in texts)
+    print(f"{n} orders name a {ending} ending")
+print()
 for way in (*ways[:2], "start, temperature 0.5", "aligned, temperature 1", "best of 4"):
     kept = sum(point.obeyed[0] for point in by_way[way])
     ordered = sum(point.obeyed[1] for point in by_way[way])
     print(f"{way:25} keeps the ordered ending in {kept} of {ordered}")
 
 # %% [markdown]
-# Here the aligned model keeps more of them than its start did, since fewer of its stories break, and most of these orders name a happy ending.
+# Here the aligned model keeps more of them than its start did, since fewer of its stories break, and two thirds of these orders name a happy ending.
 # Part is luck: *random one of 16*, the same policy as the start, keeps 26.
 # A lower temperature keeps 28, and the best of four keeps 42.
 # A model that always ends happily cannot carry out an order for a sad ending.
@@ -895,7 +900,7 @@ assert sum(slip["repeated"] for slip in others) < 0.5 * len(others)
 #
 # Does the reward model use it?
 # We cover one part of its input at a time: a learned vector that is set to zero adds nothing.
-# Then we compare each whole story of these with each broken one.
+# Then we compare each of the broken stories with as many whole ones.
 # A coin would prefer the whole one in half of the pairs.
 #
 # *Predict*: what costs most, to cover the surprisals, the place, or what is repeated?
@@ -908,19 +913,21 @@ assert sum(slip["repeated"] for slip in others) < 0.5 * len(others)
 # %% tags=["nbval-ignore-output"]
 def prefers_whole(rewards):
     """Return the share of pairs in which the whole story has the higher reward."""
-    whole, broken = rewards[~breaks], rewards[breaks]
-    return (whole[:, None] > broken).float().mean().item()
+    of_broken, of_whole = rewards.split(len(broken))
+    return (of_whole[:, None] > of_broken).float().mean().item()
 
 
-breaks = torch.tensor([plot(text) == "breaks" for text in told])
-prompts = [each.text for each in asked]
+broken = [n for n, text in enumerate(told) if plot(text) == "breaks"]
+whole = [n for n in range(len(told)) if n not in broken][: len(broken)]
+prompts = [asked[n].text for n in broken + whole]
+texts = [told[n] for n in broken + whole]
 vectors = reward_model.surprise.surprise.weight.data  # a column for each number
 learned, parts = vectors.clone(), {"nothing": [], "the place": [2]}
 parts |= {"what is repeated": [3], "surprisal and entropy": [0, 1]}
 seen = {}
 for part, columns in parts.items():
     vectors[:, columns] = 0
-    seen[part] = prefers_whole(reward(prompts, told))
+    seen[part] = prefers_whole(reward(prompts, texts))
     vectors.copy_(learned)
     print(f"covered: {part:22} prefers the whole story in {seen[part]:.0%}")
 

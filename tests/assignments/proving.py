@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jupytext
+import torch._dynamo  # noqa: F401 - an optimizer imports it, each fork anew, in seconds
 from nbformat import NotebookNode, v4
 
 from llmcourse.classroom.assignments import (

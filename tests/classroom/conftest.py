@@ -1,7 +1,9 @@
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
+from nbgrader import api
 
 from llmcourse.classroom.sandbox import available
 from llmcourse.classroom.student import Student
@@ -14,6 +16,15 @@ def sandbox() -> None:
         if os.environ.get("LLMCOURSE_SANDBOX") == "required":
             pytest.fail("no sandbox: apt-get install bubblewrap")
         pytest.skip("no bubblewrap here, or it may not make namespaces")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_version_of_the_gradebook() -> None:
+    """Ask only once for the version that nbgrader writes into each new gradebook.
+
+    It asks a process of its own, which takes seconds.
+    """
+    api.get_alembic_version = cache(api.get_alembic_version)
 
 
 @pytest.fixture
