@@ -17,9 +17,8 @@
 # **The corpus** is yours: letters, recipes, song lyrics, source code, a language that you speak at home.
 # 1 to 20 MB of plain text is a good size.
 # You need the right to use it, and it must not contain anything that people would not want recited.
-# The package reads your files: `llmcourse corpus "texts/**/*.txt"` cleans them.
-# Write the training side of your split (task 2) to files of its own, and train on these only, for example by `llmcourse pretrain --data "training/**/*.txt"`.
-# (The command holds out a part of what it reads for its own curve; your held-out documents must not be among its files.)
+# Keep one document to a file, such as a song or a recipe, and cut a long text into its chapters: the split (task 2) puts whole documents on one side or the other.
+# After the five tools, the section *From tools to a model* has scripts that clean, train and write the log.
 #
 # **You hand in** this notebook, the log and the model's folder, and the manifest of the corpus, not the corpus itself.
 #
@@ -131,6 +130,12 @@ for name, wanted, why in (
 assert got["sha256"] == manifest(texts[::-1])["sha256"], (
     "the fingerprint must be the same in another order: sort the documents' digests"
 )
+wanted = "5ea7f93bfa8ec1060bd73692f3f41eb11bf91df7ca396f37df8be9dc379d8ef5"
+assert got["sha256"] == wanted, (
+    f"the fingerprint of the three texts, as they are, is {wanted}, got {got['sha256']}"
+)
+got = manifest([])
+assert got["duplicates"] == 0, f"an empty corpus has no duplicates, got {got}"
 
 # %% hidden="manifest" points=1
 # Hidden: random corpora, fingerprints, texts of nothing, no documents (1 point)
@@ -165,7 +170,6 @@ got = manifest([])
 assert (got["documents"], got["bytes"], got["words"]) == (0, 0, 0), (
     f"an empty corpus has nothing to count, got {got}"
 )
-assert got["duplicates"] == 0, f"an empty corpus has no duplicates, got {got}"
 
 # %% [markdown]
 # ## 2. A split without leaks (2 points)
@@ -318,11 +322,7 @@ for n in (1, 2, 3, 5):
 #
 # A log has one JSON object per line.
 # Lines that measure the held-out loss have the keys `"step"`, `"loss"` in nats per token, `"tokens"` and `"bytes"`: how many tokens and bytes were read for it.
-# Other lines, without `"bytes"`, are about training and do not count here; empty lines are skipped.
-# The package's own log, `log.jsonl`, has the losses but no bytes.
-# `text_loss` of `llmcourse.training.evaluation` counts them, so write a line from it each time that you measure:
-# with `found = text_loss(model, tokenizer, held_out)`, it has `found.loss`, `found.n_tokens` as `"tokens"` and `found.n_bytes` as `"bytes"`.
-# (Do so in a script of your own, as in the chapter *Pretraining*: this notebook locks a module that `text_loss` needs.)
+# Other lines, without `"bytes"`, are about training and do not count here, and may lack other keys, too; empty lines are skipped.
 #
 # Write `curve(text)`, for the whole log as one string: a list of tuples (step, bits per byte), sorted by step.
 #
@@ -361,6 +361,8 @@ def best(points):
 
 # %% test="curve" points=1
 events = [
+    {"seconds": 1.5},
+    {"step": 100, "loss": 7 * log(2), "tokens": 50, "bytes": 200},
     {"step": 0, "loss": 8 * log(2), "tokens": 50, "bytes": 100},
     {"step": 1, "loss": 5.1},
     {"step": 100, "loss": 3 * log(2), "tokens": 50, "bytes": 200},
@@ -368,14 +370,15 @@ events = [
 log_text = "\n".join(json.dumps(event) for event in events) + "\n\n"
 got = [tuple(point) for point in curve(log_text)]
 assert [step for step, _ in got] == [0, 100], (
-    f"two lines have bytes, those of the steps 0 and 100; got the points {got}"
+    f"the steps 0 and 100 have lines with bytes, in this order; got the points {got}"
 )
 for (step, value), wanted in zip(got, (4.0, 0.75)):
     assert abs(value - wanted) < 1e-9, (
         f"step {step}: bits per token · tokens / bytes is {wanted}, got {value}; a bit is "
-        "ln 2 nats"
+        "ln 2 nats, and of two lines with one step the last counts"
     )
 assert tuple(best(got)) == got[1], f"the lowest is that of step 100, got {best(got)}"
+assert best([]) is None, f"without points there is no best, got {best([])}"
 
 # %% hidden="curve" points=1
 # Hidden: resumed runs, lines in any order, ties, a log of nothing (1 point)
@@ -402,7 +405,6 @@ for n in (1, 9, 30):
     low = min(wanted.values())
     assert abs(best(got)[1] - low) < 1e-9, f"the lowest is {low:.4f}, got {best(got)}"
 assert list(curve("")) == [], "an empty log has no points"
-assert best([]) is None, f"without points there is no best, got {best([])}"
 got = best([(300, 1.5), (100, 2.0), (200, 1.5)])
 assert tuple(got) == (200, 1.5), (
     f"of two points with 1.5 the earlier step counts, 200, got {got}"
@@ -411,7 +413,7 @@ assert tuple(got) == (200, 1.5), (
 # %% [markdown]
 # ## 5. What it took (1 point)
 #
-# Your log should also say what was spent: give each line `"seconds"`, the processor seconds since the *process* started, by `time.process_time()`.
+# Your log also says what was spent: each line has `"seconds"`, the processor seconds since the *process* started, by `time.process_time()`.
 # When a run is stopped and resumed, a new process starts, and its seconds begin near 0 again.
 #
 # Write `spent(seconds)`, for the list of these numbers in the order of the lines: the processor seconds of all processes together.
@@ -484,6 +486,113 @@ for n in (1, 4, 9):
     assert abs(got - wanted) < 1e-9, (
         f"{len(falls) + 1} processes took {wanted:.3f} seconds, got {got}"
     )
+
+# %% [markdown]
+# ## From tools to a model
+#
+# The tools are done; now the model.
+# The scripts below are a beginning, and yours to change.
+# Save them beside this notebook and run them in a terminal: the notebook locks modules that they need.
+#
+# `clean.py` reads the folder `texts` and prints what each rule removed, with examples for your report.
+# Other rules are in `llmcourse.text.cleaning`: `filter_quality`, for one, drops what is not English prose.
+#
+# ```python
+# """python clean.py: read texts/, write raw.json and cleaned.json, lists of texts."""
+#
+# import json
+# from pathlib import Path
+#
+# from llmcourse.text.cleaning import clean
+# from llmcourse.text.corpus import build_corpus
+# from llmcourse.text.deduplication import remove_near_duplicates
+# from llmcourse.text.documents import read_texts
+#
+# skipped = {}  # files that are not text, and why
+# raw = list(read_texts("texts", skipped))
+# cleaned, report = build_corpus(raw, [clean, remove_near_duplicates])
+# print(report)
+# for step in report.steps:
+#     for removal in step.examples:
+#         print(removal)
+# print("skipped:", skipped)
+# for name, documents in {"raw": raw, "cleaned": cleaned}.items():
+#     texts = [document.text for document in documents]
+#     Path(f"{name}.json").write_text(json.dumps(texts), encoding="utf-8")
+# ```
+#
+# Then apply your own tools, in a new cell at the end of this notebook:
+#
+# ```python
+# from pathlib import Path
+#
+# texts = json.loads(Path("cleaned.json").read_text(encoding="utf-8"))
+# for name, side in zip(("training", "held_out"), split(texts, 0.05)):
+#     Path(name).mkdir()  # an error if it is there: delete an earlier split first
+#     for i, text in enumerate(side):
+#         Path(name, f"{i:05}.txt").write_text(text, encoding="utf-8")
+# ```
+#
+# `python train.py run 0` trains a tokenizer and a model on `training`, with the seed 0, and writes `run/log.jsonl` and `run/model`.
+# Stopped by Ctrl-C, the same command goes on from the last checkpoint.
+# The log measures the loss on your held-out documents; the package's own curve, for which it holds out a part of `training`, is not used.
+# A recipe has sizes, a learning rate and a number of steps: `llmcourse pretrain --preset small --data training --dry-run` says how long it would take here.
+#
+# ```python
+# """python train.py FOLDER SEED: train on training/, measure on held_out/."""
+#
+# import json
+# import sys
+# import time
+# from dataclasses import replace
+# from pathlib import Path
+#
+# import torch
+#
+# from llmcourse.model.folders import save_pretrained
+# from llmcourse.text.corpus import own_steps
+# from llmcourse.text.documents import read_texts
+# from llmcourse.training.checkpoints import Run
+# from llmcourse.training.config import Evaluation
+# from llmcourse.training.evaluation import text_loss
+# from llmcourse.training.pipeline import fit_recipe, prepare_text
+# from llmcourse.training.presets import PRESETS
+# from llmcourse.training.pretraining import pretrain
+#
+# folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+# folder.mkdir(exist_ok=True)
+#
+#
+# def write(**line):
+#     with open(folder / "log.jsonl", "a") as log:
+#         log.write(json.dumps({"seconds": time.process_time()} | line) + "\n")
+#
+#
+# def record(event):
+#     if isinstance(event, Evaluation):
+#         found = text_loss(model, data.tokenizer, held_out)
+#         counts = {"tokens": found.n_tokens, "bytes": found.n_bytes}
+#         write(step=event.step, loss=found.loss, **counts)
+#     else:
+#         write(step=event.step, loss=event.loss)
+#
+#
+# write()  # a new process begins: its seconds, nothing else
+# held_out = [document.text for document in read_texts("held_out", {})]
+# recipe = replace(PRESETS["small"], seed=seed)
+# training = replace(recipe.pretraining, steps=1_000, eval_interval=100)
+# recipe = replace(recipe, pretraining=training)
+# data = prepare_text(recipe, read_texts("training", {}), steps=own_steps())
+# recipe = fit_recipe(recipe, data)  # as many ids as the tokenizer has
+# model = recipe.new_model()
+# generator = torch.Generator().manual_seed(seed)
+# run = Run(folder=folder / "checkpoints", progress=record)
+# pretrain(model, data.train, data.valid, training, generator, run=run)
+# save_pretrained(model, data.tokenizer, folder / "model")
+# ```
+#
+# `llmcourse generate --model run/model "Once"` lets the model write, and `llmcourse evaluate --model run/model --data held_out` measures it.
+# Time what you do in a terminal, too: it belongs to the budget.
 
 # %% [markdown]
 # ## 6. Report: question and corpus (4 points, written)

@@ -36,7 +36,7 @@ def manifest(documents):
     }
 
 
-# %% wrong="empty-corpus-divides" answer="manifest" fails="hidden-manifest"
+# %% wrong="empty-corpus-divides" answer="manifest" fails="test-manifest,hidden-manifest"
 def form(text):
     return " ".join(text.lower().split())
 
@@ -151,7 +151,7 @@ def best(points):
     return min(points, key=lambda point: (point[1], point[0]), default=None)
 
 
-# %% wrong="first-line-of-a-step" answer="curve" fails="hidden-curve"
+# %% wrong="first-line-of-a-step" answer="curve" fails="test-curve,hidden-curve"
 def curve(text):
     found = {}
     for line in text.splitlines():
