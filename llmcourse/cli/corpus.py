@@ -86,8 +86,9 @@ def corpus(
     from llmcourse.training.pipeline import TOKENIZER_STORIES, split_or_cut
 
     named = sources or ["tales"]
-    if resume and not stream:
-        raise ValueError("--resume needs --stream")
+    for name, given in {"--processes": processes > 1, "--resume": resume}.items():
+        if given and not stream:
+            raise ValueError(f"{name} needs --stream")
     if out_folder is not None:
         begun = (out_folder / PROGRESS).is_file()
         if begun and not (resume or overwrite):

@@ -249,6 +249,8 @@ def test_an_interrupted_stream_goes_on(monkeypatch, tmp_path):
     assert "add --resume to go on" in str(run(*again).exception)
     alone = run("corpus", "--resume", *options, "--out", broken)
     assert "--resume needs --stream" in str(alone.exception)
+    several = run("corpus", "--processes", "2", *options, "--out", broken)
+    assert "--processes needs --stream" in str(several.exception)
     done = run(*again, "--resume")
     assert done.exit_code == 0, done.output
     made = [sorted(p.name for p in folder.iterdir()) for folder in (whole, broken)]
