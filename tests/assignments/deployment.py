@@ -28,7 +28,7 @@
 # 20 points in all. Read the chapter [Deployment](../deployment.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The package `llmcourse` has all of this, too. The first code cell locks it away: here you write it yourself.
 
@@ -40,7 +40,7 @@ from math import exp
 
 import torch
 
-from llmcourse.classroom.tasks import close, generator
+from llmcourse.classroom.tasks import close, describe, generator
 
 for module in (
     "llmcourse.model.generation",
@@ -57,8 +57,8 @@ for module in (
 # Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits (V,) of all tokens to the probabilities (V,) with which the next one is drawn.
 #
 # 1. The logits are divided by `temperature` and go through a softmax. At temperature 0 the largest logit gets the probability 1, whatever `top_k` and `top_p` are.
-# 2. If `top_k` is not `None`, only the `top_k` most probable tokens stay, and their probabilities are made to sum to 1 again.
-# 3. Then, if `top_p` is not `None`, go through the tokens that are left, the most probable first, and keep them until their sum reaches `top_p`. The token that reaches it is also kept, so there is always one. Their probabilities are made to sum to 1 again.
+# 2. If `top_k` is not `None`, only the `top_k` most probable tokens stay (all, if there are fewer), and their probabilities are made to sum to 1 again.
+# 3. Then, if `top_p` (above 0, at most 1) is not `None`, go through the tokens that are left, the most probable first, and keep them until their sum reaches `top_p`. The token that reaches it is also kept, so there is always one. Their probabilities are made to sum to 1 again.
 #
 # Among equal logits, the one with the smaller id comes first: `argsort(descending=True, stable=True)` does that.
 # The logits that come in stay as they are; a logit may be $-\infty$.
@@ -207,12 +207,18 @@ got = text_pieces([b"a\xf0\x9f", b"\x99\x82", b"\xe8"])
 assert got == ["a", "🙂", "", "\ufffd"], (
     f"🙂 is complete with the second token, and e8 never is; got {got}"
 )
+got = text_pieces([b"\xe8", b"a"])
+assert got == ["", "\ufffda", ""], (
+    f"with the a it is certain that e8 is never completed: both are sent; got {got}"
+)
 got = text_pieces([b"x", b"\xff", b"y"])
 assert got == ["x", "\ufffd", "y", ""], f"one wrong byte spoils only itself; got {got}"
 data = "žluťoučký kůň, 語言模型 🙂🙃 ok".encode()
 cuts = torch.randint(0, len(data), (14,), generator=generator(2)).sort().values.tolist()
 tokens = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)])]
-got = text_pieces(tokens)
+copies = list(tokens)
+got = text_pieces(copies)
+assert copies == tokens, "text_pieces must not change the tokens"
 assert len(got) == 16, f"15 tokens: 15 strings and one more, got {len(got)}"
 for n in range(15):
     want = b"".join(tokens[: n + 1]).decode("utf-8", errors="ignore")
@@ -257,6 +263,7 @@ def until_stop(pieces, stops):
 
 # %% test="until-stop" points=1
 got = until_stop(["one, t", "wo, th", "ree"], [", three"])
+assert isinstance(got, tuple) and len(got) == 2, f"a pair, got {describe(got)}"
 assert tuple(got) == (["one", ", two", ""], True), (
     f"', t' and ', th' might be the beginning of ', three'; got {got}"
 )
@@ -279,6 +286,14 @@ assert tuple(got) == (["", "aa"], True), (
 got = until_stop(["no", "w then stop it"], ["stop", "then"])
 assert tuple(got) == (["no", "w "], True), (
     f"both are in the second piece, and 'then' begins first; got {got}"
+)
+pieces, stops = ["xabcd", "e"], ["abcd", "bc"]
+got = until_stop(pieces, stops)
+assert tuple(got) == (["x"], True), (
+    f"abcd begins first, though bc inside of it ends first: 'x' is sent, got {got}"
+)
+assert (pieces, stops) == (["xabcd", "e"], ["abcd", "bc"]), (
+    "until_stop must not change its two lists"
 )
 for number in range(60):
     draw = generator(100 + number)
@@ -429,7 +444,9 @@ def dequantize4(packed, scale):
 
 
 # %% test="four-bits" points=1
-packed, scale = quantize4(torch.tensor([[7.0, -2, 0, 1]]), 2)
+got = quantize4(torch.tensor([[7.0, -2, 0, 1]]), 2)
+assert isinstance(got, tuple) and len(got) == 2, f"a pair, got {describe(got)}"
+packed, scale = got
 assert close(scale, [[1.0, 1 / 7]]), f"the largest are 7 and 1, over 7; got {scale}"
 assert packed.tolist() == [[111, 248]], (
     f"numbers 7, -2 and 0, 7; plus 8: 15, 6 and 8, 15; 15 + 16 · 6 = 111; got {packed}"
@@ -457,8 +474,11 @@ for group, columns in ((3, 12), (2, 10), (8, 8), (5, 10)):
     before = weight.clone()
     packed, scale = quantize4(weight, group)
     assert torch.equal(weight, before), "quantize4 must not change the weight"
-    assert packed.dtype == torch.uint8, f"bytes are torch.uint8, got {packed.dtype}"
-    assert packed.shape == (5, columns // 2), (
+    bytes_ = torch.zeros(5, columns // 2, dtype=torch.uint8)
+    assert getattr(packed, "dtype", None) == bytes_.dtype, (
+        f"bytes are a tensor of torch.uint8, got {describe(packed)}"
+    )
+    assert packed.shape == bytes_.shape, (
         f"{columns} numbers are {columns // 2} bytes, got {tuple(packed.shape)}"
     )
     largest = torch.stack(
@@ -476,11 +496,22 @@ for group, columns in ((3, 12), (2, 10), (8, 8), (5, 10)):
         assert halves == own, (
             f"groups of {group}: a row is {own} (plus 8), got {halves}"
         )
-    got = dequantize4(packed, scale)
+    copies = packed.clone(), scale.clone()
+    got = dequantize4(*copies)
+    assert torch.equal(copies[0], packed), "dequantize4 must not change the bytes"
+    assert torch.equal(copies[1], scale), "dequantize4 must not change the scale"
     assert close(got, (numbers - 8) * per_weight), (
         f"groups of {group}: number · scale, in the order of the columns; got {got}"
     )
     assert got.dtype == torch.float64, f"of the scale's type, got {got.dtype}"
+packed, scale = quantize4(torch.tensor([[1e-6, -3e-6]]), 2)
+assert packed.tolist() == [[26]], (
+    f"1 and -3 millionths are the numbers 2 and -7: 10 + 16 · 1 = 26, got {packed}"
+)
+types = scale.dtype, dequantize4(packed, scale).dtype
+assert types == (torch.float32, torch.float32), (
+    f"the scale and what comes back have the weight's type, torch.float32; got {types}"
+)
 
 # %% [markdown]
 # ## 6. Limits (2 points)
@@ -536,7 +567,9 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
         later = max(full, Fraction(time)) + Fraction(cost) / Fraction(rate)
         want.append(later - Fraction(time) <= Fraction(capacity) / Fraction(rate))
         full = later if want[-1] else full
-    got = admitted(list(zip(times, costs)), rate, capacity)
+    requests = list(zip(times, costs))
+    got = admitted(requests, rate, capacity)
+    assert requests == list(zip(times, costs)), "admitted must not change the requests"
     first = next((i for i in range(80) if got[i] != want[i]), None)
     assert got == want, (
         f"rate {rate}, capacity {capacity}: request {first} of {costs[:6]} … at "

@@ -29,7 +29,7 @@
 # 20 points in all. Read the chapter [Fine-tuning](../fine_tuning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The package `llmcourse` has adapters and batches of its own. The first code cell locks them away: here you write them yourself.
 #

@@ -39,7 +39,7 @@
 #
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The first code cell locks away the package's own versions of these tools.
 

@@ -28,7 +28,7 @@
 # 20 points in all. Read the chapter [Documents longer than the window](../retrieval.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The package `llmcourse` has a search of its own. The first code cell locks it away: here you write it yourself.
 

@@ -25,12 +25,12 @@
 # 20 points in all. Read the chapters [Learning from preferences](../rlhf.ipynb), [Reward hacking](../reward_hacking.ipynb) and [Reasoning](../reasoning.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The package `llmcourse` has all of these as well. The first code cell locks them away: here you write them yourself.
 #
 # B is the number of answers in a batch, T the number of positions, V the size of the vocabulary.
-# A loss is there to be trained on, so autograd must be able to take the gradient of each that you write.
+# A loss is there to be trained on, so autograd must be able to take the gradient of each that you write, and of what goes into it.
 
 # %% given="setup"
 import sys
@@ -41,7 +41,7 @@ import torch
 from torch.nn import functional
 from torch.nn.functional import logsigmoid
 
-from llmcourse.classroom.tasks import close, generator, gradient
+from llmcourse.classroom.tasks import close, describe, generator, gradient
 
 for module in ("llmcourse.alignment.losses", "llmcourse.alignment.verifiable"):
     sys.modules[module] = None  # this is what you write yourself
@@ -138,8 +138,10 @@ rewards, gold = torch.randn(2, 9, generator=generator(2)).tolist()
 for n in (2, 4):
     kept = [max(way, key=rewards.__getitem__) for way in combinations(range(9), n)]
     want = sum(gold[i] for i in kept) / len(kept)
-    got = best_of_n(rewards, gold, n)
-    assert abs(got - want) < 1e-6, (
+    copies = list(rewards), list(gold)
+    got = best_of_n(*copies, n)
+    assert copies == (rewards, gold), "best_of_n must not change its two lists"
+    assert abs(got - want) < 1e-5, (
         f"9 answers, n = {n}: the mean over all {len(kept)} ways is {want:.4f}, got {got}; "
         "the reward chooses, and the gold reward of what was chosen counts"
     )
@@ -155,14 +157,14 @@ def pass_at_k(n, n_right, k):
 
 # %% test="pass-at-k" points=0.5
 got = pass_at_k(4, 1, 2)
-assert abs(got - 0.5) < 1e-9, (
+assert abs(got - 0.5) < 1e-6, (
     f"three of the six pairs have the right answer: 0.5, got {got}; 0.4375 comes from "
     "taking the same answer twice"
 )
 got = pass_at_k(5, 3, 1)
-assert abs(got - 0.6) < 1e-9, f"one of five, three are right: 0.6, got {got}"
+assert abs(got - 0.6) < 1e-6, f"one of five, three are right: 0.6, got {got}"
 got = pass_at_k(5, 3, 3)
-assert abs(got - 1) < 1e-9, f"only two are wrong, so each three have a right one: {got}"
+assert abs(got - 1) < 1e-6, f"only two are wrong, so each three have a right one: {got}"
 
 # %% hidden="pass-at-k" points=0.5
 # Hidden: all ways are listed and counted (0.5 points)
@@ -170,7 +172,7 @@ for n, right, k in ((6, 2, 3), (7, 1, 4), (5, 0, 2), (4, 4, 2), (8, 3, 2)):
     ways = list(combinations([True] * right + [False] * (n - right), k))
     want = sum(map(any, ways)) / len(ways)
     got = pass_at_k(n, right, k)
-    assert abs(got - want) < 1e-9, (
+    assert abs(got - want) < 1e-6, (
         f"{n} answers, {right} right, k = {k}: {want:.4f} of {len(ways)} ways, got {got}"
     )
 
@@ -204,8 +206,9 @@ def answer_log_probs(logits, ids, mask):
 ids = torch.tensor([[0, 3, 2, 1]])
 mask = torch.tensor([[False, False, True, True]])
 got = answer_log_probs(torch.zeros(1, 4, 4), ids, mask)
-assert got.shape == (1, 3), (
-    f"four tokens have three predictions, from position 0 to 2: shape (1, 3), got {tuple(got.shape)}"
+assert getattr(got, "shape", None) == (1, 3), (
+    "four tokens have three predictions, from position 0 to 2: a tensor of shape (1, 3), "
+    f"got {describe(got)}"
 )
 assert close(got, [[0.0, -log(4), -log(4)]]), (
     "of four equally probable tokens each has -ln 4 = -1.386; the token 3 belongs to "
@@ -232,8 +235,8 @@ assert close(got, [[0.0, log(3 / 4), -log(8)], [-log(8), 0.0, 0.0]]), (
 # Hidden: random logits, prompts and lengths; large logits; nan where nothing counts (1 point)
 B, T, V = 3, 6, 5
 logits = 4 * torch.randn(B, T, V, generator=generator(3))
-logits[0, 2] += 500
 ids = torch.randint(0, V, (B, T), generator=generator(4))
+logits[0, 2, (ids[0, 3] + 1) % V] += 500  # the token that comes has hardly a chance
 mask = torch.zeros(B, T, dtype=torch.bool)
 mask[0, 2:6] = mask[1, 4] = mask[2, 1:4] = True
 want = torch.zeros(B, T - 1)
@@ -244,7 +247,8 @@ for b in range(B):
 before = logits.clone(), ids.clone(), mask.clone()
 got = answer_log_probs(logits, ids, mask)
 assert close(got, want), (
-    f"wanted {want}, got {got}; logits[:, t] belong to ids[:, t + 1], and so does the mask"
+    f"wanted {want}, got {got}; logits[:, t] belong to ids[:, t + 1], and so does the mask; "
+    "the log of a softmax is -inf where log_softmax still has a number"
 )
 unchanged = zip((logits, ids, mask), before)
 assert all(torch.equal(now, then) for now, then in unchanged), (
@@ -255,6 +259,16 @@ got = answer_log_probs(logits, ids, mask)
 assert close(got, want), (
     "logits of nan where nothing counts must not change the rest, and give 0 there: "
     "choose with `where`, for nan times 0 is nan"
+)
+[slope] = gradient(
+    answer_log_probs,
+    torch.zeros(1, 2, 4),
+    torch.tensor([[0, 3]]),
+    torch.tensor([[False, True]]),
+)
+want = torch.tensor([[[-0.25, -0.25, -0.25, 0.75], [0.0, 0.0, 0.0, 0.0]]])
+assert close(slope, want), (
+    f"the gradient is 1 for the token that comes, less its probabilities, got {slope}"
 )
 
 # %% [markdown]
@@ -294,7 +308,8 @@ policy, reference = torch.randn(2, 4, 6, generator=generator(5)).log_softmax(dim
 k1, k3 = kl_terms(policy, reference)
 want = functional.kl_div(reference, policy, reduction="none", log_target=True).sum(1)
 for name, k in (("k1", k1), ("k3", k3)):
-    assert k.shape == (4, 6), f"{name} keeps the shape (4, 6), got {tuple(k.shape)}"
+    shape = getattr(k, "shape", None)
+    assert shape == (4, 6), f"{name} keeps the shape (4, 6), got {describe(k)}"
     mean = (policy.exp() * k).sum(dim=1)
     assert close(mean, want), (
         f"the mean of {name} over the policy's tokens must be KL(policy ‖ reference) "
@@ -317,6 +332,7 @@ for k in (k1, k3):
 # The four tensors are what your `answer_log_probs` returns: one row for each pair, one column for each token, 0 where nothing counts.
 # The log-probability of an **answer** is the sum over its tokens.
 # Chosen and rejected answers may have different numbers of columns.
+# As in task 1, a pair with a large margin must not make the loss infinite.
 #
 # The policy gives the two tokens of a chosen answer 0.5 nats more each than the reference, and nothing has changed for the rejected one.
 # Then the margin is $\beta \cdot 1$, and with $\beta = 0.1$ the loss is $-\ln \sigma(0.1) = 0.644$.
@@ -372,6 +388,8 @@ for beta in (0.1, 1.5):
     assert close(got, want), (
         f"three random pairs, beta = {beta}: wanted {want:.4f}, got {got}"
     )
+got = dpo_loss(torch.tensor([[-300.0]]), *torch.zeros(3, 1, 1), 1.0)
+assert close(got, 300.0), f"a pair with the margin -300 costs 300 nats, got {got}"
 up, down, *_ = gradient(dpo_loss, won[0], lost[0], won[1], lost[1], 1.5)
 surprise = 1 / (1 + torch.tensor([exp(1.5 * (a - b)) for a, b in zip(gain, loss)]))
 want = -1.5 * surprise[:, None] / 3
@@ -394,7 +412,7 @@ assert close(down, -want.expand(3, 4)), "and every token of the rejected one the
 # Write `gae(rewards, values, mask, gamma, gae_lambda)`, with tensors of the shape (B, T).
 # `mask` is `True` on the tokens of an answer; they are on the left, and padding fills the row on the right.
 # Return the advantages (B, T), 0 on padding.
-# What `rewards` and `values` hold on padding must have no influence.
+# What `rewards` and `values` hold on padding must have no influence, not even if it is `nan`.
 #
 # Rewards 0, 0, 8 and values 4, 5, 6, with $\gamma = 1$ and $\lambda = \tfrac12$: the errors are 1, 1, 2, and the advantages 2, 2, 2.
 
@@ -462,6 +480,9 @@ got = gae(
     torch.tensor([[3.0]]), torch.tensor([[1.0]]), torch.tensor([[True]]), 1.0, 1.0
 )
 assert close(got, [[2.0]]), f"one token: 3 - 1 = 2, got {got}"
+rewards, values = rewards.where(mask, torch.nan), values.where(mask, torch.nan)
+got, want = gae(rewards, values, mask, 0.9, 0.7), gae(*before, mask, 0.9, 0.7)
+assert close(got, want), f"nan on padding must not change the rest, got {got}"
 
 # %% [markdown]
 # ## 6. PPO's clipped loss (2 points)
@@ -474,7 +495,7 @@ assert close(got, [[2.0]]), f"one token: 3 - 1 = 2, got {got}"
 #
 # Write `ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range)`: the mean over all tokens of the batch at which the mask is `True`, as a tensor without dimensions.
 # Here `clip_range` is $\varepsilon$, and `advantages` holds $A$.
-# All four tensors have the shape (B, T), and what they hold elsewhere must have no influence.
+# All four tensors have the shape (B, T), and what they hold elsewhere must have no influence, not even if it is `nan` or infinite.
 #
 # With $\rho = 1.5$, $A = 2$ and $\varepsilon = 0.2$ the loss is $-\min(3, 2.4) = -2.4$.
 # With $A = -2$ it is $-\min(-3, -2.4) = 3$.
@@ -484,10 +505,10 @@ assert close(got, [[2.0]]), f"one token: 3 - 1 = 2, got {got}"
 def ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range):
     """Return PPO's clipped loss, a mean over the tokens of the mask."""
     ### BEGIN SOLUTION
-    ratio = (log_probs - old_log_probs).exp()
+    ratio = (log_probs[mask] - old_log_probs[mask]).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    gain = torch.minimum(ratio * advantages, clipped * advantages)
-    return -gain[mask].mean()
+    gain = torch.minimum(ratio * advantages[mask], clipped * advantages[mask])
+    return -gain.mean()
     ### END SOLUTION
 
 
@@ -503,12 +524,13 @@ for ratio, advantage, want in ((1.5, 2.0, -2.4), (1.5, -2.0, 3.0), (0.5, -2.0, 1
 
 old = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
 moved = old + torch.tensor([[log(1.1), log(1.5), 7.0], [log(0.5), -7.0, 7.0]])
-gains = torch.tensor([[2.0, 1.0, 50.0], [-1.0, 50.0, -50.0]])
+gains = torch.tensor([[2.0, 1.0, 50.0], [-1.0, float("nan"), -50.0]])
 mask = torch.tensor([[True, True, False], [True, False, False]])
 got = ppo_loss(moved, old, gains, mask, 0.2)
 assert close(got, (-2.2 - 1.2 + 0.8) / 3), (
     "three of six tokens count, with the losses -2.2, -1.2 and 0.8: their mean is -0.867, "
-    f"got {got}; -0.433 comes from a division by all six, and the mean is over tokens, not rows"
+    f"got {got}; -0.433 comes from a division by all six, and the mean is over tokens, not "
+    "rows; nan times 0 is nan, so choose the tokens first"
 )
 
 # %% hidden="ppo-loss" points=1
@@ -528,6 +550,10 @@ assert close(got, want), (
 new[1, 4], gains[2, 3] = float("inf"), float("nan")
 got = ppo_loss(new, old, gains, mask, 0.3)
 assert close(got, want), f"inf and nan outside of the mask changed the loss to {got}"
+slope = gradient(ppo_loss, new, old, gains, mask, 0.3)[0]
+assert close(slope[~mask], torch.zeros(6)), (
+    f"what is outside of the mask has a gradient of 0, got {slope[~mask]}"
+)
 ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5]])
 slopes = gradient(
     ppo_loss,
@@ -556,7 +582,7 @@ assert close(slopes, want), (
 # `advantages` (B,) has one number for each answer, which all of its tokens share; the other tensors are (B, T).
 # A token's loss is PPO's, plus $\beta k_3$.
 # Take the mean over the tokens of **each answer** first, and then the mean over the answers, so that a long answer counts as much as a short one.
-# Each answer has at least one token, and what the tensors hold outside the mask must have no influence.
+# Each answer has at least one token, and what the tensors hold outside the mask must have no influence, not even if it is `nan` or infinite.
 #
 # Scores 7, 6, 6, 5 have the mean 6 and the deviation 0.816, so the first answer has the advantage 1.22.
 
@@ -576,13 +602,13 @@ def grpo_loss(
 ):
     """Return GRPO's loss: the mean over answers of the mean over their tokens."""
     ### BEGIN SOLUTION
-    _, k3 = kl_terms(log_probs, reference_log_probs)
     losses = []
     for i in range(len(mask)):
         own = mask[i]
         gains = advantages[i].expand_as(own)
         policy = ppo_loss(log_probs[i], old_log_probs[i], gains, own, clip_range)
-        losses.append(policy + beta * k3[i][own].mean())
+        _, k3 = kl_terms(log_probs[i][own], reference_log_probs[i][own])
+        losses.append(policy + beta * k3.mean())
     return torch.stack(losses).mean()
     ### END SOLUTION
 
@@ -595,12 +621,12 @@ want = torch.tensor([[1.0, 0, 0, -1], [-1, -1, -1, 3]]) / deviation
 assert close(got, want), (
     f"wanted {want}, got {got}; each row is a group, compared with its own mean"
 )
-old = torch.full((2, 3), -1.0)
+old = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, -1.0, float("nan")]])
 mask = torch.tensor([[True, True, True], [True, False, False]])
 got = grpo_loss(old, old, old, torch.tensor([1.0, 2.0]), mask, 0.2, 0.1)
 assert close(got, -1.5), (
     "nothing has moved yet: the answers have the losses -1 and -2, whatever their "
-    f"lengths, and -1.5 on average; got {got}"
+    f"lengths, and -1.5 on average; got {got}; nan stands outside of the mask"
 )
 reference = old - log(2)
 got = grpo_loss(old, old, reference, torch.tensor([0.0, 0.0]), mask, 0.2, 0.1)
@@ -646,6 +672,17 @@ assert close(got, want), (
 new[1, 4] = reference[2, 2] = float("inf")
 got = grpo_loss(new, old, reference, advantages, mask, 0.1, 0.4)
 assert close(got, want), f"inf outside of the mask changed the loss to {got}"
+row = torch.tensor([[-1.0, -1.0]])
+two = torch.tensor([[True, True]])
+slope = gradient(
+    *(grpo_loss, row, row, row - torch.tensor([1.0, 0.0]), torch.tensor([1.0])),
+    *(two, 0.2, 0.5),
+)[0]
+want = torch.tensor([[0.5 * (1 - exp(-1)) - 1, -1.0]]) / 2
+assert close(slope, want), (
+    "of two tokens with the advantage 1 and β = 0.5, the first is a nat above the "
+    f"reference: the gradients are {want}, got {slope}"
+)
 
 # %% [markdown]
 # ## 8. Read a run, and a chain (5 points, written)

@@ -25,7 +25,7 @@
 # 20 points in all. Read the chapters [Attention](../attention.ipynb) and [The transformer](../transformer.ipynb) first; the letters are the same here: $B$ sequences, $T$ queries, $S$ keys, $H$ heads of width $d$, and $D = H d$.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The package `llmcourse` has all of this.
 # The first code cell locks it away: here you write it yourself.

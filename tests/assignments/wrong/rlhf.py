@@ -1,6 +1,6 @@
 # Plausible wrong answers, each with the tests that it fails, exactly.
 
-# %% wrong="log-of-sigmoid" answer="preference-loss" fails="hidden-preference-loss"
+# %% wrong="log-of-sigmoid" answer="preference-loss" fails="hidden-preference-loss,hidden-dpo-loss"
 def preference_loss(chosen, rejected):
     return -torch.log(torch.sigmoid(chosen - rejected)).mean()
 
