@@ -30,10 +30,13 @@
 # | 8. What did not help (written) | 3 | ★★ | 30 minutes |
 #
 # 20 points in all, and none of them for the rank: a careful report on a model that came last earns all of them.
+# Tasks 7 and 8 need up to 12 training runs, three seeds each of a baseline, two changes and an idea that did not help.
+# At 20 minutes each, that is 4 hours of processor time, so plan for it.
+# You may compare with a smaller budget, the same for all, if your report says so.
 # Read the chapter [Pretraining](../pretraining.ipynb) first.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The first code cell locks away the package's own versions of these tools.
 
@@ -44,15 +47,23 @@ from statistics import mean, stdev
 
 import torch
 
-from llmcourse.classroom.tasks import generator
+from llmcourse.classroom.tasks import describe, generator
 
 for module in ("classroom.contest", "intervals", "training.evaluation"):
     sys.modules[f"llmcourse.{module}"] = None  # this is what you write
 
 
 def near(got, wanted, tolerance=1e-9):
-    """Return whether a number is nearly another one."""
-    return abs(float(got) - float(wanted)) <= tolerance * max(1, abs(float(wanted)))
+    """Return whether something is a number, and nearly another one."""
+    try:
+        return abs(float(got) - float(wanted)) <= tolerance * max(1, abs(float(wanted)))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def are_two(got):
+    """Return whether a function returned two numbers, of whatever kind."""
+    return getattr(got, "ndim", 1) == 1 and hasattr(got, "__len__") and len(got) == 2
 
 
 # %% [markdown]
@@ -89,6 +100,7 @@ def excess(losses, log_probs):
 
 # %% test="excess" points=1
 got = excess([torch.tensor([2.0, 1.0, 0.5]), torch.tensor([4.0])], [-3.0, -4.25])
+assert torch.is_tensor(got), f"excess returns a tensor, got {describe(got)}"
 assert got.tolist() == [0.5, -0.25], (
     "2 + 1 + 0.5 nats are 0.5 above the exact 3; 4 nats are 0.25 below the exact 4.25: "
     f"wanted [0.5, -0.25], got {got.tolist()}"
@@ -132,7 +144,7 @@ assert tuple(got.shape) == (0,), f"no story: a tensor of shape (0,), got {got}"
 # s^2 = \frac{1}{n - 1} \sum_i (d_i - \bar d)^2.
 # $$
 #
-# `a` and `b` are tensors of shape (stories,), the excess of each story under two models.
+# `a` and `b` are tensors of shape (stories,), the excess of each story under two models, of at least one story.
 # With a single story the error is unknown: return infinity (`inf`) for it.
 #
 # Excesses of 3, 9, 6 and 2, 6, 4 differ by 1, 3 and 2: the mean is 2, $s = 1$, and the standard error is $1 / \sqrt 3 = 0.577$.
@@ -152,6 +164,7 @@ def paired(a, b):
 
 # %% test="paired" points=1
 got = paired(torch.tensor([3.0, 9.0, 6.0]), torch.tensor([2.0, 6.0, 4.0]))
+assert are_two(got), f"paired returns two numbers, got {describe(got)}"
 assert near(got[0], 2), f"the differences 1, 3, 2 have the mean 2, got {got[0]}"
 assert near(got[1], 1 / sqrt(3), 1e-6), (
     "the differences 1, 3, 2 have s = 1 (divide by n - 1 = 2), so the error of their mean "
@@ -188,8 +201,8 @@ assert got[1] == inf, f"one story says nothing of the error: infinity, got {got[
 # The bootstrap asks for less: draw $n$ of the $n$ differences again, with replacement, and take the mean; do that many times, and see where most of the means lie.
 #
 # Write `bootstrap(differences, picks, level)`: the two ends of the interval.
-# `differences` has shape (stories,).
-# `picks` has shape (draws, stories): each row holds the numbers of the stories in one draw, and a story may occur in it several times, or not at all.
+# `differences` has shape (stories,), with at least one story.
+# `picks` has shape (draws, stories), with at least one draw: each row holds the numbers of the stories in one draw, and a story may occur in it several times, or not at all.
 # The interval leaves out the share $(1 - \text{level}) / 2$ of the draws at each end; `torch.quantile` finds the place.
 # Compute in float64.
 #
@@ -211,6 +224,7 @@ def bootstrap(differences, picks, level):
 # %% test="bootstrap" points=1
 rows = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 2, 2]])
 got = bootstrap(torch.tensor([0.0, 2.0, 4.0]), rows, 0.5)
+assert are_two(got), f"bootstrap returns two numbers, got {describe(got)}"
 assert all(map(near, got, (1, 3))), (
     "the draws have the means 0, 2 and 4; a quarter in from each end lie 1 and 3, got "
     f"{got}"
@@ -235,6 +249,7 @@ for n, n_draws, level in ((9, 40, 0.95), (30, 200, 0.9), (12, 5, 0.6), (4, 1, 0.
         right = min(left + 1, n_draws - 1)
         ends.append(means[left] + (place - left) * (means[right] - means[left]))
     got = bootstrap(differences, rows, level)
+    assert are_two(got), f"bootstrap returns two numbers, got {describe(got)}"
     assert all(abs(x - end) < 1e-7 for x, end in zip(got, ends)), (
         f"{n_draws} draws of {n} stories at the level {level}: wanted from {ends[0]:.4f} "
         f"to {ends[1]:.4f}, got {got}; one mean for each row of picks, and (1 - level) / 2 "
@@ -433,8 +448,8 @@ assert stored({"none": [0, 5]}, {}, {}, 0) == 0, "0 · 5 numbers take no byte"
 #
 # Write `steps_within(budget, fixed, per_step, interval, per_check)`, all of them whole numbers, times in milliseconds.
 # `fixed` is spent once: the tokenizer and loading.
-# A step takes `per_step`.
-# The held-out loss is measured after every `interval` steps, and after the last step if that is not one of them; each time takes `per_check`.
+# A step takes `per_step`, at least 1.
+# The held-out loss is measured after every `interval` steps (at least 1), and after the last step if that is not one of them; each time takes `per_check`.
 # Return the largest number of steps for which all of this takes at most `budget`; it is 0 if not even one step fits.
 #
 # With a budget of 100, 10 fixed, 5 per step, and a check of 20 after every 4 steps, 4 steps take 10 + 20 + 20 = 50.

@@ -25,15 +25,16 @@
 # 20 points in all. Read the chapter [Pretraining](../pretraining.ipynb) first; the letters are the same here: $B$ sequences of $T$ tokens, and a vocabulary of $V$.
 # Replace every `raise NotImplementedError()` with your code, then run the cell below it: it is silent if your code is right, and says what is wrong if it is not.
 # Some points come from hidden tests, which check the same requirements with other inputs.
-# They also check that no function changes the arguments that it is given.
+# No function may change the arguments that it is given; some hidden tests check that, too.
 #
 # The first code cell locks away the package's own training.
 # Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
+# No test looks for these, but the person who marks does.
 # Functions of torch itself, such as `torch.softmax` and `torch.logsumexp`, are fine.
 
 # %% given="setup"
 import sys
-from math import cos, exp, log, pi
+from math import cos, exp, inf, log, pi
 
 import torch
 
@@ -42,6 +43,11 @@ from llmcourse.classroom.tasks import close, describe, generator
 MODULES = "config evaluation loop losses optimizers pretraining windows"
 for module in MODULES.split():
     sys.modules[f"llmcourse.training.{module}"] = None  # this is what you write
+
+
+def are_two(got):
+    """Return whether a function returned two things."""
+    return hasattr(got, "__len__") and len(got) == 2
 
 
 # %% [markdown]
@@ -70,13 +76,32 @@ def examples(tokens, context_length):
 
 
 # %% test="examples" points=1
-ids, targets = examples(torch.tensor([5, 6, 7, 8, 9, 1]), 2)
+got = examples(torch.tensor([5, 6, 7, 8, 9, 1]), 2)
+assert are_two(got), f"examples returns ids and targets, got {describe(got)}"
+assert all(map(torch.is_tensor, got)), f"ids and targets are tensors, got {got}"
+ids, targets = got
 assert ids.tolist() == [[5, 6], [7, 8]], (
     "windows of 2 + 1 overlap by one, so the second begins at 7: wanted the ids "
     f"[[5, 6], [7, 8]], got {ids.tolist()}"
 )
 assert targets.tolist() == [[6, 7], [8, 9]], (
     f"each target is the id one further on: [[6, 7], [8, 9]], got {targets.tolist()}"
+)
+row = torch.tensor([5, 6, 7, 8, 9, 1, 4, 2])
+for n, left in ((8, "one id is left over"), (7, "no id is left over")):
+    ids, targets = examples(row[:n], 3)
+    for name, got, wanted in (
+        ("ids", ids, [[5, 6, 7], [8, 9, 1]]),
+        ("targets", targets, [[6, 7, 8], [9, 1, 4]]),
+    ):
+        assert got.tolist() == wanted, (
+            f"{row[:n].tolist()} in windows of 3 + 1, {left}: wanted the {name} {wanted}, "
+            f"got {got.tolist()}"
+        )
+ids, targets = examples(row, 8)
+assert ids.shape == targets.shape == (0, 8), (
+    "8 ids do not fill a window of 8 + 1: wanted two tensors of shape (0, 8), got "
+    f"{tuple(ids.shape)} and {tuple(targets.shape)}"
 )
 
 # %% hidden="examples" points=1
@@ -128,6 +153,7 @@ for n, length in (
 #   If no place counts, the loss is 0.
 # - Logits may be in the thousands, where $e^z$ overflows.
 #   Adding the same number to all logits of a place changes no probability, so subtract the largest first.
+#   A probability can be so small that it is rounded to 0, and its logarithm is then $-\infty$: do not take the logarithm of `torch.softmax`.
 # - A logit may be $-\infty$: that token has probability 0.
 #
 # With the logits $(0, 0, 0, \ln 5)$ and the target 3, the probability is 5/8 and the loss $\ln 1.6$.
@@ -150,7 +176,7 @@ logits = torch.tensor([[[0.0, 0.0, 0.0, log(5)], [0.0, 0.0, 0.0, 0.0]]])
 got = cross_entropy(logits, torch.tensor([[3, 1]]))
 assert close(got, torch.tensor((log(1.6) + log(4)) / 2)), (
     "5/8 for the first target costs ln 1.6 = 0.470, 1/4 for the second ln 4 = 1.386; "
-    f"the mean is 0.928, got {describe(got)}"
+    f"the mean is 0.928, a tensor of shape (), got {describe(got)}"
 )
 got = cross_entropy(logits, torch.tensor([[3, -1]]))
 assert close(got, torch.tensor(log(1.6))), (
@@ -162,6 +188,15 @@ assert close(got, torch.tensor((log(1.6) + log(4)) / 2), 1e-3), (
     f"1000 more on all logits changes no probability: wanted 0.928, got {describe(got)}; "
     "subtract the largest logit before you take exponentials"
 )
+for row, target, wanted, why in (
+    ([0.0, 1000.0], 0, 1000.0, "a target 1000 below the best costs 1000 nats"),
+    ([0.0, -inf, 0.0], 2, log(2), "-inf is a probability of 0, so two tokens are left"),
+    ([0.0, 0.0], -1, 0.0, "no place counts"),
+):
+    got = cross_entropy(torch.tensor([[row]]), torch.tensor([[target]]))
+    assert close(got, torch.tensor(wanted)), (
+        f"logits {row}, target {target}: {why}; wanted {wanted:.3f}, got {describe(got)}"
+    )
 
 # %% hidden="cross-entropy" points=2
 # Hidden: random values, padding, logits that are far apart or minus infinity (2 points)
@@ -193,11 +228,6 @@ for scale, share in ((1.0, 0.0), (3.0, 0.4), (2000.0, 0.2)):
     )
 got = cross_entropy(torch.randn(2, 3, 4, generator=g), torch.full((2, 3), -1))
 assert close(got, torch.tensor(0.0)), f"no place counts: wanted 0, got {describe(got)}"
-inf = float("inf")
-got = cross_entropy(torch.tensor([[[0.0, -inf, 0.0]]]), torch.tensor([[2]]))
-assert close(got, torch.tensor(log(2))), (
-    f"a token with logit -inf has probability 0, two are left: ln 2, got {describe(got)}"
-)
 got = cross_entropy(torch.tensor([[[-inf, 0.0], [5.0, 5.0]]]), torch.tensor([[-1, 0]]))
 assert close(got, torch.tensor(log(2))), (
     "the place without a target must not count in any way, also with a logit of -inf: "
@@ -221,6 +251,7 @@ assert close(got, torch.tensor(2000.0)), (
 # So the target's logit is pushed up by what its probability lacks of 1, and all others are pushed down by the probability that they have.
 #
 # Write `loss_gradient(logits, targets)`, which returns this gradient, in the shape of the logits, by the formula.
+# Here, too, logits may be in the thousands or $-\infty$.
 # Places with the target $-1$ have a gradient of 0.
 # If no place counts, the whole gradient is 0.
 
@@ -240,6 +271,7 @@ def loss_gradient(logits, targets):
 # %% test="loss-gradient" points=1
 logits = torch.tensor([[[0.0, 0.0, 0.0, log(5)], [0.0, 0.0, 0.0, 0.0]]])
 got = loss_gradient(logits, torch.tensor([[3, -1]]))
+assert torch.is_tensor(got), f"the gradient is a tensor, got {describe(got)}"
 assert tuple(got.shape) == (1, 2, 4), (
     f"a number for each logit, so the shape is (1, 2, 4), got {describe(got)}"
 )
@@ -250,7 +282,6 @@ assert close(got[0, 0], torch.tensor([1, 1, 1, -3]) / 8), (
 assert close(got[0, 1], torch.zeros(4)), (
     f"a place without a target has no gradient, got {describe(got[0, 1])}"
 )
-
 got = loss_gradient(logits, torch.tensor([[3, 1]]))
 wanted = torch.tensor([[[1, 1, 1, -3], [2, -6, 2, 2]]]) / 16
 assert close(got, wanted), (
@@ -258,6 +289,15 @@ assert close(got, wanted), (
     f"wanted {wanted[0].tolist()}, got {got[0].tolist()}; divide by the number of places "
     "that count"
 )
+for row, target, wanted in (
+    ([0.0, 1000.0], 0, [-1.0, 1.0]),
+    ([0.0, -inf, 0.0], 2, [0.5, 0.0, -0.5]),
+    ([0.0, 0.0], -1, [0.0, 0.0]),
+):
+    got = loss_gradient(torch.tensor([[row]]), torch.tensor([[target]]))
+    assert close(got, [[wanted]]), (
+        f"logits {row}, target {target}: wanted {[[wanted]]}, got {describe(got)}"
+    )
 
 # %% hidden="loss-gradient" points=1
 # Hidden: random values against torch's own gradient, large logits (1 point)
@@ -322,6 +362,7 @@ def learning_rate(step, steps, warmup, peak, final_share):
 # %% test="learning-rate" points=1
 for step, wanted in ((0, 0.2), (1, 0.4), (3, 0.8), (4, 0.8), (8, 0.4), (12, 0.0)):
     got = learning_rate(step, 12, 4, 0.8, 0.0)
+    assert got is not None, "learning_rate returns a number, got None"
     assert abs(got - wanted) < 1e-6, (
         f"12 steps, 4 of warm-up, peak 0.8: step {step} has {wanted}, got {got}"
     )
@@ -359,7 +400,7 @@ for step, wanted in ((4, 0.5), (5, 0.5), (6, 0.05)):
 # ## 5. Clipping (2 points)
 #
 # Write `clip(gradients, max_norm)`.
-# `gradients` is a list of tensors of any shapes, one for each weight of the model.
+# `gradients` is a list of at least one tensor, of any shapes, one for each weight of the model.
 # Return two things: the list of clipped gradients, and the norm that they had before, a tensor of one number.
 #
 # The norm is that of *all* numbers in all tensors together: the root of the sum of their squares.
@@ -379,7 +420,9 @@ def clip(gradients, max_norm):
 
 
 # %% test="clip" points=1
-clipped, norm = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 1.0)
+got = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 1.0)
+assert are_two(got), f"clip returns a list and the norm, got {describe(got)}"
+clipped, norm = got
 assert close(norm, torch.tensor(5.0)), (
     f"the root of 9 + 0 + 16 is 5, over all tensors together; got {describe(norm)}"
 )
@@ -468,10 +511,15 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
 
 
 # %% test="adamw" points=1
-start = torch.tensor([0.0]), torch.tensor([0.0]), 0
-got, state = adamw(
-    torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.96), 0.0, 0.5
+given = [torch.tensor([x]) for x in (2.0, 4.0, 0.0, 0.0)]
+weight, gradient, m, s = given
+got = adamw(weight, gradient, (m, s, 0), 0.1, (0.9, 0.96), 0.0, 0.5)
+assert are_two(got), f"adamw returns the weight and the state, got {describe(got)}"
+assert [each.item() for each in given] == [2, 4, 0, 0], (
+    "adamw must not change the tensors that it is given, so no `mul_` or `*=` on them: "
+    f"w, g, m, s were 2, 4, 0, 0 and are now {[each.item() for each in given]}"
 )
+got, state = got
 assert len(state) == 3, f"the state is (m, s, k), got {len(state)} things"
 assert state[2] == 1, f"after the first step k is 1, got {state[2]}"
 assert close(state[0], torch.tensor([0.4])), (
@@ -491,9 +539,7 @@ assert close(got, torch.tensor([1.61])), (
     "the second step, with the same gradient, is 0.95 · 1.8 minus 0.1 · 4/4 = 1.61; got "
     f"{describe(got)}; k is 2 now, in both powers"
 )
-got, _ = adamw(
-    torch.tensor([2.0]), torch.tensor([4.0]), start, 0.1, (0.9, 0.96), 4.0, 0
-)
+got, _ = adamw(weight, gradient, (m, s, 0), 0.1, (0.9, 0.96), 4.0, 0)
 assert close(got, torch.tensor([1.95])), (
     "without decay, and with ε = 4, the first step is 0.1 · 4 / (4 + 4) = 0.05, so w is "
     f"1.95, got {describe(got)}; ε is added to the root, not under it"
@@ -546,7 +592,7 @@ for rate, betas, eps, decay, scale in settings:
 # - `"bits_per_byte"`: the bits for the whole text, divided by its `n_bytes` bytes; one bit is $\ln 2$ nats;
 # - `"gap"`: how far the loss is above the floor, as a share of the floor: $\mathcal{L} / H - 1$.
 #
-# `losses` is a tensor of shape (tokens,), and `floor` is $H$, the entropy of the source in nats per token.
+# `losses` is a tensor of shape (tokens,), with at least one token, and `floor` is $H$, the entropy of the source in nats per token.
 
 
 # %% answer="reading"
@@ -567,6 +613,7 @@ def reading(losses, n_bytes, floor):
 got = reading(
     torch.tensor([log(2), 3 * log(2), 5 * log(2), 3 * log(2)]), 16, 2 * log(2)
 )
+assert isinstance(got, dict), f"reading returns a dict, got {describe(got)}"
 for name, wanted, why in (
     (
         "loss",
@@ -610,16 +657,16 @@ assert abs(2 ** (n_bits / 37) - got["perplexity"]) < 1e-3, (
 # ## 8. Three curves (3 points, written)
 #
 # Three students train a model with a vocabulary of 512 tokens on tales, whose floor is known: 1.2 nats per token.
-# For each, say what the most probable cause is, and how to check it.
+# For each, say what the most probable cause is, and how to check it; where several causes fit, one is enough.
 #
-# - Ana's very first loss, before any step, is 31 nats.
+# - Ana's very first loss, before any step, is 40 nats per token.
 # - Ben's loss on held-out tales has fallen to 0.3 nats.
 # - Cem's loss falls to 1.9 nats on his twenty training tales and then to 0.1, while on held-out tales it rises.
 #
 # Say also why Ben's 0.3 and Cem's 0.1 need not have the same cause.
 
 # %% [markdown] written="curves" points=3
-# Ana: a model that knows nothing gives each token about 1/512 and pays ln 512 = 6.2 nats. 31 nats means that it is sure of wrong tokens: the first weights are too large (or the scores are not divided, or the targets do not belong to the logits).
+# Ana: a model that knows nothing gives each token about 1/512 and pays ln 512 = 6.2 nats. 40 nats means that it is sure of wrong tokens: the first weights are too large (or the scores are not divided, or the targets do not belong to the logits).
 # Check the size of the logits before the first step.
 #
 # Ben: no model can be below the floor on text that is new.

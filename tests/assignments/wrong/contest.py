@@ -66,6 +66,11 @@ def bootstrap(differences, picks, level):
     return values.quantile(outside).item(), values.quantile(1 - outside).item()
 
 
+# %% wrong="no-interval" answer="bootstrap" fails="test-bootstrap,hidden-bootstrap"
+def bootstrap(differences, picks, level):
+    return ()
+
+
 # %% wrong="higher-is-better" answer="verdict" fails="test-verdict,hidden-verdict"
 def verdict(one, other):
     if min(len(one), len(other)) < 3:
@@ -134,6 +139,63 @@ def verdict(one, other):
 def ranks(entries):
     names = sorted(entries, key=lambda name: mean(entries[name]))
     return {name: 1 + i for i, name in enumerate(names)}
+
+
+# %% wrong="other-number-of-seeds" answer="verdict" fails="hidden-verdict"
+def verdict(one, other):
+    if min(len(one), len(other)) < 3:
+        return "open"
+    gap = mean(other) - mean(one)
+    error = sqrt(stdev(one) ** 2 / len(other) + stdev(other) ** 2 / len(one))
+    if abs(gap) <= 2 * error:
+        return "open"
+    return "first" if gap > 0 else "second"
+
+
+def ranks(entries):
+    return {
+        name: 1 + sum(verdict(other, own) == "first" for other in entries.values())
+        for name, own in entries.items()
+    }
+
+
+# %% wrong="open-passed-on" answer="verdict" fails="hidden-verdict"
+def verdict(one, other):
+    if min(len(one), len(other)) < 3:
+        return "open"
+    gap = mean(other) - mean(one)
+    error = sqrt(stdev(one) ** 2 / len(one) + stdev(other) ** 2 / len(other))
+    if abs(gap) <= 2 * error:
+        return "open"
+    return "first" if gap > 0 else "second"
+
+
+def ranks(entries):
+    names, found = sorted(entries, key=lambda name: mean(entries[name])), {}
+    for i, name in enumerate(names):
+        alike = i and verdict(entries[names[i - 1]], entries[name]) == "open"
+        found[name] = found[names[i - 1]] if alike else i + 1
+    return found
+
+
+# %% wrong="dense-ranks" answer="verdict" fails="test-verdict,hidden-verdict"
+def verdict(one, other):
+    if min(len(one), len(other)) < 3:
+        return "open"
+    gap = mean(other) - mean(one)
+    error = sqrt(stdev(one) ** 2 / len(one) + stdev(other) ** 2 / len(other))
+    if abs(gap) <= 2 * error:
+        return "open"
+    return "first" if gap > 0 else "second"
+
+
+def ranks(entries):
+    beaten = {
+        name: sum(verdict(other, own) == "first" for other in entries.values())
+        for name, own in entries.items()
+    }
+    levels = sorted(set(beaten.values()))
+    return {name: 1 + levels.index(n) for name, n in beaten.items()}
 
 
 # %% wrong="tied-stored-twice" answer="stored" fails="test-stored,hidden-stored"

@@ -22,7 +22,14 @@ def examples(tokens, context_length):
     return tokens[:end].reshape(shape), tokens.roll(-1)[:end].reshape(shape)
 
 
-# %% wrong="log-of-softmax" answer="cross-entropy" fails="hidden-cross-entropy"
+# %% wrong="last-window-dropped" answer="examples" fails="test-examples,hidden-examples"
+def examples(tokens, context_length):
+    n_windows = max(0, len(tokens) - 2) // context_length
+    end, shape = n_windows * context_length, (n_windows, context_length)
+    return tokens[:end].reshape(shape), tokens[1 : end + 1].reshape(shape)
+
+
+# %% wrong="log-of-softmax" answer="cross-entropy" fails="test-cross-entropy,hidden-cross-entropy"
 def cross_entropy(logits, targets):
     counts = targets >= 0
     probs = logits.softmax(dim=-1)
@@ -186,6 +193,18 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
     direction = mean / (1 - betas[0] ** n_steps)
     size = (square / (1 - betas[1] ** n_steps)).sqrt()
     weight = (1 - decay) * weight - rate * direction / (size + eps)
+    return weight, (mean, square, n_steps)
+
+
+# %% wrong="changed-in-place" answer="adamw" fails="test-adamw,hidden-adamw"
+def adamw(weight, gradient, state, rate, betas, eps, decay):
+    mean, square, n_steps = state
+    n_steps = n_steps + 1
+    mean.mul_(betas[0]).add_((1 - betas[0]) * gradient)
+    square.mul_(betas[1]).add_((1 - betas[1]) * gradient.square())
+    direction = mean / (1 - betas[0] ** n_steps)
+    size = (square / (1 - betas[1] ** n_steps)).sqrt()
+    weight = (1 - rate * decay) * weight - rate * direction / (size + eps)
     return weight, (mean, square, n_steps)
 
 
