@@ -443,6 +443,12 @@ def test_equal_values_whiten_to_zero(values):
     assert not whiten(torch.tensor(values), mask).any()
 
 
+@pytest.mark.parametrize("averaging", ["token", "sequence"])
+def test_the_mean_of_one_token_is_its_value(averaging):
+    values, mask = torch.tensor([[3.0, 9.0]]), torch.tensor([[True, False]])
+    assert masked_average(values, mask, averaging).item() == 3.0
+
+
 def test_one_value_whitens_to_zero():
     assert not whiten(torch.tensor([[7.0]]), torch.ones(1, 1).bool()).any()
 

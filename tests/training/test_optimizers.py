@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from llmcourse.training.optimizers import Muon, orthogonalise
+from llmcourse.training.optimizers import MOMENTUM, Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5)])
@@ -83,3 +83,17 @@ def test_a_weight_without_gradient_stays() -> None:
     before = weights[0].detach().clone()
     Muon([{"params": weights[:2], "muon": True}], lr=0.1).step()
     assert torch.equal(weights[0], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_are_orthogonalised_in_the_type_asked_for(dtype: torch.dtype) -> None:
+    """Processors without instructions for bfloat16 are slow in it."""
+    [weight] = weights = [torch.zeros(8, 4, requires_grad=True)]
+    gradients(weights, seed=1)
+    assert weight.grad is not None
+    nesterov = weight.grad.lerp(weight.grad * (1 - MOMENTUM), MOMENTUM)
+    Muon([{"params": weights, "muon": True}], lr=1.0, dtype=dtype).step()
+    made = -weight.detach() / (0.2 * 8**0.5)
+    for kind in (torch.float32, torch.bfloat16):
+        error = (made - orthogonalise(nesterov, dtype=kind)).abs().max()
+        assert (error < 1e-5) == (kind == dtype)
