@@ -380,6 +380,14 @@ def test_a_tokenizer_without_an_end_is_refused(model):
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
+def test_one_row_that_is_no_number_is_noticed(temperature):
+    logits, sampling = torch.zeros(2, 3), Sampling(temperature=temperature)
+    logits[1, 2] = math.nan
+    with pytest.raises(FloatingPointError, match="needs logits, got NaN"):
+        generation.draw(logits, sampling, seeded())
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
 def test_weights_that_are_no_numbers_write_nothing(temperature):
     model = Transformer(MODEL_CONFIG, torch.Generator().manual_seed(0))
     torch.nn.init.constant_(model.norm.weight, math.nan)

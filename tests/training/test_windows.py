@@ -58,6 +58,11 @@ def test_every_token_is_a_target_sooner_or_later():
     assert seen == set(range(1, 17))
 
 
+def test_a_text_hardly_longer_than_a_window_has_one_at_any_of_its_beginnings():
+    batches = islice(Windows(torch.arange(7), 4).shuffled(1, seeded()), 60)
+    assert {int(batch[0, 0]) for batch in batches} == {0, 1, 2}
+
+
 def test_documents_come_once_in_each_pass_in_another_order():
     tokens = np.array([0, 1, 1, 0, 2, 2, 0, 3, 3, 0, 4, 4, 0, 5, 5, 0, 6, 6])
     windows = Windows(tokens, 2, start_token=0)
