@@ -42,7 +42,7 @@ from math import log, prod
 import torch
 from torch.nn import functional
 
-from llmcourse.classroom.tasks import close, generator
+from llmcourse.classroom.tasks import close, describe, generator
 
 for name in ("classification", "examples", "lora"):
     sys.modules[f"llmcourse.finetuning.{name}"] = None  # this is what you write
@@ -85,7 +85,12 @@ def pool_last(features, mask):
 
 
 # %% test="batch" points=1
-ids, mask = pad([[5, 6, 7], [8, 0]])
+got = pad([[5, 6, 7], [8, 0]])
+assert isinstance(got, tuple | list), f"a pair was wanted, got {describe(got)}"
+assert [isinstance(part, torch.Tensor) for part in got] == [True, True], (
+    f"a pair of two tensors (ids, mask) was wanted, got {got}"
+)
+ids, mask = got
 assert ids.tolist() == [[5, 6, 7], [8, 0, 0]], (
     f"the longest text has three ids, the other is filled up with a zero; got {ids}"
 )
@@ -106,7 +111,7 @@ assert close(got, [[5.0, 6], [11, 12]]), (
 )
 
 # %% hidden="batch" points=1
-# Hidden: types, one text, texts of one token, padding on the left (1 point)
+# Hidden: types, one text, texts of one token, padding on the left or between (1 point)
 ids, mask = pad([[4]])
 assert ids.dtype == torch.int64, f"ids are torch.int64, got {ids.dtype}"
 assert mask.dtype == torch.bool, f"a mask is torch.bool, got {mask.dtype}"
@@ -127,6 +132,11 @@ assert close(pool_last(features, mask), want), "the last tokens are at 1, 4 and 
 assert close(pool_last(features, mask.flip(1)), features[:, 4]), (
     "with the padding on the left the last token is at the last position, "
     "not at the number of tokens less 1"
+)
+got = pool_last(features[:1, :3], torch.tensor([[True, False, True]]))
+assert close(got, features[:1, 2]), (
+    "the mask True, False, True has its last True at position 2: wanted "
+    f"{describe(features[:1, 2])}, got {describe(got)}"
 )
 
 # %% [markdown]
@@ -313,7 +323,7 @@ assert torch.equal(change, before), "make_adapter must not change the change"
 #
 # - `shapes` is a dict from the name of each weight to its shape, such as `"blocks.0.attention.query": (64, 64)` or `"head.bias": (2,)`.
 # - `way` is `"head"`, `"full"` or `"lora"`. The weights whose names begin with `head.` always learn; with `"full"` all others do as well.
-# - With `"lora"` a matrix (out, in) gets an adapter of the given rank if the **last part** of its name, after the last dot, is one of `targets`. Adapters are weights: they count in the total, and they learn.
+# - With `"lora"` a matrix (out, in) gets an adapter of the given rank if the **last part** of its name, after the last dot, is one of `targets`. A vector gets none, and `targets` never name weights of the head. Adapters are weights: they count in the total, and they learn.
 #
 # Take a head of (2, 3) and a `query` of (4, 3) with rank 1: the adapter has $4 + 3 = 7$ numbers.
 # So there are 25 in all, of which 13 learn, and $4 \cdot 25 + 12 \cdot 13 = 256$ bytes.
@@ -328,7 +338,7 @@ def training_cost(shapes, way, targets, rank):
         total += prod(shape)
         if way == "full" or name.startswith("head."):
             learned += prod(shape)
-        if way == "lora" and name.split(".")[-1] in targets:
+        if way == "lora" and len(shape) == 2 and name.split(".")[-1] in targets:
             total += rank * sum(shape)
             learned += rank * sum(shape)
     return total, learned, 4 * total + 12 * learned
@@ -379,6 +389,20 @@ for way, targets, rank, extra in (
         "query_norm is not a query, and heads.down is not part of the head"
     )
 assert shapes == copy, "training_cost must not change the shapes"
+shapes = {"head_norm.weight": (4,), "blocks.0.head.scale": (4,), "head.bias": (2,)}
+shapes |= {"blocks.0.subquery": (4, 4)}
+got = tuple(training_cost(shapes, "lora", ["query"], 1))
+assert got == (26, 2, 128), (
+    "of `head_norm.weight`, `blocks.0.head.scale` and `head.bias` only the last begins "
+    "with `head.`, and `subquery` is no `query`: wanted (26, 2, 128), got "
+    f"{got}"
+)
+shapes = {"blocks.0.up": (4,), "head.bias": (2,)}
+got = tuple(training_cost(shapes, "lora", ["up"], 1))
+assert got == (6, 2, 48), (
+    "only a matrix gets an adapter, and here `up` is a vector of 4 numbers: wanted "
+    f"(6, 2, 48), got {got}"
+)
 
 # %% [markdown]
 # ## 5. Unequal classes (2 points)
@@ -417,11 +441,13 @@ def weighted_loss(logits, labels, weights):
 # %% test="classes" points=1
 labels = torch.tensor([0, 0, 0, 1])
 got = class_weights(labels, 2)
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert close(got, [4 / 6, 2.0]), (
     f"three examples of class 0 and one of class 1: weights 4/6 and 4/2, got {got}"
 )
 logits = torch.tensor([[log(3.0), 0.0]] * 4)
 got = weighted_loss(logits, labels, torch.tensor([4 / 6, 2.0]))
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert close(got, (log(4 / 3) + log(4)) / 2), (
     "p is 3/4 for class 0 and 1/4 for class 1; both classes have the same weight in "
     f"all, so the loss is (ln 4/3 + ln 4) / 2 = 0.837; got {got}"
@@ -440,14 +466,16 @@ assert close(got, [4 / 9, 4 / 3, 0.0]), (
 # %% hidden="classes" points=1
 # Hidden: a class without examples, random logits, large logits (1 point)
 labels = torch.tensor([2, 0, 2, 2, 0, 4, 2])
+same = labels.clone()
 got = class_weights(labels, 6)
 assert close(got, [7 / 12, 0.0, 7 / 24, 0.0, 7 / 6, 0.0]), (
     f"classes 1, 3 and 5 have no example, and so the weight 0: got {got}"
 )
 assert got.is_floating_point(), f"weights are floats, got {got.dtype}"
+assert torch.equal(labels, same), "class_weights must not change the labels"
 logits = 3 * torch.randn(7, 5, generator=generator(30))
 weights = 0.1 + torch.rand(5, generator=generator(31))
-before = logits.clone(), weights.clone()
+before = logits.clone(), same, weights.clone()
 got = weighted_loss(logits, labels, weights)
 want = functional.cross_entropy(logits, labels, weight=weights)
 assert close(got, want), (
@@ -457,7 +485,7 @@ assert close(got, want), (
 got = weighted_loss(400 * logits, labels, weights)
 want = functional.cross_entropy(400 * logits, labels, weight=weights)
 assert close(got, want), f"large logits: wanted {want:.1f}, got {got}; use log_softmax"
-for now, then in zip((logits, weights), before):
+for now, then in zip((logits, labels, weights), before):
     assert torch.equal(now, then), "weighted_loss must not change what it is given"
 
 # %% [markdown]
@@ -503,11 +531,17 @@ assert abs(macro - 1 / 2) < 1e-6, (
 )
 
 # %% hidden="scores" points=1
-# Hidden: random predictions of four classes, one that never occurs, all right (1 point)
+# Hidden: random predictions of four classes, some never predicted or never there, all right (1 point)
 accuracy, macro = scores([1, 2, 1], [1, 2, 1], 5)
 assert abs(accuracy - 1) < 1e-6, f"all right: accuracy 1, got {accuracy}"
 assert abs(macro - 1) < 1e-6, (
     f"all right: macro F1 1, got {macro}; classes 0, 3 and 4 are not there at all"
+)
+accuracy, macro = scores([0, 1], [0, 0], 2)
+assert abs(accuracy - 1 / 2) < 1e-6, f"one of two is right, got {accuracy}"
+assert abs(macro - 1 / 3) < 1e-6, (
+    "class 0 has 2 / (1 + 2), and class 1, which is predicted but never occurs, counts "
+    f"with 0: the mean is 1/3, got {macro}"
 )
 labels = torch.randint(0, 4, (60,), generator=generator(40))
 guess = torch.randint(0, 3, (60,), generator=generator(41))
@@ -519,12 +553,16 @@ hits = table.diagonal()
 precision = hits / table.sum(dim=1).clamp(min=1e-9)
 recall = hits / table.sum(dim=0).clamp(min=1e-9)
 f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-9)
-accuracy, macro = scores(guess.tolist(), labels.tolist(), 6)
+given = guess.tolist(), labels.tolist()
+accuracy, macro = scores(*given, 6)
 want = (hits.sum() / 60).item(), f1.mean().item()
 assert abs(accuracy - want[0]) < 1e-5, f"accuracy {want[0]:.4f}, got {accuracy}"
 assert abs(macro - want[1]) < 1e-5, (
     f"macro F1 {want[1]:.4f}, got {macro}; class 3 occurs and is never predicted, so it "
     "counts with 0; classes 4 and 5 do not count"
+)
+assert given == (guess.tolist(), labels.tolist()), (
+    "scores must not change the predictions and the labels"
 )
 
 # %% [markdown]
@@ -575,21 +613,25 @@ assert abs(error) < 1e-6, (
 tokens = torch.randint(20, 90, (11,), generator=generator(50))
 old = 2 * tokens + torch.randn(11, generator=generator(51), dtype=torch.float64)
 new = old + 5 * torch.randn(11, generator=generator(52), dtype=torch.float64) + 9
-increase, error = forgetting(old.tolist(), new.tolist(), tokens.tolist())
+given = old.tolist(), new.tolist(), tokens.tolist()
+increase, error = forgetting(*given)
 want = ((new.sum() - old.sum()) / tokens.sum()).item()
 assert abs(increase - want) < 1e-6, (
     f"11 texts: {want:.5f} nats per token more, got {increase}"
 )
 want = ((new - old).std() * 11**0.5 / tokens.sum()).item()
 assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {error}"
+assert given == (old.tolist(), new.tolist(), tokens.tolist()), (
+    "forgetting must not change the losses and the numbers of tokens"
+)
 
 # %% [markdown]
 # ## 8. Explain (5 points, written)
 #
 # **Question A** (2 points).
 # LoRA begins with a random $A$ and $B = 0$.
-# Say what would happen in training with $A = 0$ and $B = 0$, and give the reason from the gradients of $B A z$.
-# Say what is wrong with a random $A$ and a random $B$.
+# Say what would happen in training with $A = 0$ and $B = 0$, and give the reason from the gradients of $B A z$. (1 point)
+# Say what is wrong with a random $A$ and a random $B$. (1 point)
 
 # %% [markdown] written="start" points=2
 # Question A.
@@ -611,9 +653,9 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # | full, without class weights | 0.98 | 0.84 | 0.31 ± 0.04 |
 # | full, with class weights | 0.96 | 0.79 | 0.34 ± 0.04 |
 #
-# Say what the first classifier does, and how you can tell.
-# The third finds more of the ambiguous openings than the second: explain how its accuracy can still be lower, and name a use for which you would take it.
-# Then say what you would do if the model had to keep telling tales as well as before.
+# Say what the first classifier does, and how you can tell. (1 point)
+# The third finds more of the ambiguous openings than the second: explain how its accuracy can still be lower, and name a use for which you would take it. (1 point)
+# Then say what you would do if the model had to keep telling tales as well as before, and say whether that keeps the tales fully or only in part. (1 point)
 
 # %% [markdown] written="editor" points=3
 # Question B.
@@ -624,7 +666,7 @@ assert abs(error - want) < 1e-6, f"11 texts: standard error {want:.5f}, got {err
 # There are 24 times as many clear openings, so these alarms cost more accuracy than the openings that it finds bring in.
 # It is the one to take where a miss is worse than a false alarm: for an editor who looks at every warning anyway.
 # (Its probabilities of *ambiguous* are then too high, and have to be corrected before they are used as such.)
-# To keep the tales: adapters that are taken off for tales, or a copy of the old weights.
-# A lower rate, or tales mixed into the training, will reduce the forgetting but not end it.
+# To keep the tales fully: adapters that are taken off for tales, or a copy of the old weights.
+# A lower rate, or tales mixed into the training, keeps them only in part: it will reduce the forgetting but not end it.
 #
-# One point: always the frequent class, by the numbers. One point: false alarms among many clear ones, and a fitting use. One point: a way that keeps the old model (adapters taken off, a copy) or reduces the forgetting, said with its limits.
+# One point: always the frequent class, by the numbers. One point: false alarms among many clear ones, and a fitting use. One point: a way that keeps the old model (adapters taken off, a copy) or one that reduces the forgetting, with the right one of *fully* and *in part*.

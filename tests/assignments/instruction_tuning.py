@@ -41,7 +41,7 @@ import sys
 import torch
 from torch.nn import functional
 
-from llmcourse.classroom.tasks import generator
+from llmcourse.classroom.tasks import close, describe, generator, gradient
 
 for name in ("chat", "examples", "finetuning"):
     sys.modules[f"llmcourse.finetuning.{name}"] = None  # this is what you write
@@ -58,12 +58,6 @@ SPECIAL = {
 def encode(text):
     """Return the ids of a text: its bytes. No text gives a special token."""
     return list(text.encode("utf-8"))
-
-
-def close(got, want):
-    """Whether a number, or a tensor without dimensions, is nearly the wanted one."""
-    got = torch.as_tensor(got, dtype=torch.float64)
-    return got.dim() == 0 and abs(got.item() - float(want)) < 1e-4
 
 
 # %% [markdown]
@@ -199,6 +193,7 @@ assert len(inputs) == len(targets) == len(mask) == 11, (
 # $$\mathcal{L} = -\frac{1}{|M|} \sum_{(i, t) \in M} \ln p(x_{i, t+1} \mid x_{i, 1}, \dots, x_{i, t}).$$
 #
 # Write `answer_loss(logits, targets, mask)`, in nats, as a tensor without dimensions: `logits` (B, T, V), `targets` (B, T), `mask` (B, T) of bools.
+# It is there to be trained on, so autograd must be able to take its gradient.
 # It is one mean over **all** targets that count: a long answer has more of them than a short one.
 # Where the mask is `False`, a target may be any number, even one that is not an id, and the logits may be anything.
 #
@@ -231,6 +226,7 @@ probs = torch.tensor([[[1 / 2, 1 / 2], [1 / 4, 3 / 4], [0.9, 0.1]], [[0.25, 0.75
 targets = torch.tensor([[1, 0, -7], [0, 0, 1]])
 mask = torch.tensor([[True, True, False], [True, False, False]])
 got = answer_loss(probs.log(), targets, mask)
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 want = torch.tensor(2.0).log() * 5 / 3
 assert close(got, want), (
     "three targets count, with the probabilities 1/2, 1/4 and 1/4: (1 + 2 + 2) ln 2 "
@@ -243,21 +239,24 @@ assert close(swapped, want), (
     f"{want:.3f} nats; got {swapped}. The target says whose probability counts"
 )
 got = whole_loss([1.0, 3.0], [30, 10])
-assert close(got, 1.5), f"30 targets of 1.0 and 10 of 3.0 have the mean 1.5, got {got}"
+assert isinstance(got, float), f"a float was wanted, got {describe(got)}"
+assert abs(got - 1.5) < 1e-4, (
+    f"30 targets of 1.0 and 10 of 3.0 have the mean 1.5, got {got}"
+)
 got = whole_loss([1.0, float("nan"), 3.0], [30, 0, 10])
-assert close(got, 1.5), (
+assert abs(got - 1.5) < 1e-4, (
     f"a part without targets has the loss nan and changes nothing: 1.5, got {got}; nan "
     "times 0 is nan, so leave the part out"
 )
 
 # %% hidden="answer-loss" points=1
-# Hidden: random batches and lengths, large logits, targets that are no ids (1 point)
+# Hidden: random batches and lengths, large logits, targets that are no ids, the gradient (1 point)
 logits = 5 * torch.randn(3, 6, 7, generator=generator(3))
 targets = torch.randint(0, 7, (3, 6), generator=generator(4))
 mask = torch.arange(6) >= torch.tensor([5, 1, 4])[:, None]
 logits[0, 5] += 300
 logits[2, 0], targets[1, 0] = float("nan"), -100
-before = targets.clone(), mask.clone()
+before = targets.clone(), mask.clone(), logits.clone()
 terms = []
 for i, t in mask.nonzero().tolist():
     row = logits[i, t].double()
@@ -267,9 +266,25 @@ got = answer_loss(logits, targets, mask)
 assert close(got, want), f"8 targets of 18 count: wanted {want:.4f}, got {got}"
 assert torch.equal(targets, before[0]), "answer_loss must not change the targets"
 assert torch.equal(mask, before[1]), "answer_loss must not change the mask"
+assert torch.allclose(logits, before[2], equal_nan=True), (
+    "answer_loss must not change the logits, not even where they do not count"
+)
+[slope] = gradient(
+    answer_loss,
+    torch.zeros(1, 3, 4),
+    torch.tensor([[0, 3, 1]]),
+    torch.tensor([[False, True, True]]),
+)
+want = torch.full((1, 3, 4), 1 / 8)
+want[0, 0], want[0, 1, 3], want[0, 2, 1] = 0.0, -3 / 8, -3 / 8
+assert close(slope, want), (
+    "the gradient of the logits is their probability, less 1 for the target, over the "
+    f"number of targets that count: wanted {want.tolist()}, got {slope}; None says that "
+    "autograd does not reach the logits: the loss is detached, or a number"
+)
 
 # %% hidden="whole-loss" points=1
-# Hidden: parts of a batch against the batch, and a part without targets (1 point)
+# Hidden: parts of a batch against the batch, a part without targets, nothing is changed (1 point)
 logits = torch.randn(5, 4, 6, generator=generator(5))
 targets = torch.randint(0, 6, (5, 4), generator=generator(6))
 mask = torch.arange(4) >= torch.tensor([3, 0, 4, 2, 1])[:, None]
@@ -278,11 +293,18 @@ every = functional.cross_entropy(
 )
 every = every.view(5, 4)
 losses = [every[i][mask[i]].mean().item() for i in range(5)]
-got = whole_loss(losses, mask.sum(dim=1).tolist())
-want = every[mask].mean()
-assert close(got, want), (
+counts = mask.sum(dim=1).tolist()
+before = repr((losses, counts))
+got = whole_loss(losses, counts)
+want = every[mask].mean().item()
+assert isinstance(got, float), f"a float was wanted, got {describe(got)}"
+assert abs(got - want) < 1e-4, (
     "five parts with 1, 4, 0, 2 and 3 targets; the one without has the loss nan: "
     f"wanted {want:.4f}, got {got}"
+)
+assert repr((losses, counts)) == before, (
+    f"whole_loss must not change the losses and counts: they were {before}, and are "
+    f"{losses}, {counts}"
 )
 
 # %% [markdown]
@@ -324,11 +346,16 @@ assert got == [[1, 2], [3, 0, 4]], (
 )
 
 # %% hidden="first-fit" points=1
-# Hidden: no texts, equal lengths, many random lengths (1 point)
+# Hidden: no texts, equal lengths, the first row or the fullest, many random lengths (1 point)
 assert first_fit([], 5) == [], "no conversations need no rows"
 got = first_fit([2, 2, 2], 4)
 assert got == [[0, 1], [2]], (
     f"equal lengths in the order of the list: [[0, 1], [2]], got {got}"
+)
+got = first_fit([13, 11, 8, 1], 20)
+assert got == [[0, 3], [1, 2]], (
+    "13 and 11 open two rows, 8 joins the 11, and 1 goes into the first row that has room, "
+    f"not into the fullest: [[0, 3], [1, 2]], got {got}"
 )
 lengths = torch.randint(1, 20, (60,), generator=generator(7)).tolist()
 copy = list(lengths)
@@ -349,9 +376,11 @@ assert sorted(i for row in got for i in row) == list(range(60)), (
 )
 full = max(sum(lengths[i] for i in row) for row in got)
 assert full <= 24, f"a row has room for 24 tokens, got one with {full}"
+rows = enumerate(zip([*want, None], [*got, None]))
+other = next((f"row {n} is {b}, wanted {a}" for n, (a, b) in rows if a != b), "")
 assert got == want, (
-    f"60 conversations: wanted {len(want)} rows, beginning {want[:2]}, got {len(got)}, "
-    f"beginning {got[:2]}; the longest first, each into the first row with room"
+    f"lengths {lengths}, 24 tokens: wanted {len(want)} rows, got {len(got)}, and {other}; "
+    "the longest first, each into the first row with room"
 )
 
 # %% [markdown]
@@ -387,8 +416,10 @@ def packed_mask(lengths):
 
 # %% test="packed" points=1
 got = packed_positions([2, 1])
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert got.tolist() == [0, 1, 0], f"each text begins at 0: 0, 1, 0, got {got}"
 got = packed_mask([2, 1])
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert got.int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]], (
     "the second token may look at the first, the third only at itself: it is another "
     f"text; got {got}"
@@ -469,6 +500,11 @@ assert system == [("system", "s"), *turns], (
 
 # %% hidden="fit-history" points=2
 # Hidden: a system turn, all that can go goes, what is too long, random rooms (2 points)
+kept, dropped = fit_history([("user", "x")], 5)
+assert (kept, dropped) == ([("user", "x")], []), (
+    "a single question of 1 + 3 + 1 = 5 ids fits into 5, and there is nothing to drop; "
+    f"kept {kept}, dropped {dropped}"
+)
 sizes = torch.randint(0, 9, (11,), generator=generator(8)).tolist()
 roles = ["user", "assistant"] * 5 + ["user"]
 talk = [(role, "é" * n) for role, n in zip(roles, sizes)]
@@ -506,8 +542,8 @@ for system in ([], [("system", "Answer in verse.")]):
 #
 # **Question A** (2 points).
 # A library first makes one text of the whole conversation, and then looks for special tokens in it.
-# Write down a user's message that makes the model see an answer it never gave.
-# Say why your `chat_ids` is safe against it, and what it does not protect against.
+# Write down a user's message that makes the model see an answer it never gave, and say why your `chat_ids` is safe against it. (1 point)
+# Say what it does not protect against. (1 point)
 
 # %% [markdown] written="forged-turn" points=2
 # Question A.
@@ -523,16 +559,17 @@ for system in ([], [("system", "Answer in verse.")]):
 # Two programs train on the same batches of two conversations.
 # One has an answer of 2 targets, the other of 198.
 # Program 1 takes the mean over all 200 targets; program 2 takes the mean of the two answers' means.
-# Say how much one target of the short answer counts in each program, and which kind of answer each program teaches more.
-# Program 1 then reads the two conversations in two parts and averages the two losses: say what it computes now, and how to repair it.
+# Say how much one target of the short answer counts in each program. (1 point)
+# Say which answer has the larger share of the loss in each. (1 point)
+# Program 1 then reads the two conversations in two parts and averages the two losses: say what it computes now, and how to repair it. (1 point)
 
 # %% [markdown] written="two-means" points=3
 # Question B.
-# Program 1: every target counts 1/200, so the short answer has 1/100 of the loss.
+# Program 1: every target counts 1/200, so the short answer has a weight of 1/100, and the long one of 99/100.
 # Program 2: a target of the short answer counts 1/2 · 1/2 = 1/4, one of the long answer 1/2 · 1/198 = 1/396, so 99 times less.
 # Program 1 learns mostly from long answers.
-# Program 2 gives a short answer, and so the place where it ends, as much weight as a long one, so it teaches short answers more.
+# Program 2 gives both answers the same weight, 1/2, so it teaches both alike, and the short one more per target, the place where it ends included.
 # In two parts, with the two losses averaged, program 1 has become program 2.
 # To repair it, weight each part's loss by its share of the targets, or add up the sums of the losses and divide by the number of all targets.
 #
-# One point: both weights right. One point: which answers are taught more. One point: it is now the mean of the means, with a repair that divides by the targets of the whole batch.
+# One point: both weights right. One point: the long answer in program 1; in program 2 both alike, the short one more per target (*program 2 teaches short answers more* is right, too). One point: it is now the mean of the means, with a repair that divides by the targets of the whole batch.

@@ -48,8 +48,18 @@ sys.modules["llmcourse.text.embeddings"] = None
 
 
 def close(got, want):
-    """Whether two lists of numbers are nearly the same."""
-    return len(got) == len(want) and all(abs(a - b) < 1e-6 for a, b in zip(got, want))
+    """Whether something is a list of nearly the wanted numbers."""
+    got = got.tolist() if hasattr(got, "tolist") else got  # a tensor
+    if not isinstance(got, list | tuple) or len(got) != len(want):
+        return False
+    return all(abs(a - b) < 1e-6 for a, b in zip(got, want))
+
+
+def is_pair(got, kind=object):
+    """Whether something is a pair, both of one kind."""
+    if not isinstance(got, list | tuple) or len(got) != 2:
+        return False
+    return isinstance(got[0], kind) and isinstance(got[1], kind)
 
 
 # %% [markdown]
@@ -98,16 +108,16 @@ def sentence_spans(lengths, size, overlap):
 
 
 # %% test="spans" points=1
-got = token_spans(10, 5, 2)
+got = [tuple(span) for span in token_spans(10, 5, 2)]
 assert got == [(0, 5), (3, 8), (6, 10)], (
     "10 tokens, size 5, overlap 2: each chunk begins 2 tokens before the end of the one "
     f"before it; wanted (0, 5), (3, 8), (6, 10), got {got}"
 )
-got = token_spans(8, 5, 2)
+got = [tuple(span) for span in token_spans(8, 5, 2)]
 assert got == [(0, 5), (3, 8)], (
     f"after (3, 8) everything is there; another chunk would lie in it; got {got}"
 )
-got = sentence_spans([4, 3, 2, 6], 10, 5)
+got = [tuple(span) for span in sentence_spans([4, 3, 2, 6], 10, 5)]
 assert got == [(0, 3), (2, 4)], (
     "4 + 3 + 2 fit into 10; of 3 + 2 the 3 is left out, since 3 + 2 + 6 are 11: wanted "
     f"(0, 3), (2, 4), got {got}"
@@ -116,7 +126,8 @@ assert got == [(0, 3), (2, 4)], (
 # %% hidden="token-spans" points=1
 # Hidden: empty and short texts, no overlap, many sizes (1 point)
 assert token_spans(0, 5, 2) == [], "an empty text has no chunks"
-assert token_spans(1, 5, 4) == [(0, 1)], "a text of one token is one chunk"
+got = [tuple(span) for span in token_spans(1, 5, 4)]
+assert got == [(0, 1)], f"a text of one token is one chunk, (0, 1); got {got}"
 for size in range(1, 9):
     for overlap in range(size):
         for n in range(1, 30):
@@ -130,9 +141,15 @@ for size in range(1, 9):
             )
 
 # %% hidden="sentence-spans" points=1
-# Hidden: one sentence, no overlap, a large overlap, random lengths (1 point)
+# Hidden: one sentence, an overlap that just fits, none, a large one, random lengths (1 point)
 assert sentence_spans([], 5, 2) == [], "no sentences, no chunks"
-assert sentence_spans([5], 5, 2) == [(0, 1)], "a sentence that just fits is a chunk"
+got = [tuple(span) for span in sentence_spans([5], 5, 2)]
+assert got == [(0, 1)], f"a sentence that just fits is a chunk, (0, 1); got {got}"
+got = [tuple(span) for span in sentence_spans([5, 2, 3, 5], 10, 5)]
+assert got == [(0, 3), (1, 4)], (
+    "lengths 5, 2, 3, 5, size 10, overlap 5: 2 + 3 are just 5, and with the new 5 just 10, "
+    f"so both are repeated: wanted (0, 3), (1, 4), got {got}"
+)
 for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
     draw = generator(1 + number)
     lengths = torch.randint(1, 13, (40,), generator=draw).tolist()
@@ -169,7 +186,9 @@ for number, (size, overlap) in enumerate(((20, 0), (20, 7), (25, 24), (12, 4))):
 #
 # $N$ is the number of documents, $n_q$ how many of them have the word $q$, $f_q$ how often document $c$ has it, $|c|$ its number of words, and $\overline{|c|}$ their mean.
 # A word that is in the query twice counts twice, and one that no document has does not count.
+# A document without the word gets nothing for it; `k1` may be 0.
 # Only documents that the index lists for a word of the query need to be looked at.
+# The index that comes in is a plain dict and stays as it is.
 #
 # Take *a red boat*, *a blue boat* and *a red hat a red coat*, and the query *red hat*.
 # With $k_1 = 1$ and $b = 0$ the scores are 0.24, 0 and 0.80, as in the chapter.
@@ -206,8 +225,13 @@ def bm25(query, index, lengths, k1, b):
 # %% test="bm25" points=1
 three = ["a red boat", "a blue boat", "a red hat a red coat"]
 index = build_index([text.split() for text in three])
-assert [tuple(pair) for pair in index["red"]] == [(0, 1), (2, 2)], (
-    f"red is once in document 0 and twice in document 2; got {index['red']}"
+assert isinstance(index, dict), f"an index is a dict, got {index!r}"
+got = index.get("red", [])
+assert all(map(is_pair, got)), (
+    f"an entry is a list of pairs (number of the document, how often); got {got}"
+)
+assert [tuple(pair) for pair in got] == [(0, 1), (2, 2)], (
+    f"red is once in document 0 and twice in document 2; got {got}"
 )
 got = bm25(["red", "hat"], index, [3, 3, 6], 1.0, 0.0)
 want = [log(1.6) / 2, 0.0, log(1.6) * 2 / 3 + log(1 + 2.5 / 1.5) / 2]
@@ -222,6 +246,13 @@ want = [2 * red / (1 + 3 / 4), 0.0, 2 * red * 2 / (2 + 6 / 4) + hat / (1 + 6 / 4
 assert close(got, want), (
     "with b = 1 the lengths 3, 3 and 6 are compared with their mean, 4, so k₁ becomes 3/4 "
     f"and 6/4; and red is twice in the query: wanted {want}, got {got}"
+)
+
+got = bm25(["red", "zebra"], dict(index), [3, 3, 6], 1.0, 0.0)
+want = [log(1.6) / 2, 0.0, log(1.6) * 2 / 3]
+assert close(got, want), (
+    "the index is a plain dict, and zebra, which is not in it, does not count: wanted "
+    f"{want}, got {got}"
 )
 
 # %% hidden="bm25" points=2
@@ -250,18 +281,29 @@ for k1, b in ((1.5, 0.75), (0.4, 1.0), (2.0, 0.0), (0.0, 0.5)):
                 pivot = 1 - b + b * len(document) / (sum(sizes) / 5)
                 score += idf * f / (f + k1 * pivot) if f else 0.0
             want.append(score)
-        got = bm25(list(query), index, list(sizes), k1, b)
+        given = list(query), dict(index), list(sizes)
+        before = repr(given)
+        got = bm25(*given, k1, b)
         assert close(got, want), (
             f"query {query!r}, k1 {k1}, b {b}: wanted {want}, got {got}; the length of a "
             "document counts against the mean length, and a word twice counts twice"
         )
+        assert repr(given) == before, (
+            "bm25 must not change the query, the index and the lengths: they were "
+            f"{before}, and are {given}"
+        )
+got = bm25(["a"], build_index([["a"], []]), [1, 0], 1.0, 0.5)
+assert close(got, [log(2) / 2.5, 0.0]), (
+    "an empty document counts in the number of documents and in the mean length: wanted "
+    f"{[log(2) / 2.5, 0.0]}, got {got}"
+)
 
 # %% [markdown]
 # ## 3. The nearest vectors (2 points)
 #
 # A search by vectors takes the chunks whose vectors have the largest cosine with the question's.
 # Write `nearest(queries, vectors, k)`: from vectors of the questions (Q, D) and of the chunks (N, D) to the pair `(scores, numbers)`, both (Q, k).
-# For each question they hold the $k$ largest cosines, the largest first, and the numbers of their chunks.
+# For each question they hold the $k$ largest cosines, the largest first, and the numbers of their chunks, of `torch.int64`.
 # If there are fewer than $k$ chunks, all of them are in the result.
 # The cosine with a vector of zeros is 0.
 # Of equal cosines, the chunk with the smaller number comes first.
@@ -281,7 +323,11 @@ def nearest(queries, vectors, k):
 
 # %% test="nearest" points=1
 chunks = torch.tensor([[0.0, 2], [3, 4], [5, 0]])
-scores, numbers = nearest(torch.tensor([[1.0, 0]]), chunks, 2)
+got = nearest(torch.tensor([[1.0, 0]]), chunks, 2)
+assert is_pair(got, torch.Tensor), (
+    f"a pair of tensors (scores, numbers) was wanted, got {got!r}"
+)
+scores, numbers = got
 assert numbers.tolist() == [[2, 1]], (
     f"(5, 0) has the direction of (1, 0), and (3, 4) the cosine 0.6; got {numbers}"
 )
@@ -317,6 +363,7 @@ for k in (1, 4, 8, 20):
     size = 3, min(k, 8)
     assert scores.shape == size, f"k = {k}: {size}, got {tuple(scores.shape)}"
     assert numbers.shape == size, f"k = {k}: {size}, got {tuple(numbers.shape)}"
+    assert numbers.dtype == torch.int64, f"torch.int64, got {numbers.dtype}"
     for query, own, found in zip(queries, scores.tolist(), numbers.tolist()):
         cosines = functional.cosine_similarity(query[None], vectors).tolist()
         want = sorted(range(8), key=lambda i: -cosines[i])[:k]
@@ -330,7 +377,15 @@ assert numbers.tolist() == [[1, 3, 5, 0, 2, 4, 6]], (
     "three chunks have the cosine 1 and four the cosine 0, two of which are zeros; of "
     f"equal ones the smaller number first: got {numbers}"
 )
-many = torch.stack((torch.arange(1.0, 501.0), torch.zeros(500)), dim=1)
+scores, numbers = nearest(torch.zeros(1, 2), torch.eye(2), 2)
+assert scores.tolist() == [[0, 0]], (
+    "a question of zeros has the cosine 0 with every chunk: wanted [[0, 0]], got "
+    f"{scores.tolist()}"
+)
+assert numbers.tolist() == [[0, 1]], (
+    f"of equal cosines the smaller number first: [[0, 1]], got {numbers.tolist()}"
+)
+many = torch.stack((2.0 ** (torch.arange(500) % 20), torch.zeros(500)), dim=1)
 _, numbers = nearest(torch.tensor([[1.0, 0]]), many, 500)
 assert numbers.tolist() == [list(range(500))], (
     "500 chunks with the cosine 1 keep their order: a sort does that only if it is told "
@@ -341,7 +396,7 @@ assert numbers.tolist() == [list(range(500))], (
 # ## 4. Fuse rankings (2 points)
 #
 # Scores of BM25 and cosines are on different scales, but ranks are on one.
-# Write `fuse(rankings, weights, k)`: a list of pairs `(item, score)`, the best first.
+# Write `fuse(rankings, weights, k)`: a list of pairs `(item, score)`, the best first, where a score is a float.
 # The score of an item is the sum of $w / (k + \text{rank})$ over all rankings that it is in.
 # The best rank is 1, and $w$ is the weight of the ranking: you may trust one search more than another.
 # Of equal scores, the item that comes first in the rankings, read one after the other, comes first.
@@ -363,6 +418,8 @@ def fuse(rankings, weights, k):
 
 # %% test="fuse" points=1
 got = fuse([["a", "b"], ["c", "b"]], [1, 1], 1)
+assert isinstance(got, list), f"a list of pairs (item, score) was wanted, got {got!r}"
+assert all(map(is_pair, got)), f"each is a pair (item, score), got {got}"
 assert [item for item, _ in got] == ["b", "a", "c"], (
     f"b is second twice, 1/3 + 1/3; a and c are first once, 1/2; got {got}"
 )
@@ -381,6 +438,11 @@ assert [item for item, _ in got] == ["b", "c", "d", "a"], (
 assert list(fuse([], [], 60)) == [], "no rankings, no items"
 assert [item for item, _ in fuse([[], [7, 3]], [1, 1], 60)] == [7, 3], (
     "an empty ranking"
+)
+got = [item for item, _ in fuse([["b", "a"], ["a", "b"]], [1, 1], 1)]
+assert got == ["b", "a"], (
+    "a and b have 1/2 + 1/3 each, and b comes first in the rankings, read one after the "
+    f"other: wanted ['b', 'a'], got {got}"
 )
 draw = generator(30)
 rankings = [torch.randperm(12, generator=draw).tolist()[:n] for n in (12, 5, 8)]
@@ -404,7 +466,7 @@ assert rankings == copy, "fuse must not change the rankings"
 # ## 5. How good a search is (2 points)
 #
 # A search is measured on questions whose right chunks are known.
-# Write `measures(rankings, relevant, k)`: the pair `(recall at k, MRR)`, both means over the questions.
+# Write `measures(rankings, relevant, k)`: the pair `(recall at k, MRR)` of two floats, both means over the questions.
 #
 # - `rankings` has for each question the chunks that were found, the best first; the list of a question may be empty.
 # - `relevant` has for each question the list of the right chunks.
@@ -454,6 +516,7 @@ assert close(measures([[4, 1, 2]], [[1, 2]], 2), (1.0, 0.5)), (
 draw = generator(40)
 found = [torch.randperm(9, generator=draw).tolist()[: 4 + q % 4] for q in range(25)]
 right = [torch.randperm(9, generator=draw).tolist()[: 1 + q % 3] for q in range(25)]
+before = repr((found, right))
 for k in (1, 2, 3, 5):
     hit = torch.tensor([bool(set(f[:k]) & set(r)) for f, r in zip(found, right)])
     ranks = torch.tensor(
@@ -465,6 +528,9 @@ for k in (1, 2, 3, 5):
     want = hit.double().mean().item(), (1 / ranks.double()).mean().item()
     got = measures(found, right, k)
     assert close(got, want), f"25 questions, k = {k}: wanted {want}, got {got}"
+assert repr((found, right)) == before, (
+    "measures must not change the rankings and the right chunks"
+)
 
 # %% [markdown]
 # ## 6. Plan a summary (3 points)
@@ -511,7 +577,12 @@ def plan(lengths, room, summary):
 
 
 # %% test="plan" points=1
-rounds, cost = plan([90, 90, 90, 90], 100, 40)
+got = plan([90, 90, 90, 90], 100, 40)
+assert is_pair(got), f"a pair (rounds, cost) was wanted, got {got!r}"
+rounds, cost = got
+assert all(isinstance(r, list | tuple) for r in rounds), (
+    f"rounds is a list of lists, one for each round; got {rounds}"
+)
 assert [list(r) for r in rounds] == [[90, 90, 90, 90], [80, 80], [80]], (
     "two summaries of 40 fit into 100, three do not: four calls, two, and one; got "
     f"{rounds}"
@@ -538,15 +609,14 @@ assert ([list(r) for r in rounds], cost) == ([[70]], 110), (
     f"a single piece takes one call: [[70]] and 110 tokens, got {rounds} and {cost}"
 )
 rounds, cost = plan([5, 100, 7], 100, 50)
-assert ([list(r) for r in rounds], cost) == (
-    [
-        [5, 100, 7],
-        [62],
-    ],
-    286,
-), (
+assert ([list(r) for r in rounds], cost) == ([[5, 100, 7], [62]], 286), (
     "a piece of 5 tokens has a summary of 5, not of 50: 5 + 50 + 7 = 62 are read then; "
     f"wanted [[5, 100, 7], [62]] and 112 + 62 + 62 + 50 = 286, got {rounds} and {cost}"
+)
+rounds, cost = plan([10, 10, 10], 100, 60)
+assert ([list(r) for r in rounds], cost) == ([[10, 10, 10], [30]], 120), (
+    "two summaries of 60 would not fit into 100, but pieces of 10 have summaries of 10: "
+    f"wanted [[10, 10, 10], [30]] and 120, got {rounds} and {cost}"
 )
 for lengths, room, summary, why in (
     ([10, 101], 100, 40, "a piece of 101 tokens does not fit into 100"),
@@ -594,8 +664,9 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # | both, fused | 0.60 | 0.93 | 0.73 |
 #
 # You have two products: the window of one has room for a single chunk, that of the other for five.
-# Say which search you would take for each, and how sure you can be with 60 questions (the 95 % interval of a share of 0.6 goes from about 0.47 to 0.71).
-# Name one kind of question for which BM25 is better and one for which vectors are, and say why fusing ranks is better here than adding the scores.
+# Say which search you would take for each, and how sure you can be with 60 questions (the 95 % interval of a share of 0.6 goes from about 0.47 to 0.71). (1 point)
+# Name one kind of question for which BM25 is better and one for which vectors are. (1 point)
+# Say why fusing ranks is better here than adding the scores. (1 point)
 
 # %% [markdown] written="three-searches" points=3
 # Question A.
@@ -613,7 +684,7 @@ for number, (room, summary) in enumerate(((100, 50), (100, 17), (60, 25), (90, 3
 # %% [markdown]
 # **Question B** (2 points).
 # A friend wants to ask two things about a book of 300 pages: *In which town was Nora's uncle born?* and *How does the tone change in the course of the book?*
-# Say for each whether you would retrieve or summarise by map-reduce, and why the other would fail.
+# Say for each whether you would retrieve or summarise by map-reduce, and why the other would fail. (1 point each)
 
 # %% [markdown] written="retrieve-or-summarise" points=2
 # Question B.

@@ -162,7 +162,7 @@ assert close(got, factor * torch.tensor([[3.0], [4.0]])), (
 )
 
 # %% hidden="attend" points=2
-# Hidden: batches and heads, a start, values of another width, large scores (2 points)
+# Hidden: batches and heads, a start, values of another width, large and low scores (2 points)
 g = generator(1)
 for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
     query = torch.randn(2, 3, n_queries, 4, generator=g)
@@ -202,6 +202,13 @@ assert close(large, torch.ones(2, 1)), (
     f"scores of 90,000 overflow in e to the power of them: got {describe(large)}, wanted "
     "ones; softmax subtracts the largest score first"
 )
+wanted = torch.tensor([[1.0], [2.0]])
+got = attend(torch.full((2, 1), 300.0), torch.tensor([[-300.0], [300.0]]), wanted)
+assert close(got, wanted), (
+    "the first query has a very low score with itself, -90,000, and still sees nothing "
+    "else; the future is hidden with -inf, before the softmax: wanted [[1.0], [2.0]], "
+    f"got {describe(got)}"
+)
 
 # %% [markdown]
 # ## 2. Heads (2 points)
@@ -233,6 +240,7 @@ def join_heads(x):
 # %% test="heads" points=1
 x = torch.arange(1, 25).reshape(1, 4, 6)  # B 1, T 4, D 6: 1 to 6, 7 to 12, ...
 got = split_heads(x, 2)
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert tuple(got.shape) == (1, 2, 4, 3), (
     f"1 sequence, 2 heads, 4 positions, 3 wide: (1, 2, 4, 3), got {tuple(got.shape)}; "
     "cut the width into H parts of d numbers, and then swap T and H"
@@ -243,6 +251,7 @@ assert got[0, 0].tolist() == [[1, 2, 3], [7, 8, 9], [13, 14, 15], [19, 20, 21]],
     "positions: split the width first, and then swap T and H"
 )
 got = join_heads(torch.stack((x[..., :3], x[..., 3:]), dim=1))
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
 assert tuple(got.shape) == (1, 4, 6), (
     f"2 heads, 3 wide, joined: shape (1, 4, 6), got {tuple(got.shape)}"
 )
@@ -301,7 +310,7 @@ def rotate(x, positions, base=10_000.0):
     cos, sin = angles.cos(), angles.sin()
     first, second = x[..., :half], x[..., half:]
     turned = first * cos - second * sin, first * sin + second * cos
-    return torch.cat(turned, dim=-1)
+    return torch.cat(turned, dim=-1).to(x.dtype)
     ### END SOLUTION
 
 
@@ -350,7 +359,7 @@ assert max(scores) - min(scores) < 1e-3, (
 )
 
 # %% hidden="rotate" points=2
-# Hidden: several heads, any positions, other bases; lengths stay (2 points)
+# Hidden: several heads, any positions, other bases and dtypes; lengths stay (2 points)
 g = generator(3)
 x = torch.randn(2, 3, 5, 8, generator=g)
 saved = x.clone()
@@ -385,6 +394,11 @@ assert close(got, turned_by(x, positions, 10_000.0), 1e-3), (
 )
 assert torch.equal(x, saved), "rotate must not change its input"
 assert got.dtype == torch.float32, f"float32 in, float32 out; got {got.dtype}"
+for dtype in (torch.float64, torch.bfloat16):
+    got = rotate(x.to(dtype), positions)
+    assert got.dtype == dtype, (
+        f"the result has the dtype of x: wanted {dtype}, got {got.dtype}"
+    )
 
 # %% [markdown]
 # ## 4. Norm and network (2 points)
@@ -418,13 +432,15 @@ def swiglu(x, w_gate, w_up, w_down):
 
 
 # %% test="parts" points=1
-x = torch.tensor([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, 6.0, 8.0]])
+x = torch.tensor([[3.0, 4, 0, 0], [0, 0, 6, 8], [0, 0, 0, 2], [1, 1, 1, 1]])
 got = rms_norm(x, torch.tensor([1.0, 2.0, 1.0, 1.0]))
-assert close(got, torch.tensor([[1.2, 3.2, 0.0, 0.0], [0.0, 0.0, 1.2, 1.6]])), (
+assert isinstance(got, torch.Tensor), f"a tensor was wanted, got {describe(got)}"
+assert close(got, [[1.2, 3.2, 0, 0], [0, 0, 1.2, 1.6], [0, 0, 0, 2], [1, 2, 1, 1]]), (
     "(3, 4, 0, 0) divided by 2.5 is (1.2, 1.6, 0, 0), (0, 0, 6, 8) divided by 5 is "
     "(0, 0, 1.2, 1.6), and the second weight is 2: wanted [[1.2, 3.2, 0, 0], "
-    f"[0, 0, 1.2, 1.6]], got {describe(got)}; each row is divided by the root of the mean of "
-    "its own 4 squares"
+    f"[0, 0, 1.2, 1.6], [0, 0, 0, 2], [1, 2, 1, 1]], got {', '.join(map(describe, got))}; "
+    "each row is divided by the root of the mean of its own 4 squares, so a mean over the "
+    "last dimension needs keepdim=True"
 )
 got = rms_norm(x[:1], torch.ones(4), 18.75)
 assert close(got, torch.tensor([[0.6, 0.8, 0.0, 0.0]])), (
@@ -455,17 +471,23 @@ for scale in (1.0, 1e-3, 100.0):
         f"squares, plus eps), and eps is 1e-5 if none is given; got {describe(got)}"
     )
 wanted = torch.nn.functional.rms_norm(x, (6,), weight, eps=0.5)
-got = rms_norm(x, weight.clone(), 0.5)
+kept = weight.clone()
+got = rms_norm(x, weight, 0.5)
 assert close(got, wanted), "eps is added to the mean square, before the root is taken"
+assert torch.equal(weight, kept), "rms_norm must not change the weight"
 w_gate, w_up, w_down = (torch.randn(*s, generator=g) for s in ((5, 6), (5, 6), (6, 5)))
 linear, silu = torch.nn.functional.linear, torch.nn.functional.silu
 wanted = linear(silu(linear(x, w_gate)) * linear(x, w_up), w_down)
+kept = [each.clone() for each in (w_gate, w_up, w_down)]
 got = swiglu(x, w_gate, w_up, w_down)
 assert close(got, wanted, 1e-4), (
     "swiglu: the gate passes through silu, the up does not, and down comes last; "
     f"wanted shape (2, 3, 6), got {describe(got)}"
 )
 assert torch.equal(x, saved), "neither function may change its input"
+assert all(map(torch.equal, (w_gate, w_up, w_down), kept)), (
+    "swiglu must not change the matrices"
+)
 
 # %% [markdown]
 # ## 5. A block (3 points)
@@ -581,6 +603,13 @@ def random_weights(d_model, d_ff, g):
     return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
 
+def unchanged(weights, kept):
+    """Whether a dict of tensors is as it was."""
+    return list(weights) == list(kept) and all(
+        torch.equal(weights[name], kept[name]) for name in kept
+    )
+
+
 def whole_block(x, weights, n_heads):
     """Compute a block head by head, in other words than the task's."""
     w, n = weights, x.shape[1]
@@ -605,7 +634,7 @@ g = generator(5)
 for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
     weights = random_weights(d_model, d_ff, g)
     x = torch.randn(2, 5, d_model, generator=g)
-    saved = x.clone()
+    saved, kept = x.clone(), {name: each.clone() for name, each in weights.items()}
     wanted = whole_block(x, weights, n_heads)
     got = block(x, weights, n_heads)
     assert close(got, wanted, 1e-3), (
@@ -614,6 +643,7 @@ for n_heads, d_model, d_ff in ((3, 12, 7), (1, 6, 10), (2, 8, 5)):
         "keys are turned after the heads are split, and the network reads the new stream"
     )
     assert torch.equal(x, saved), "block must not change its input"
+    assert unchanged(weights, kept), "block must not change the dict of weights"
     x[:, 3:] = 0.5
     got = block(x, weights, n_heads)
     assert close(got[:, :3], wanted[:, :3], 1e-3), (
@@ -659,7 +689,20 @@ def cached_block(x, weights, n_heads, cache):
 # %% test="cached-block" points=1
 x, weights = some_block()  # as in the test of block
 cache = torch.zeros(1, 2, 0, 4), torch.zeros(1, 2, 0, 4)
-whole, longer = cached_block(x, weights, 2, cache)
+got = cached_block(x, weights, 2, cache)
+assert isinstance(got, tuple | list), (
+    f"two things were wanted, the stream and the new cache; got {describe(got)}"
+)
+assert len(got) == 2, (
+    f"two things were wanted, the stream and the new cache; got {len(got)}"
+)
+whole, longer = got
+assert isinstance(whole, torch.Tensor), (
+    f"the first is the stream, a tensor; got {describe(whole)}"
+)
+assert isinstance(longer, tuple | list), (
+    f"the second is the cache, a pair (key, value); got {describe(longer)}"
+)
 wanted = torch.tensor(
     [-0.0080, -2.2073, 0.6849, 0.1412, 0.0518, 0.9933, 1.9119, 0.8422]
 )
@@ -708,7 +751,9 @@ for t in range(3):
 # Hidden: several tokens at once, several sequences, the old cache unchanged (1 point)
 g = generator(6)
 weights = random_weights(12, 7, g)
+kept = {name: each.clone() for name, each in weights.items()}
 x = torch.randn(2, 9, 12, generator=g)
+before = x.clone()
 whole = whole_block(x, weights, 3)
 for cuts in ((9,), (4, 5), (1, 3, 1, 4)):
     cache, read = (torch.zeros(2, 3, 0, 4), torch.zeros(2, 3, 0, 4)), 0
@@ -721,6 +766,8 @@ for cuts in ((9,), (4, 5), (1, 3, 1, 4)):
             "rotation and in the mask"
         )
         assert all(map(torch.equal, cache, saved)), "the old cache must not be changed"
+        assert torch.equal(x, before), "cached_block must not change its input"
+        assert unchanged(weights, kept), "cached_block must not change the weights"
         cache, read = longer, read + n
 seen = torch.nn.functional.rms_norm(x, (12,), weights["attention_norm"], eps=1e-5)
 key = (seen @ weights["key"].T).reshape(2, 9, 3, 4).transpose(1, 2)
@@ -752,7 +799,8 @@ assert close(cache[1], value, 1e-3), (
 # So a little of the future still leaks, through the denominator, and the loss looks plausible: it hardly shows anything.
 #
 # The test: read a text, change its last token, read it again, and compare what comes out at all earlier positions.
-# Nothing may move there; with Ana's mask a lot moves, with Ben's a little, whatever the weights, trained or not.
+# Nothing may move there; with random weights a lot moves with Ana's mask, and a little with Ben's.
+# (Where $W_Q$ or $W_K$ is 0, all scores are 0, and Ben's mistake does not show.)
 # (Appending a token and comparing finds both as well.)
 #
 # One point: Ana's model copies its target, and the loss is too good to be true; Ben's rows do not sum to one, the future has influence through the sum, and the loss hardly shows it.

@@ -243,6 +243,7 @@ def test_a_short_prompt_does_not_wait_for_long_ones(monkeypatch):
     long, short = [request(range(40), n=2) for _ in range(3)], request(n=2)
     batcher.submit(*long)
     batcher.step()
+    assert [one.n_read for one in long] == [8, 0, 0]  # a chunk in all, not each
     batcher.submit(short)
     batcher.step()
     batcher.step()

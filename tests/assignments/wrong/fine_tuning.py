@@ -25,6 +25,12 @@ def pool_last(features, mask):
     return features[torch.arange(len(features)), mask.sum(dim=1) - 1]
 
 
+# %% wrong="no-gap-between" answer="pool-last" fails="hidden-batch"
+def pool_last(features, mask):
+    places = mask.int().argmax(dim=1) + mask.sum(dim=1) - 1
+    return features[torch.arange(len(features)), places]
+
+
 # %% wrong="mean-of-the-text" answer="pool-last" fails="test-batch,hidden-batch"
 def pool_last(features, mask):
     kept = features * mask[:, :, None]
@@ -97,6 +103,45 @@ def training_cost(shapes, way, targets, rank):
     return total, learned, 4 * total + 12 * learned
 
 
+# %% wrong="vectors-get-adapters" answer="training-cost" fails="hidden-training-cost"
+def training_cost(shapes, way, targets, rank):
+    total = learned = 0
+    for name, shape in shapes.items():
+        total += prod(shape)
+        if way == "full" or name.startswith("head."):
+            learned += prod(shape)
+        if way == "lora" and name.split(".")[-1] in targets:
+            total += rank * sum(shape)
+            learned += rank * sum(shape)
+    return total, learned, 4 * total + 12 * learned
+
+
+# %% wrong="begins-with-head" answer="training-cost" fails="hidden-training-cost"
+def training_cost(shapes, way, targets, rank):
+    total = learned = 0
+    for name, shape in shapes.items():
+        total += prod(shape)
+        if way == "full" or name.startswith("head"):
+            learned += prod(shape)
+        if way == "lora" and len(shape) == 2 and name.split(".")[-1] in targets:
+            total += rank * sum(shape)
+            learned += rank * sum(shape)
+    return total, learned, 4 * total + 12 * learned
+
+
+# %% wrong="ends-with-the-target" answer="training-cost" fails="hidden-training-cost"
+def training_cost(shapes, way, targets, rank):
+    total = learned = 0
+    for name, shape in shapes.items():
+        total += prod(shape)
+        if way == "full" or name.startswith("head."):
+            learned += prod(shape)
+        if way == "lora" and len(shape) == 2 and name.endswith(tuple(targets)):
+            total += rank * sum(shape)
+            learned += rank * sum(shape)
+    return total, learned, 4 * total + 12 * learned
+
+
 # %% wrong="infinite-weight" answer="class-weights" fails="test-classes,hidden-classes"
 def class_weights(labels, n_classes):
     return len(labels) / (n_classes * labels.bincount(minlength=n_classes))
@@ -126,6 +171,15 @@ def scores(predicted, labels, n_classes):
     f1 = [
         2 * found.count(c) / max(1, predicted.count(c) + labels.count(c))
         for c in range(n_classes)
+    ]
+    return len(found) / len(labels), sum(f1) / len(f1)
+
+
+# %% wrong="only-classes-that-occur" answer="scores" fails="hidden-scores"
+def scores(predicted, labels, n_classes):
+    found = [y for p, y in zip(predicted, labels) if p == y]
+    f1 = [
+        2 * found.count(c) / (predicted.count(c) + labels.count(c)) for c in set(labels)
     ]
     return len(found) / len(labels), sum(f1) / len(f1)
 

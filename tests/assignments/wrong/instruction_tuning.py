@@ -87,6 +87,24 @@ def answer_loss(logits, targets, mask):
     return (every * mask).sum() / mask.sum()
 
 
+# %% wrong="a-number" answer="answer-loss" fails="test-answer-loss,hidden-answer-loss"
+def answer_loss(logits, targets, mask):
+    return functional.cross_entropy(logits[mask], targets[mask]).item()
+
+
+# %% wrong="detached" answer="answer-loss" fails="hidden-answer-loss"
+def answer_loss(logits, targets, mask):
+    with torch.no_grad():
+        return functional.cross_entropy(logits[mask], targets[mask])
+
+
+# %% wrong="logits-overwritten" answer="answer-loss" fails="hidden-answer-loss"
+def answer_loss(logits, targets, mask):
+    logits[~mask] = 0.0
+    targets = targets.where(mask, -100)
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
 # %% wrong="mean-of-means" answer="whole-loss" fails="test-answer-loss,hidden-whole-loss"
 def whole_loss(losses, counts):
     return sum(losses) / len(losses)
@@ -94,6 +112,14 @@ def whole_loss(losses, counts):
 
 # %% wrong="nan-times-zero" answer="whole-loss" fails="test-answer-loss,hidden-whole-loss"
 def whole_loss(losses, counts):
+    return sum(loss * n for loss, n in zip(losses, counts)) / sum(counts)
+
+
+# %% wrong="nan-overwritten" answer="whole-loss" fails="hidden-whole-loss"
+def whole_loss(losses, counts):
+    for i, n in enumerate(counts):
+        if not n:
+            losses[i] = 0.0
     return sum(loss * n for loss, n in zip(losses, counts)) / sum(counts)
 
 
@@ -122,6 +148,22 @@ def first_fit(lengths, room):
             left = room
         rows[-1].append(i)
         left -= lengths[i]
+    return rows
+
+
+# %% wrong="best-fit" answer="first-fit" fails="hidden-first-fit"
+def first_fit(lengths, room):
+    rows, left = [], []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        fitting = [row for row, free in enumerate(left) if free >= lengths[i]]
+        if fitting:
+            row = min(fitting, key=lambda row: left[row])
+        else:
+            row = len(rows)
+            rows.append([])
+            left.append(room)
+        rows[row].append(i)
+        left[row] -= lengths[i]
     return rows
 
 

@@ -38,6 +38,20 @@ def sentence_spans(lengths, size, overlap):
     return spans
 
 
+# %% wrong="overlap-not-reached" answer="sentence-spans" fails="hidden-sentence-spans"
+def sentence_spans(lengths, size, overlap):
+    spans, start, end = [], 0, 0
+    while end < len(lengths):
+        while end < len(lengths) and sum(lengths[start : end + 1]) <= size:
+            end += 1
+        spans.append((start, end))
+        while start < end and (
+            sum(lengths[start:end]) >= overlap or sum(lengths[start : end + 1]) > size
+        ):
+            start += 1
+    return spans
+
+
 # %% wrong="once-for-each-word" answer="build-index" fails="test-bm25,hidden-bm25"
 def build_index(documents):
     index = {}
@@ -93,6 +107,45 @@ def bm25(query, index, lengths, k1, b):
     return scores
 
 
+# %% wrong="unknown-word-fails" answer="bm25" fails="test-bm25,hidden-bm25"
+def bm25(query, index, lengths, k1, b):
+    mean = sum(lengths) / len(lengths)
+    scores = [0.0] * len(lengths)
+    for word in query:
+        entries = index[word]
+        rarity = log(1 + (len(lengths) - len(entries) + 0.5) / (len(entries) + 0.5))
+        for number, n in entries:
+            norm = k1 * (1 - b + b * lengths[number] / mean)
+            scores[number] += rarity * n / (n + norm)
+    return scores
+
+
+# %% wrong="unknown-word-into-the-index" answer="bm25" fails="hidden-bm25"
+def bm25(query, index, lengths, k1, b):
+    mean = sum(lengths) / len(lengths)
+    scores = [0.0] * len(lengths)
+    for word in query:
+        entries = index.setdefault(word, [])
+        rarity = log(1 + (len(lengths) - len(entries) + 0.5) / (len(entries) + 0.5))
+        for number, n in entries:
+            norm = k1 * (1 - b + b * lengths[number] / mean)
+            scores[number] += rarity * n / (n + norm)
+    return scores
+
+
+# %% wrong="empty-documents-left-out" answer="bm25" fails="hidden-bm25"
+def bm25(query, index, lengths, k1, b):
+    mean = sum(lengths) / sum(n > 0 for n in lengths)
+    scores = [0.0] * len(lengths)
+    for word in query:
+        entries = index.get(word, [])
+        rarity = log(1 + (len(lengths) - len(entries) + 0.5) / (len(entries) + 0.5))
+        for number, n in entries:
+            norm = k1 * (1 - b + b * lengths[number] / mean)
+            scores[number] += rarity * n / (n + norm)
+    return scores
+
+
 # %% wrong="dot-product" answer="nearest" fails="test-nearest,hidden-nearest"
 def nearest(queries, vectors, k):
     scores = queries @ vectors.T
@@ -105,6 +158,14 @@ def nearest(queries, vectors, k):
     scores = (queries / queries.norm(dim=1, keepdim=True)) @ (
         vectors / vectors.norm(dim=1, keepdim=True)
     ).T
+    numbers = scores.argsort(descending=True, stable=True)[:, :k]
+    return scores.gather(1, numbers), numbers
+
+
+# %% wrong="question-of-zeros-divided" answer="nearest" fails="hidden-nearest"
+def nearest(queries, vectors, k):
+    queries = queries / queries.norm(dim=1, keepdim=True)
+    scores = queries @ functional.normalize(vectors).T
     numbers = scores.argsort(descending=True, stable=True)[:, :k]
     return scores.gather(1, numbers), numbers
 
@@ -140,6 +201,15 @@ def fuse(rankings, weights, k):
         for rank, item in enumerate(ranking, start=1):
             sums[item] += 1 / (k + rank)
     return sums.most_common()
+
+
+# %% wrong="ties-by-name" answer="fuse" fails="hidden-fuse"
+def fuse(rankings, weights, k):
+    sums = {}
+    for ranking, weight in zip(rankings, weights):
+        for rank, item in enumerate(ranking, start=1):
+            sums[item] = sums.get(item, 0.0) + weight / (k + rank)
+    return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 # %% wrong="share-of-the-right-chunks" answer="measures" fails="test-measures,hidden-measures"
@@ -207,6 +277,25 @@ def plan(lengths, room, summary):
         now = groups
         rounds.append(now)
     return rounds, sum(map(sum, rounds))
+
+
+# %% wrong="long-summaries-refused" answer="plan" fails="hidden-plan"
+def plan(lengths, room, summary):
+    if max(lengths) > room or (len(lengths) > 1 and 2 * summary > room):
+        raise ValueError("does not fit")
+    rounds, cost, now = [], 0, list(lengths)
+    while True:
+        rounds.append(now)
+        written = [min(n, summary) for n in now]
+        cost += sum(now) + sum(written)
+        if len(written) == 1:
+            return rounds, cost
+        now = []
+        for n in written:
+            if now and now[-1] + n <= room:
+                now[-1] += n
+            else:
+                now.append(n)
 
 
 # %% wrong="grouped-in-the-first-round" answer="plan" fails="test-plan,hidden-plan"

@@ -16,6 +16,23 @@ def attend(query, key, value, start=0):
     return (scores.softmax(dim=-1) * allowed) @ value
 
 
+# %% wrong="divided-again-after-softmax" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    weights = scores.softmax(dim=-1) * allowed
+    return weights / weights.sum(dim=-1, keepdim=True) @ value
+
+
+# %% wrong="not-low-enough" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return scores.masked_fill(~allowed, -1e4).softmax(dim=-1) @ value
+
+
 # %% wrong="start-forgotten" answer="attend" fails="test-attend,hidden-attend,test-cached-block,hidden-cached-block"
 def attend(query, key, value, start=0):
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
@@ -157,9 +174,30 @@ def rotate(x, positions, base=10_000.0):
     return torch.cat(turned, dim=-1)
 
 
+# %% wrong="dtype-of-the-angles" answer="rotate" fails="hidden-rotate"
+def rotate(x, positions, base=10_000.0):
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half) / half)
+    angles = positions[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., :half], x[..., half:]
+    turned = first * cos - second * sin, first * sin + second * cos
+    return torch.cat(turned, dim=-1)
+
+
 # %% wrong="norm-for-mean" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def rms_norm(x, weight, eps=1e-5):
     return weight * x / (x.norm(dim=-1, keepdim=True) + eps)
+
+
+def swiglu(x, w_gate, w_up, w_down):
+    gate = x @ w_gate.T
+    return (gate * gate.sigmoid() * (x @ w_up.T)) @ w_down.T
+
+
+# %% wrong="dimension-not-kept" answer="parts" fails="test-parts,hidden-parts,test-block,hidden-block,test-cached-block,hidden-cached-block"
+def rms_norm(x, weight, eps=1e-5):
+    return weight * x / (x.square().mean(dim=-1) + eps).sqrt()
 
 
 def swiglu(x, w_gate, w_up, w_down):
@@ -262,6 +300,18 @@ def block(x, weights, n_heads):
     at = torch.arange(x.shape[1])
     context = attend(rotate(query, at), rotate(key, at), value)
     x += join_heads(context) @ weights["output"].T
+    seen = rms_norm(x, weights["feed_forward_norm"])
+    return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
+
+
+# %% wrong="weights-taken-out" answer="block" fails="test-block,hidden-block"
+def block(x, weights, n_heads):
+    seen = rms_norm(x, weights["attention_norm"])
+    names = "query", "key", "value"
+    query, key, value = (split_heads(seen @ weights.pop(n).T, n_heads) for n in names)
+    at = torch.arange(x.shape[1])
+    context = attend(rotate(query, at), rotate(key, at), value)
+    x = x + join_heads(context) @ weights["output"].T
     seen = rms_norm(x, weights["feed_forward_norm"])
     return x + swiglu(seen, weights["gate"], weights["up"], weights["down"])
 
