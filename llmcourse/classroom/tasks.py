@@ -62,6 +62,17 @@ def close(got: Any, wanted: Any, tolerance: float = 1e-5) -> bool:
     return torch.allclose(got.double(), wanted, atol=tolerance, rtol=1e-4)
 
 
+def is_pair(value: Any, kind: type = object) -> bool:
+    """Return whether a function returned two things, both of a kind.
+
+    >>> is_pair((1, 2.5)), is_pair(torch.zeros(2)), is_pair([1, 2], torch.Tensor)
+    (True, True, False)
+    """
+    if not isinstance(value, list | tuple) and getattr(value, "ndim", 0) != 1:
+        return False
+    return len(value) == 2 and all(isinstance(part, kind) for part in value)
+
+
 def describe(value: Any) -> str:
     """Return a short description of what a function returned, for a message.
 

@@ -47,7 +47,7 @@ from statistics import mean, stdev
 
 import torch
 
-from llmcourse.classroom.tasks import describe, generator
+from llmcourse.classroom.tasks import describe, generator, is_pair
 
 for module in ("classroom.contest", "intervals", "training.evaluation"):
     sys.modules[f"llmcourse.{module}"] = None  # this is what you write
@@ -59,11 +59,6 @@ def near(got, wanted, tolerance=1e-9):
         return abs(float(got) - float(wanted)) <= tolerance * max(1, abs(float(wanted)))
     except (TypeError, ValueError, RuntimeError):
         return False
-
-
-def are_two(got):
-    """Return whether a function returned two numbers, of whatever kind."""
-    return getattr(got, "ndim", 1) == 1 and hasattr(got, "__len__") and len(got) == 2
 
 
 # %% [markdown]
@@ -164,7 +159,7 @@ def paired(a, b):
 
 # %% test="paired" points=1
 got = paired(torch.tensor([3.0, 9.0, 6.0]), torch.tensor([2.0, 6.0, 4.0]))
-assert are_two(got), f"paired returns two numbers, got {describe(got)}"
+assert is_pair(got), f"paired returns two numbers, got {describe(got)}"
 assert near(got[0], 2), f"the differences 1, 3, 2 have the mean 2, got {got[0]}"
 assert near(got[1], 1 / sqrt(3), 1e-6), (
     "the differences 1, 3, 2 have s = 1 (divide by n - 1 = 2), so the error of their mean "
@@ -224,7 +219,7 @@ def bootstrap(differences, picks, level):
 # %% test="bootstrap" points=1
 rows = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 2, 2]])
 got = bootstrap(torch.tensor([0.0, 2.0, 4.0]), rows, 0.5)
-assert are_two(got), f"bootstrap returns two numbers, got {describe(got)}"
+assert is_pair(got), f"bootstrap returns two numbers, got {describe(got)}"
 assert all(map(near, got, (1, 3))), (
     "the draws have the means 0, 2 and 4; a quarter in from each end lie 1 and 3, got "
     f"{got}"
@@ -249,7 +244,7 @@ for n, n_draws, level in ((9, 40, 0.95), (30, 200, 0.9), (12, 5, 0.6), (4, 1, 0.
         right = min(left + 1, n_draws - 1)
         ends.append(means[left] + (place - left) * (means[right] - means[left]))
     got = bootstrap(differences, rows, level)
-    assert are_two(got), f"bootstrap returns two numbers, got {describe(got)}"
+    assert is_pair(got), f"bootstrap returns two numbers, got {describe(got)}"
     assert all(abs(x - end) < 1e-7 for x, end in zip(got, ends)), (
         f"{n_draws} draws of {n} stories at the level {level}: wanted from {ends[0]:.4f} "
         f"to {ends[1]:.4f}, got {got}; one mean for each row of picks, and (1 - level) / 2 "

@@ -215,7 +215,7 @@ for scale, cuts in (
 #
 # Write `blockwise(query, key, value, block)`: causal attention, with `read_block`, over keys in blocks of `block`; the last block may be shorter.
 # So there are never more than $T \cdot \text{block}$ scores per head at once.
-# (The tests see only the result; that the table of all scores is never there, whoever marks will look up in your code.)
+# (The tests see only the result. Whoever marks your work will look in your code for a table of all scores.)
 #
 # `query` and `key` are of shape (H, T, d), `value` is of shape (H, T, width of a value), and so is the result.
 # Scores are divided by $\sqrt d$, and position $t$ sees the positions up to $t$.

@@ -40,7 +40,7 @@ from math import exp
 
 import torch
 
-from llmcourse.classroom.tasks import close, describe, generator
+from llmcourse.classroom.tasks import close, describe, generator, is_pair
 
 for module in (
     "llmcourse.model.generation",
@@ -263,7 +263,7 @@ def until_stop(pieces, stops):
 
 # %% test="until-stop" points=1
 got = until_stop(["one, t", "wo, th", "ree"], [", three"])
-assert isinstance(got, tuple | list), f"a pair, got {describe(got)}"
+assert is_pair(got), f"a pair, got {describe(got)}"
 assert tuple(got) == (["one", ", two", ""], True), (
     f"', t' and ', th' might be the beginning of ', three'; got {got}"
 )
@@ -445,7 +445,7 @@ def dequantize4(packed, scale):
 
 # %% test="four-bits" points=1
 got = quantize4(torch.tensor([[7.0, -2, 0, 1]]), 2)
-assert isinstance(got, tuple | list), f"a pair, got {describe(got)}"
+assert is_pair(got), f"a pair, got {describe(got)}"
 packed, scale = got
 assert close(scale, [[1.0, 1 / 7]]), f"the largest are 7 and 1, over 7; got {scale}"
 assert packed.tolist() == [[111, 248]], (

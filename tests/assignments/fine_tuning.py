@@ -42,7 +42,7 @@ from math import log, prod
 import torch
 from torch.nn import functional
 
-from llmcourse.classroom.tasks import close, describe, generator
+from llmcourse.classroom.tasks import close, describe, generator, is_pair
 
 for name in ("classification", "examples", "lora"):
     sys.modules[f"llmcourse.finetuning.{name}"] = None  # this is what you write
@@ -86,9 +86,8 @@ def pool_last(features, mask):
 
 # %% test="batch" points=1
 got = pad([[5, 6, 7], [8, 0]])
-assert isinstance(got, tuple | list), f"a pair was wanted, got {describe(got)}"
-assert [isinstance(part, torch.Tensor) for part in got] == [True, True], (
-    f"a pair of two tensors (ids, mask) was wanted, got {got}"
+assert is_pair(got, torch.Tensor), (
+    f"a pair of two tensors (ids, mask) was wanted, got {describe(got)}"
 )
 ids, mask = got
 assert ids.tolist() == [[5, 6, 7], [8, 0, 0]], (

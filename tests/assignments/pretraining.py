@@ -29,7 +29,7 @@
 #
 # The first code cell locks away the package's own training.
 # Write yours without `torch.nn.functional`, `torch.optim` and `backward()` as well: what they do is what you write.
-# No test looks for these, but the person who marks does.
+# No test checks this, but whoever marks your work will.
 # Functions of torch itself, such as `torch.softmax` and `torch.logsumexp`, are fine.
 
 # %% given="setup"
@@ -38,16 +38,11 @@ from math import cos, exp, inf, log, pi
 
 import torch
 
-from llmcourse.classroom.tasks import close, describe, generator
+from llmcourse.classroom.tasks import close, describe, generator, is_pair
 
 MODULES = "config evaluation loop losses optimizers pretraining windows"
 for module in MODULES.split():
     sys.modules[f"llmcourse.training.{module}"] = None  # this is what you write
-
-
-def are_two(got):
-    """Return whether a function returned two things."""
-    return hasattr(got, "__len__") and len(got) == 2
 
 
 # %% [markdown]
@@ -77,8 +72,9 @@ def examples(tokens, context_length):
 
 # %% test="examples" points=1
 got = examples(torch.tensor([5, 6, 7, 8, 9, 1]), 2)
-assert are_two(got), f"examples returns ids and targets, got {describe(got)}"
-assert all(map(torch.is_tensor, got)), f"ids and targets are tensors, got {got}"
+assert is_pair(got, torch.Tensor), (
+    f"examples returns two tensors, ids and targets, got {describe(got)}"
+)
 ids, targets = got
 assert ids.tolist() == [[5, 6], [7, 8]], (
     "windows of 2 + 1 overlap by one, so the second begins at 7: wanted the ids "
@@ -421,7 +417,7 @@ def clip(gradients, max_norm):
 
 # %% test="clip" points=1
 got = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 1.0)
-assert are_two(got), f"clip returns a list and the norm, got {describe(got)}"
+assert is_pair(got), f"clip returns a list and the norm, got {describe(got)}"
 clipped, norm = got
 assert close(norm, torch.tensor(5.0)), (
     f"the root of 9 + 0 + 16 is 5, over all tensors together; got {describe(norm)}"
@@ -514,7 +510,7 @@ def adamw(weight, gradient, state, rate, betas, eps, decay):
 given = [torch.tensor([x]) for x in (2.0, 4.0, 0.0, 0.0)]
 weight, gradient, m, s = given
 got = adamw(weight, gradient, (m, s, 0), 0.1, (0.9, 0.96), 0.0, 0.5)
-assert are_two(got), f"adamw returns the weight and the state, got {describe(got)}"
+assert is_pair(got), f"adamw returns the weight and the state, got {describe(got)}"
 assert [each.item() for each in given] == [2, 4, 0, 0], (
     "adamw must not change the tensors that it is given, so no `mul_` or `*=` on them: "
     f"w, g, m, s were 2, 4, 0, 0 and are now {[each.item() for each in given]}"

@@ -491,7 +491,7 @@ for n in (1, 4, 9):
 # ## From tools to a model
 #
 # The tools are done; now the model.
-# The scripts below are a beginning, and yours to change.
+# The scripts below are a starting point: change them as you like.
 # Save them beside this notebook and run them in a terminal: the notebook locks modules that they need.
 #
 # `clean.py` reads the folder `texts` and prints what each rule removed, with examples for your report.

@@ -30,7 +30,7 @@
 # The package `llmcourse` has all of these as well. The first code cell locks them away: here you write them yourself.
 #
 # B is the number of answers in a batch, T the number of positions, V the size of the vocabulary.
-# A loss is there to be trained on, so autograd must be able to take the gradient of each that you write, and of what goes into it.
+# A loss is there to be trained on, so autograd must be able to take the gradient of each that you write, and of the log-probabilities that go into it.
 
 # %% given="setup"
 import sys
