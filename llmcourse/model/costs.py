@@ -1,18 +1,7 @@
 """What a transformer costs: parameters, arithmetic, memory; computed, and measured.
 
 The functions run no model: every number follows from the sizes alone, before a model is
-built. The kinds of attention differ in how their cost grows:
-
-    kind       scores computed for n positions        grows with
-    naive      n²                                     n²
-    chunked    those in blocks up to the diagonal     n², half as much; memory n
-    fused      n², as torch counts it                 n²; memory n
-    window     2 · window for each position           n
-    linear     block for each position, and a state   n
-
-The counts describe this package's functions: matrix products as
-`torch.utils.flop_counter` counts them, and the most memory held at once, in float32,
-beyond what was there before. Tests compare both with measurements.
+built. Matrix products count as in `torch.utils.flop_counter`; tests compare both.
 
 `PeakMemory` measures that peak: every tensor that a torch operation makes counts until
 it is freed. Earlier tensors do not count, nor does memory that an operation frees
@@ -21,14 +10,12 @@ pieces and reclaims late, this is the same in every run.
 """
 
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from llmcourse.arguments import check_one_of, check_range
 from llmcourse.model.transformer import TransformerConfig
 
 
@@ -150,96 +137,6 @@ def _matrices(config: TransformerConfig) -> dict[str, int]:
         "feed_forward": layers * per_network * width * config.d_ff,
         "unembedding": config.vocab_size * width,  # tied or not, it is used
     }
-
-
-_NUMBER = 4  # bytes, in float32
-
-
-class Cost(NamedTuple):
-    """What one pass of attention over a whole text costs, without gradients."""
-
-    flops: int  # of matrix products
-    n_bytes: int  # at the peak, beyond queries, keys, values and mask
-
-
-def attention_cost(
-    kind: str, n_positions: int, n_heads: int, d_head: int, width: int = 64
-) -> Cost:
-    """Return the cost of causal attention over one text, for all heads together.
-
-    Args:
-        kind: One of `ATTENTION_COSTS`: `attention.naive_attention` with a mask, or
-            the function named after the kind.
-        n_positions: Length of the text.
-        n_heads: Heads, as many for keys and values as for queries.
-        d_head: Width of each head.
-        width: The block of chunked and linear attention, or the window, in positions;
-            unused by the others.
-
-    Raises:
-        ValueError: If there is no such kind, or if a size is below 1.
-
-    >>> short, long = (attention_cost("naive", n, 4, 32) for n in (1024, 8192))
-    >>> long.flops // short.flops, long.n_bytes // short.n_bytes
-    (64, 64)
-    >>> short, long = (attention_cost("linear", n, 4, 32) for n in (1024, 8192))
-    >>> long.flops // short.flops, long.n_bytes // short.n_bytes
-    (8, 8)
-    """
-    check_one_of("kind", kind, ATTENTION_COSTS)
-    sizes = {"n_positions": n_positions, "n_heads": n_heads, "d_head": d_head}
-    check_range(1, **sizes, width=width)
-    width = min(width, n_positions)
-    return ATTENTION_COSTS[kind](n_positions, d_head, width, n_heads)
-
-
-def _naive(n: int, d: int, width: int, heads: int) -> Cost:
-    """Count the scores twice, before and after masking, and the inverted mask."""
-    masking = 2 * heads * n * n * _NUMBER + n * n
-    mixing = (2 * heads * n * n + heads * n * d) * _NUMBER
-    return Cost(4 * heads * n * n * d, max(masking, mixing))
-
-
-def _fused(n: int, d: int, width: int, heads: int) -> Cost:
-    """Count the context, and one number for each row."""
-    return Cost(4 * heads * n * n * d, heads * n * (d + 1) * _NUMBER)
-
-
-def _chunked(n: int, d: int, block: int, heads: int) -> Cost:
-    """Count scaled queries and context; four tiles, a block of context, ten columns."""
-    rows = -(-n // block)  # of tiles
-    tiles = rows * (rows + 1) // 2
-    held = n * 2 * d + 4 * block**2 + block * d + 10 * block
-    return Cost(4 * heads * d * tiles * block**2, heads * held * _NUMBER)
-
-
-def _window(n: int, d: int, window: int, heads: int) -> Cost:
-    """Count scores of two blocks, three times; queries once, keys and values twice."""
-    if window >= n:  # all at once, with a float mask made from a boolean one
-        return Cost(4 * heads * n * n * d, _fused(n, d, n, heads).n_bytes + 5 * n * n)
-    n = -(-n // window) * window
-    numbers = heads * n * (3 * 2 * window + 5 * d)
-    return Cost(4 * heads * n * 2 * window * d, numbers * _NUMBER + 2 * window * n)
-
-
-def _linear(n: int, d: int, block: int, heads: int) -> Cost:
-    """Count features as wide as a head; and block weights twice, or sum and state."""
-    n = -(-n // block) * block
-    handed = d + 1  # a value, and a one
-    flops = 2 * block * d + 2 * block * handed + 4 * d * handed
-    held = 3 * d + handed
-    comparing, mixing = 2 * block, block + 2 * d * handed / block + 3 * handed
-    numbers = round(n * (held + max(comparing, mixing)))
-    return Cost(n * heads * flops, heads * numbers * _NUMBER)
-
-
-ATTENTION_COSTS: Mapping[str, Callable[[int, int, int, int], Cost]] = {
-    "naive": _naive,
-    "chunked": _chunked,
-    "fused": _fused,
-    "window": _window,
-    "linear": _linear,
-}
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]

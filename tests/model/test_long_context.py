@@ -2,17 +2,22 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from model_cases import generate_uncached
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from llmcourse.model.attention import (
     KVCache,
     attention_weights,
     causal_mask,
+    fused_attention,
     naive_attention,
 )
+from llmcourse.model.costs import PeakMemory
 from llmcourse.model.folders import load_pretrained, save_pretrained
 from llmcourse.model.generation import GREEDY, generate
 from llmcourse.model.long_context import (
@@ -458,6 +463,57 @@ def test_chunked_attention_refusals():
         chunked_attention(query, *(x[:, [0, 1, 2, 0]] for x in (key, value)))
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         chunked_attention(query, key, value, block=0)
+
+
+# What each kind costs, as torch counts it
+
+WAYS = {
+    "naive": lambda *qkv: naive_attention(*qkv, causal_mask(*[qkv[0].shape[2]] * 2)),
+    "fused": fused_attention,
+    "chunked": partial(chunked_attention, block=32),
+    "window": partial(sliding_window_attention, window=32),
+    "linear": partial(linear_attention, block=32),
+}
+
+
+def cost(kind, length):
+    """Products and sums, and the most bytes held, of attention over one text."""
+    qkv = torch.randn(3, 1, 2, length, 16)
+    # The kernel for processors is not known to the counter; this one is.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        WAYS[kind](*qkv)
+    with PeakMemory() as memory:
+        WAYS[kind](*qkv)
+    return counter.get_total_flops(), memory.peak
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "arithmetic", "most_memory"),
+    [
+        ("naive", 64, 64),
+        ("fused", 64, 8),
+        ("chunked", 528 / 10, 8),  # tiles up to the diagonal, of 32 rows and of 4
+        ("window", 8, 8),
+        ("linear", 8, 8),
+    ],
+)
+def test_what_eight_times_the_length_costs(kind, arithmetic, most_memory):
+    (flops, n_bytes), (more_flops, more_bytes) = cost(kind, 128), cost(kind, 1024)
+    assert more_flops == arithmetic * flops
+    assert 2 * n_bytes < more_bytes <= most_memory * n_bytes
+
+
+@torch.no_grad()
+def test_blocks_and_windows_cost_what_their_tables_need():
+    """Two heads, 16 wide: once for each number of the table, and once to mix values."""
+    for kind, cells in {
+        "naive": 1024**2,
+        "chunked": 528 * 32**2,
+        "window": 1024 * 2 * 32,
+    }.items():
+        assert cost(kind, 1024)[0] == 2 * 2 * 2 * 16 * cells
+    assert cost("chunked", 1024)[1] < cost("naive", 1024)[1] / 20
 
 
 # The same weights, more positions: what changes, what does not, and what is saved
