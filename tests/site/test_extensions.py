@@ -162,6 +162,7 @@ def test_cards_tell_what_the_chapters_tell() -> None:
 
 
 def test_each_explorer_has_its_own_description_and_is_listed_where_it_is() -> None:
+    pytest.importorskip("docutils", reason="the book's tools are not installed")
     contents = load("contents")
     names = [f"book/{path.stem}" for path in sorted((ROOT / "book/src").glob("*.py"))]
     book = contents.chapters(names)
@@ -281,8 +282,7 @@ def test_each_chapter_opens_with_a_card_and_a_folded_set_up(html: Path) -> None:
 
 def test_a_mark_goes_to_its_own_formula() -> None:
     """Also where the same text stands elsewhere in the paragraph."""
-    from docutils import nodes
-
+    nodes = pytest.importorskip("docutils.nodes")
     formulas = load("formulas")
     formula = nodes.math("", "x")
     paragraph = nodes.paragraph(
@@ -296,6 +296,7 @@ def test_a_mark_goes_to_its_own_formula() -> None:
 def test_models_are_made_again_only_if_the_package_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("sphinx", reason="the book's tools are not installed")
     extension = load("model_in_page")
     monkeypatch.setattr(extension, "MODELS", ("base-llm",))
     app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=tmp_path)
