@@ -63,9 +63,9 @@ def mark_literal(lines: list[str]) -> list[str]:
 def comment_of(owner: type, field: str) -> str:
     """Return the comments above and beside a class's field, as a sentence.
 
-    >>> from llmcourse.model.costs import Cost
-    >>> comment_of(Cost, "flops")
-    'Of matrix products.'
+    >>> from llmcourse.alignment.ppo import PPOConfig
+    >>> comment_of(PPOConfig, "max_new_tokens")
+    'Of an answer.'
     """
     above, beside = r"((?:^    # .+\n)*)", r"(?:  # (.+(?:\n {5,}# .+)*))?$"
     pattern = rf"{above}^    {field}: [^#\n]*?{beside}"
