@@ -64,8 +64,10 @@ def comment_of(owner: type, field: str) -> str:
     """Return the comments above and beside a class's field, as a sentence.
 
     >>> from llmcourse.alignment.ppo import PPOConfig
-    >>> comment_of(PPOConfig, "max_new_tokens")
-    'Of an answer.'
+    >>> comment_of(PPOConfig, "value_learning_rate")
+    'Of the critic.'
+    >>> comment_of(PPOConfig, "gae_lambda")  # a symbol keeps its case
+    'λ of the advantage estimates.'
     """
     above, beside = r"((?:^    # .+\n)*)", r"(?:  # (.+(?:\n {5,}# .+)*))?$"
     pattern = rf"{above}^    {field}: [^#\n]*?{beside}"
@@ -73,7 +75,8 @@ def comment_of(owner: type, field: str) -> str:
     parts = found.groups(default="") if found else ()
     parts = [part for part in parts if not part.endswith((":\n", ":"))]  # of several
     words = " ".join(re.sub(r"\s*# ", " ", part).strip() for part in parts).strip()
-    return f"{words[0].upper()}{words[1:].rstrip('.')}." if words else ""
+    start = words[:1].upper() if words[:1].isascii() else words[:1]
+    return f"{start}{words[1:].rstrip('.')}." if words else ""
 
 
 def describe_fields(owner: type) -> list[str]:
