@@ -816,7 +816,7 @@ print(f"answers and their ends are {n_answers / n_all:.0%} of the targets")
 # About a third as high, and nearly all of that comes from one fact, the family.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The share of right answers over the number of conversations, 16, 64 and 256, with three runs each. With 16 and 64, it is about a fifth on both tests; with 256, it is three fifths on wordings that were seen and two fifths on new ones."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The share of right answers over the number of conversations, 16, 64 and 256, with three runs each. With 16, it is about a seventh on both tests, with 64 a fifth; with 256, it is three fifths on wordings that were seen and two fifths on new ones."}}
 sizes, few_or_many = (16, 64, 256), ("a sixteenth", "a quarter", "with the mask")
 fig, ax = plt.subplots(figsize=(4.6, 2.6))
 for test, style, marker in zip(tests, plotting.LINE_STYLES, "os"):

@@ -1074,7 +1074,7 @@ assert fmean(solved(p, 1) for p in soft) < fmean(ones["weak"]) < fmean(ones["GRP
 # A chain is not a report of how a model reached its answer.
 # Given a hint in the prompt, models followed it but gave other reasons {cite:p}`turpin2023`.
 #
-# A chain makes the text longer, and the model reads all of it again for every new token; how long a text may be, and what that costs, is the subject of [The context window](context_window.ipynb).
+# A chain makes the text longer, and every new token attends to all of it; how long a text may be, and what that costs, is the subject of [The context window](context_window.ipynb).
 
 # %% [markdown]
 # ## Quiz

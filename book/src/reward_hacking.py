@@ -722,7 +722,7 @@ for when in ("before", "after"):
 # - *8 plain stories* are what the first learned from in each update.
 # - *16, half instructions*: the second learned from 16 texts instead, half of them instructions; all else was as for the first.
 # - *The same, more pairs*: the third differs from the second only in the reward model, which learned from twice as many orders, with twice as many steps.
-# - *A better start*: the fourth had another start, and much else was changed with it: its reward model learned from twice as many orders again and in half as many steps again, the KL penalty was halved and `ptx_coef` doubled, and there were 300 iterations, not 220.
+# - *A better start*: the fourth had another start, and much else was changed with it: its reward model learned from twice as many orders again and in one and a half times as many steps, the KL penalty was halved and `ptx_coef` doubled, and there were 300 iterations, not 220.
 #   So its row doesn't show what any one of these did.
 # - *450 iterations* is `aligned-llm`, trained half as long again.
 #
