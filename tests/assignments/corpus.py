@@ -65,7 +65,7 @@ def draw(high, n, generator):
 # 2. Characters of the Unicode categories `Cc` (control) and `Cf` (format, such as the zero-width space) are dropped, except `\n` and `\t`.
 #    `unicodedata.category(character)` gives a character's category.
 # 3. The text is brought to the form NFC (`unicodedata.normalize("NFC", text)`), in which `e` with a combining accent is one letter.
-# 4. In each line, every run of white space becomes one space, and there is none at either end.
+# 4. In each line (lines end at `\n`), every run of white space becomes one space, and there is none at either end.
 #    A no-break space is white space.
 # 5. Two or more empty lines in a row become one, and there are none at the beginning or the end of the text.
 
@@ -112,6 +112,9 @@ for raw, wanted in (
     ("", ""),
     ("Zwölf Bäume\n\n\n\n木 が\u3000あ", "Zwölf Bäume\n\n木 が あ"),
     ("x² ﬁ ½", "x² ﬁ ½"),
+    ("a \u200b b", "a b"),
+    ("a\ue000b", "a\ue000b"),
+    ("a\u2028b", "a b"),
 ):
     got = normalise(raw)
     assert got == wanted, (
@@ -191,6 +194,16 @@ for text, wanted, why in (
         "white space at the ends does not count",
     ),
     ("1 2\n" * 9, "symbols", "it breaks two rules, and the first one counts"),
+    (
+        "we sell boats\n\n\nwe sell boats\n\n\nand old sails",
+        "repeats",
+        "1 line of 3 repeats an earlier one, since empty lines do not count",
+    ),
+    (
+        "Hello, said he; then, she: “yes!” (no) a b",
+        None,
+        "letters are counted among characters, not among words",
+    ),
 ):
     got = fault(text)
     assert got == wanted, f"{text!r}: {why}, so wanted {wanted!r}, got {got!r}"
@@ -363,6 +376,8 @@ for n_bands, n_rows, high in ((4, 3, 2), (1, 2, 3), (6, 1, 9), (3, 2, 3)):
         "one band must agree"
     )
 assert candidates([], 4) == set(), "no texts, no pairs"
+got = candidates([[1, 23], [12, 3]], 1)
+assert got == set(), f"1, 23 and 12, 3 are different bands, so no pair; got {got}"
 
 # %% [markdown]
 # ## 5. Near copies go (2 points)
@@ -443,6 +458,7 @@ assert list(without_copies([], set(), 0.5)) == [], "no texts, none kept"
 # - Texts connected by `pairs`, directly or through others, form a group: with the pairs (0, 1) and (1, 2), the texts 0, 1 and 2 are one group.
 #   A text without a pair is a group by itself.
 #   The two numbers of a pair may be in any order, and may be equal.
+#   Equal texts are connected only if some pair says so.
 # - A group is held out if `unit(t) < share`, where $t$ is its alphabetically smallest text (Python's order of strings).
 #   The first code cell has `unit`, which turns a text into a number from 0 to 1.
 
@@ -505,6 +521,11 @@ for share, n_pairs in 4 * [(0.3, 8), (0.5, 14)] + [(0.0, 5), (1.0, 5)]:
     )
 got = list(held_out(["a hen"], [], unit("a hen")))
 assert got == [False], f"a share of just unit(t) does not hold t out, got {got}"
+got = list(held_out(["b", "b", "a"], [(0, 2)], 0.5))
+assert got == [True, False, True], (
+    "the first 'b' is connected with 'a' and goes with it, and the second, an equal text, "
+    f"decides for itself: wanted [True, False, True], got {got}"
+)
 assert list(held_out([], [], 0.5)) == [], "no texts, nothing held out"
 
 # %% [markdown]

@@ -85,7 +85,7 @@ assert close(got[1], torch.zeros(3)), (
 g = generator(1)
 for scale in (1.0, 1e-3, 1e3):
     x, y = scale * torch.randn(4, 6, generator=g), torch.randn(5, 6, generator=g)
-    y[2] = 0
+    y[2], y[3] = 0, 0.05 * y[3]
     saved = x.clone(), y.clone()
     wanted = torch.nn.functional.cosine_similarity(x[:, None], y[None], dim=-1)
     got = cosines(x, y)
@@ -216,7 +216,9 @@ for threshold in (0.2, 0.02, 1e-3):
     for i, draw in zip(ids, draws):
         if draw * draw * counts[i] < threshold * sum(counts):
             wanted.append(i)
+    saved = list(ids), list(counts), list(draws)
     got = thin(ids, counts, threshold, draws)
+    assert (ids, counts, draws) == saved, "thin must not change its arguments"
     assert list(got) == wanted, (
         f"counts {counts}, threshold {threshold:g}: of 110 ids {len(wanted)} are kept, got "
         f"{len(got)}, or others; the share is the count over the sum of all counts, and "
@@ -468,6 +470,12 @@ for number in range(30):
         "b - a + c, all brought to length 1, and neither a, b nor c"
     )
     assert torch.equal(vectors, saved), "analogy must not change the vectors"
+words = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [1.0, 0.1], [-1.0, 0.1]])
+got = analogy(words, 0, 1, 2)
+assert got == 3, (
+    "the best of those that are allowed is the answer, however small its cosine: 3, got "
+    f"{got}"
+)
 
 # %% [markdown]
 # ## 7. Counting instead of learning (2 points)

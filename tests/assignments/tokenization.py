@@ -117,6 +117,11 @@ assert merge([1, 1, 2], (1, 2), 2) == [1, 2], (
     "a new id is not merged again in the same pass"
 )
 assert ids == [1, 2, 1, 2], "merge must not change the list that it is given"
+assert merge([1, 2, 2], (1, 2), 1) == [1, 2], (
+    "a new id is not merged again, with what follows it either"
+)
+got = merge([11, 2, 1, 21], (1, 2), 9)
+assert got == [11, 2, 1, 21], f"there is no pair (1, 2) in [11, 2, 1, 21]; got {got}"
 assert merge([], (1, 2), 9) == [], "an empty list stays empty"
 assert merge([5], (5, 5), 9) == [5], "one id has no pair"
 
@@ -175,8 +180,8 @@ assert got == [(195, 169)], (
 assert learn("ab ba", 1) == [(97, 98)], "of equally frequent pairs take the smallest"
 assert learn("aaaa", 5) == [(97, 97), (256, 256)], "stop when no pair is left"
 assert learn("", 3) == [], "an empty text teaches nothing"
-assert learn("a\nb\ta", 1) == [], (
-    "words end at any white space, also at a line end or a tab"
+assert learn("a\nb\ta\u3000b", 1) == [], (
+    "words end at any white space, also at a line end, a tab or a space of another script"
 )
 assert learn("é é", 1) == [(195, 169)], "ids are the bytes of UTF-8, not characters"
 letters = torch.randint(0, 4, (300,), generator=generator(1)).tolist()
@@ -239,8 +244,8 @@ assert encode("abc", [(98, 99), (97, 98)]) == [97, 256], (
 # Hidden: merges of merges, random words, other scripts, empty texts (2 points)
 assert encode("ñ x", []) == [195, 177, 120], "without merges a text is its bytes"
 assert encode("", [(97, 97)]) == [], "an empty text has no ids"
-assert encode("a\nb\t c", []) == [97, 98, 99], (
-    "words end at any white space, also at a line end or a tab"
+assert encode("a\nb\t c\u3000d", []) == [97, 98, 99, 100], (
+    "words end at any white space, also at a line end, a tab or a space of another script"
 )
 merges = [(97, 98), (256, 97), (98, 97), (257, 258), (99, 256)]
 new = "".join(
@@ -271,7 +276,7 @@ assert got == expected, (
 #
 # One id may hold half a character: `é` is two bytes.
 # So put all bytes together first, and only then turn them into a string.
-# What is not valid UTF-8 becomes `\ufffd` (`errors="replace"`), never an exception: a model may write any ids.
+# What is not valid UTF-8 becomes `\ufffd` (`errors="replace"`), never an exception: a model may write its ids in any order.
 
 
 # %% answer="decode"
@@ -338,6 +343,11 @@ assert abs(got - 0.5) < 1e-6, (
 # Hidden: other losses and lengths (1 point)
 assert abs(bits_per_byte(2.0794415416798357, 25, 100) - 0.75) < 1e-6, (
     "3 bits per token and 4 bytes per token are 3/4 of a bit per byte"
+)
+got = bits_per_byte(2.0794415416798357, 40, 100)
+assert abs(got - 1.2) < 1e-6, (
+    "3 bits for each of 40 tokens are 120 bits, and 1.2 for each of 100 bytes; got "
+    f"{got}"
 )
 
 # %% [markdown]

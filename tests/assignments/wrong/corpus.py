@@ -255,3 +255,46 @@ def may_look(window, end):
     is_end = torch.tensor(window) == end
     number = is_end.cumsum(0) - is_end.int()
     return (number[:, None] == number).tril()
+
+
+# %% wrong="spaces-before-signs" answer="normalise" fails="hidden-normalise"
+def normalise(text):
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    kept = [
+        c for c in "\n".join(lines) if c == "\n" or unicodedata.category(c)[0] != "C"
+    ]
+    lines = unicodedata.normalize("NFC", "".join(kept)).split("\n")
+    text = "\n".join(line.strip() for line in lines)
+    return re.sub("\n{3,}", "\n\n", text).strip("\n")
+
+
+# %% wrong="all-of-category-c" answer="normalise" fails="hidden-normalise"
+def normalise(text):
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    kept = [c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C"]
+    lines = unicodedata.normalize("NFC", "".join(kept)).split("\n")
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    return re.sub("\n{3,}", "\n\n", text).strip("\n")
+
+
+# %% wrong="digits-in-a-row" answer="candidates" fails="hidden-candidates"
+def candidates(rows, n_bands):
+    buckets = {}
+    for number, row in enumerate(rows):
+        size = len(row) // n_bands
+        for place in range(n_bands):
+            band = row[place * size : (place + 1) * size]
+            key = place, "".join(map(str, band))
+            buckets.setdefault(key, []).append(number)
+    return {pair for bucket in buckets.values() for pair in combinations(bucket, 2)}
+
+
+# %% wrong="equal-texts-together" answer="held-out" fails="hidden-held-out"
+def held_out(texts, pairs, share):
+    group = {text: {text} for text in texts}
+    for a, b in pairs:
+        both = group[texts[a]] | group[texts[b]]
+        for text in both:
+            group[text] = both
+    return [unit(min(group[text])) < share for text in texts]

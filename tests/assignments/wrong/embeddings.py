@@ -200,3 +200,18 @@ def ppmi(counts):
 
 def svd_vectors(table, d):
     return torch.linalg.svd(table)[0][:, :d]
+
+
+# %% wrong="zero-for-the-forbidden" answer="analogy" fails="hidden-analogy"
+def analogy(vectors, a, b, c):
+    unit = vectors / vectors.norm(dim=1, keepdim=True)
+    scores = unit @ (unit[b] - unit[a] + unit[c])
+    scores[[a, b, c]] = 0
+    return int(scores.argmax())
+
+
+# %% wrong="draws-used-up" answer="thin" fails="hidden-thin"
+def thin(ids, counts, threshold, draws):
+    total = sum(counts)
+    probs = [(threshold * total / n) ** 0.5 if n else 1.0 for n in counts]
+    return [i for i in ids if draws.pop(0) < probs[i]]

@@ -146,3 +146,27 @@ def bits_per_byte(loss, n_tokens, n_bytes):
 # %% wrong="nats-for-bits" answer="bits-per-byte" fails="test-bits-per-byte,hidden-bits-per-byte"
 def bits_per_byte(loss, n_tokens, n_bytes):
     return loss * n_tokens / n_bytes
+
+
+# %% wrong="merged-again" answer="merge" fails="hidden-merge"
+def merge(ids, pair, new_id):
+    out = []
+    for x in ids:
+        if out and (out[-1], x) == tuple(pair):
+            out[-1] = new_id
+        else:
+            out.append(x)
+    return out
+
+
+# %% wrong="split-as-bytes" answer="learn" fails="hidden-learn"
+def learn(text, n_merges):
+    words, merges = [list(word) for word in text.encode().split()], []
+    for number in range(n_merges):
+        counts = pair_counts(words)
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        words = [merge(word, best, 256 + number) for word in words]
+    return merges
