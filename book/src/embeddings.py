@@ -201,7 +201,7 @@ for kind, wanted in [("dot", 4.0), ("cosine", 4 / 5), ("euclidean", -(2**0.5))]:
 #
 # In a step of training, only the rows that were looked up get a gradient.
 # So a rare token learns rarely, and with plain gradient descent a token that never occurs keeps its random start.
-# (Optimizers with momentum or weight decay move the other rows a little.)
+# (Optimizers that go on along the mean of earlier gradients, or shrink all weights a little at each step, move the other rows, too.)
 #
 # A language model also needs a table at its end, to score the next token.
 # With **tied embeddings** {cite:p}`press2017` this is the same table, so every row gets a little gradient from there.
@@ -461,9 +461,9 @@ _ = ax.set(xlabel="share of questions answered right", xlim=(-0.03, 1))
 #
 # For *young : cry*, *animal : cry* and *trade : work* the arithmetic works, far above the baseline and a guess.
 # *female : male* looks as good but is not.
-# Without any arithmetic, the word nearest to `mother` is `father`, and the nearest word is right about as often as the arithmetic: the cross lies inside its interval.
+# Without any arithmetic, the word nearest to `mother` is `father`, and the nearest word is right at least as often as the arithmetic: the cross lies to the right of the dot, inside its interval.
 # The other four get about one question in ten right, or fewer.
-# For *one : many* the answer is nearly always some plural, but hardly ever the right one.
+# For *one : many* about nine answers in ten are some plural, but hardly any is the right one.
 # In four runs with other seeds (`book/studies/analogy_study.py`), the same three work, and those four stay below one in four.
 
 # %% tags=["remove-cell"]

@@ -210,7 +210,7 @@ print(f"log V = {log_vocab:.2f} nats/token")
 # The model reads all but the last, and the targets are all but the first.
 # Several windows together are a **batch**, and one update of the weights is a **step**.
 # When all windows have been read once, one **epoch** is over.
-# The windows below begin anywhere; in training on tales, each window begins with a story and holds nothing else (`start_token=0`), and in the long run a batch is one window.
+# The windows below begin anywhere; in training on tales, each window begins with a story and holds nothing else (`start_token=0`), and in this page's minute of training a batch is one window.
 #
 # Where a window holds the end of one text and the beginning of the next, the second can look back at the first.
 # The mark between them says only that they are unrelated; the model has to learn to ignore what is before it.
@@ -347,7 +347,7 @@ print("after five steps, the same weights")
 
 # %% [markdown]
 # AdamW keeps two numbers for each weight; with the weight and its gradient that makes four.
-# A model of 7 billion parameters needs 112 GB for them in float32.
+# In float32, at four bytes a number, a model of 7 billion parameters needs 7 · 4 · 4 = 112 GB for them.
 #
 # ### Muon: all directions of a matrix at once
 #
