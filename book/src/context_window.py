@@ -468,7 +468,7 @@ assert max(slope(n_bytes, x) for x in WAYS if x != "naive") < 1.05
 # (What the fused kernel uses internally and frees again is not counted; it does not grow with the length.)
 #
 # The slopes of the time need not match the powers of the arithmetic.
-# On the machine that made this page, the time of naive attention grows faster than its arithmetic, and all others more slowly.
+# On the machine that made this page, only the time of naive attention grows faster than its arithmetic.
 # A likely reason is that a large table no longer fits into the processor's fast memory and has to be fetched from slow memory.
 # Short texts take longer than their arithmetic suggests, because every call has a fixed cost; this makes the slopes smaller.
 #
@@ -1033,7 +1033,7 @@ assert (found[2, 2:] < found[0, 2:]).all() and found[:, -1].mean() < 0.45
 #   In the middle of 400 tokens the needle is only about 200 tokens away; at the beginning of 200 or 280 tokens it is as far or farther, and always found.
 #   But the first sentence, with the name that the question is about, is again nearly 400 tokens away.
 #   This can't be all, since the name is just as far away when the needle is at the beginning of 400 tokens.
-#   Two of three ways to slow the angles down bring back about half of these needles, or most of them (next section).
+#   Of three ways to slow the angles down, one brings back about half of these needles and another most of them (next section).
 # - *Place.*
 #   A needle at the end is always near the question, and yet it is the first to be lost, already in texts of 120 tokens, about as long as the shortest tales.
 #   In the tales this kind of fact comes at the beginning, and the model seems to have learned to look for it there.

@@ -461,7 +461,7 @@ _ = plotting.label_lines(ax)
 # A processor computes several numbers with one instruction, here for sixteen rows; fewer rows would not fill the last instruction, and would be computed differently.
 # The empty rows, and attention computed slot by slot, are the cost of batch invariance.
 # The queue, the tokenizer and the network come on top.
-# The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput hardly grows.
+# The gain also has a limit: once arithmetic takes most of a step, each further request makes the step longer by the same amount, and the throughput, the tokens per second of all together, hardly grows.
 #
 # A single text gains in the same way if several of its tokens are read in one pass, as in a prefill.
 # All times are relative to a pass that reads one token.
@@ -1108,6 +1108,7 @@ def request_body(seed):
 
 # %% [markdown]
 # For each number of callers, the load test sends three requests per caller and three more.
+# (`await` waits for a result and meanwhile lets other work of the process go on, here the service and the other callers.)
 
 # %%
 loads = []

@@ -1227,7 +1227,7 @@ for question in ("What is the capital of Egypt?", "How many days are in a week?"
 #   *Shown* brings out five of these six, so hardly any of this is new knowledge.
 # - The prompt pays for its eight examples with every question.
 #   LoRA's changed weights cost nothing later, but longer answers now end after a few words.
-#   Right answers also go without any training: *shown* and *told* each lose four of the eleven that the model gave before.
+#   Right answers also get lost without any training: *shown* and *told* each lose four of the eleven that the model gave before.
 #   So a lost answer is not always lost knowledge.
 #   The loss on a plain text hardly rises, so the loss alone would not have shown this.
 # - *DPO* wins its pairs, but never gives a right word alone.
@@ -1357,7 +1357,7 @@ assert answer.choices[0].message.content == reply(question)
 # - Three fifths of this model's parameters are in its feed-forward networks, and a fifth in its embedding.
 #   At 5 bits for most weights, the file is less than a fifth of its size in float32.
 # - Late answers, induction heads and directions in embeddings are in the real model as in the small ones of earlier chapters.
-#   In one short sentence, the upper blocks of the real one put most of their attention on the first token; `base-llm` leans on it less, and only at the beginning of a tale.
+#   In one short sentence, the upper blocks of the real one put most of their attention on the first token; `base-llm` puts much of its attention there only at the beginning of a tale; later its heads lean towards it only a little.
 #   Count over many examples, or take a part away and measure, as here: a single example can show whatever you are looking for.
 #   (Here the late answers rest on three prompts, the sinks on one sentence.)
 # - A small model speaks better than it knows, and its tone does not give that away.

@@ -127,7 +127,7 @@ print("worked:", worked_answer(four[1]))
 #
 # *One answer*, drawn at random, is right with probability equal to the share of right ones.
 # A *vote* keeps the number that occurs most often, even if fewer than half of the answers give it.
-# The *best of five* needs something that knows a right answer when it sees one, and then one right answer is enough.
+# The *best of five* needs a *verifier*, something that knows a right answer when it sees one, and then one right answer is enough.
 #
 # ![Two rows of five answers. Kate, 10: 10, 7, 10, 9, 10; the vote says 10, which is right, and so does the verifier. Otto, 5: 4, 5, 4, 2, 4; the vote says 4, which is wrong; the verifier finds the 5.](figures/vote-or-verifier.svg)
 #
@@ -813,7 +813,7 @@ for ax in axes:
 # Much of this is luck, because sixteen guesses among twelve numbers often hit; pass@16 *of right chains* leaves numbers out that were only guessed (and with them, chains in another order).
 # It is about three quarters: nearly every question of the taught kind, and none with four steps.
 # With more labels, the model gets more right at the first attempt.
-# Its pass@16 is then about the same, lower with two of the seeds and higher with one, and so is that of right chains.
+# Its pass@16 is then about the same, lower with two of the seeds and higher with one; that of right chains is the same with one seed and a little higher with two.
 # (With one of the seeds, right chains include those for one question with four steps.)
 
 # %% tags=["remove-cell"]

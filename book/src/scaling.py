@@ -409,7 +409,7 @@ assert same
 #
 # If a training run is too large for one GPU, add `--fsdp`; at the start each process still makes the whole model once.
 #
-# On a SLURM cluster, the same thing is a job that picks up where it left off when it is started again.
+# On a cluster whose machines are shared out by the program SLURM, the same thing is a job that picks up where it left off when it is started again.
 # Below its first line, `#!/bin/bash`, comes:
 #
 # ```bash
@@ -710,7 +710,7 @@ print(f"weights: {2 * own / 1e9:.1f} GB in each")
 print(f"optimizer, sharded over {data}: {12 * own / data / 1e9:.1f} GB in each")
 
 # %% [markdown]
-# The more a split must wait for its messages, the closer together its GPUs.
+# The more a split must wait for its messages, the closer together its GPUs should be.
 # Tensor parallelism stays within a machine, then comes the pipeline, and data parallelism, whose messages travel while a GPU computes, spans all machines.
 # Long texts are cut as well (**{term}`context parallelism`**), and the experts of a {term}`mixture of experts` are spread over GPUs, each kept whole (**{term}`expert parallelism`**).
 
@@ -904,7 +904,7 @@ print(f"Llama 3.1 405B's training: {prompts / 1e9:.0f} billion such prompts")
 # %% [markdown]
 # The prompts are to another model, so compare only the sizes.
 # At a billion prompts a day, this is the energy of a hundred days; in a year such a service uses more than three times as much as the training did.
-# (Long chains of thought take much more than the median prompt.)
+# (Answers that write down many steps first, as in [Reasoning](reasoning.ipynb), take much more than the median prompt.)
 # So for a popular model, use takes more energy than the final run within months, and later more than all trials before it; [Deployment](deployment.ipynb) is about cheaper tokens.
 
 # %% [markdown]
