@@ -904,7 +904,7 @@ print(f"Llama 3.1 405B's training: {prompts / 1e9:.0f} billion such prompts")
 # %% [markdown]
 # The prompts are to another model, so compare only the sizes.
 # At a billion prompts a day, this is the energy of a hundred days; in a year such a service uses more than three times as much as the training did.
-# (Answers that write down many steps first, as in [Reasoning](reasoning.ipynb), take much more than the median prompt.)
+# (Answers that first write down many steps take much more than the median prompt; they are the subject of [Reasoning: rewards that can be checked](reasoning.ipynb).)
 # So for a popular model, use takes more energy than the final run within months, and later more than all trials before it; [Deployment](deployment.ipynb) is about cheaper tokens.
 
 # %% [markdown]

@@ -33,7 +33,7 @@
 
 # %% given="setup"
 import sys
-from math import log, pi
+from math import exp, log, pi
 
 import torch
 
@@ -91,7 +91,9 @@ for windows, sizes in (
         for position in range(n_tokens):
             if window is None or position >= n_tokens - window:
                 wanted += 2 * others[0] * others[1] * others[2]
-    got = cache_bytes(windows, *sizes)
+    given = list(windows)
+    got = cache_bytes(given, *sizes)
+    assert given == windows, "cache_bytes must not change the list of windows"
     assert got == wanted, (
         f"windows {windows}, {n_tokens} tokens, {others[0]} heads {others[1]} wide, "
         f"{others[2]} bytes a number: wanted {wanted} bytes, got {got}"
@@ -185,10 +187,13 @@ for scale, cuts in (
     state = torch.full((2, 3), -torch.inf), torch.zeros(2, 3), torch.zeros(2, 3, 4)
     read = 0
     for n in cuts:
-        saved = [part.clone() for part in state]
         block = slice(read, read + n)
-        new = read_block(state, scores[..., block], values[:, block])
-        assert all(map(torch.equal, state, saved)), "the old state must stay as it is"
+        given = *state, scores[..., block].clone(), values[:, block].clone()
+        saved = [part.clone() for part in given]
+        new = read_block(given[:3], *given[3:])
+        assert all(map(torch.equal, given, saved)), (
+            "the old state, the scores and the values must stay as they are"
+        )
         state, read = new, read + n
         for part, size in zip(state, ((2, 3), (2, 3), (2, 3, 4))):
             assert getattr(part, "shape", None) == size, (
@@ -209,6 +214,13 @@ for scale, cuts in (
         assert close(state[2], wanted, 1e-4), (
             f"{shape}: after {read} keys c is the sum of exponentials times values"
         )
+state = torch.full((1,), -torch.inf), torch.zeros(1), torch.zeros(1, 1)
+state = read_block(state, torch.tensor([[-2e4, -2e4 - 1]]), torch.tensor([[1.0], [0]]))
+for got, wanted, name in zip(state, ([-2e4], [1 + exp(-1)], [[1.0]]), ("m", "l", "c")):
+    assert close(got, torch.tensor(wanted)), (
+        f"the scores -20,000 and -20,001 are low but finite: {name} is {wanted}, got "
+        f"{describe(got)}; only where all scores are -inf, m needs another number in its place"
+    )
 
 # %% [markdown]
 # ## 3. Attention in blocks (2 points)
@@ -284,6 +296,7 @@ for block, scale in ((1, 1.0), (4, 1.0), (5, 20.0), (11, 1.0), (64, 3.0)):
 # In a layer with a window of $w$, a token sees its own position and the $w - 1$ before it.
 # When a text is written one token at a time, a cache of $w$ slots is enough: position $t$ goes into slot $t \bmod w$, overwriting the position that has just left the window.
 # The slots are then not in the order of the text, but that does not matter: attention is a sum, and positions are in the keys.
+# Here and in the next task, scores may again be so large that $e^s$ overflows; `torch.softmax` takes care of that.
 #
 # Write `window_step(query, key, value, cache, position)`.
 #
@@ -352,7 +365,11 @@ for window in (1, 3, 4, 20):
     cache = tuple(torch.full((3, window, n), torch.nan) for n in (5, 2))
     for t in range(10):
         saved = cache[0].clone(), cache[1].clone()
-        got, later = window_step(query[:, t], key[:, t], value[:, t], cache, t)
+        new = query[:, t].clone(), key[:, t].clone(), value[:, t].clone()
+        got, later = window_step(*new, cache, t)
+        assert all(map(torch.equal, new, (x[:, t] for x in (query, key, value)))), (
+            "window_step must not change the query, the key and the value of the new token"
+        )
         assert close(got, wanted[:, t], 1e-4), (
             f"window of {window}, position {t}: wanted shape (3, 2), got {describe(got)}, or "
             f"other numbers than from the last {min(t + 1, window)} keys, itself included"
@@ -368,6 +385,13 @@ for window in (1, 3, 4, 20):
             assert torch.equal(part[:, t % window], text[:, t]), (
                 f"window of {window}: position {t} goes into slot {t % window}"
             )
+hundred = torch.full((1, 4), 100.0)
+cache = torch.full((1, 2, 4), 99.0), torch.ones(1, 2, 1)
+got = window_step(hundred, hundred, torch.full((1, 1), 3.0), cache, 3)[0]
+assert close(got, [[3.0]]), (
+    "the new key has the score 20,000, the other one 19,800: neither may overflow, and "
+    f"the new value, 3, is gathered alone; got {describe(got)}"
+)
 
 # %% [markdown]
 # ## 5. Grouped queries (2 points)
@@ -423,11 +447,19 @@ assert close(got, torch.tensor([[5.0], [4.2]])), (
 )
 
 # %% hidden="grouped" points=1
-# Hidden: random values against torch, from no sharing to one head for all (1 point)
+# Hidden: random values against torch, from no sharing to one head for all, large and low scores (1 point)
 large = torch.full((1, 1, 2, 4), 40.0)
 got = grouped(large, large, torch.ones(1, 1, 2, 1))
 assert close(got, torch.ones(1, 1, 2, 1)), (
     f"scores of 3,200 must not overflow: the mean of 1 and 1 is 1, got {describe(got)}"
+)
+key = torch.tensor([[[[-300.0], [300.0]]]])
+wanted = torch.tensor([[[[1.0], [2.0]]]])
+got = grouped(torch.full((1, 1, 2, 1), 300.0), key, wanted)
+assert close(got, wanted), (
+    "the first query has a very low score with itself, -90,000, and still sees nothing "
+    "else; the future is hidden with -inf, before the softmax: wanted 1 and 2, got "
+    f"{describe(got)}"
 )
 g = generator(4)
 for n_kv_heads, n_queries in ((1, 7), (2, 3), (3, 1), (6, 4)):
@@ -465,7 +497,7 @@ for n_kv_heads, n_queries in ((1, 7), (2, 3), (3, 1), (6, 4)):
 #   In between the two are blended: $\gamma_i f_i + (1 - \gamma_i) f_i / s$ with $\gamma_i = (r_i - 1) / 31$, kept between 0 and 1.
 #
 # Write `frequencies(d_head, base, factor, way, trained_length)`: the frequencies, a tensor of shape (d/2,).
-# `factor` is $s$, and with $s = 1$ all ways give $f_i$.
+# `d_head` is even and more than 2; `factor` is $s$, and with $s = 1$ all ways give $f_i$.
 #
 # With $d = 4$ and base 10,000 the frequencies are 1 and 0.01.
 # Stretched four times they are 0.25 and 0.0025 by `"linear"`, and 1 and 0.0025 by `"ntk"`, whose base is $10{,}000 \cdot 4^2$.
@@ -502,13 +534,13 @@ for way, wanted in (
     )
     assert close(got, torch.tensor(wanted), 1e-6), (
         f"{way}, d = 4, base 10,000, stretched four times: wanted {wanted}, "
-        f"got {describe(got)}"
+        f"got {got.tolist()}"
     )
 
 got = frequencies(4, 10_000.0, 4.0, "yarn", 5498)
 assert close(got, torch.tensor([1.0, 0.004375]), 1e-6), (
     "with a trained length of 5,498 the second pair makes 8.75 rounds, so γ is 0.25: "
-    f"0.25 · 0.01 + 0.75 · 0.0025 = 0.004375; wanted [1.0, 0.004375], got {describe(got)}"
+    f"0.25 · 0.01 + 0.75 · 0.0025 = 0.004375; wanted [1.0, 0.004375], got {got.tolist()}"
 )
 
 # %% hidden="frequencies" points=2
@@ -545,7 +577,7 @@ for d_head, base, factor, length in (
         ratios = got.double() / torch.tensor(wanted, dtype=torch.double)
         assert close(ratios, torch.ones_like(ratios), 1e-4), (
             f"{where}: divided by what was wanted, your frequencies are "
-            f"{[round(ratio, 3) for ratio in ratios.tolist()]}, from the fastest to the "
+            f"{[round(ratio, 6) for ratio in ratios.tolist()]}, from the fastest to the "
             "slowest pair"
         )
 

@@ -57,7 +57,7 @@ for module in (
 # Write `next_token_probs(logits, temperature, top_k, top_p)`: from the logits (V,) of all tokens to the probabilities (V,) with which the next one is drawn.
 #
 # 1. The logits are divided by `temperature` and go through a softmax. At temperature 0 the largest logit gets the probability 1, whatever `top_k` and `top_p` are.
-# 2. If `top_k` is not `None`, only the `top_k` most probable tokens stay (all, if there are fewer), and their probabilities are made to sum to 1 again.
+# 2. If `top_k` (at least 1) is not `None`, only the `top_k` most probable tokens stay (all, if there are fewer), and their probabilities are made to sum to 1 again.
 # 3. Then, if `top_p` (above 0, at most 1) is not `None`, go through the tokens that are left, the most probable first, and keep them until their sum reaches `top_p`. The token that reaches it is also kept, so there is always one. Their probabilities are made to sum to 1 again.
 #
 # Among equal logits, the one with the smaller id comes first: `argsort(descending=True, stable=True)` does that.
@@ -159,6 +159,16 @@ assert got.nonzero().flatten().tolist() == [0, 1, 2], (
     f"of 500 equal logits the first three stay, got {got.nonzero().flatten()}; a sort "
     "keeps the order of equals only if it is told to: stable=True"
 )
+got = next_token_probs(torch.zeros(500), 1.0, None, 0.005)
+assert got.nonzero().flatten().tolist() == [0, 1, 2], (
+    "of 500 equal logits the first three reach a top_p of 0.005, got "
+    f"{got.nonzero().flatten()}; equals are in the order of their ids here, too"
+)
+got = next_token_probs(torch.tensor([0.0, 0.1]), 0.1, None, None)
+assert close(got, [1 / (1 + exp(1)), exp(1) / (1 + exp(1))]), (
+    "the logits 0 and 0.1 are 0 and 1 at temperature 0.1, which is low but not 0: wanted "
+    f"[0.2689, 0.7311], got {describe(got)}"
+)
 assert close(next_token_probs(same, 0.0, None, None), [1.0, 0, 0, 0]), (
     "at temperature 0 the first of the largest"
 )
@@ -213,6 +223,10 @@ assert got == ["", "\ufffda", ""], (
 )
 got = text_pieces([b"x", b"\xff", b"y"])
 assert got == ["x", "\ufffd", "y", ""], f"one wrong byte spoils only itself; got {got}"
+got = text_pieces([b"\xff\xc3", b"\xa9"])
+assert got == ["\ufffd", "é", ""], (
+    f"ff is wrong, and c3 after it is half of é, which a9 completes; got {got}"
+)
 data = "žluťoučký kůň, 語言模型 🙂🙃 ok".encode()
 cuts = torch.randint(0, len(data), (14,), generator=generator(2)).sort().values.tolist()
 tokens = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)])]
@@ -295,6 +309,15 @@ assert tuple(got) == (["x"], True), (
 assert (pieces, stops) == (["xabcd", "e"], ["abcd", "bc"]), (
     "until_stop must not change its two lists"
 )
+got = until_stop(["ab", "c", "x"], ["abcd", "bc"])
+assert tuple(got) == (["", "a"], True), (
+    "with the second piece bc is complete, so the answer ends, though abcd might have "
+    f"followed: a is sent, got {got}"
+)
+got = until_stop(["abc", ".d"], ["."])
+assert tuple(got) == (["abc", ""], True), (
+    f"a stop string is text, not a pattern: '.' stops at '.' alone, got {got}"
+)
 for number in range(60):
     draw = generator(100 + number)
     text = "".join("ab-"[i] for i in torch.randint(0, 3, (14,), generator=draw))
@@ -315,7 +338,9 @@ for number in range(60):
         if stopped:
             break
     want += [] if stopped else [read[done:]]
-    got = until_stop(pieces, stops)
+    copies = list(pieces), list(stops)
+    got = until_stop(*copies)
+    assert copies == (pieces, stops), "until_stop must not change its two lists"
     assert tuple(got) == (want, stopped), (
         f"pieces {pieces}, stop strings {stops}: wanted {(want, stopped)}, got {got}"
     )
@@ -570,6 +595,7 @@ for rate, capacity in ((0.5, 4), (2, 6), (8, 3)):
     requests = list(zip(times, costs))
     got = admitted(requests, rate, capacity)
     assert requests == list(zip(times, costs)), "admitted must not change the requests"
+    assert len(got) == 80, f"80 requests: 80 answers, got {len(got)}"
     first = next((i for i in range(80) if got[i] != want[i]), None)
     assert got == want, (
         f"rate {rate}, capacity {capacity}: request {first} of {costs[:6]} … at "

@@ -116,7 +116,9 @@ assert ids.dtype == torch.int64, f"ids are torch.int64, got {ids.dtype}"
 assert mask.dtype == torch.bool, f"a mask is torch.bool, got {mask.dtype}"
 assert (ids.tolist(), mask.tolist()) == ([[4]], [[True]]), "one text of one id"
 lengths = [2, 5, 1]
-texts = [torch.randint(0, 9, (n,), generator=generator(n)).tolist() for n in (2, 5, 1)]
+texts = [
+    torch.randint(0, 60_000, (n,), generator=generator(n)).tolist() for n in lengths
+]
 texts[1][2] = 0  # an id like any other
 copies = [list(text) for text in texts]
 ids, mask = pad(texts)
@@ -136,6 +138,12 @@ got = pool_last(features[:1, :3], torch.tensor([[True, False, True]]))
 assert close(got, features[:1, 2]), (
     "the mask True, False, True has its last True at position 2: wanted "
     f"{describe(features[:1, 2])}, got {describe(got)}"
+)
+both = torch.tensor([[False, True, False, False], [True, False, True, False]])
+got = pool_last(features[:2, :4], both)
+assert close(got, features[[0, 1], [1, 2]]), (
+    "padded on both sides, the mask False, True, False, False has its last True at "
+    "position 1, and True, False, True, False at position 2; got other vectors"
 )
 
 # %% [markdown]
@@ -194,7 +202,7 @@ for rank, shape in ((3, (2, 6, 5)), (2, (5,)), (4, (7, 5))):
     want = functional.linear(x, weight + change, bias)
     assert close(got, want), (
         f"rank {rank}, alpha 6, x {shape}: the correction is {6 / rank:g} · B A z; wanted "
-        f"shape {tuple(want.shape)}, got {tuple(got.shape)}"
+        f"shape {tuple(want.shape)}, got {tuple(got.shape)}, or other numbers"
     )
 
 # %% [markdown]
@@ -211,6 +219,7 @@ for rank, shape in ((3, (2, 6, 5)), (2, (5,)), (4, (7, 5))):
 # `u, s, v = torch.linalg.svd(change)` gives `change` as $\sum_i s_i\, u_i v_i^\top$, with $u_i$ in the columns of `u` and $v_i$ in the **rows** of `v`.
 # By the theorem of Eckart and Young, the nearest matrix keeps the first `rank` terms, which have the largest $s_i$, and drops the others.
 # How $s_i$ and the scale are shared between A and B is up to you.
+# The rank is at most the smaller of out and in.
 #
 # For `change` = $\begin{pmatrix} 4 & 0 \\ 0 & 1 \end{pmatrix}$ and rank 1, the correction keeps the 4 and drops the 1.
 
@@ -293,17 +302,23 @@ for (a, b, _), (a_before, b_before) in zip(adapters, copies[1:]):
     assert torch.equal(b, b_before), "merge_all must not change an adapter's B"
 
 # %% hidden="make-adapter" points=1
-# Hidden: a random change of full rank, several ranks and strengths (1 point)
-change = torch.randn(7, 5, generator=generator(21), dtype=torch.float64)
-before = change.clone()
-vectors = torch.linalg.eigh(change.T @ change).eigenvectors  # smallest first
-for rank, alpha in ((1, 4.0), (3, 0.5), (5, 5.0)):
+# Hidden: random changes of full rank, tall and wide, several ranks and strengths (1 point)
+tall = torch.randn(7, 5, generator=generator(21), dtype=torch.float64)
+for change, rank, alpha in (
+    (tall, 1, 4.0),
+    (tall, 3, 0.5),
+    (tall, 5, 5.0),
+    (tall.T.contiguous(), 2, 3.0),
+    (tall.T.contiguous(), 5, 1.0),
+):
+    (n_out, n_in), before = change.shape, change.clone()
     a, b = make_adapter(change, rank, alpha)
-    assert (a.shape, b.shape) == ((rank, 5), (7, rank)), (
-        f"rank {rank}: A ({rank}, 5) and B (7, {rank}) were wanted, got "
-        f"{tuple(a.shape)} and {tuple(b.shape)}"
+    assert (a.shape, b.shape) == ((rank, n_in), (n_out, rank)), (
+        f"change ({n_out}, {n_in}), rank {rank}: A ({rank}, {n_in}) and B ({n_out}, {rank}) "
+        f"were wanted, got {tuple(a.shape)} and {tuple(b.shape)}"
     )
-    kept = vectors[:, 5 - rank :]
+    vectors = torch.linalg.eigh(change.T @ change).eigenvectors  # smallest first
+    kept = vectors[:, n_in - rank :]
     want = change @ kept @ kept.T
     got = alpha / rank * b @ a
     error = (got - change).square().sum()
@@ -312,7 +327,7 @@ for rank, alpha in ((1, 4.0), (3, 0.5), (5, 5.0)):
         f"rank {rank}, alpha {alpha}: the nearest correction misses by {least:.3f}, yours "
         f"by {error:.3f}; take the largest singular values, and divide by alpha / rank"
     )
-assert torch.equal(change, before), "make_adapter must not change the change"
+    assert torch.equal(change, before), "make_adapter must not change the change"
 
 # %% [markdown]
 # ## 4. What it costs to train (2 points)
@@ -322,7 +337,7 @@ assert torch.equal(change, before), "make_adapter must not change the change"
 #
 # - `shapes` is a dict from the name of each weight to its shape, such as `"blocks.0.attention.query": (64, 64)` or `"head.bias": (2,)`.
 # - `way` is `"head"`, `"full"` or `"lora"`. The weights whose names begin with `head.` always learn; with `"full"` all others do as well.
-# - With `"lora"` a matrix (out, in) gets an adapter of the given rank if the **last part** of its name, after the last dot, is one of `targets`. A vector gets none, and `targets` never name weights of the head. Adapters are weights: they count in the total, and they learn.
+# - With `"lora"` a matrix (out, in) gets an adapter of the given rank if the **last part** of its name, after the last dot if there is one, is one of `targets`. A vector gets none, and `targets` never name weights of the head. Adapters are weights: they count in the total, and they learn.
 #
 # Take a head of (2, 3) and a `query` of (4, 3) with rank 1: the adapter has $4 + 3 = 7$ numbers.
 # So there are 25 in all, of which 13 learn, and $4 \cdot 25 + 12 \cdot 13 = 256$ bytes.
@@ -395,6 +410,11 @@ assert got == (26, 2, 128), (
     "of `head_norm.weight`, `blocks.0.head.scale` and `head.bias` only the last begins "
     "with `head.`, and `subquery` is no `query`: wanted (26, 2, 128), got "
     f"{got}"
+)
+got = tuple(training_cost({"query": (4, 3)}, "lora", ["query"], 1))
+assert got == (19, 7, 160), (
+    "a name without a dot is its own last part, so `query` gets an adapter of 4 + 3 "
+    f"numbers: wanted (19, 7, 160), got {got}"
 )
 shapes = {"blocks.0.up": (4,), "head.bias": (2,)}
 got = tuple(training_cost(shapes, "lora", ["up"], 1))
@@ -528,6 +548,11 @@ assert abs(macro - 1 / 2) < 1e-6, (
     "class 0 has 1, class 1 has 0, class 2 has 2 / (2 + 2), and class 3 is left out, as it "
     f"neither occurs nor is predicted: the mean is 1/2, got {macro}"
 )
+macro = scores([0, 0, 1, 1], [0, 0, 0, 1], 2)[1]
+assert abs(macro - 11 / 15) < 1e-6, (
+    "class 0 has 2 · 2 / (2 + 3) = 4/5 and class 1 has 2 / (2 + 1) = 2/3: the mean is "
+    f"11/15 = 0.7333, got {macro}; take F1 for each class first, and then the mean"
+)
 
 # %% hidden="scores" points=1
 # Hidden: random predictions of four classes, some never predicted or never there, all right (1 point)
@@ -609,6 +634,13 @@ assert abs(increase - 0.6) < 1e-6, f"9 nats on 15 tokens: 0.6, got {increase}"
 assert abs(error) < 1e-6, (
     f"all three became worse by 3 nats: no error, got {error}; subtract text by text"
 )
+for after, want in (([18.0, 66.0], (0.1, 0.2)), ([18.0, 58.0], (-0.1, 0.0))):
+    got = forgetting([20.0, 60.0], after, [10, 30])
+    assert is_pair(got), f"a pair, got {describe(got)}"
+    assert max(abs(a - b) for a, b in zip(got, want)) < 1e-6, (
+        f"before 20 and 60 nats, after {after}, 10 and 30 tokens: a text that became "
+        f"better counts with its minus; wanted {want}, got {got}"
+    )
 tokens = torch.randint(20, 90, (11,), generator=generator(50))
 old = 2 * tokens + torch.randn(11, generator=generator(51), dtype=torch.float64)
 new = old + 5 * torch.randn(11, generator=generator(52), dtype=torch.float64) + 9

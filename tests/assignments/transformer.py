@@ -31,6 +31,7 @@
 # The first code cell locks it away: here you write it yourself.
 # Write it without `torch.nn` as well: products, sums and exponentials are enough.
 # Functions of torch itself, such as `torch.softmax` and `torch.sigmoid`, are fine.
+# (The tests see only results; whoever marks your work reads the code.)
 
 # %% given="setup"
 import sys
@@ -164,9 +165,10 @@ assert close(got, factor * torch.tensor([[3.0], [4.0]])), (
 # %% hidden="attend" points=2
 # Hidden: batches and heads, a start, values of another width, large and low scores (2 points)
 g = generator(1)
-for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
-    query = torch.randn(2, 3, n_queries, 4, generator=g)
-    key = torch.randn(2, 3, n_keys, 4, generator=g)
+cases = (0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9), (3, 1, 9), (0, 3, 7)
+for start, n_queries, n_keys in cases:
+    query = torch.randn(2, 3, n_queries, 3, generator=g)
+    key = torch.randn(2, 3, n_keys, 3, generator=g)
     value = torch.randn(2, 3, n_keys, 5, generator=g)
     saved = [each.clone() for each in (query, key, value)]
     allowed = torch.ones(n_queries, n_keys, dtype=torch.bool).tril(start)
@@ -179,7 +181,7 @@ for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
         f"{where}: wanted a tensor, got {describe(got)}"
     )
     assert got.shape == wanted.shape, (
-        f"{where}: queries of shape (2, 3, {n_queries}, 4) and values 5 wide give "
+        f"{where}: queries of shape (2, 3, {n_queries}, 3) and values 5 wide give "
         f"{tuple(wanted.shape)}, got {describe(got)}"
     )
     assert close(got, wanted), (
@@ -197,6 +199,11 @@ for start, n_queries, n_keys in ((0, 6, 6), (3, 4, 7), (2, 3, 9), (8, 1, 9)):
     assert close(got, wanted[0, 0]), (
         f"{where}, without batch and heads: wanted {describe(wanted[0, 0])}, got {describe(got)}"
     )
+    got = attend(query[0], key[0], value[0], start)
+    assert close(got, wanted[0]), (
+        f"{where}, one dimension before the last two: wanted {describe(wanted[0])}, got "
+        f"{describe(got)}"
+    )
 large = attend(torch.full((2, 1), 300.0), torch.full((2, 1), 300.0), torch.ones(2, 1))
 assert close(large, torch.ones(2, 1)), (
     f"scores of 90,000 overflow in e to the power of them: got {describe(large)}, wanted "
@@ -208,6 +215,11 @@ assert close(got, wanted), (
     "the first query has a very low score with itself, -90,000, and still sees nothing "
     "else; the future is hidden with -inf, before the softmax: wanted [[1.0], [2.0]], "
     f"got {describe(got)}"
+)
+got = attend(torch.full((2, 1), 300.0), torch.tensor([[150.0], [300.0]]), wanted)
+assert close(got, wanted), (
+    "the second query has the scores 45,000 and 90,000, so it gathers the second value "
+    f"alone: wanted [[1.0], [2.0]], got {describe(got)}"
 )
 
 # %% [markdown]
@@ -398,6 +410,10 @@ for dtype in (torch.float64, torch.bfloat16):
     got = rotate(x.to(dtype), positions)
     assert got.dtype == dtype, (
         f"the result has the dtype of x: wanted {dtype}, got {got.dtype}"
+    )
+    assert close(got, turned_by(x.to(dtype), positions, 10_000.0), 5e-2), (
+        f"x of {dtype}: other numbers than those of its angles in float32; positions and "
+        "frequencies stay as they are, and only the result gets the dtype of x"
     )
 
 # %% [markdown]

@@ -12,6 +12,35 @@ def cache_bytes(windows, n_tokens, n_kv_heads, d_head, n_bytes):
     return 2 * kept * n_kv_heads * d_head * n_bytes
 
 
+# %% wrong="list-filled-in" answer="cache-bytes" fails="hidden-cache-bytes"
+def cache_bytes(windows, n_tokens, n_kv_heads, d_head, n_bytes):
+    for i, w in enumerate(windows):
+        if w is None or w > n_tokens:
+            windows[i] = n_tokens
+    return 2 * sum(windows) * n_kv_heads * d_head * n_bytes
+
+
+# %% wrong="not-low-enough" answer="read-block" fails="hidden-read-block"
+def read_block(state, scores, values):
+    largest, total, mixture = state
+    new = largest.maximum(scores.amax(dim=-1))
+    base = new.clamp(min=-1e4)
+    weights, shrink = (scores - base[..., None]).exp(), (largest - base).exp()
+    total = total * shrink + weights.sum(dim=-1)
+    return new, total, mixture * shrink[..., None] + weights @ values
+
+
+# %% wrong="scores-changed-in-place" answer="read-block" fails="hidden-read-block"
+def read_block(state, scores, values):
+    largest, total, mixture = state
+    new = largest.maximum(scores.amax(dim=-1))
+    base = new.clamp(min=-1e30)
+    scores -= base[..., None]
+    shrink = (largest - base).exp()
+    total = total * shrink + scores.exp().sum(dim=-1)
+    return new, total, mixture * shrink[..., None] + scores.exp() @ values
+
+
 # %% wrong="never-shrunk" answer="read-block" fails="test-read-block,hidden-read-block,hidden-blockwise"
 def read_block(state, scores, values):
     largest, total, mixture = state
@@ -120,6 +149,41 @@ def window_step(query, key, value, cache, position):
     scores = torch.einsum("hd,hsd->hs", query, keys[:, -n:]) / query.shape[1] ** 0.5
     context = torch.einsum("hs,hsd->hd", scores.softmax(dim=1), values[:, -n:])
     return context, (keys, values)
+
+
+# %% wrong="query-divided-in-place" answer="window-step" fails="hidden-window-step"
+def window_step(query, key, value, cache, position):
+    keys, values = cache[0].clone(), cache[1].clone()
+    window = keys.shape[1]
+    keys[:, position % window], values[:, position % window] = key, value
+    n = min(position + 1, window)
+    query /= query.shape[1] ** 0.5
+    scores = torch.einsum("hd,hsd->hs", query, keys[:, :n])
+    context = torch.einsum("hs,hsd->hd", scores.softmax(dim=1), values[:, :n])
+    return context, (keys, values)
+
+
+# %% wrong="softmax-by-hand" answer="window-step" fails="hidden-window-step"
+def window_step(query, key, value, cache, position):
+    keys, values = cache[0].clone(), cache[1].clone()
+    window = keys.shape[1]
+    keys[:, position % window], values[:, position % window] = key, value
+    n = min(position + 1, window)
+    scores = torch.einsum("hd,hsd->hs", query, keys[:, :n]) / query.shape[1] ** 0.5
+    powers = scores.exp()
+    weights = powers / powers.sum(dim=1, keepdim=True)
+    context = torch.einsum("hs,hsd->hd", weights, values[:, :n])
+    return context, (keys, values)
+
+
+# %% wrong="future-hidden-after-the-softmax" answer="grouped" fails="hidden-grouped"
+def grouped(query, key, value):
+    group = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    n_queries, n_keys = scores.shape[-2:]
+    weights = scores.softmax(dim=-1).tril(n_keys - n_queries)
+    return weights / weights.sum(dim=-1, keepdim=True) @ value
 
 
 # %% wrong="heads-dealt-out" answer="grouped" fails="test-grouped,hidden-grouped"

@@ -78,6 +78,38 @@ def next_token_probs(logits, temperature, top_k, top_p):
     return probs
 
 
+# %% wrong="low-taken-for-zero" answer="next-token-probs" fails="hidden-next-token-probs"
+def next_token_probs(logits, temperature, top_k, top_p):
+    if temperature < 0.5:
+        temperature, top_k = 1.0, 1
+    order = logits.argsort(descending=True, stable=True)
+    kept = (logits[order] / temperature).softmax(dim=0)
+    if top_k is not None:
+        kept[top_k:] = 0.0
+        kept = kept / kept.sum()
+    if top_p is not None:
+        kept[kept.cumsum(dim=0) - kept >= top_p] = 0.0
+        kept = kept / kept.sum()
+    probs = torch.zeros_like(logits)
+    probs[order] = kept
+    return probs
+
+
+# %% wrong="stable-for-top-k-only" answer="next-token-probs" fails="hidden-next-token-probs"
+def next_token_probs(logits, temperature, top_k, top_p):
+    if temperature == 0:
+        temperature, top_k = 1.0, 1
+    probs = (logits / temperature).softmax(dim=0)
+    if top_k is not None:
+        probs[logits.argsort(descending=True, stable=True)[top_k:]] = 0.0
+        probs = probs / probs.sum()
+    if top_p is not None:
+        ordered, order = probs.sort(descending=True)
+        ordered[ordered.cumsum(dim=0) - ordered >= top_p] = 0.0
+        probs = torch.zeros_like(probs).scatter(0, order, ordered / ordered.sum())
+    return probs
+
+
 # %% wrong="decoded-one-by-one" answer="text-pieces" fails="test-text-pieces,hidden-text-pieces"
 def text_pieces(tokens):
     return [token.decode("utf-8", errors="replace") for token in tokens] + [""]
@@ -87,6 +119,22 @@ def text_pieces(tokens):
 def text_pieces(tokens):
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     return [decoder.decode(token) for token in tokens] + [""]
+
+
+# %% wrong="one-wrong-byte-spoils-half" answer="text-pieces" fails="hidden-text-pieces"
+def text_pieces(tokens):
+    pieces, held = [], b""
+    for token in tokens:
+        held += token
+        try:
+            text, held = held.decode(), b""
+        except UnicodeDecodeError as error:
+            if error.reason == "unexpected end of data":
+                text, held = held[: error.start].decode(), held[error.start :]
+            else:
+                text, held = held.decode(errors="replace"), b""
+        pieces.append(text)
+    return [*pieces, held.decode(errors="replace")]
 
 
 # %% wrong="looks-at-single-pieces" answer="until-stop" fails="test-until-stop,hidden-until-stop"
@@ -141,6 +189,51 @@ def until_stop(pieces, stops):
         held = max((end for end in begun if text.endswith(end)), key=len, default="")
         sent.append(text.removesuffix(held))
     return sent, False
+
+
+# %% wrong="waits-for-an-earlier-stop" answer="until-stop" fails="hidden-until-stop"
+def until_stop(pieces, stops):
+    sent, held = [], ""
+    for piece in pieces:
+        text = held + piece
+        found = [text.index(stop) for stop in stops if stop in text]
+        begun = [stop[:n] for stop in stops for n in range(1, len(stop))]
+        held = max((end for end in begun if text.endswith(end)), key=len, default="")
+        if found and len(text) - len(held) >= min(found):
+            return [*sent, text[: min(found)]], True
+        sent.append(text.removesuffix(held))
+    return [*sent, held], False
+
+
+# %% wrong="stop-strings-as-patterns" answer="until-stop" fails="hidden-until-stop"
+def until_stop(pieces, stops):
+    import re
+
+    sent, held = [], ""
+    for piece in pieces:
+        text = held + piece
+        found = [m.start() for stop in stops if (m := re.search(stop, text))]
+        if found:
+            return [*sent, text[: min(found)]], True
+        begun = [stop[:n] for stop in stops for n in range(len(stop))]
+        held = max((end for end in begun if text.endswith(end)), key=len, default="")
+        sent.append(text.removesuffix(held))
+    return [*sent, held], False
+
+
+# %% wrong="stop-strings-sorted" answer="until-stop" fails="hidden-until-stop"
+def until_stop(pieces, stops):
+    sent, held = [], ""
+    stops.sort(key=len, reverse=True)
+    for piece in pieces:
+        text = held + piece
+        found = [text.index(stop) for stop in stops if stop in text]
+        if found:
+            return [*sent, text[: min(found)]], True
+        begun = [stop[:n] for stop in stops for n in range(len(stop))]
+        held = max((end for end in begun if text.endswith(end)), key=len, default="")
+        sent.append(text.removesuffix(held))
+    return [*sent, held], False
 
 
 # %% wrong="fixed-batches" answer="timeline" fails="test-timeline,hidden-timeline"
@@ -231,6 +324,18 @@ def admitted(requests, rate, capacity):
         level = min(capacity, level + rate * (time - last)) - cost
         last = time
         answers.append(level >= 0)
+    return answers
+
+
+# %% wrong="only-what-was-let-in" answer="admitted" fails="test-admitted,hidden-admitted"
+def admitted(requests, rate, capacity):
+    level, last, answers = capacity, 0.0, []
+    for time, cost in requests:
+        level = min(capacity, level + rate * (time - last))
+        last = time
+        if cost <= level:
+            answers.append(True)
+            level -= cost
     return answers
 
 

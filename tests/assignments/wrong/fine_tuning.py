@@ -31,6 +31,12 @@ def pool_last(features, mask):
     return features[torch.arange(len(features)), places]
 
 
+# %% wrong="only-two-sides" answer="pool-last" fails="hidden-batch"
+def pool_last(features, mask):
+    last = torch.where(mask[:, -1], mask.shape[1] - 1, mask.sum(dim=1) - 1)
+    return features[torch.arange(len(features)), last]
+
+
 # %% wrong="mean-of-the-text" answer="pool-last" fails="test-batch,hidden-batch"
 def pool_last(features, mask):
     kept = features * mask[:, :, None]
@@ -67,6 +73,12 @@ def merge_all(weight, adapters):
 def make_adapter(change, rank, alpha):
     u, s, v = torch.linalg.svd(change)
     return v[:rank], u[:, :rank] * s[:rank]
+
+
+# %% wrong="tall-only" answer="make-adapter" fails="hidden-make-adapter"
+def make_adapter(change, rank, alpha):
+    u, s, v = torch.linalg.svd(change)
+    return (s[:, None] * v)[:rank], u[:, :rank] * rank / alpha
 
 
 # %% wrong="columns-of-v" answer="make-adapter" fails="test-adapters,hidden-make-adapter"
@@ -165,6 +177,16 @@ def weighted_loss(logits, labels, weights):
     return (own * losses).sum() / own.sum()
 
 
+# %% wrong="f1-of-the-means" answer="scores" fails="test-scores,hidden-scores"
+def scores(predicted, labels, n_classes):
+    found = [y for p, y in zip(predicted, labels) if p == y]
+    there = sorted({*predicted, *labels})
+    precision = sum(found.count(c) / max(1, predicted.count(c)) for c in there)
+    recall = sum(found.count(c) / max(1, labels.count(c)) for c in there)
+    macro = 2 * precision * recall / max(1e-9, precision + recall) / len(there)
+    return len(found) / len(labels), macro
+
+
 # %% wrong="absent-classes-count" answer="scores" fails="test-scores,hidden-scores"
 def scores(predicted, labels, n_classes):
     found = [y for p, y in zip(predicted, labels) if p == y]
@@ -198,6 +220,26 @@ def forgetting(before, after, n_tokens):
     mean = sum(worse) / n
     variance = sum((d - mean) ** 2 for d in worse) / (n - 1)
     return mean, (variance / n) ** 0.5
+
+
+# %% wrong="size-of-the-change" answer="forgetting" fails="hidden-forgetting"
+def forgetting(before, after, n_tokens):
+    n = len(before)
+    size = sum(n_tokens) / n
+    worse = [abs(new - old) / size for old, new in zip(before, after)]
+    mean = sum(worse) / n
+    variance = sum((d - mean) ** 2 for d in worse) / (n - 1)
+    return mean, (variance / n) ** 0.5
+
+
+# %% wrong="never-below-zero" answer="forgetting" fails="hidden-forgetting"
+def forgetting(before, after, n_tokens):
+    n = len(before)
+    size = sum(n_tokens) / n
+    worse = [(new - old) / size for old, new in zip(before, after)]
+    mean = sum(worse) / n
+    variance = sum((d - mean) ** 2 for d in worse) / (n - 1)
+    return max(0.0, mean), (variance / n) ** 0.5
 
 
 # %% wrong="not-paired" answer="forgetting" fails="test-forgetting,hidden-forgetting"

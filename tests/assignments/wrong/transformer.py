@@ -80,6 +80,46 @@ def attend(query, key, value, start=0):
     return scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1) @ value
 
 
+# %% wrong="one-query-sees-all" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    if query.shape[-2] > 1:
+        query_at = torch.arange(query.shape[-2]) + start
+        allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    return scores.softmax(dim=-1) @ value
+
+
+# %% wrong="zero-taken-for-not-given" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    start = start or key.shape[-2] - query.shape[-2]
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1) @ value
+
+
+# %% wrong="cut-so-that-nothing-overflows" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    powers = scores.clamp(-80, 80).exp() * allowed
+    return powers / powers.sum(dim=-1, keepdim=True) @ value
+
+
+# %% wrong="none-or-two-dimensions" answer="attend" fails="hidden-attend"
+def attend(query, key, value, start=0):
+    plain = query.ndim == 2
+    if plain:
+        query, key, value = (x[None, None] for x in (query, key, value))
+    query_at = torch.arange(query.shape[-2]) + start
+    allowed = torch.arange(key.shape[-2]) <= query_at[:, None]
+    scores = torch.einsum("bhtd,bhsd->bhts", query, key) / query.shape[-1] ** 0.5
+    context = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1) @ value
+    return context[0, 0] if plain else context
+
+
 # %% wrong="reshaped-only" answer="heads" fails="test-heads,hidden-heads,test-block,hidden-block,test-cached-block,hidden-cached-block"
 def split_heads(x, n_heads):
     batch, length, width = x.shape
@@ -179,6 +219,17 @@ def rotate(x, positions, base=10_000.0):
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half) / half)
     angles = positions[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x[..., :half], x[..., half:]
+    turned = first * cos - second * sin, first * sin + second * cos
+    return torch.cat(turned, dim=-1)
+
+
+# %% wrong="angles-in-the-dtype-of-x" answer="rotate" fails="hidden-rotate"
+def rotate(x, positions, base=10_000.0):
+    half = x.shape[-1] // 2
+    frequencies = base ** (-torch.arange(half) / half)
+    angles = positions[:, None].to(x.dtype) * frequencies.to(x.dtype)
     cos, sin = angles.cos(), angles.sin()
     first, second = x[..., :half], x[..., half:]
     turned = first * cos - second * sin, first * sin + second * cos
