@@ -35,6 +35,7 @@ from llmcourse.classroom.opening import OPENING, without_links
 LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
+UNTOUCHED = "as released: no answer is filled in"
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+(?:_.*)?$")
 
@@ -257,9 +258,9 @@ def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
         try:
             notebook = nbformat.reads(data.decode("utf-8-sig"), as_version=4)
             laid, notes = lay(notebook, released)
-        except Exception as error:  # nbformat's many errors all mean the same
-            reason = f"{type(error).__name__}: {error}"[:80]
-            hand_in.notes.append(f"{path} is not a notebook ({reason})")
+        except Exception:  # nbformat's many errors all mean the same
+            what = "is not a notebook, or a part of one" if data.strip() else "is empty"
+            hand_in.notes.append(f"{path} {what}")
             continue
         if other := _other(notebook, notes, released):
             hand_in.notes.append(f"{path} {other}")
@@ -274,7 +275,9 @@ def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
         hand_in.readable = False
         return released
     hand_in.is_other = False
-    _, taken, best, notes = max(reversed(found), key=lambda one: one[0])
+    n_answers, taken, best, notes = max(reversed(found), key=lambda one: one[0])
+    if not n_answers:
+        hand_in.notes.append(UNTOUCHED)
     if len(hand_in.files) > 1:
         hand_in.notes.append(f"{len(hand_in.files)} notebooks, {taken} was taken")
     hand_in.notes += notes

@@ -40,7 +40,14 @@ from llmcourse.classroom.assignments import (
     release,
     write,
 )
-from llmcourse.classroom.collecting import HandIn, choose, counted, read, student_name
+from llmcourse.classroom.collecting import (
+    UNTOUCHED,
+    HandIn,
+    choose,
+    counted,
+    read,
+    student_name,
+)
 from llmcourse.classroom.feedback import finished
 from llmcourse.classroom.grading import grade
 from llmcourse.classroom.opening import (
@@ -143,10 +150,10 @@ class Course:
                 "give --sources CLONE/tests/assignments"
             )
         found = {path.stem: path for path in sorted(sources.glob("*.py"))}
-        wanted = names or [name for name in found if name != "proving"]
-        for name in wanted:
+        found.pop("proving", None)  # proves the others
+        for name in names:
             check_one_of("assignment", name, found)
-        return [found[name] for name in wanted]
+        return [found[name] for name in names or found]
 
     def add(self, sources: Path, names: Sequence[str] = ()) -> list[str]:
         """Add assignments, all that are missing or some; return their names.
@@ -250,7 +257,8 @@ class Course:
     ) -> list[HandIn]:
         """Store what was handed in; return it with notes on what was repaired.
 
-        Points that were given by hand for an answer are taken back if it has changed.
+        Points that were given by hand for an answer are taken back if it has changed. A
+        notebook that cannot be read, or has no answer, replaces none that is there.
 
         Args:
             name: The assignment.
@@ -280,8 +288,11 @@ class Course:
             before = self.collected(name, student)
             changed: dict[str, float] = {}
             earlier = path.exists() and before["readable"]
-            if earlier and (keep == "first" or not hand_in.readable):
+            empty = not hand_in.readable or UNTOUCHED in hand_in.notes
+            if earlier and (keep == "first" or empty):
                 hand_in.readable, hand_in.late = True, before["late"]
+                hand_in.notes = [n for n in hand_in.notes if n != UNTOUCHED]
+                hand_in.notes += [UNTOUCHED] * (UNTOUCHED in before["notes"])
                 hand_in.notes.append("the earlier hand-in counts")
             else:
                 if earlier:
@@ -411,7 +422,9 @@ class Course:
                         continue  # running each alone will show which one killed it
                     outcome = self._outcome(name, student, source, error)
                     if error is None:
-                        outcome = replace(outcome, **job.result())
+                        done_by = job.result()
+                        flags = outcome.flags + done_by.pop("flags")
+                        outcome = replace(outcome, flags=flags, **done_by)
                     self._keep(name, outcome)
                     todo.remove(student)
                     done += 1
@@ -441,6 +454,7 @@ class Course:
         state = self.collected(name, student)
         notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
+        flags += [UNTOUCHED] * (UNTOUCHED in state["notes"])
         if not state["readable"]:
             flags.append(f"not graded: {'; '.join(state['notes'])}")
         key = self._key(name, student, source)

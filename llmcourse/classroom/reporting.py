@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from statistics import correlation, mean, pstdev
 
+from nbformat import NotebookNode
+
 from llmcourse.classroom.assignments import grade_id, is_answer, points, release
 from llmcourse.classroom.collecting import counted, student_name
 from llmcourse.classroom.course import CHANGED, Course
@@ -142,20 +144,32 @@ def absent(course: Course, name: str) -> list[str]:
     the name: Canvas writes names differently in its two exports, and Moodle's
     numbers differ between assignments.
     """
-
-    def keys(student: str) -> tuple[str, str]:
-        own, number = _parts(student)
-        return number, re.sub(r"[\W_]", "", own).casefold()
-
-    left = Counter(key for student in course.submitted(name) for key in keys(student))
+    left = Counter(key for student in course.submitted(name) for key in _keys(student))
     found = []
     for student in course.roster():
-        number, letters = keys(student)
+        number, letters = _keys(student)
         if left[number or letters] > 0:
             left[number or letters] -= 1  # two may have the same name
         else:
             found.append(student)
     return found
+
+
+def strangers(course: Course, name: str) -> list[str]:
+    """Return who handed in and is not on the roster; nobody without a roster.
+
+    Names are compared as in `absent`.
+    """
+    roster = course.roster()
+    known = {number or letters for number, letters in map(_keys, roster)}
+    found = course.submitted(name) if roster else []
+    return [student for student in found if known.isdisjoint(_keys(student))]
+
+
+def _keys(student: str) -> tuple[str, str]:
+    """Return a student's number, which may be empty, and the letters of the name."""
+    own, number = _parts(student)
+    return number, re.sub(r"[\W_]", "", own).casefold()
 
 
 def _parts(student: str) -> tuple[str, str]:
@@ -269,11 +283,14 @@ def export_written(course: Course, name: str, cell: str, path: Path) -> int:
     given, rows = f"points of {points(question):g}", []
     for student, (score, comment) in sorted(known.items()):
         cells = course.submission(name, student).cells
-        answer = "".join(c.source for c in cells if grade_id(c) == cell)
-        row = {"student": _cell(student), "answer": _cell(answer)}
+        row = {"student": _cell(student), "answer": _cell(_answer(cells, cell))}
         rows.append(row | {given: _shown(score), "comment": comment or ""})
     _write_csv(path, ["student", "answer", given, "comment"], rows)
     return len(rows)
+
+
+def _answer(cells: list[NotebookNode], cell: str) -> str:
+    return "".join(c.source for c in cells if grade_id(c) == cell)
 
 
 def _cell(text: str) -> str:
@@ -297,23 +314,42 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             mark = max(",;", key=head.count)
             rows = csv.DictReader(file, restval="", restkey="", delimiter=mark)
             return list(rows.fieldnames or ()), list(rows)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is not a CSV file in UTF-8: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is not in UTF-8: save it as CSV again, in Excel as "
+            f"'CSV UTF-8' ({error})"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is not a CSV file: {error}") from error
 
 
 def _listed(columns: list[str]) -> str:
     return ", ".join(columns) or "nothing"
 
 
-def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[int, int]:
+def _same(text: str, answer: str) -> bool:
+    """Return whether a spreadsheet's cell holds an answer: spaces may differ.
+
+    Excel keeps no more than 32,767 characters. An empty cell says nothing.
+    """
+    ours, theirs = ("".join(t.removeprefix("'").split()) for t in (answer, text))
+    return not theirs or (ours[:20_000] == theirs[:20_000])
+
+
+def import_written(
+    course: Course, name: str, cell: str, path: Path
+) -> tuple[int, int, list[str]]:
     """Read points and comments that a teacher has entered, and store them.
 
     Columns are found by their names, as `export_written` writes them. A row without
     points changes nothing, so that several people can mark parts of a class; `-` takes
-    points back. Nothing is changed unless all of the file can be read.
+    points back. Points for another answer than the student's present one are left out:
+    the student has handed in again, or the file is of another question. Nothing is
+    changed unless all of the file can be read.
 
     Returns:
-        How many rows there are, and in how many points are entered or taken back.
+        How many rows there are, in how many points are entered or taken back, and the
+        students whose points are left out.
 
     Raises:
         ValueError: If a column is missing, points are neither `-` nor a number from 0
@@ -328,9 +364,10 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[in
             raise ValueError(
                 f"{path.name} has no column {column!r}; it has: {_listed(head)}"
             )
-    n = 0
+    n, left_out = 0, []
     with course.gradebook() as book:
         known = {s.student.id for s in book.assignment_submissions(name)}
+        known &= {*course.submitted(name)}
         for number, row in enumerate(rows, start=2):
             where = f"{path.name}, row {number}"
             student, text = row["student"].removeprefix("'"), row[given].strip()
@@ -347,12 +384,16 @@ def import_written(course: Course, name: str, cell: str, path: Path) -> tuple[in
                     f"points from 0 to {most:g} were wanted, or - to take them back"
                 )
                 raise ValueError(f"{where}: {wanted}; got {text!r}")
+            answer = _answer(course.submission(name, student).cells, cell)
+            if not _same(row.get("answer", ""), answer):
+                left_out.append(student)
+                continue
             one = book.find_grade(cell, name, name, student)
             one.manual_score, one.needs_manual_grade = score, score is None
             book.find_comment(cell, name, name, student).manual_comment = row["comment"]
             n += 1
         book.db.commit()  # only if all of the file could be read
-    return len(rows), n
+    return len(rows), n, left_out
 
 
 def alike(

@@ -124,6 +124,8 @@ def collect(
         out.print(f"{one.student}: {'; '.join(notes) or 'fine'}")
     for student in reporting.absent(own, name):
         out.print(f"{student}: not handed in")
+    for student in reporting.strangers(own, name):
+        out.print(f"{student}: not in the class")
     out.print(collecting.counted(len(hand_ins), "hand-in"))
 
 
@@ -162,6 +164,8 @@ def report(name: Name, folder: Folder = HERE) -> None:
         out.print(f"look at {student}: {what}")
     for student in reporting.absent(own, name):
         out.print(f"not handed in: {student}")
+    for student in reporting.strangers(own, name):
+        out.print(f"not in the class: {student}")
     for cell, students in reporting.pending(own, name).items():
         if students:
             answers = collecting.counted(len(students), "answer")
@@ -403,9 +407,15 @@ def written_import(
     """Read points and comments back in.
 
     A row without points changes nothing; `-` takes points back.
+    Points for an answer that is another now are left out, with a word on each.
     """
     own = _opened(folder)
     from llmcourse.classroom import collecting, reporting
 
-    rows, n = reporting.import_written(own, name, cell, path)
+    rows, n, left_out = reporting.import_written(own, name, cell, path)
     out.print(f"{collecting.counted(rows, 'row')}, {n} with points")
+    for student in left_out:
+        say(
+            f"left out: {student}, whose answer to {cell} is another now; export the "
+            "answers again, or empty the cell with the answer to mark what is there now"
+        )

@@ -15,6 +15,7 @@ from proving import HERE, solved, wrong_answers
 
 from llmcourse.classroom import reporting
 from llmcourse.classroom.assignments import grade_id, points, release
+from llmcourse.classroom.collecting import UNTOUCHED
 from llmcourse.classroom.course import Course
 
 pytestmark = pytest.mark.classroom
@@ -118,7 +119,7 @@ def archive(source: NotebookNode, path: Path) -> dict[str, float | None]:
         # what needs `merge` is lost with it, and nothing else
         for name, code in HOSTILE.items():
             text = nbformat.writes(solved(source, merge=code))
-            add(name, text, worth["test-decode"] + 4)  # pair-counts and bits-per-byte
+            add(name, text, 6)  # pair-counts, decode and bits-per-byte
     return expected
 
 
@@ -206,7 +207,8 @@ def test_what_a_teacher_should_look_at(
     course, _ = graded
     flags = {o.student.split("_")[0]: o.flags for o in course.outcomes(NAME) if o.flags}
     assert {"endless", "deaf", "exit", "broken"} <= set(flags)
-    assert not [name for name in flags if name.startswith(("right", "late", "stub"))]
+    assert not [name for name in flags if name.startswith(("right", "late"))]
+    assert flags["stub"] == [UNTOUCHED]
     assert any("switched off" in flag for flag in flags["asserts"])
 
 
@@ -227,7 +229,7 @@ def test_written_answers_go_out_and_come_back(
     for cell in ("numbers", "why-subwords"):
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([head, [student, "", "2,5", "Good: both cuts."]])
-        assert reporting.import_written(course, NAME, cell, path) == (1, 1)
+        assert reporting.import_written(course, NAME, cell, path) == (1, 1, [])
     assert course.scores(NAME)[student]["numbers"] == 2.5
     made = reporting.export(course, NAME, tmp_path / "grades.csv", "canvas")
     with made.open(newline="") as file:

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from llmcourse import cli
 from llmcourse.classroom import reporting
+from llmcourse.classroom.assignments import release
+from llmcourse.classroom.collecting import UNTOUCHED
 from llmcourse.classroom.course import Course
 from llmcourse.classroom.sandbox import MISSING
 from llmcourse.files import write_json
@@ -39,6 +41,22 @@ def test_a_hand_in_that_cannot_be_read_replaces_none_that_can(tmp_path: Path) ->
     assert {cell.source for cell in solved(course.for_students(NAME)).cells} <= kept
 
 
+def test_a_hand_in_without_answers_is_told_and_replaces_none_that_has_some(
+    tmp_path: Path,
+) -> None:
+    course = handed_in(tmp_path, jane_11_22_my={})
+    empty = release(course.for_students(NAME))
+    (tmp_path / "again").mkdir()
+    for name in ("jane_11_23_my", "bo_12_24_my"):
+        nbformat.write(empty, tmp_path / "again" / f"{name}.ipynb")
+    bo, jane = course.collect(NAME, tmp_path / "again")
+    assert bo.notes == [UNTOUCHED]
+    assert jane.notes == ["the earlier hand-in counts"]
+    assert course.submission(NAME, "jane_11") != course.submission(NAME, "bo_12")
+    course.grade(NAME, unsafe=True)
+    assert reporting.looks(course, NAME) == [("bo_12", UNTOUCHED)]
+
+
 def test_a_course_gets_more_assignments(tmp_path: Path) -> None:
     course = Course.init(tmp_path / "course", HERE, [NAME])
     with pytest.raises(ValueError, match="is not empty; llmcourse course add"):
@@ -46,8 +64,8 @@ def test_a_course_gets_more_assignments(tmp_path: Path) -> None:
     assert course.add(HERE, ["rlhf"]) == ["rlhf"]
     with pytest.raises(ValueError, match="already has rlhf"):
         course.add(HERE, ["rlhf"])
-    with pytest.raises(ValueError, match="assignment must be .*, got 'poetry'"):
-        course.add(HERE, ["poetry"])
+    with pytest.raises(ValueError, match="assignment must be .*, got 'proving'"):
+        course.add(HERE, ["proving"])
     assert len(course.add(HERE)) == len(course.assignments) - 2
     assert course.assignments == Course.init(tmp_path / "all", HERE).assignments
 

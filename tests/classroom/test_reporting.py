@@ -93,6 +93,12 @@ def test_what_is_no_roster(tmp_path: Path, text: str, told: str) -> None:
         reporting.read_roster(tmp_path / "r.csv")
 
 
+def test_a_roster_of_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_bytes("student\nJörg\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="not in UTF-8: save it as CSV again"):
+        reporting.read_roster(tmp_path / "r.csv")
+
+
 def test_who_has_not_handed_in(tmp_path: Path) -> None:
     course = collected(
         tmp_path, "smithjane_11_22_a", "Sean ONeill_5_assignsubmission_file_a", "bo"
@@ -108,6 +114,20 @@ def test_who_has_not_handed_in(tmp_path: Path) -> None:
     assert {cell for row in made[-3:] for cell in row[1:]} == {""}
 
 
+def test_who_is_not_in_the_class(tmp_path: Path) -> None:
+    course = collected(
+        tmp_path, "smithjane_11_22_a", "bo_12_23_a", "dan_LATE_1_x", "zoe"
+    )
+    assert reporting.strangers(course, NAME) == []  # without a roster
+    roster = {"students": ["Smith-Jane_11", "zoe", "Bo_13"]}
+    write_json(course.folder / "roster.json", roster)
+    assert reporting.strangers(course, NAME) == ["bo_12", "dan_LATE_1_x"]
+    shutil.rmtree(
+        course.folder / "submitted" / "bo_12"
+    )  # as the instructors' page says
+    assert reporting.strangers(course, NAME) == ["dan_LATE_1_x"]
+
+
 def test_points_of_written_answers(tmp_path: Path) -> None:
     """They come in by column, stay where nothing is said, and go with the answer."""
     course = collected(tmp_path, "ada", "bob")
@@ -115,7 +135,11 @@ def test_points_of_written_answers(tmp_path: Path) -> None:
 
     def mark(points: str, head: str = "student,points of 3,comment") -> tuple[int, int]:
         (tmp_path / "n.csv").write_text(f"{head}\nada,{points},fine\nbob,,\n")
-        return reporting.import_written(course, NAME, "numbers", tmp_path / "n.csv")
+        *counts, left_out = reporting.import_written(
+            course, NAME, "numbers", tmp_path / "n.csv"
+        )
+        assert not left_out
+        return (counts[0], counts[1])
 
     def known() -> float | None:
         return course.scores(NAME)["ada"]["numbers"]
@@ -142,13 +166,39 @@ def test_points_of_written_answers(tmp_path: Path) -> None:
     assert reporting.looks(course, NAME) == []
 
 
+def test_points_for_another_answer_are_left_out(tmp_path: Path) -> None:
+    """That of an earlier hand-in, or to another question; spaces may differ."""
+    course = collected(tmp_path, "ada", numbers="- 97 bytes\n- 23 tokens")
+    collected(tmp_path, "bob", numbers="I forgot.")
+    course.grade(NAME, unsafe=True)
+    sheet, answers = tmp_path / "n.csv", {"ada": "'- 97 bytes \r\n- 23 tokens"}
+
+    def mark(cell: str = "numbers") -> tuple[int, int, list[str]]:
+        with sheet.open("w", newline="") as file:
+            written = csv.writer(file)
+            written.writerow(["student", "answer", "points of 3", "comment"])
+            told = [
+                [who, answers.get(who, "I forgot."), "2", ""] for who in ["ada", "bob"]
+            ]
+            written.writerows(told)
+        return reporting.import_written(course, NAME, cell, sheet)
+
+    assert mark() == (2, 2, [])
+    assert mark("why-subwords") == (2, 0, ["ada", "bob"])
+    collected(tmp_path, "ada", numbers="No idea.")
+    assert mark() == (2, 1, ["ada"])
+    assert course.scores(NAME)["ada"]["numbers"] is None
+    answers["ada"] = ""  # whatever is there now
+    assert mark() == (2, 2, [])
+
+
 def test_a_sheet_with_semicolons_is_read(tmp_path: Path) -> None:
     """Spreadsheets write them where the comma is the decimal mark."""
     course = collected(tmp_path, "ada")
     course.grade(NAME, unsafe=True)
     sheet = tmp_path / "n.csv"
-    sheet.write_text('student;answer;points of 3;comment\nada;"a;b";2,5;Good, both\n')
-    assert reporting.import_written(course, NAME, "numbers", sheet) == (1, 1)
+    sheet.write_text('student;points of 3;comment;x\nada;2,5;Good, both;"a;b"\n')
+    assert reporting.import_written(course, NAME, "numbers", sheet) == (1, 1, [])
     assert course.scores(NAME)["ada"]["numbers"] == 2.5
     assert reporting.export_written(course, NAME, "numbers", sheet) == 1
     assert rows(sheet)[1][-1] == "Good, both"
