@@ -103,6 +103,11 @@ def _kind(path: Path, cell: NotebookNode) -> tuple[str, str]:
 
 def _hide(source: str) -> str:
     """Put all but the comments at the top between nbgrader's marks."""
+    if "HIDDEN TESTS" in source:
+        raise ValueError(
+            "`hidden=` hides a whole cell, so it needs no marks of its own: take BEGIN "
+            f"and END HIDDEN TESTS out of the one that begins {source[:40]!r}"
+        )
     lines = source.split("\n")
     code = (i for i, line in enumerate(lines) if not line.startswith("#"))
     if not (top := next(code, 0)):

@@ -13,6 +13,7 @@ nbgrader (https://nbgrader.readthedocs.io) keeps the grades, and its Formgrader 
 them in JupyterLab. It is not asked to run hand-ins: see `grading`.
 """
 
+import copy
 import hashlib
 import logging
 import os
@@ -45,11 +46,12 @@ from llmcourse.classroom.collecting import (
     HandIn,
     choose,
     counted,
+    needs_look,
     read,
     student_name,
 )
 from llmcourse.classroom.feedback import finished
-from llmcourse.classroom.grading import grade
+from llmcourse.classroom.grading import Graded, grade
 from llmcourse.classroom.opening import (
     ASSISTANTS,
     check_settings,
@@ -238,6 +240,20 @@ class Course:
         write(release(for_students), released)
         write_file(released.parent / "AGENTS.md", render("AGENTS.md"))
         return released
+
+    def unsolved(self, name: str) -> dict[str, str]:
+        """Return the tests that the source's own answers fail, with their messages.
+
+        They run without a sandbox.
+
+        Raises:
+            ValueError: As `path`, or if the source is not an assignment's.
+        """
+        source = self.source(name)
+        with process_pool(1) as pool:
+            graded, _ = pool.submit(_run, self, name, source, source, True).result()
+        failed = {r.name: r.message for r in graded.results if r.message}
+        return failed | dict.fromkeys(graded.errors, "")
 
     def _check_cells(self, name: str, source: NotebookNode) -> None:
         with self.gradebook() as book:
@@ -454,7 +470,7 @@ class Course:
         state = self.collected(name, student)
         notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
-        flags += [UNTOUCHED] * (UNTOUCHED in state["notes"])
+        flags += filter(needs_look, state["notes"] if state["readable"] else [])
         if not state["readable"]:
             flags.append(f"not graded: {'; '.join(state['notes'])}")
         key = self._key(name, student, source)
@@ -566,8 +582,26 @@ def _grade_one(
 ) -> dict[str, Any]:
     """Run a hand-in and its tests; write the notebook that was run."""
     assert student == student_name(student)
-    os.environ["LLMCOURSE_SEED"] = str(course.settings["seed"])
     hand_in = course.submission(name, student)
+    graded, ran = _run(course, name, source, hand_in, unsafe)
+    write(ran, course.folder / "results" / name / f"{student}.ipynb")
+    return {
+        "earned": {result.name: result.earned for result in graded.results},
+        "messages": {r.name: r.message for r in graded.results if r.message},
+        "flags": graded.flags,
+    }
+
+
+def _run(
+    course: Course,
+    name: str,
+    source: NotebookNode,
+    notebook: NotebookNode,
+    unsafe: bool,
+) -> tuple[Graded, NotebookNode]:
+    """Run a notebook and its tests; return the results, and a copy with outputs."""
+    os.environ["LLMCOURSE_SEED"] = str(course.settings["seed"])
+    ran = copy.deepcopy(notebook)
     with Student(
         course.settings["seconds"],
         memory=course.settings["memory_gib"] << 30,
@@ -575,10 +609,4 @@ def _grade_one(
         blocked=source.metadata["llmcourse"]["blocked"],
         unsafe=unsafe,
     ) as process:
-        graded = grade(source, hand_in, process)
-    write(hand_in, course.folder / "results" / name / f"{student}.ipynb")
-    return {
-        "earned": {result.name: result.earned for result in graded.results},
-        "messages": {r.name: r.message for r in graded.results if r.message},
-        "flags": graded.flags,
-    }
+        return grade(source, ran, process), ran

@@ -75,11 +75,16 @@ def release(
     names: Annotated[list[str], typer.Argument(help="Assignments.")],
     folder: Folder = HERE,
 ) -> None:
-    """Write the notebooks that students get, with what course.json tells them."""
+    """Write the notebooks that students get, with what course.json tells them.
+
+    An assignment whose own answers fail its tests is refused.
+    """
     own = _opened(folder)
     from llmcourse.classroom.opening import left_out
 
     for name in names:
+        for test, why in own.unsolved(name).items():
+            raise ValueError(f"{name}: its own answers fail {test}: {why}".rstrip(": "))
         out.print(str(own.release(name)))
         if empty := left_out(own.settings, name):
             say(f"{name} does not tell students: {', '.join(empty)} (see course.json)")
@@ -416,6 +421,6 @@ def written_import(
     out.print(f"{collecting.counted(rows, 'row')}, {n} with points")
     for student in left_out:
         say(
-            f"left out: {student}, whose answer to {cell} is another now; export the "
-            "answers again, or empty the cell with the answer to mark what is there now"
+            f"left out: {student}, whose answer to {cell} is not that in {path.name}; "
+            "export again, or empty that cell of the file to mark what is there now"
         )

@@ -297,6 +297,12 @@ for row, target, wanted in (
 
 # %% hidden="loss-gradient" points=1
 # Hidden: random values against torch's own gradient, large logits (1 point)
+got = loss_gradient(torch.tensor([[[0.0, 1.0], [1000.0, 0.0]]]), torch.tensor([[0, 0]]))
+share = 1 / (1 + exp(-1))  # of the second token, at the first place
+assert close(got, [[[-share / 2, share / 2], [0.0, 0.0]]], 1e-6), (
+    "one place has logits near 0, the next near 1000: subtract from each place its own "
+    f"largest logit; got {describe(got)}"
+)
 g = generator(3)
 for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
     logits = scale * torch.randn(3, 5, 7, generator=g)
@@ -328,7 +334,7 @@ for scale, share in ((1.0, 0.0), (2.0, 0.4), (300.0, 0.3), (1.0, 1.1)):
 # Write `learning_rate(step, steps, warmup, peak, final_share)`, the rate of one step as a number.
 # Steps are counted from 0.
 #
-# - Over the first `warmup` steps it rises in a straight line.
+# - Over the first `warmup` steps, of which there are at most `steps`, it rises in a straight line.
 #   Step 0 has `1 / warmup` of the peak, not 0, and step `warmup - 1` has all of it.
 # - From step `warmup` on it falls along half a wave of a cosine.
 #   Step `warmup` still has the peak, and step `steps` would have `final_share` of it.
@@ -397,7 +403,7 @@ for step, wanted in ((4, 0.5), (5, 0.5), (6, 0.05)):
 #
 # Write `clip(gradients, max_norm)`.
 # `gradients` is a list of at least one tensor, of any shapes, one for each weight of the model.
-# Return two things: the list of clipped gradients, and the norm that they had before, a tensor of one number.
+# Return two things: the list of clipped gradients, and the norm that they had before, a tensor of one number (shape `()`).
 #
 # The norm is that of *all* numbers in all tensors together: the root of the sum of their squares.
 # If it is larger than `max_norm`, all tensors are multiplied by `max_norm / norm`; otherwise they stay as they are.
@@ -420,7 +426,8 @@ got = clip([torch.tensor([3.0]), torch.tensor([0.0, 4.0])], 1.0)
 assert is_pair(got), f"clip returns a list and the norm, got {describe(got)}"
 clipped, norm = got
 assert close(norm, torch.tensor(5.0)), (
-    f"the root of 9 + 0 + 16 is 5, over all tensors together; got {describe(norm)}"
+    "the root of 9 + 0 + 16 is 5, over all tensors together, and a tensor of shape (); "
+    f"got {describe(norm)}"
 )
 assert len(clipped) == 2, f"two gradients in, two out; got {len(clipped)}"
 assert close(clipped[0], torch.tensor([0.6])), (
@@ -623,7 +630,14 @@ for name, wanted, why in (
     assert name in got, f"the dict has {sorted(got)}, but {name!r} is missing"
     assert abs(got[name] - wanted) < 1e-5, f"{name}: {why}; got {got[name]}"
 losses = 4 * torch.rand(37, generator=generator(6))
-got, n_bits = reading(losses, 150, 1.3), float(losses.double().sum()) / log(2)
+saved, n_bits = losses.clone(), float(losses.double().sum()) / log(2)
+got = reading(losses, 150, 4.0)
+assert torch.equal(losses, saved), "reading must not change the losses"
+share = n_bits * log(2) / 37 / 4.0
+assert abs(got["gap"] - (share - 1)) < 1e-5, (
+    f"this loss is {share:.5f} of the floor of 4 nats, so the gap is below 0, "
+    f"{share - 1:.5f}; got {got['gap']}"
+)
 assert abs(got["bits_per_byte"] - n_bits / 150) < 1e-4, (
     f"{n_bits:.2f} bits for 150 bytes are {n_bits / 150:.4f} each, "
     f"got {got['bits_per_byte']}"

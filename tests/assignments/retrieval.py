@@ -251,6 +251,10 @@ assert close(got, want), (
 # %% hidden="bm25" points=2
 # Hidden: random documents and queries, several k1 and b, words twice and unknown (2 points)
 assert build_index([[], []]) == {}, "empty documents have no words"
+got = {word: [*map(tuple, own)] for word, own in build_index([["A", "a", "a"]]).items()}
+assert got == {"A": [(0, 1)], "a": [(0, 2)]}, (
+    f"words stay as they are written; got {got}"
+)
 draw = generator(10)
 letters = torch.randint(0, 9, (5, 30), generator=draw).tolist()
 sizes = 7, 30, 1, 18, 4
@@ -461,7 +465,7 @@ assert rankings == copy, "fuse must not change the rankings"
 # A search is measured on questions whose right chunks are known.
 # Write `measures(rankings, relevant, k)`: the pair `(recall at k, MRR)` of two floats, both means over the questions.
 #
-# - `rankings` has for each question the chunks that were found, the best first; the list of a question may be empty.
+# - `rankings` has for each question, of which there is at least one, the chunks that were found, the best first; the list of a question may be empty.
 # - `relevant` has for each question the list of the right chunks.
 # - A question counts for **recall at k** if a right chunk is among the first $k$.
 # - For the **mean reciprocal rank** it contributes 1 over the place of the first right chunk, wherever that is, and 0 if there is none.
@@ -531,7 +535,7 @@ assert repr((found, right)) == before, (
 # A book is to be summarised by map-reduce, and you want to know in advance how many calls that takes and what they cost.
 # Write `plan(lengths, room, summary)`: the pair `(rounds, cost)`.
 #
-# - `lengths` has the tokens of each piece of the book. A call can read `room` tokens, and writes `summary` tokens, or as many as it has read, if that is fewer.
+# - `lengths` has the tokens of each piece of the book, which has at least one. A call can read `room` tokens, and writes `summary` tokens, or as many as it has read, if that is fewer.
 # - In the first round each piece is read by a call of its own.
 # - In each further round the summaries of the previous round are read: neighbours together, as many from the left as fit into `room`, then the next ones.
 # - It ends with the round that writes a single summary.

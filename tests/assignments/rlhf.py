@@ -187,7 +187,8 @@ for n, right, k in ((6, 2, 3), (7, 1, 4), (5, 0, 2), (4, 4, 2), (8, 3, 2)):
 # - `mask` (B, T), of bools: `True` on the tokens of the answer. The first token of a row is never one of them.
 #
 # Return a tensor (B, T − 1): at column $t$ the log-probability, in nats, of the token at $t + 1$, and 0 where that token does not belong to the answer.
-# What the model says where nothing counts must have no influence, not even if it is `nan`.
+# What the model says where nothing counts must have no influence on these numbers, not even if it is `nan`.
+# Logits may be hundreds apart, where a probability is rounded to 0 and its logarithm to $-\infty$: do not take the logarithm of a softmax.
 #
 # For a vocabulary of four and equal logits, each token of the answer has $-\ln 4 = -1.386$.
 
@@ -495,7 +496,7 @@ assert close(got, want), f"nan on padding must not change the rest, got {got}"
 #
 # Write `ppo_loss(log_probs, old_log_probs, advantages, mask, clip_range)`: the mean over all tokens of the batch at which the mask is `True`, as a tensor without dimensions.
 # Here `clip_range` is $\varepsilon$, and `advantages` holds $A$.
-# All four tensors have the shape (B, T), and what they hold elsewhere must have no influence, not even if it is `nan` or infinite.
+# All four tensors have the shape (B, T), and what they hold elsewhere must have no influence on the loss or its gradient, not even if it is `nan` or infinite.
 #
 # With $\rho = 1.5$, $A = 2$ and $\varepsilon = 0.2$ the loss is $-\min(3, 2.4) = -2.4$.
 # With $A = -2$ it is $-\min(-3, -2.4) = 3$.
@@ -548,8 +549,14 @@ assert close(got, want), (
     f"9 of 15 tokens count, and the mean over these 9 is {want:.4f}; got {got}"
 )
 new[1, 4], gains[2, 3] = float("inf"), float("nan")
+given = [new, old, gains]
+before = [x.clone() for x in given]
 got = ppo_loss(new, old, gains, mask, 0.3)
 assert close(got, want), f"inf and nan outside of the mask changed the loss to {got}"
+for now, then in zip(given, before):
+    assert torch.allclose(now, then, equal_nan=True), (
+        "ppo_loss must not change what it is given, not even outside of the mask"
+    )
 slope = gradient(ppo_loss, new, old, gains, mask, 0.3)[0]
 assert close(slope[~mask], torch.zeros(6)), (
     f"what is outside of the mask has a gradient of 0, got {slope[~mask]}"
@@ -582,7 +589,7 @@ assert close(slopes, want), (
 # `advantages` (B,) has one number for each answer, which all of its tokens share; the other tensors are (B, T).
 # A token's loss is PPO's, plus $\beta k_3$.
 # Take the mean over the tokens of **each answer** first, and then the mean over the answers, so that a long answer counts as much as a short one.
-# Each answer has at least one token, and what the tensors hold outside the mask must have no influence, not even if it is `nan` or infinite.
+# Each answer has at least one token, and what the tensors hold outside the mask must have no influence on the loss or its gradient, not even if it is `nan` or infinite.
 #
 # Scores 7, 6, 6, 5 have the mean 6 and the deviation 0.816, so the first answer has the advantage 1.22.
 
@@ -670,8 +677,18 @@ assert close(got, want), (
     "over the tokens of an answer, then over the answers"
 )
 new[1, 4] = reference[2, 2] = float("inf")
+given = [new, old, reference, advantages]
+before = [x.clone() for x in given]
 got = grpo_loss(new, old, reference, advantages, mask, 0.1, 0.4)
 assert close(got, want), f"inf outside of the mask changed the loss to {got}"
+assert all(map(torch.equal, given, before)), (
+    "grpo_loss must not change what it is given, not even outside of the mask"
+)
+slope = gradient(grpo_loss, new, old, reference, advantages, mask, 0.1, 0.4)[0]
+assert close(slope[~mask], torch.zeros(11)), (
+    f"what is outside of the mask has a gradient of 0, got {slope[~mask]}; `where` on the "
+    "finished losses is too late: there, 0 times infinity becomes nan"
+)
 row = torch.tensor([[-1.0, -1.0]])
 two = torch.tensor([[True, True]])
 slope = gradient(

@@ -57,6 +57,36 @@ def test_a_hand_in_without_answers_is_told_and_replaces_none_that_has_some(
     assert reporting.looks(course, NAME) == [("bo_12", UNTOUCHED)]
 
 
+def test_an_assignment_that_its_own_answers_fail_is_not_released(
+    tmp_path: Path,
+) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    assert course.unsolved(NAME) == {}
+    path = course.path(NAME)
+    wrong = "assert bits_per_byte(1.0, 1, 1) == 7, 'seven'"
+    text = path.read_text(encoding="utf-8")
+    head, mark, rest = text.partition('hidden="bits-per-byte" points=1\n')
+    comment, _, rest = rest.partition("\n")
+    path.write_text(f"{head}{mark}{comment}\n{wrong}\n{rest}", encoding="utf-8")
+    args = ["course", "release", NAME, "--course", str(course.folder)]
+    result = CliRunner().invoke(cli.app, args)
+    told = f"{NAME}: its own answers fail hidden-bits-per-byte: seven"
+    assert str(result.exception) == told
+    assert not (course.folder / "release").exists()
+
+
+def test_a_hidden_test_needs_no_marks(tmp_path: Path) -> None:
+    course = Course.init(tmp_path / "course", HERE, [NAME])
+    path = course.path(NAME)
+    text = path.read_text(encoding="utf-8")
+    head, mark, rest = text.partition("# Hidden: ")
+    comment, _, rest = rest.partition("\n")
+    marked = f"{head}{mark}{comment}\n### BEGIN HIDDEN TESTS\n{rest}"
+    path.write_text(marked, encoding="utf-8")
+    with pytest.raises(ValueError, match="needs no marks of its own"):
+        course.source(NAME)
+
+
 def test_a_course_gets_more_assignments(tmp_path: Path) -> None:
     course = Course.init(tmp_path / "course", HERE, [NAME])
     with pytest.raises(ValueError, match="is not empty; llmcourse course add"):

@@ -239,3 +239,46 @@ def fit_history(turns, room):
         dropped += kept[first : first + 2]
         del kept[first : first + 2]
     return kept, dropped
+
+
+# %% wrong="content-stripped" answer="chat-ids" fails="hidden-chat-ids"
+def chat_ids(turns, to_answer):
+    ids, written = [256], [False]
+    for role, content in turns:
+        body = [*encode(content.strip()), 260]
+        ids += [SPECIAL[f"<|{role}|>"], *body]
+        written += [False] + [role == "assistant"] * len(body)
+    return ([*ids, 259], [*written, False]) if to_answer else (ids, written)
+
+
+# %% wrong="marked-after-users-only" answer="chat-ids" fails="hidden-chat-ids"
+def chat_ids(turns, to_answer):
+    ids, written = [256], [False]
+    for role, content in turns:
+        body = [*encode(content), 260]
+        ids += [SPECIAL[f"<|{role}|>"], *body]
+        written += [False] + [role == "assistant"] * len(body)
+    if to_answer and turns[-1][0] == "user":
+        return [*ids, 259], [*written, False]
+    return ids, written
+
+
+# %% wrong="log-of-softmax" answer="answer-loss" fails="hidden-answer-loss"
+def answer_loss(logits, targets, mask):
+    probs = logits[mask].softmax(dim=-1)
+    return -probs.gather(1, targets[mask][:, None]).log().mean()
+
+
+# %% wrong="what-still-fits" answer="fit-history" fails="hidden-fit-history"
+def fit_history(turns, room):
+    first = 1 if turns[0][0] == "system" else 0
+    kept, dropped = turns[-1:], []
+    if len(chat_ids(turns[:first] + kept, True)[0]) > room:
+        raise ValueError("too long")
+    for i in range(len(turns) - 3, first - 1, -2):
+        exchange = turns[i : i + 2]
+        if len(chat_ids(turns[:first] + exchange + kept, True)[0]) <= room:
+            kept = exchange + kept
+        else:
+            dropped = exchange + dropped
+    return turns[:first] + kept, dropped

@@ -222,3 +222,25 @@ def reading(losses, n_bytes, floor):
     bits = loss * len(losses) / log(2) / n_bytes
     gap = loss - floor
     return {"loss": loss, "perplexity": exp(loss), "bits_per_byte": bits, "gap": gap}
+
+
+# %% wrong="gap-without-sign" answer="reading" fails="test-reading"
+def reading(losses, n_bytes, floor):
+    loss = losses.double().mean().item()
+    return {
+        "loss": loss,
+        "perplexity": exp(loss),
+        "bits_per_byte": losses.double().sum().item() / log(2) / n_bytes,
+        "gap": abs(loss - floor) / floor,
+    }
+
+
+# %% wrong="one-largest-of-all" answer="loss-gradient" fails="hidden-loss-gradient"
+def loss_gradient(logits, targets):
+    powers = (logits - logits.max()).exp()
+    probs = powers / powers.sum(dim=-1, keepdim=True)
+    counts = targets >= 0
+    hot = torch.arange(logits.shape[-1]) == targets[..., None]
+    slope = torch.zeros_like(logits)
+    slope[counts] = ((probs - hot.float()) / counts.sum().clamp(min=1))[counts]
+    return slope

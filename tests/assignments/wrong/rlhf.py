@@ -164,3 +164,29 @@ def grpo_loss(
         policy = ppo_loss(log_probs[i], old_log_probs[i], gains, own, clip_range)
         losses.append(policy - beta * k3[i][own].mean())
     return torch.stack(losses).mean()
+
+
+# %% wrong="where-too-late" answer="grpo-loss" fails="hidden-grpo"
+def grpo_loss(
+    log_probs, old_log_probs, reference_log_probs, advantages, mask, clip_range, beta
+):
+    ratio, gains = (log_probs - old_log_probs).exp(), advantages[:, None]
+    _, k3 = kl_terms(log_probs, reference_log_probs)
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    losses = beta * k3 - torch.minimum(ratio * gains, clipped * gains)
+    return (torch.where(mask, losses, 0.0).sum(1) / mask.sum(1)).mean()
+
+
+# %% wrong="inputs-zeroed" answer="grpo-loss" fails="hidden-grpo"
+def grpo_loss(
+    log_probs, old_log_probs, reference_log_probs, advantages, mask, clip_range, beta
+):
+    with torch.no_grad():
+        old_log_probs[~mask] = 0.0
+        reference_log_probs[~mask] = 0.0
+    log_probs = log_probs.masked_fill(~mask, 0.0)
+    ratio, gains = (log_probs - old_log_probs).exp(), advantages[:, None]
+    _, k3 = kl_terms(log_probs, reference_log_probs)
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    losses = beta * k3 - torch.minimum(ratio * gains, clipped * gains)
+    return (torch.where(mask, losses, 0.0).sum(1) / mask.sum(1)).mean()
