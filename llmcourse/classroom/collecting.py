@@ -36,7 +36,8 @@ LARGEST = 150 << 20  # bytes in one notebook, most of them outputs
 TOO_LARGE = "{} is larger than 150 MB: not read"
 LINK = "{} is a link, which is not followed"
 UNTOUCHED = "as released: no answer is filled in"
-SEVERAL = "{} notebooks, {} was taken"
+# Notes on which notebook was graded, not on a repair of it.
+DOUBTFUL = re.compile(rf"{UNTOUCHED}|\d+ notebooks, .+ was taken")
 CANVAS = re.compile(r"^(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+(?:_.*)?$")
 
@@ -78,16 +79,6 @@ def counted(n: int, noun: str) -> str:
     ('1 hand-in', '0 pages')
     """
     return f"{n} {noun}{'s' * (n != 1)}"
-
-
-def needs_look(note: str) -> bool:
-    """Return whether a note is on which notebook was graded, not on a repair of it.
-
-    >>> needs_look(SEVERAL.format(2, "a.ipynb")), needs_look("numbers: missing")
-    (True, False)
-    """
-    several = SEVERAL.partition("{}")[2].partition("{}")[0]
-    return note == UNTOUCHED or several in note
 
 
 def student_name(text: str) -> str:
@@ -290,7 +281,7 @@ def choose(hand_in: HandIn, released: NotebookNode) -> NotebookNode:
     if not n_answers:
         hand_in.notes.append(UNTOUCHED)
     if len(hand_in.files) > 1:
-        hand_in.notes.append(SEVERAL.format(len(hand_in.files), taken))
+        hand_in.notes.append(f"{len(hand_in.files)} notebooks, {taken} was taken")
     hand_in.notes += notes
     return best
 

@@ -42,11 +42,11 @@ from llmcourse.classroom.assignments import (
     write,
 )
 from llmcourse.classroom.collecting import (
+    DOUBTFUL,
     UNTOUCHED,
     HandIn,
     choose,
     counted,
-    needs_look,
     read,
     student_name,
 )
@@ -274,7 +274,7 @@ class Course:
         """Store what was handed in; return it with notes on what was repaired.
 
         Points that were given by hand for an answer are taken back if it has changed. A
-        notebook that cannot be read, or has no answer, replaces none that is there.
+        notebook that cannot be read, or has no answer, never replaces an earlier one.
 
         Args:
             name: The assignment.
@@ -438,9 +438,9 @@ class Course:
                         continue  # running each alone will show which one killed it
                     outcome = self._outcome(name, student, source, error)
                     if error is None:
-                        done_by = job.result()
-                        flags = outcome.flags + done_by.pop("flags")
-                        outcome = replace(outcome, flags=flags, **done_by)
+                        graded = job.result()
+                        flags = outcome.flags + graded.pop("flags")
+                        outcome = replace(outcome, flags=flags, **graded)
                     self._keep(name, outcome)
                     todo.remove(student)
                     done += 1
@@ -470,7 +470,7 @@ class Course:
         state = self.collected(name, student)
         notes = state["notes"] + ["late"] * state["late"]
         flags = [f"not graded: {type(error).__name__}: {error}"] if error else []
-        flags += filter(needs_look, state["notes"] if state["readable"] else [])
+        flags += filter(DOUBTFUL.fullmatch, state["notes"] if state["readable"] else [])
         if not state["readable"]:
             flags.append(f"not graded: {'; '.join(state['notes'])}")
         key = self._key(name, student, source)

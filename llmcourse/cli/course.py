@@ -412,7 +412,7 @@ def written_import(
     """Read points and comments back in.
 
     A row without points changes nothing; `-` takes points back.
-    Points for an answer that is another now are left out, with a word on each.
+    If an answer has changed since the export, its points are left out.
     """
     own = _opened(folder)
     from llmcourse.classroom import collecting, reporting

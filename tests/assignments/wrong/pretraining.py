@@ -226,13 +226,10 @@ def reading(losses, n_bytes, floor):
 
 # %% wrong="gap-without-sign" answer="reading" fails="test-reading"
 def reading(losses, n_bytes, floor):
-    loss = losses.double().mean().item()
-    return {
-        "loss": loss,
-        "perplexity": exp(loss),
-        "bits_per_byte": losses.double().sum().item() / log(2) / n_bytes,
-        "gap": abs(loss - floor) / floor,
-    }
+    loss = losses.mean().item()
+    bits = loss * len(losses) / log(2) / n_bytes
+    gap = abs(loss - floor) / floor
+    return {"loss": loss, "perplexity": exp(loss), "bits_per_byte": bits, "gap": gap}
 
 
 # %% wrong="one-largest-of-all" answer="loss-gradient" fails="hidden-loss-gradient"
